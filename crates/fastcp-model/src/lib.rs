@@ -1,0 +1,19 @@
+//! The vocabulary of fastcp, as types that cannot hold a wrong value.
+//!
+//! Every other crate speaks in these words. Nothing here does I/O, reads a clock or allocates by a
+//! number that somebody else chose: a path is checked when it is made, a range cannot overflow, and
+//! a chunk index can be had only from the grid it belongs to.
+
+mod capabilities;
+mod entry;
+mod path;
+mod range;
+mod status;
+mod time;
+
+pub use capabilities::Capabilities;
+pub use entry::{Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, SpecialKind};
+pub use path::{Escaped, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, PathError, RelPath};
+pub use range::{ByteRange, CHUNK_KB_DEFAULT, CHUNK_KB_MAX, CHUNK_KB_MIN, ChunkGrid, ChunkIndex, RangeError};
+pub use status::Status;
+pub use time::Timestamp;

@@ -1,0 +1,277 @@
+//! Names and relative paths: the lexical half of "nothing leaves the root".
+//!
+//! A [`RelPath`] is a sequence of checked [`Name`]s joined by `/`. It has no root, no `.`, no `..`,
+//! no empty part and no NUL byte, and it is bytes: a name need not be UTF-8. The empty path is the
+//! tree's own root. This stops lexical escapes only; links are stopped by `fastcp-sys`, which opens
+//! every path beneath a root descriptor. Both are needed.
+
+use std::fmt;
+
+/// The longest path in bytes. The kernel's `PATH_MAX` is 4096 and counts the closing NUL.
+pub const PATH_BYTES_MAX: usize = 4095;
+
+/// The longest name in bytes: `NAME_MAX` of `limits.h`.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Why bytes are not a path within a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// Starts with `/`.
+    #[error("path is absolute")]
+    Absolute,
+    /// Holds an empty part, as in `a//b` or `a/`.
+    #[error("path has an empty part")]
+    EmptyPart,
+    /// Holds a part `.` or `..`.
+    #[error("path has a part \".\" or \"..\"")]
+    DotPart,
+    /// Holds a NUL byte.
+    #[error("path has a NUL byte")]
+    Nul,
+    /// A name holds a `/`.
+    #[error("name has a slash")]
+    Slash,
+    /// Longer than [`PATH_BYTES_MAX`].
+    #[error("path is longer than {PATH_BYTES_MAX} bytes")]
+    PathTooLong,
+    /// A part is longer than [`NAME_BYTES_MAX`].
+    #[error("name is longer than {NAME_BYTES_MAX} bytes")]
+    NameTooLong,
+}
+
+/// One part of a path: never empty, `.`, `..`, and without `/` and NUL.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Box<[u8]>);
+
+impl Name {
+    /// Checks `bytes` as a single name.
+    ///
+    /// # Errors
+    /// The rule that `bytes` breaks.
+    pub fn new(bytes: &[u8]) -> Result<Self, PathError> {
+        check_name(bytes)?;
+        Ok(Self(bytes.into()))
+    }
+
+    /// The bytes of the name.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", Escaped(&self.0))
+    }
+}
+
+/// A path relative to a tree's root; empty for the root itself.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct RelPath(Box<[u8]>);
+
+impl RelPath {
+    /// The tree's root.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Checks `bytes` as a relative path. Empty bytes are the root.
+    ///
+    /// # Errors
+    /// The first rule that `bytes` breaks.
+    pub fn new(bytes: &[u8]) -> Result<Self, PathError> {
+        if bytes.len() > PATH_BYTES_MAX {
+            return Err(PathError::PathTooLong);
+        }
+        if bytes.first() == Some(&b'/') {
+            return Err(PathError::Absolute);
+        }
+        if !bytes.is_empty() {
+            bytes.split(|&byte| byte == b'/').try_for_each(check_name)?;
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// The bytes of the path, without a leading or closing slash.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether this is the tree's root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// This path with `name` below it.
+    ///
+    /// # Errors
+    /// [`PathError::PathTooLong`] where the result would not fit.
+    pub fn join(&self, name: &Name) -> Result<Self, PathError> {
+        self.append(&name.0)
+    }
+
+    /// This path with all of `below` below it.
+    ///
+    /// # Errors
+    /// [`PathError::PathTooLong`] where the result would not fit.
+    pub fn join_path(&self, below: &Self) -> Result<Self, PathError> {
+        if below.is_root() { Ok(self.clone()) } else { self.append(&below.0) }
+    }
+
+    /// The path above and the last name; `None` for the root.
+    pub fn split(&self) -> Option<(Self, Name)> {
+        if self.is_root() {
+            return None;
+        }
+        let cut = self.0.iter().rposition(|&byte| byte == b'/');
+        let (parent, name) = match cut {
+            Some(at) => (&self.0[..at], &self.0[at + 1..]),
+            None => (&self.0[..0], &self.0[..]),
+        };
+        Some((Self(parent.into()), Name(name.into())))
+    }
+
+    /// The names from the root downwards; none for the root.
+    pub fn names(&self) -> impl Iterator<Item = Name> + '_ {
+        self.0.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).map(|part| Name(part.into()))
+    }
+
+    fn append(&self, below: &[u8]) -> Result<Self, PathError> {
+        if self.is_root() {
+            return Ok(Self(below.into()));
+        }
+        let length = self.0.len() + 1 + below.len();
+        if length > PATH_BYTES_MAX {
+            return Err(PathError::PathTooLong);
+        }
+        let mut joined = Vec::with_capacity(length);
+        joined.extend_from_slice(&self.0);
+        joined.push(b'/');
+        joined.extend_from_slice(below);
+        Ok(Self(joined.into()))
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_root() { f.write_str(".") } else { Escaped(&self.0).fmt(f) }
+    }
+}
+
+impl fmt::Debug for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+fn check_name(bytes: &[u8]) -> Result<(), PathError> {
+    match bytes {
+        [] => return Err(PathError::EmptyPart),
+        b"." | b".." => return Err(PathError::DotPart),
+        _ => {}
+    }
+    if bytes.len() > NAME_BYTES_MAX {
+        return Err(PathError::NameTooLong);
+    }
+    if bytes.contains(&0) {
+        return Err(PathError::Nul);
+    }
+    if bytes.contains(&b'/') {
+        return Err(PathError::Slash);
+    }
+    Ok(())
+}
+
+/// Bytes as they may be shown: control characters, backslashes and what is not UTF-8 become `\xNN`
+/// (a backslash becomes `\\`), so that a name can neither move a terminal's cursor nor forge a log line.
+pub struct Escaped<'a>(
+    /// The bytes to show.
+    pub &'a [u8],
+);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.0.utf8_chunks() {
+            for character in part.valid().chars() {
+                write_escaped(f, character)?;
+            }
+            for byte in part.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_escaped(f: &mut fmt::Formatter<'_>, character: char) -> fmt::Result {
+    use fmt::Write as _;
+    match character {
+        '\\' => f.write_str("\\\\"),
+        _ if character.is_control() || is_bidi_override(character) => {
+            let mut utf8 = [0; 4];
+            character.encode_utf8(&mut utf8).bytes().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+        }
+        _ => f.write_char(character),
+    }
+}
+
+/// Characters that reorder the text after them: they can disguise one name as another.
+fn is_bidi_override(character: char) -> bool {
+    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Escaped, Name, PATH_BYTES_MAX, PathError, RelPath};
+
+    #[test]
+    fn paths_that_could_leave_the_root_are_refused() {
+        for (bytes, error) in [
+            (&b"/a"[..], PathError::Absolute),
+            (b"a//b", PathError::EmptyPart),
+            (b"a/", PathError::EmptyPart),
+            (b"..", PathError::DotPart),
+            (b"a/../b", PathError::DotPart),
+            (b"a/.", PathError::DotPart),
+            (b"a\0b", PathError::Nul),
+            (&[b'a'; 256], PathError::NameTooLong),
+        ] {
+            assert_eq!(RelPath::new(bytes), Err(error), "{}", Escaped(bytes));
+        }
+        assert_eq!(RelPath::new(&[b'/'; 5000]), Err(PathError::PathTooLong));
+        assert_eq!(Name::new(b"a/b"), Err(PathError::Slash));
+    }
+
+    #[test]
+    fn odd_but_lawful_names_are_kept_byte_for_byte() {
+        for bytes in [&b"a..b"[..], b"...", b"new\nline", b"\xff\xfe", b" ", b"-rf", b"a/..b/c"] {
+            assert_eq!(RelPath::new(bytes).expect("lawful").as_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn join_and_split_are_inverse() {
+        let path = RelPath::new(b"a/b").expect("lawful");
+        let name = Name::new(b"c").expect("lawful");
+        let joined = path.join(&name).expect("short");
+        assert_eq!(joined.as_bytes(), b"a/b/c");
+        assert_eq!(joined.split(), Some((path, name)));
+        assert_eq!(RelPath::root().split(), None);
+        assert_eq!(joined.names().count(), 3);
+        assert_eq!(RelPath::root().names().count(), 0);
+    }
+
+    #[test]
+    fn a_path_cannot_grow_past_its_limit() {
+        let long = RelPath::new(&vec![b"x/".repeat(2047), b"y".to_vec()].concat()[..]).expect("fits");
+        assert_eq!(long.as_bytes().len(), PATH_BYTES_MAX);
+        let name = Name::new(b"abc").expect("lawful");
+        assert_eq!(long.join(&name), Err(PathError::PathTooLong));
+    }
+
+    #[test]
+    fn escapes_cannot_forge_a_line() {
+        assert_eq!(Escaped(b"a\nb\x1b[2J\\\xff\xc3\xa9").to_string(), "a\\x0ab\\x1b[2J\\\\\\xff\u{e9}");
+        assert_eq!(Escaped("x\u{202e}y".as_bytes()).to_string(), "x\\xe2\\x80\\xaey");
+    }
+}

@@ -1,0 +1,115 @@
+//! The envelope of the control dialect: `msg_type | flags | payload_len | payload | crc32`.
+
+use crate::WireError;
+use crate::limits::FRAME_PAYLOAD_BYTES_MAX;
+use crate::reader::{Reader, within};
+
+/// The bytes before the payload.
+pub const FRAME_HEADER_BYTES: usize = 8;
+/// The checksum after the payload, in bytes.
+pub const FRAME_SUM_BYTES: usize = 4;
+
+/// What a frame's payload is. The first two numbers choose the dialect of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum FrameType {
+    /// Client: a new session.
+    Hello = 0x0001,
+    /// Client: this connection carries data for a session.
+    Attach = 0x0002,
+    /// Server: the session's terms and ticket.
+    HelloReply = 0x0003,
+    /// Server: the connection is attached.
+    AttachReply = 0x0004,
+    /// Either: why the connection ends.
+    Failure = 0x0005,
+    /// Receiver: what to offer.
+    OfferRequest = 0x0006,
+    /// Sender: some listings.
+    OfferBatch = 0x0007,
+    /// Sender: there are no more listings.
+    OfferEnd = 0x0008,
+}
+
+impl FrameType {
+    /// The frame type with this number.
+    ///
+    /// # Errors
+    /// [`WireError::UnknownFrame`].
+    pub fn from_code(code: u16) -> Result<Self, WireError> {
+        Ok(match code {
+            0x0001 => Self::Hello,
+            0x0002 => Self::Attach,
+            0x0003 => Self::HelloReply,
+            0x0004 => Self::AttachReply,
+            0x0005 => Self::Failure,
+            0x0006 => Self::OfferRequest,
+            0x0007 => Self::OfferBatch,
+            0x0008 => Self::OfferEnd,
+            _ => return Err(WireError::UnknownFrame(code)),
+        })
+    }
+}
+
+/// The first 8 bytes of a frame, which say how much follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// What the payload is.
+    pub frame_type: FrameType,
+    payload_bytes: usize,
+}
+
+impl FrameHeader {
+    /// Decodes the header.
+    ///
+    /// # Errors
+    /// An unknown type, flags other than 0, or a payload over its limit.
+    pub fn decode(bytes: &[u8; FRAME_HEADER_BYTES]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        let frame_type = FrameType::from_code(reader.u16()?)?;
+        let flags = reader.u16()?;
+        if flags != 0 {
+            return Err(WireError::Value { field: "flags", value: flags.into() });
+        }
+        let payload_bytes = reader.u32()? as usize;
+        within("payload_len", payload_bytes, FRAME_PAYLOAD_BYTES_MAX)?;
+        Ok(Self { frame_type, payload_bytes })
+    }
+
+    /// How many bytes follow the header: the payload and the checksum.
+    pub fn rest_bytes(&self) -> usize {
+        self.payload_bytes + FRAME_SUM_BYTES
+    }
+}
+
+/// Encodes a whole frame.
+///
+/// # Errors
+/// A payload over [`FRAME_PAYLOAD_BYTES_MAX`].
+pub fn encode_frame(frame_type: FrameType, payload: &[u8]) -> Result<Vec<u8>, WireError> {
+    within("payload_len", payload.len(), FRAME_PAYLOAD_BYTES_MAX)?;
+    let mut out = Vec::with_capacity(FRAME_HEADER_BYTES + payload.len() + FRAME_SUM_BYTES);
+    out.extend_from_slice(&(frame_type as u16).to_be_bytes());
+    out.extend_from_slice(&0u16.to_be_bytes());
+    out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    out.extend_from_slice(payload);
+    let sum = crc32fast::hash(&out);
+    out.extend_from_slice(&sum.to_be_bytes());
+    Ok(out)
+}
+
+/// Checks what followed a header and yields the payload within it.
+///
+/// # Errors
+/// A wrong checksum, or a length other than the header's.
+pub fn decode_payload<'a>(header_bytes: &[u8; FRAME_HEADER_BYTES], rest: &'a [u8]) -> Result<&'a [u8], WireError> {
+    let header = FrameHeader::decode(header_bytes)?;
+    let mut reader = Reader::new(rest);
+    let payload = reader.bytes(header.payload_bytes)?;
+    let sum = reader.u32()?;
+    reader.finish()?;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(header_bytes);
+    hasher.update(payload);
+    if hasher.finalize() == sum { Ok(payload) } else { Err(WireError::Checksum("frame")) }
+}

@@ -1,0 +1,172 @@
+//! The handshake: HELLO, its reply, ATTACH, and the failure that may answer either.
+
+use fastcp_model::{CHUNK_KB_MAX, CHUNK_KB_MIN, Status};
+
+use crate::WireError;
+use crate::limits::CONNECTIONS_MAX;
+use crate::reader::Reader;
+
+/// The protocol version that this crate speaks.
+pub const VERSION: u16 = 1;
+
+/// Who owns the bytes. The other end has the other role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// Offers a tree and answers ranges.
+    Sender = 0,
+    /// Plans and asks for ranges.
+    Receiver = 1,
+}
+
+/// What names a session on its data connections: unguessable, made by the server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub [u8; 16]);
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ticket(..)")
+    }
+}
+
+/// The client's first frame on a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hello {
+    /// The highest version that the client speaks.
+    pub version: u16,
+    /// The client's role.
+    pub role: Role,
+    /// Raw capability bits, known or not.
+    pub capability_bits: u32,
+    /// Data connections wanted.
+    pub connections: u16,
+    /// Chunk size wanted in KiB; 0 leaves it to the server.
+    pub chunk_kb: u32,
+}
+
+impl Hello {
+    /// The payload of a [`crate::frame::FrameType::Hello`] frame.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(13);
+        out.extend_from_slice(&self.version.to_be_bytes());
+        out.push(self.role as u8);
+        out.extend_from_slice(&self.capability_bits.to_be_bytes());
+        out.extend_from_slice(&self.connections.to_be_bytes());
+        out.extend_from_slice(&self.chunk_kb.to_be_bytes());
+        out
+    }
+
+    /// Decodes the payload.
+    ///
+    /// # Errors
+    /// A field out of bounds.
+    pub fn decode(payload: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(payload);
+        let version = reader.u16()?;
+        let role = match reader.u8()? {
+            0 => Role::Sender,
+            1 => Role::Receiver,
+            other => return Err(WireError::Value { field: "role", value: other.into() }),
+        };
+        let capability_bits = reader.u32()?;
+        let connections = connections(reader.u16()?)?;
+        let chunk_kb = reader.u32()?;
+        if chunk_kb != 0 {
+            check_chunk_kb(chunk_kb)?;
+        }
+        reader.finish()?;
+        Ok(Self { version, role, capability_bits, connections, chunk_kb })
+    }
+}
+
+/// The server's answer: the terms of the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HelloReply {
+    /// The version that the session uses.
+    pub version: u16,
+    /// The server's raw capability bits; the client intersects them with its own.
+    pub capability_bits: u32,
+    /// Data connections that the session may open.
+    pub connections: u16,
+    /// Chunk size of the session in KiB.
+    pub chunk_kb: u32,
+    /// What data connections attach with.
+    pub ticket: Ticket,
+}
+
+impl HelloReply {
+    /// The payload of a [`crate::frame::FrameType::HelloReply`] frame.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(28);
+        out.extend_from_slice(&self.version.to_be_bytes());
+        out.extend_from_slice(&self.capability_bits.to_be_bytes());
+        out.extend_from_slice(&self.connections.to_be_bytes());
+        out.extend_from_slice(&self.chunk_kb.to_be_bytes());
+        out.extend_from_slice(&self.ticket.0);
+        out
+    }
+
+    /// Decodes the payload.
+    ///
+    /// # Errors
+    /// A field out of bounds.
+    pub fn decode(payload: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(payload);
+        let version = reader.u16()?;
+        let capability_bits = reader.u32()?;
+        let connections = connections(reader.u16()?)?;
+        let chunk_kb = reader.u32()?;
+        check_chunk_kb(chunk_kb)?;
+        let ticket = Ticket(reader.ticket()?);
+        reader.finish()?;
+        Ok(Self { version, capability_bits, connections, chunk_kb, ticket })
+    }
+}
+
+/// The payload of an [`crate::frame::FrameType::Attach`] frame.
+pub fn encode_attach(ticket: Ticket) -> Vec<u8> {
+    ticket.0.to_vec()
+}
+
+/// Decodes an ATTACH payload.
+///
+/// # Errors
+/// A wrong length.
+pub fn decode_attach(payload: &[u8]) -> Result<Ticket, WireError> {
+    let mut reader = Reader::new(payload);
+    let ticket = Ticket(reader.ticket()?);
+    reader.finish()?;
+    Ok(ticket)
+}
+
+/// The payload of a [`crate::frame::FrameType::Failure`] frame.
+pub fn encode_failure(status: Status) -> Vec<u8> {
+    status.code().to_be_bytes().to_vec()
+}
+
+/// Decodes a failure.
+///
+/// # Errors
+/// An unknown status.
+pub fn decode_failure(payload: &[u8]) -> Result<Status, WireError> {
+    let mut reader = Reader::new(payload);
+    let code = reader.u16()?;
+    reader.finish()?;
+    Status::from_code(code).ok_or(WireError::Value { field: "status", value: code.into() })
+}
+
+fn connections(count: u16) -> Result<u16, WireError> {
+    if (1..=CONNECTIONS_MAX).contains(&count) {
+        Ok(count)
+    } else {
+        Err(WireError::Value { field: "connections", value: count.into() })
+    }
+}
+
+fn check_chunk_kb(chunk_kb: u32) -> Result<(), WireError> {
+    if (CHUNK_KB_MIN..=CHUNK_KB_MAX).contains(&chunk_kb) {
+        Ok(())
+    } else {
+        Err(WireError::Value { field: "chunk_kb", value: chunk_kb.into() })
+    }
+}

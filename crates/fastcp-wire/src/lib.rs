@@ -1,0 +1,21 @@
+//! Bytes to messages and back, for everything that fastcp says on a connection.
+//!
+//! Pure: no socket, no clock, no file. Every decoder takes a slice and answers with a message, or
+//! with the rule that the bytes break; a length is compared with its named limit before anything is
+//! allocated by it. `docs/protocol.md` is the specification; tests compare its tables with this crate.
+//!
+//! - [`range`]: FTQ1 requests and FTR1 replies, plain and extended: what data connections speak.
+//! - [`frame`]: the envelope of the control dialect.
+//! - [`hello`]: who is there, what both can do, and the ticket for data connections.
+//! - [`offer`]: the sender's tree, directory by directory.
+
+pub mod frame;
+pub mod hello;
+pub mod limits;
+pub mod offer;
+pub mod range;
+
+mod error;
+mod reader;
+
+pub use error::WireError;

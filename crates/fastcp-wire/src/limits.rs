@@ -1,0 +1,20 @@
+//! Every bound on what a peer may say, named. `docs/protocol.md` repeats them; a test compares.
+
+/// The longest path in a request, in bytes.
+pub const REQUEST_PATH_BYTES_MAX: usize = 4096;
+/// The longest range that one extended request may ask for, in bytes: the largest chunk.
+pub const RANGE_BYTES_MAX: u64 = 64 << 20;
+/// The longest range that is answered compressed, in bytes. It bounds what both ends hold in memory.
+pub const ZSTD_RANGE_BYTES_MAX: u64 = 4 << 20;
+/// The longest payload of a frame, in bytes.
+pub const FRAME_PAYLOAD_BYTES_MAX: usize = 4 << 20;
+/// The longest offer batch once decompressed, in bytes.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// The most entries in one offer batch.
+pub const BATCH_ENTRIES_MAX: usize = 65_536;
+/// The longest target of a symbolic link, in bytes.
+pub const LINK_TARGET_BYTES_MAX: usize = 4096;
+/// The longest name of a user or group, in bytes.
+pub const OWNER_NAME_BYTES_MAX: usize = 256;
+/// The most data connections of one session.
+pub const CONNECTIONS_MAX: u16 = 64;

@@ -1,0 +1,382 @@
+//! FTQ1 requests and FTR1 replies.
+//!
+//! The plain form is fixed by programs that exist: 16 bytes and a path, answered by 32 bytes and the
+//! file from the offset on. The extended form adds fields after the path and after the reply, chosen
+//! by flag bits that plain clients never set, so one decoder serves both. A connection reads the
+//! fixed 16 bytes, learns from them how much follows, reads exactly that, and decodes the whole.
+
+use fastcp_model::{ByteRange, PathError, RelPath, Status};
+
+use crate::WireError;
+use crate::limits::{RANGE_BYTES_MAX, REQUEST_PATH_BYTES_MAX};
+use crate::reader::{Reader, within};
+
+/// `FTQ1`: the first four bytes of a request.
+pub const REQUEST_MAGIC: u32 = 0x4654_5131;
+/// `FTR1`: the first four bytes of a reply.
+pub const REPLY_MAGIC: u32 = 0x4654_5231;
+/// The fixed part of a request, in bytes.
+pub const REQUEST_HEADER_BYTES: usize = 16;
+/// The plain reply, in bytes: 28 and the 4 that C's alignment adds.
+pub const REPLY_BYTES: usize = 32;
+/// The extended reply's header, in bytes.
+pub const PIECE_HEADER_BYTES: usize = REPLY_BYTES + 16;
+/// What follows the body of an extended reply, in bytes.
+pub const TRAILER_BYTES: usize = 6;
+
+/// Flag: the reply shall carry the CRC-32 of the whole file.
+pub const FLAG_WANT_CRC: u16 = 0x0001;
+/// Flag: the extended form; a length, an id and a checksum follow the path.
+pub const FLAG_RANGE: u16 = 0x0002;
+/// Flag, with [`FLAG_RANGE`]: the body may be zstd.
+pub const FLAG_ACCEPT_ZSTD: u16 = 0x0004;
+/// Flag, with [`FLAG_RANGE`]: no body; the reply's crc32 is that of the range's bytes.
+pub const FLAG_CONFIRM: u16 = 0x0008;
+
+const EXTENSION_BYTES: usize = 16;
+const FLAGS_PLAIN: u16 = FLAG_WANT_CRC;
+const FLAGS_EXTENDED: u16 = FLAG_RANGE | FLAG_ACCEPT_ZSTD | FLAG_CONFIRM;
+
+/// The fixed first 16 bytes of a request, which say how much follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHeader {
+    path_bytes: usize,
+    flags: u16,
+    offset: u64,
+}
+
+impl RequestHeader {
+    /// Decodes the header.
+    ///
+    /// # Errors
+    /// A wrong magic, an unknown flag, or a path longer than [`REQUEST_PATH_BYTES_MAX`] or empty.
+    pub fn decode(bytes: &[u8; REQUEST_HEADER_BYTES]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        let magic = reader.u32()?;
+        if magic != REQUEST_MAGIC {
+            return Err(WireError::Magic(magic));
+        }
+        let path_bytes = usize::from(reader.u16()?);
+        let flags = reader.u16()?;
+        let offset = reader.u64()?;
+        within("path_len", path_bytes, REQUEST_PATH_BYTES_MAX)?;
+        if path_bytes == 0 {
+            return Err(WireError::Value { field: "path_len", value: 0 });
+        }
+        let known = if flags & FLAG_RANGE == 0 { FLAGS_PLAIN } else { FLAGS_EXTENDED };
+        if flags & !known != 0 {
+            return Err(WireError::Value { field: "flags", value: flags.into() });
+        }
+        Ok(Self { path_bytes, flags, offset })
+    }
+
+    /// How many bytes follow the header.
+    pub fn rest_bytes(&self) -> usize {
+        self.path_bytes + if self.is_extended() { EXTENSION_BYTES } else { 0 }
+    }
+
+    /// Whether this is the extended form.
+    pub fn is_extended(&self) -> bool {
+        self.flags & FLAG_RANGE != 0
+    }
+}
+
+/// A request of either form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The plain form: from the offset to the end of the file, then close.
+    Plain(PlainRequest),
+    /// The extended form: one range, answered with its id; the connection stays open.
+    Range(RangeRequest),
+}
+
+impl Request {
+    /// Decodes what followed `header` on the connection. `header_bytes` are the raw bytes of it.
+    ///
+    /// # Errors
+    /// A wrong checksum, or a range out of bounds. An unlawful path is not an error here: it has a
+    /// reply of its own.
+    pub fn decode(
+        header_bytes: &[u8; REQUEST_HEADER_BYTES],
+        header: RequestHeader,
+        rest: &[u8],
+    ) -> Result<Self, WireError> {
+        let mut reader = Reader::new(rest);
+        let path = reader.bytes(header.path_bytes)?;
+        if !header.is_extended() {
+            reader.finish()?;
+            let want_crc = header.flags & FLAG_WANT_CRC != 0;
+            return Ok(Self::Plain(PlainRequest { path: path.into(), offset: header.offset, want_crc }));
+        }
+        let len = reader.u64()?;
+        let id = reader.u32()?;
+        let sum = reader.u32()?;
+        reader.finish()?;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(header_bytes);
+        hasher.update(&rest[..rest.len() - 4]);
+        if hasher.finalize() != sum {
+            return Err(WireError::Checksum("request"));
+        }
+        RangeRequest::from_fields(id, path, header, len).map(Self::Range)
+    }
+}
+
+/// A plain FTQ1 request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainRequest {
+    /// The path as sent. A lawful one comes from [`PlainRequest::rel_path`].
+    pub path: Box<[u8]>,
+    /// The first byte wanted.
+    pub offset: u64,
+    /// Whether the reply shall carry the whole file's CRC-32.
+    pub want_crc: bool,
+}
+
+impl PlainRequest {
+    /// The path within the tree; a leading `/` is dropped.
+    ///
+    /// # Errors
+    /// The rule that the path breaks.
+    pub fn rel_path(&self) -> Result<RelPath, PathError> {
+        RelPath::new(self.path.strip_prefix(b"/").unwrap_or(&self.path))
+    }
+
+    /// The bytes on the wire.
+    ///
+    /// # Errors
+    /// A path that is empty or longer than [`REQUEST_PATH_BYTES_MAX`].
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        within("path_len", self.path.len(), REQUEST_PATH_BYTES_MAX)?;
+        if self.path.is_empty() {
+            return Err(WireError::Value { field: "path_len", value: 0 });
+        }
+        let mut out = Vec::with_capacity(REQUEST_HEADER_BYTES + self.path.len());
+        let flags = if self.want_crc { FLAG_WANT_CRC } else { 0 };
+        put_request_header(&mut out, &self.path, flags, self.offset);
+        Ok(out)
+    }
+}
+
+/// What an extended request asks of its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// The bytes, as they are.
+    Bytes,
+    /// The bytes, compressed where that makes them fewer.
+    BytesOrZstd,
+    /// Only their CRC-32, with the file's size and time as they are now.
+    Confirm,
+}
+
+/// An extended request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeRequest {
+    /// Chosen by the receiver; the reply repeats it.
+    pub id: u32,
+    /// The file, as sent.
+    pub path: Box<[u8]>,
+    /// The span wanted.
+    pub range: ByteRange,
+    /// What is wanted of it.
+    pub ask: Ask,
+}
+
+impl RangeRequest {
+    fn from_fields(id: u32, path: &[u8], header: RequestHeader, len: u64) -> Result<Self, WireError> {
+        let ask = match (header.flags & FLAG_ACCEPT_ZSTD != 0, header.flags & FLAG_CONFIRM != 0) {
+            (false, false) => Ask::Bytes,
+            (true, false) => Ask::BytesOrZstd,
+            (false, true) => Ask::Confirm,
+            (true, true) => return Err(WireError::Value { field: "flags", value: header.flags.into() }),
+        };
+        if ask != Ask::Confirm && len > RANGE_BYTES_MAX {
+            return Err(WireError::TooLong { field: "length", value: len, max: RANGE_BYTES_MAX });
+        }
+        let range = ByteRange::new(header.offset, len).map_err(|_| WireError::Value { field: "length", value: len })?;
+        Ok(Self { id, path: path.into(), range, ask })
+    }
+
+    /// The path within the tree.
+    ///
+    /// # Errors
+    /// The rule that the path breaks.
+    pub fn rel_path(&self) -> Result<RelPath, PathError> {
+        RelPath::new(&self.path)
+    }
+
+    /// Appends the bytes on the wire to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let flags = FLAG_RANGE
+            | match self.ask {
+                Ask::Bytes => 0,
+                Ask::BytesOrZstd => FLAG_ACCEPT_ZSTD,
+                Ask::Confirm => FLAG_CONFIRM,
+            };
+        put_request_header(out, &self.path, flags, self.range.start());
+        out.extend_from_slice(&self.range.len().to_be_bytes());
+        out.extend_from_slice(&self.id.to_be_bytes());
+        let sum = crc32fast::hash(&out[start..]);
+        out.extend_from_slice(&sum.to_be_bytes());
+    }
+}
+
+fn put_request_header(out: &mut Vec<u8>, path: &[u8], flags: u16, offset: u64) {
+    let length = u16::try_from(path.len()).expect("a request's path is bounded");
+    out.extend_from_slice(&REQUEST_MAGIC.to_be_bytes());
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&flags.to_be_bytes());
+    out.extend_from_slice(&offset.to_be_bytes());
+    out.extend_from_slice(path);
+}
+
+/// The 32 bytes that answer every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// How it went.
+    pub status: Status,
+    /// The file's length in bytes as opened.
+    pub file_bytes: u64,
+    /// The file's modification time: [`fastcp_model::Timestamp::wire_ns`].
+    pub mtime_ns: u64,
+    /// CRC-32 of the whole file where asked for, of the confirmed range in a confirmation, else 0.
+    pub crc32: u32,
+}
+
+impl Reply {
+    /// A reply that says only why there is no other.
+    pub fn failed(status: Status) -> Self {
+        Self { status, file_bytes: 0, mtime_ns: 0, crc32: 0 }
+    }
+
+    /// The bytes on the wire. Reserved and padding bytes are zero.
+    pub fn encode(&self) -> [u8; REPLY_BYTES] {
+        let mut out = [0; REPLY_BYTES];
+        out[0..4].copy_from_slice(&REPLY_MAGIC.to_be_bytes());
+        out[4..6].copy_from_slice(&self.status.code().to_be_bytes());
+        out[8..16].copy_from_slice(&self.file_bytes.to_be_bytes());
+        out[16..24].copy_from_slice(&self.mtime_ns.to_be_bytes());
+        out[24..28].copy_from_slice(&self.crc32.to_be_bytes());
+        out
+    }
+
+    /// Decodes a reply. Reserved and padding bytes may hold anything: programs exist that send
+    /// whatever their stack held.
+    ///
+    /// # Errors
+    /// A wrong magic or an unknown status.
+    pub fn decode(bytes: &[u8; REPLY_BYTES]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        let magic = reader.u32()?;
+        if magic != REPLY_MAGIC {
+            return Err(WireError::Magic(magic));
+        }
+        let status = status(reader.u16()?)?;
+        reader.u16()?;
+        Ok(Self { status, file_bytes: reader.u64()?, mtime_ns: reader.u64()?, crc32: reader.u32()? })
+    }
+}
+
+/// How the body of an extended reply is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum BodyKind {
+    /// The bytes themselves.
+    Raw = 0,
+    /// One zstd frame of the bytes.
+    Zstd = 1,
+    /// No body: every byte of the range is zero.
+    Hole = 2,
+}
+
+/// The 48 bytes before the body of an extended reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PieceHeader {
+    /// The plain reply. With a status other than [`Status::Ok`], and in a confirmation, neither body
+    /// nor trailer follow.
+    pub reply: Reply,
+    /// The request's id.
+    pub id: u32,
+    /// How the body is encoded.
+    pub kind: BodyKind,
+    /// The body's length in bytes.
+    pub body_bytes: u32,
+}
+
+impl PieceHeader {
+    /// The bytes on the wire.
+    pub fn encode(&self) -> [u8; PIECE_HEADER_BYTES] {
+        let mut out = [0; PIECE_HEADER_BYTES];
+        out[..32].copy_from_slice(&self.reply.encode());
+        out[32..36].copy_from_slice(&self.id.to_be_bytes());
+        out[36..38].copy_from_slice(&(self.kind as u16).to_be_bytes());
+        out[38..40].copy_from_slice(&self.reply.status.code().to_be_bytes());
+        out[40..44].copy_from_slice(&self.body_bytes.to_be_bytes());
+        let sum = crc32fast::hash(&out[..44]);
+        out[44..48].copy_from_slice(&sum.to_be_bytes());
+        out
+    }
+
+    /// Decodes the header.
+    ///
+    /// # Errors
+    /// A wrong magic, checksum, status or kind.
+    pub fn decode(bytes: &[u8; PIECE_HEADER_BYTES]) -> Result<Self, WireError> {
+        let (reply_bytes, rest) = bytes.split_first_chunk::<REPLY_BYTES>().ok_or(WireError::Truncated)?;
+        let reply = Reply::decode(reply_bytes)?;
+        let mut reader = Reader::new(rest);
+        let id = reader.u32()?;
+        let kind = reader.u16()?;
+        let repeated = reader.u16()?;
+        let body_bytes = reader.u32()?;
+        if crc32fast::hash(&bytes[..44]) != reader.u32()? {
+            return Err(WireError::Checksum("reply"));
+        }
+        if repeated != reply.status.code() {
+            return Err(WireError::Value { field: "status", value: repeated.into() });
+        }
+        Ok(Self { reply, id, kind: body_kind(kind)?, body_bytes })
+    }
+}
+
+/// The 6 bytes after the body of an extended reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trailer {
+    /// CRC-32 of the range's bytes, uncompressed.
+    pub crc32: u32,
+    /// [`Status::Ok`], or why the body is padding: the file changed or failed under the read.
+    pub status: Status,
+}
+
+impl Trailer {
+    /// The bytes on the wire.
+    pub fn encode(&self) -> [u8; TRAILER_BYTES] {
+        let mut out = [0; TRAILER_BYTES];
+        out[..4].copy_from_slice(&self.crc32.to_be_bytes());
+        out[4..].copy_from_slice(&self.status.code().to_be_bytes());
+        out
+    }
+
+    /// Decodes a trailer.
+    ///
+    /// # Errors
+    /// An unknown status.
+    pub fn decode(bytes: &[u8; TRAILER_BYTES]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        Ok(Self { crc32: reader.u32()?, status: status(reader.u16()?)? })
+    }
+}
+
+fn status(code: u16) -> Result<Status, WireError> {
+    Status::from_code(code).ok_or(WireError::Value { field: "status", value: code.into() })
+}
+
+fn body_kind(code: u16) -> Result<BodyKind, WireError> {
+    match code {
+        0 => Ok(BodyKind::Raw),
+        1 => Ok(BodyKind::Zstd),
+        2 => Ok(BodyKind::Hole),
+        _ => Err(WireError::Value { field: "kind", value: code.into() }),
+    }
+}
