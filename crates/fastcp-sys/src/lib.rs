@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The operating system calls that fastcp needs, and the only crate that may say `unsafe`.
+//!
+//! - [`Root`] and [`Dir`]: every access to a tree beneath one descriptor, no link followed.
+//! - [`Stat`] and [`metadata`]: what is known of an entry, and setting it on a held descriptor.
+//! - [`transfer`]: sendfile and splice, with results that cannot be misread.
+//! - [`file`]: positioned reads, preallocation, holes.
+//! - [`process`]: limits and identity of this process.
+//!
+//! Nothing here knows of protocols, plans or policies.
+
+pub mod file;
+pub mod metadata;
+pub mod process;
+pub mod transfer;
+
+mod dir;
+mod root;
+mod stat;
+
+pub use dir::{Dir, ReadNames};
+pub use root::Root;
+pub use stat::{FileType, Identity, Stat};

@@ -1,0 +1,212 @@
+//! One directory of a tree, and what is done to the names in it.
+//!
+//! Each call passes a single [`Name`], which holds no slash, to an `*at` call on the held descriptor:
+//! calls such as `mkdirat` and `renameat` cannot be told to follow no links, but a lone name below a
+//! directory that was opened beneath the root leads nowhere else.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use fastcp_model::Name;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+
+use crate::Stat;
+
+/// A directory held open as an anchor (`O_PATH`).
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Dir {
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Opens a directory in this one.
+    ///
+    /// # Errors
+    /// `ELOOP` or `ENOTDIR` where `name` is a link or no directory.
+    pub fn dir(&self, name: &Name) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(Self { fd: openat(&self.fd, name.as_bytes(), flags, Mode::empty())? })
+    }
+
+    /// Holds on to whatever has this name, a link as the link itself, to set its metadata.
+    ///
+    /// # Errors
+    /// As `open(2)` with `O_PATH`.
+    pub fn handle(&self, name: &Name) -> io::Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?)
+    }
+
+    /// What the directory itself is.
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub fn stat(&self) -> io::Result<Stat> {
+        Stat::of_fd(&self.fd)
+    }
+
+    /// What `name` is; a link is not followed.
+    ///
+    /// # Errors
+    /// As `fstatat(2)`.
+    pub fn stat_name(&self, name: &Name) -> io::Result<Stat> {
+        Stat::of_name(self.fd.as_fd(), name.as_bytes())
+    }
+
+    /// The names in the directory, in the file system's order, without `.` and `..`.
+    ///
+    /// # Errors
+    /// As `open(2)`, here for reading.
+    pub fn names(&self) -> io::Result<ReadNames> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty())?;
+        Ok(ReadNames { entries: dir.into_iter() })
+    }
+
+    /// Where the link `name` points.
+    ///
+    /// # Errors
+    /// As `readlinkat(2)`; `EINVAL` where it is not a link.
+    pub fn read_link(&self, name: &Name) -> io::Result<Vec<u8>> {
+        use std::os::unix::ffi::OsStringExt;
+        Ok(readlinkat(&self.fd, name.as_bytes())?.into_vec())
+    }
+
+    /// Opens a regular file for reading, or `ELOOP` for a link.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    pub fn open_file(&self, name: &Name) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?))
+    }
+
+    /// Opens the file `name` for reading and writing, creating it with mode 0600 where it is missing.
+    ///
+    /// # Errors
+    /// As `open(2)`; `ELOOP` for a link.
+    pub fn open_or_create_file(&self, name: &Name) -> io::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+    }
+
+    /// Makes a file in this directory that has no name yet: [`Dir::link_unnamed`] gives it one.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` (or `EISDIR`, from kernels before 3.11) where the file system cannot; else as `open(2)`.
+    pub fn create_unnamed(&self) -> io::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+        Ok(File::from(openat(&self.fd, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+    }
+
+    /// Gives an unnamed file its name.
+    ///
+    /// # Errors
+    /// `EEXIST` where the name is taken: a link never replaces. Else as `linkat(2)`.
+    pub fn link_unnamed(&self, file: &File, name: &Name) -> io::Result<()> {
+        // AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH (or Linux 6.10); the other way wants /proc.
+        match linkat(file, "", &self.fd, name.as_bytes(), AtFlags::AT_EMPTY_PATH) {
+            Err(Errno::ENOENT | Errno::EPERM) => {}
+            result => return Ok(result?),
+        }
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(linkat(AT_FDCWD, path.as_str(), &self.fd, name.as_bytes(), AtFlags::AT_SYMLINK_FOLLOW)?)
+    }
+
+    /// Makes a directory with mode 0700: it is widened when all that goes into it is there.
+    ///
+    /// # Errors
+    /// As `mkdirat(2)`.
+    pub fn make_dir(&self, name: &Name) -> io::Result<()> {
+        Ok(mkdirat(&self.fd, name.as_bytes(), Mode::S_IRWXU)?)
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// As `symlinkat(2)`.
+    pub fn make_link(&self, target: &[u8], name: &Name) -> io::Result<()> {
+        Ok(symlinkat(target, &self.fd, name.as_bytes())?)
+    }
+
+    /// Renames `name` to `to_name` in `to`, replacing what is there.
+    ///
+    /// # Errors
+    /// As `renameat(2)`.
+    pub fn rename(&self, name: &Name, to: &Self, to_name: &Name) -> io::Result<()> {
+        Ok(renameat(&self.fd, name.as_bytes(), &to.fd, to_name.as_bytes())?)
+    }
+
+    /// Removes a name that is not a directory.
+    ///
+    /// # Errors
+    /// As `unlinkat(2)`.
+    pub fn remove_file(&self, name: &Name) -> io::Result<()> {
+        Ok(unlinkat(&self.fd, name.as_bytes(), UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// As `unlinkat(2)`; `ENOTEMPTY` where it is not empty.
+    pub fn remove_dir(&self, name: &Name) -> io::Result<()> {
+        Ok(unlinkat(&self.fd, name.as_bytes(), UnlinkatFlags::RemoveDir)?)
+    }
+}
+
+/// The names of a directory, as raw bytes: [`Name::new`] decides which are lawful.
+#[derive(Debug)]
+pub struct ReadNames {
+    entries: nix::dir::OwningIter,
+}
+
+impl Iterator for ReadNames {
+    type Item = io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.entries.next()? {
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Ok(entry) => return Some(Ok(entry.file_name().to_bytes().to_vec())),
+                Err(errno) => return Some(Err(errno.into())),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use fastcp_model::{Name, RelPath};
+
+    use crate::Root;
+
+    #[test]
+    fn an_unnamed_file_gets_its_name_and_never_replaces() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let dir = Root::open(tree.path()).expect("open").dir(&RelPath::root()).expect("root");
+        let Ok(mut file) = dir.create_unnamed() else { return };
+        file.write_all(b"whole").expect("write");
+        let name = Name::new(b"name").expect("lawful");
+        dir.link_unnamed(&file, &name).expect("link");
+        assert_eq!(std::fs::read(tree.path().join("name")).expect("read"), b"whole");
+        let again = dir.create_unnamed().expect("create");
+        let error = dir.link_unnamed(&again, &name).expect_err("taken");
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    }
+}

@@ -1,0 +1,113 @@
+//! What the file system says of an entry, in our words.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use fastcp_model::{Metadata, Timestamp};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
+
+/// The type bits of a mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileType {
+    /// Regular file.
+    File,
+    /// Directory.
+    Dir,
+    /// Symbolic link.
+    Symlink,
+    /// Named pipe.
+    Fifo,
+    /// Unix socket.
+    Socket,
+    /// Character device.
+    CharDevice,
+    /// Block device.
+    BlockDevice,
+}
+
+/// What tells one state of one file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Last modification.
+    pub mtime: Timestamp,
+    /// Last change of the inode.
+    pub ctime: Timestamp,
+}
+
+/// The result of a stat call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub file_type: FileType,
+    /// Mode, owner, group and time.
+    pub metadata: Metadata,
+    /// Identity, with size and times.
+    pub identity: Identity,
+    /// Room taken on disk, in bytes.
+    pub allocated_bytes: u64,
+}
+
+impl Stat {
+    /// What a descriptor refers to.
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub fn of_fd(fd: impl AsFd) -> io::Result<Self> {
+        Ok(Self::from_raw(&fstat(fd)?))
+    }
+
+    /// What `path` below `at` is; a link at its end is not followed.
+    pub(crate) fn of_name(at: BorrowedFd<'_>, path: &[u8]) -> io::Result<Self> {
+        Ok(Self::from_raw(&fstatat(at, path, AtFlags::AT_SYMLINK_NOFOLLOW)?))
+    }
+
+    fn from_raw(raw: &FileStat) -> Self {
+        let metadata = Metadata {
+            mode: (raw.st_mode & 0o7777) as u16,
+            uid: raw.st_uid,
+            gid: raw.st_gid,
+            mtime: timestamp(raw.st_mtime, raw.st_mtime_nsec),
+        };
+        let identity = Identity {
+            device: raw.st_dev,
+            inode: raw.st_ino,
+            size_bytes: raw.st_size.cast_unsigned(),
+            mtime: metadata.mtime,
+            ctime: timestamp(raw.st_ctime, raw.st_ctime_nsec),
+        };
+        // POSIX leaves the unit of st_blocks open; Linux counts 512 bytes whatever the file system.
+        let allocated_bytes = raw.st_blocks.cast_unsigned() * 512;
+        Self { file_type: file_type(raw.st_mode), metadata, identity, allocated_bytes }
+    }
+
+    /// The length in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.identity.size_bytes
+    }
+}
+
+fn file_type(mode: u32) -> FileType {
+    let bits = SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits());
+    match bits {
+        SFlag::S_IFDIR => FileType::Dir,
+        SFlag::S_IFLNK => FileType::Symlink,
+        SFlag::S_IFIFO => FileType::Fifo,
+        SFlag::S_IFSOCK => FileType::Socket,
+        SFlag::S_IFCHR => FileType::CharDevice,
+        SFlag::S_IFBLK => FileType::BlockDevice,
+        _ => FileType::File,
+    }
+}
+
+/// Some file systems have been seen to report nanoseconds out of range; such a time counts as its second.
+fn timestamp(secs: i64, nanos: i64) -> Timestamp {
+    let nanos = u32::try_from(nanos).unwrap_or(0);
+    Timestamp::new(secs, nanos).or(Timestamp::new(secs, 0)).unwrap_or_default()
+}
