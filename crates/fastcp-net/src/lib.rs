@@ -1,1 +1,26 @@
-//! Placeholder.
+//! From an address to a session: listening, dialling, greeting.
+//!
+//! - [`Connection`]: one TCP stream, with its peer's name, its timeouts and its byte counts.
+//! - [`Dialer`] and [`Backoff`]: how a client gets one, over the network or to a server embedded in
+//!   its own process.
+//! - [`greet`]: the server's first look at a connection, and which dialect it chose.
+//! - [`Session`] and [`Sessions`]: what both sides agreed on, and the tickets that tie data
+//!   connections to it.
+//!
+//! After the handshake nothing here knows or cares who sends and who receives.
+
+mod backoff;
+mod connection;
+mod dial;
+mod error;
+mod greet;
+mod listen;
+mod session;
+
+pub use backoff::{BACKOFF_MAX, Backoff};
+pub use connection::{Connection, WireCount};
+pub use dial::{Dialer, Endpoint, Hear};
+pub use error::NetError;
+pub use greet::{Greeting, HANDSHAKE_TIMEOUT, greet};
+pub use listen::{Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener};
+pub use session::{Agreed, Attached, Session, SessionGuard, Sessions, Terms};

@@ -1,0 +1,79 @@
+//! The server's first look at a connection: its first bytes choose the dialect.
+
+use std::time::{Duration, Instant};
+
+use fastcp_wire::WireError;
+use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType};
+use fastcp_wire::hello::{Hello, Ticket, decode_attach};
+use fastcp_wire::range::{REQUEST_HEADER_BYTES, REQUEST_MAGIC, Request, RequestHeader};
+
+use crate::connection::checked_frame;
+use crate::{Connection, NetError};
+
+/// A peer has this long to say who it is.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a peer wants, told by its first message.
+#[derive(Debug)]
+pub enum Greeting {
+    /// One FTQ1 request, read whole.
+    Request(Request),
+    /// A new session.
+    Hello(Hello),
+    /// A data connection of a session.
+    Attach(Ticket),
+}
+
+/// Reads the first message.
+///
+/// # Errors
+/// A peer that is silent, closes, or speaks no known dialect.
+pub fn greet(connection: &Connection, timeout: Duration) -> Result<Greeting, NetError> {
+    let deadline = Instant::now() + timeout;
+    let mut first = [0; 4];
+    let greeting = read_greeting(connection, &mut first, deadline);
+    greeting.map_err(|error| match error {
+        NetError::TimedOut(_) => NetError::TimedOut(timeout.as_secs()),
+        other => other,
+    })
+}
+
+fn read_greeting(connection: &Connection, first: &mut [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
+    connection.read_exact_by(first, deadline)?;
+    match *first {
+        _ if u32::from_be_bytes(*first) == REQUEST_MAGIC => read_request(connection, *first, deadline),
+        [0, 1 | 2, ..] => read_opening(connection, *first, deadline),
+        _ => Err(NetError::UnknownDialect(*first)),
+    }
+}
+
+fn read_request(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
+    let mut header = [0; REQUEST_HEADER_BYTES];
+    header[..4].copy_from_slice(&first);
+    connection.read_exact_by(&mut header[4..], deadline)?;
+    let decoded = RequestHeader::decode(&header)?;
+    let mut rest = vec![0; decoded.rest_bytes()];
+    connection.read_exact_by(&mut rest, deadline)?;
+    Ok(Greeting::Request(Request::decode(&header, decoded, &rest)?))
+}
+
+/// The longest opening frame: HELLO is 13 bytes, ATTACH 16.
+const OPENING_REST_BYTES_MAX: usize = 64;
+
+fn read_opening(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    header[..4].copy_from_slice(&first);
+    connection.read_exact_by(&mut header[4..], deadline)?;
+    let rest_bytes = FrameHeader::decode(&header)?.rest_bytes();
+    if rest_bytes > OPENING_REST_BYTES_MAX {
+        let max = OPENING_REST_BYTES_MAX as u64;
+        return Err(WireError::TooLong { field: "payload_len", value: rest_bytes as u64, max }.into());
+    }
+    let mut rest = vec![0; rest_bytes];
+    connection.read_exact_by(&mut rest, deadline)?;
+    match checked_frame(&header, &rest)? {
+        (FrameType::Hello, payload) => Ok(Greeting::Hello(Hello::decode(&payload)?)),
+        (FrameType::Attach, payload) => Ok(Greeting::Attach(decode_attach(&payload)?)),
+        (other, _) => Err(NetError::UnexpectedFrame(other)),
+    }
+}

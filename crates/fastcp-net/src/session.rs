@@ -1,0 +1,210 @@
+//! What both sides agreed on, and the tickets that tie data connections to it.
+//!
+//! A session lives as long as its control connection: the server forgets the ticket when that ends.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fastcp_model::{CHUNK_KB_DEFAULT, Capabilities, Status};
+use fastcp_wire::frame::FrameType;
+use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket, VERSION, encode_attach};
+use fastcp_wire::limits::CONNECTIONS_MAX;
+
+use crate::{Connection, Dialer, NetError};
+
+/// What one side brings to the handshake.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Data connections: wanted by a client, allowed by a server.
+    pub connections: u16,
+    /// Chunk size in KiB, where this side names one.
+    pub chunk_kb: Option<u32>,
+}
+
+/// What both sides agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    /// What both can do.
+    pub capabilities: Capabilities,
+    /// Data connections that the session may open.
+    pub connections: u16,
+    /// Chunk size in KiB.
+    pub chunk_kb: u32,
+}
+
+/// A client's session: the control connection and what data connections need.
+#[derive(Debug)]
+pub struct Session {
+    /// The connection that offers travel on.
+    pub control: Connection,
+    /// The terms.
+    pub agreed: Agreed,
+    ticket: Ticket,
+}
+
+impl Session {
+    /// Opens a session over a fresh connection.
+    ///
+    /// # Errors
+    /// A server that cannot be reached, refuses, or breaks the protocol.
+    pub fn open(dialer: &Dialer, role: Role, terms: &Terms) -> Result<Self, NetError> {
+        let control = dialer.dial()?;
+        control.set_timeouts(Some(crate::HANDSHAKE_TIMEOUT), Some(crate::HANDSHAKE_TIMEOUT))?;
+        let hello = Hello {
+            version: VERSION,
+            role,
+            capability_bits: terms.capabilities.bits(),
+            connections: terms.connections,
+            chunk_kb: terms.chunk_kb.unwrap_or(0),
+        };
+        control.write_frame(FrameType::Hello, &hello.encode())?;
+        let reply = match control.read_frame()? {
+            (FrameType::HelloReply, payload) => HelloReply::decode(&payload)?,
+            (other, _) => return Err(NetError::UnexpectedFrame(other)),
+        };
+        if reply.version != VERSION {
+            return Err(NetError::Refused(Status::BadVersion));
+        }
+        let agreed = Agreed {
+            capabilities: intersect(reply.capability_bits, terms.capabilities, control.peer()),
+            connections: reply.connections.min(terms.connections),
+            chunk_kb: reply.chunk_kb,
+        };
+        Ok(Self { control, agreed, ticket: reply.ticket })
+    }
+
+    /// The right to open data connections, apart from the control connection.
+    pub fn attach_right(&self) -> Attached {
+        Attached { ticket: self.ticket }
+    }
+}
+
+/// The right to open data connections of one session.
+#[derive(Debug, Clone, Copy)]
+pub struct Attached {
+    ticket: Ticket,
+}
+
+impl Attached {
+    /// Opens one data connection.
+    ///
+    /// # Errors
+    /// A server that cannot be reached, or no longer knows the session.
+    pub fn dial(&self, dialer: &Dialer) -> Result<Connection, NetError> {
+        let connection = dialer.dial()?;
+        connection.set_timeouts(Some(crate::HANDSHAKE_TIMEOUT), Some(crate::HANDSHAKE_TIMEOUT))?;
+        connection.write_frame(FrameType::Attach, &encode_attach(self.ticket))?;
+        match connection.read_frame()? {
+            (FrameType::AttachReply, _) => Ok(connection),
+            (other, _) => Err(NetError::UnexpectedFrame(other)),
+        }
+    }
+}
+
+/// The sessions of a server.
+#[derive(Debug)]
+pub struct Sessions {
+    terms: Terms,
+    open: Arc<Mutex<HashMap<Ticket, Open>>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    agreed: Agreed,
+    attached: u16,
+}
+
+/// An open session at the server, or one of its data connections; given back when dropped.
+#[derive(Debug)]
+pub struct SessionGuard {
+    /// The terms.
+    pub agreed: Agreed,
+    ticket: Ticket,
+    is_control: bool,
+    open: Arc<Mutex<HashMap<Ticket, Open>>>,
+}
+
+impl Sessions {
+    /// No sessions yet, and the terms for those to come.
+    pub fn new(terms: Terms) -> Self {
+        Self { terms, open: Arc::default() }
+    }
+
+    /// Agrees on terms with a client and answers its HELLO.
+    ///
+    /// # Errors
+    /// A version that is not spoken here, or a broken connection.
+    pub fn open(&self, connection: &Connection, hello: &Hello) -> Result<SessionGuard, NetError> {
+        if hello.version < VERSION {
+            return Err(NetError::Refused(Status::BadVersion));
+        }
+        let agreed = Agreed {
+            capabilities: intersect(hello.capability_bits, self.terms.capabilities, connection.peer()),
+            connections: hello.connections.min(self.terms.connections).min(CONNECTIONS_MAX),
+            chunk_kb: match hello.chunk_kb {
+                0 => self.terms.chunk_kb.unwrap_or(CHUNK_KB_DEFAULT),
+                wanted => wanted,
+            },
+        };
+        let ticket = Ticket(random_bytes().map_err(NetError::Socket)?);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, Open { agreed, attached: 0 });
+        let guard = SessionGuard { agreed, ticket, is_control: true, open: Arc::clone(&self.open) };
+        let reply = HelloReply {
+            version: VERSION,
+            capability_bits: self.terms.capabilities.bits(),
+            connections: agreed.connections,
+            chunk_kb: agreed.chunk_kb,
+            ticket,
+        };
+        connection.write_frame(FrameType::HelloReply, &reply.encode())?;
+        Ok(guard)
+    }
+
+    /// Attaches a data connection and answers its ATTACH.
+    ///
+    /// # Errors
+    /// [`NetError::Refused`] for an unknown ticket or one connection too many, or a broken connection.
+    pub fn attach(&self, connection: &Connection, ticket: Ticket) -> Result<SessionGuard, NetError> {
+        let agreed = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let session = open.get_mut(&ticket).ok_or(NetError::Refused(Status::UnknownTicket))?;
+            if session.attached >= session.agreed.connections {
+                return Err(NetError::Refused(Status::TooManyConnections));
+            }
+            session.attached += 1;
+            session.agreed
+        };
+        let guard = SessionGuard { agreed, ticket, is_control: false, open: Arc::clone(&self.open) };
+        connection.write_frame(FrameType::AttachReply, &[])?;
+        Ok(guard)
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_control {
+            open.remove(&self.ticket);
+        } else if let Some(session) = open.get_mut(&self.ticket) {
+            session.attached -= 1;
+        }
+    }
+}
+
+fn intersect(peer_bits: u32, own: Capabilities, peer: &str) -> Capabilities {
+    let (known, unknown) = Capabilities::from_peer(peer_bits);
+    if unknown != 0 {
+        tracing::debug!(peer, "unknown capability bits {unknown:#x} ignored");
+    }
+    known & own
+}
+
+fn random_bytes() -> std::io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
