@@ -28,6 +28,9 @@ pub struct WireCount {
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// `MSG_MORE` of Linux's `sys/socket.h`.
+const MSG_MORE: i32 = 0x8000;
+
 /// One TCP stream to a peer.
 #[derive(Debug)]
 pub struct Connection {
@@ -133,6 +136,25 @@ impl Connection {
     /// A timeout or a broken socket.
     pub fn write_all(&self, bytes: &[u8]) -> Result<(), NetError> {
         (&self.stream).write_all(bytes).map_err(|error| self.write_error(error))?;
+        self.count_moved(0, bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Sends all bytes and tells the kernel that more follow at once, so that it does not send a short
+    /// segment for them.
+    ///
+    /// # Errors
+    /// A timeout or a broken socket.
+    pub fn write_more(&self, bytes: &[u8]) -> Result<(), NetError> {
+        let socket = socket2::SockRef::from(&self.stream);
+        let mut left = bytes;
+        while !left.is_empty() {
+            match socket.send_with_flags(left, MSG_MORE) {
+                Ok(count) => left = &left[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.write_error(error)),
+            }
+        }
         self.count_moved(0, bytes.len() as u64);
         Ok(())
     }

@@ -1,0 +1,306 @@
+//! The sender on one data connection: requests in, pieces out, in order.
+//!
+//! Every request is answered by itself, from the path and the range it names. Short answers gather in
+//! one buffer and leave together when no further request is waiting; long ones go slice by slice.
+//! After the last byte the file is looked at once more: one that changed under the read is said to
+//! have, in the trailer, and a body that could not be completed is padded to its announced length.
+
+use std::time::Duration;
+
+use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
+use fastcp_net::{Agreed, Connection, NetError};
+use fastcp_sys::file::{next_data, read_at};
+use fastcp_sys::transfer::{Moved, send_file};
+use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
+use fastcp_wire::range::{
+    Ask, BodyKind, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader,
+    TRAILER_BYTES, Trailer,
+};
+
+use crate::compress::RangeCompressor;
+use crate::inbox::Inbox;
+use crate::settings::Compression;
+use crate::source::{OpenFile, SLICE_BYTES, Source};
+
+/// An attached connection may ask for nothing this long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// A receiver may take nothing this long, for instance while its disk is busy.
+const SEND_TIMEOUT: Duration = Duration::from_secs(300);
+/// Gathered answers leave at this size even if more requests wait.
+const FLUSH_BYTES: usize = 256 << 10;
+/// Longer bodies are not gathered.
+const GATHER_BYTES_MAX: u64 = 128 << 10;
+
+/// Answers range requests until the receiver closes.
+pub(crate) fn answer_ranges(
+    connection: &Connection,
+    source: &Source,
+    agreed: Agreed,
+    compression: Compression,
+) -> Result<(), NetError> {
+    connection.set_timeouts(Some(IDLE_TIMEOUT), Some(SEND_TIMEOUT))?;
+    let compression = if agreed.capabilities.contains(Capabilities::COMPRESS) { compression } else { Compression::Off };
+    let mut answerer = Answerer {
+        connection,
+        source,
+        compression,
+        inbox: Inbox::new(),
+        out: Vec::with_capacity(FLUSH_BYTES + SLICE_BYTES),
+        body: Vec::new(),
+        open: None,
+        compressor: None,
+    };
+    while let Some(request) = answerer.next_request()? {
+        answerer.answer(&request)?;
+    }
+    answerer.flush()
+}
+
+struct Answerer<'a> {
+    connection: &'a Connection,
+    source: &'a Source,
+    compression: Compression,
+    inbox: Inbox,
+    /// Answers that have not left yet.
+    out: Vec<u8>,
+    /// A range on its way through the compressor, or a slice on its way to the CRC.
+    body: Vec<u8>,
+    /// The file of the last request: chunks of one file come one after the other.
+    open: Option<(Box<[u8]>, OpenFile)>,
+    compressor: Option<RangeCompressor>,
+}
+
+impl Answerer<'_> {
+    fn next_request(&mut self) -> Result<Option<RangeRequest>, NetError> {
+        if self.inbox.buffered().len() < REQUEST_HEADER_BYTES || self.out.len() >= FLUSH_BYTES {
+            self.flush()?;
+        }
+        if !self.inbox.fill_to(self.connection, REQUEST_HEADER_BYTES)? {
+            return Ok(None);
+        }
+        let header_bytes = self.inbox.take::<REQUEST_HEADER_BYTES>(self.connection)?;
+        let header = RequestHeader::decode(&header_bytes)?;
+        if self.inbox.buffered().len() < header.rest_bytes() {
+            self.flush()?;
+        }
+        if !self.inbox.fill_to(self.connection, header.rest_bytes())? {
+            return Err(NetError::Closed);
+        }
+        let request = Request::decode(&header_bytes, header, &self.inbox.buffered()[..header.rest_bytes()])?;
+        self.inbox.consume(header.rest_bytes());
+        match request {
+            Request::Range(request) => Ok(Some(request)),
+            Request::Plain(_) => Err(NetError::Refused(Status::BadRequest)),
+        }
+    }
+
+    fn answer(&mut self, request: &RangeRequest) -> Result<(), NetError> {
+        let open = match self.opened(request) {
+            Ok(open) => open,
+            Err(status) => {
+                self.put_header(request.id, Reply::failed(status), BodyKind::Raw, 0);
+                return Ok(());
+            }
+        };
+        let result = self.answer_from(request, &open);
+        self.open = Some((request.path.clone(), open));
+        result
+    }
+
+    /// The file of the request. A confirmation opens it anew: it must speak of what has the name now.
+    fn opened(&mut self, request: &RangeRequest) -> Result<OpenFile, Status> {
+        if let Some((path, mut open)) = self.open.take()
+            && path == request.path
+            && request.ask != Ask::Confirm
+        {
+            open.stat = fastcp_sys::Stat::of_fd(&open.file).map_err(|_| Status::InputOutput)?;
+            return Ok(open);
+        }
+        let path: RelPath = request.rel_path().map_err(|_| Status::BadPath)?;
+        self.source.open_file(&path)
+    }
+
+    fn answer_from(&mut self, request: &RangeRequest, open: &OpenFile) -> Result<(), NetError> {
+        let mut reply = Reply {
+            status: Status::Ok,
+            file_bytes: open.stat.size_bytes(),
+            mtime_ns: open.stat.metadata.mtime.wire_ns(),
+            crc32: 0,
+        };
+        if request.range.end() > reply.file_bytes {
+            reply.status = Status::BadRange;
+            self.put_header(request.id, reply, BodyKind::Raw, 0);
+            return Ok(());
+        }
+        match request.ask {
+            Ask::Confirm => {
+                self.confirm(request, open, reply);
+                Ok(())
+            }
+            _ if is_hole(open, request.range) => {
+                self.put_header(request.id, reply, BodyKind::Hole, 0);
+                let crc32 = crc_of_zeros(request.range.len());
+                self.put_trailer(open, request.range, crc32, Status::Ok);
+                Ok(())
+            }
+            Ask::BytesOrZstd if request.range.len() <= ZSTD_RANGE_BYTES_MAX && self.compression != Compression::Off => {
+                self.answer_compressed(request, open, reply);
+                Ok(())
+            }
+            _ if request.range.len() <= GATHER_BYTES_MAX => {
+                self.answer_gathered(request, open, reply);
+                Ok(())
+            }
+            _ => self.answer_slices(request, open, reply),
+        }
+    }
+
+    fn confirm(&mut self, request: &RangeRequest, open: &OpenFile, mut reply: Reply) {
+        self.body.resize(SLICE_BYTES, 0);
+        match self.source.crc_of(open, request.range, &mut self.body) {
+            Ok(crc32) if open.is_unchanged() => reply.crc32 = crc32,
+            Ok(_) => reply.status = Status::Changed,
+            Err(status) => reply.status = status,
+        }
+        self.put_header(request.id, reply, BodyKind::Raw, 0);
+    }
+
+    /// A short range: read straight behind its header.
+    fn answer_gathered(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) {
+        let length = request.range.len() as usize;
+        self.put_header(request.id, reply, BodyKind::Raw, length as u32);
+        let start = self.out.len();
+        self.out.resize(start + length, 0);
+        let status = read_or_pad(open, request.range.start(), &mut self.out[start..]);
+        let crc32 = crc32fast::hash(&self.out[start..]);
+        self.put_trailer(open, request.range, crc32, status);
+    }
+
+    /// A range that may shrink: read whole, and sent whichever way is shorter.
+    fn answer_compressed(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) {
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        body.resize(request.range.len() as usize, 0);
+        let status = read_or_pad(open, request.range.start(), &mut body);
+        let crc32 = crc32fast::hash(&body);
+        let header_at = self.out.len();
+        self.put_header(request.id, reply, BodyKind::Raw, body.len() as u32);
+        if self.compressor.is_none() {
+            self.compressor = RangeCompressor::new(self.compression);
+        }
+        match self.compressor.as_mut().and_then(|compressor| compressor.compress(&body, &mut self.out)) {
+            Some(length) => {
+                let header =
+                    PieceHeader { reply, id: request.id, kind: BodyKind::Zstd, body_bytes: length as u32 }.encode();
+                self.out[header_at..header_at + PIECE_HEADER_BYTES].copy_from_slice(&header);
+            }
+            None => self.out.extend_from_slice(&body),
+        }
+        self.put_trailer(open, request.range, crc32, status);
+        self.body = body;
+    }
+
+    /// A long range: a slice at a time, read for its CRC and sent by the kernel while it is in cache.
+    fn answer_slices(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) -> Result<(), NetError> {
+        self.put_header(request.id, reply, BodyKind::Raw, request.range.len() as u32);
+        self.send_out_before_body()?;
+        self.body.resize(SLICE_BYTES, 0);
+        let mut hasher = crc32fast::Hasher::new();
+        let mut status = Status::Ok;
+        let mut at = request.range.start();
+        while at < request.range.end() {
+            let length = SLICE_BYTES.min((request.range.end() - at) as usize);
+            let slice = &mut self.body[..length];
+            status = worse(status, read_or_pad(open, at, slice));
+            hasher.update(slice);
+            send_slice(self.connection, open, at, slice, status)?;
+            at += length as u64;
+        }
+        self.put_trailer(open, request.range, hasher.finalize(), status);
+        Ok(())
+    }
+
+    fn put_header(&mut self, id: u32, reply: Reply, kind: BodyKind, body_bytes: u32) {
+        self.out.extend_from_slice(&PieceHeader { reply, id, kind, body_bytes }.encode());
+    }
+
+    fn put_trailer(&mut self, open: &OpenFile, range: ByteRange, crc32: u32, status: Status) {
+        const { assert!(TRAILER_BYTES == 6) };
+        let status = if status == Status::Ok && !open.is_unchanged() { Status::Changed } else { status };
+        if status == Status::Ok && range.len() < open.stat.size_bytes() {
+            self.source.served.remember(open.stat.identity, range, crc32);
+        }
+        self.out.extend_from_slice(&Trailer { crc32, status }.encode());
+    }
+
+    fn flush(&mut self) -> Result<(), NetError> {
+        if !self.out.is_empty() {
+            self.connection.write_all(&self.out)?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    /// Sends what is gathered, telling the kernel that a body follows at once.
+    fn send_out_before_body(&mut self) -> Result<(), NetError> {
+        self.connection.write_more(&self.out)?;
+        self.out.clear();
+        Ok(())
+    }
+}
+
+/// Reads a slice; what cannot be read becomes zeros and a status that says so.
+fn read_or_pad(open: &OpenFile, offset: u64, slice: &mut [u8]) -> Status {
+    let (got, status) = match read_at(&open.file, slice, offset) {
+        Ok(got) if got == slice.len() => return Status::Ok,
+        Ok(got) => (got, Status::Changed),
+        Err(_) => (0, Status::InputOutput),
+    };
+    slice[got..].fill(0);
+    status
+}
+
+/// The first failure is the one that is told.
+fn worse(before: Status, now: Status) -> Status {
+    if before == Status::Ok { now } else { before }
+}
+
+fn send_slice(
+    connection: &Connection,
+    open: &OpenFile,
+    offset: u64,
+    slice: &[u8],
+    status: Status,
+) -> Result<(), NetError> {
+    let mut sent = 0;
+    if status == Status::Ok {
+        let moved = send_file(connection.stream(), &open.file, offset, slice.len() as u64);
+        sent = match moved.map_err(|error| connection.write_error(error))? {
+            Moved::All => slice.len() as u64,
+            // Cut off just now: the rest is sent from memory, and the last look at the file tells.
+            Moved::Ended(sent) | Moved::Unsupported(sent) => sent,
+        };
+        connection.count_moved(0, sent);
+    }
+    connection.write_all(&slice[sent as usize..])
+}
+
+fn is_hole(open: &OpenFile, range: ByteRange) -> bool {
+    let sparse = open.stat.allocated_bytes < open.stat.size_bytes();
+    sparse
+        && !range.is_empty()
+        && next_data(&open.file, range.start()).is_ok_and(|data| data.is_none_or(|at| at >= range.end()))
+}
+
+/// The CRC-32 of this many zero bytes.
+pub(crate) fn crc_of_zeros(count: u64) -> u32 {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut hasher = crc32fast::Hasher::new();
+    let mut left = count;
+    while left > 0 {
+        let step = left.min(ZEROS.len() as u64);
+        hasher.update(&ZEROS[..step as usize]);
+        left -= step;
+    }
+    hasher.finalize()
+}

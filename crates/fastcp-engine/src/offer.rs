@@ -1,0 +1,197 @@
+//! The sender on a control connection: requests for offers in, batches of listings out.
+//!
+//! A thread of its own scans ahead by a few batches; this one encodes and sends. While the scan is
+//! silent an empty batch goes out now and then, so that the receiver can tell slow from dead.
+
+use std::collections::HashSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use fastcp_model::{Capabilities, Entry, EntryKind, Listing, ListingEnd, Metadata, Status};
+use fastcp_net::{Agreed, Connection, NetError};
+use fastcp_wire::frame::FrameType;
+use fastcp_wire::hello::encode_failure;
+use fastcp_wire::offer::{
+    BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName,
+};
+use nix::unistd::{Gid, Group, Uid, User};
+
+use crate::scan::Scan;
+use crate::source::Source;
+
+/// A batch leaves when its listings take up about this much, uncompressed.
+const BATCH_BYTES: usize = 256 << 10;
+/// Batches that the scan may be ahead.
+const SCAN_AHEAD: usize = 4;
+/// An empty batch is sent after this much silence.
+pub(crate) const OFFER_HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Answers requests for offers until the receiver closes the session.
+pub(crate) fn serve_offers(connection: &Connection, source: &Source, agreed: Agreed) -> Result<(), NetError> {
+    // The receiver may rightly stop reading for hours while its connections are busy; TCP's own
+    // probes find out whether it is still there.
+    connection.set_timeouts(None, None)?;
+    loop {
+        match connection.read_frame() {
+            Ok((FrameType::OfferRequest, payload)) => {
+                let request = OfferRequest::decode(&payload)?;
+                serve_offer(connection, source, agreed, &request)?;
+            }
+            Ok((other, _)) => return Err(NetError::UnexpectedFrame(other)),
+            Err(NetError::Closed) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn serve_offer(
+    connection: &Connection,
+    source: &Source,
+    agreed: Agreed,
+    request: &OfferRequest,
+) -> Result<(), NetError> {
+    let scan = match Scan::new(&source.root, &request.path, request.scope) {
+        Ok(scan) => scan,
+        Err(status) => return connection.write_frame(FrameType::Failure, &encode_failure(status)),
+    };
+    let codec = match agreed.capabilities.contains(Capabilities::COMPRESSED_TREE) {
+        true => BatchCodec::Zstd,
+        false => BatchCodec::Raw,
+    };
+    let mut offers = Offers {
+        connection,
+        codec,
+        batch: OfferBatch::default(),
+        batch_bytes: 0,
+        named: HashSet::new(),
+        end: OfferEnd { entries: 0, failures: 0 },
+    };
+    let (scanned, listings) = sync_channel(SCAN_AHEAD);
+    std::thread::scope(|threads| {
+        threads.spawn(move || run_scan(scan, &scanned));
+        offers.send_all(&listings)
+    })
+}
+
+/// Ends early when nobody wants the listings any more.
+fn run_scan(scan: Scan<'_>, scanned: &SyncSender<Vec<Listing>>) {
+    for listings in scan {
+        if scanned.send(listings).is_err() {
+            return;
+        }
+    }
+}
+
+struct Offers<'a> {
+    connection: &'a Connection,
+    codec: BatchCodec,
+    batch: OfferBatch,
+    batch_bytes: usize,
+    named: HashSet<(OwnerClass, u32)>,
+    end: OfferEnd,
+}
+
+impl Offers<'_> {
+    fn send_all(&mut self, scanned: &Receiver<Vec<Listing>>) -> Result<(), NetError> {
+        loop {
+            match scanned.try_recv().or_else(|_| self.wait(scanned)) {
+                Ok(listings) => {
+                    for listing in listings {
+                        self.add(listing)?;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.send_batch()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.flush()?;
+        self.connection.write_frame(FrameType::OfferEnd, &self.end.encode())
+    }
+
+    /// The scan has nothing ready: what there is goes out before it is waited for.
+    fn wait(&mut self, scanned: &Receiver<Vec<Listing>>) -> Result<Vec<Listing>, RecvTimeoutError> {
+        if self.flush().is_err() {
+            // The next write says why.
+            return Err(RecvTimeoutError::Timeout);
+        }
+        scanned.recv_timeout(OFFER_HEARTBEAT)
+    }
+
+    /// Adds one directory, in as many parts as batches need.
+    fn add(&mut self, mut listing: Listing) -> Result<(), NetError> {
+        self.end.entries += listing.entries.len() as u64 + u64::from(listing.root.is_some());
+        self.end.failures += listing.failures.len() as u64;
+        if let ListingEnd::Broken(_) = listing.end {
+            self.end.failures += 1;
+        }
+        if let Some(metadata) = listing.root {
+            self.name_owners(metadata);
+        }
+        let end = listing.end;
+        let entries = std::mem::take(&mut listing.entries);
+        let mut part = Listing { end: ListingEnd::More, ..listing.clone() };
+        self.batch_bytes += listing.dir.as_bytes().len() + 64 + listing.failures.len() * 64;
+        for entry in entries {
+            self.name_owners(entry.metadata);
+            self.batch_bytes += entry_bytes(&entry);
+            part.entries.push(entry);
+            if self.batch_bytes >= BATCH_BYTES {
+                let next = Listing {
+                    dir: part.dir.clone(),
+                    root: None,
+                    entries: Vec::new(),
+                    failures: Vec::new(),
+                    end: ListingEnd::More,
+                };
+                self.batch.listings.push(std::mem::replace(&mut part, next));
+                self.send_batch()?;
+            }
+        }
+        part.end = end;
+        self.batch.listings.push(part);
+        if self.batch_bytes >= BATCH_BYTES { self.send_batch() } else { Ok(()) }
+    }
+
+    fn name_owners(&mut self, metadata: Metadata) {
+        self.name_owner(OwnerClass::User, metadata.uid);
+        self.name_owner(OwnerClass::Group, metadata.gid);
+    }
+
+    fn name_owner(&mut self, class: OwnerClass, id: u32) {
+        if !self.named.insert((class, id)) {
+            return;
+        }
+        let name = match class {
+            OwnerClass::User => User::from_uid(Uid::from_raw(id)).ok().flatten().map(|user| user.name),
+            OwnerClass::Group => Group::from_gid(Gid::from_raw(id)).ok().flatten().map(|group| group.name),
+        };
+        let lawful = |name: &String| (1..=fastcp_wire::limits::OWNER_NAME_BYTES_MAX).contains(&name.len());
+        if let Some(name) = name.filter(lawful) {
+            self.batch.owners.push(OwnerName { class, id, name: name.into_bytes().into() });
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), NetError> {
+        if self.batch.listings.is_empty() { Ok(()) } else { self.send_batch() }
+    }
+
+    fn send_batch(&mut self) -> Result<(), NetError> {
+        let payload = self.batch.encode(self.codec)?;
+        self.batch = OfferBatch::default();
+        self.batch_bytes = 0;
+        self.connection.write_frame(FrameType::OfferBatch, &payload)
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    let target = match &entry.kind {
+        EntryKind::Symlink { target } => target.len(),
+        _ => 0,
+    };
+    ENTRY_FIXED_BYTES_MAX + entry.name.as_bytes().len() + target
+}
+
+/// Tells a peer why it is turned away; it may be gone already, and then there is nobody to tell.
+pub(crate) fn send_failure(connection: &Connection, status: Status) {
+    let _ = connection.write_frame(FrameType::Failure, &encode_failure(status));
+}

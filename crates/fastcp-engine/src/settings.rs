@@ -1,0 +1,69 @@
+//! What each role is told to do. The command line fills these in; nothing below reads arguments.
+
+use std::time::Duration;
+
+use fastcp_model::Capabilities;
+
+/// How the sender answers ranges that may be compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Never.
+    Off,
+    /// At this zstd level, where a sample shrinks.
+    Level(i32),
+}
+
+/// The level where none is named: the fastest that still halves text.
+pub const COMPRESS_LEVEL_DEFAULT: i32 = 1;
+
+/// What a serving side is told.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerSettings {
+    /// The capabilities that it advertises.
+    pub capabilities: Capabilities,
+    /// The most data connections of one session.
+    pub connections: u16,
+    /// Its chunk size in KiB, where the client names none.
+    pub chunk_kb: Option<u32>,
+    /// Compression of ranges.
+    pub compression: Compression,
+    /// Answer plain requests with a CRC of 0, for programs that compute theirs wrongly.
+    pub plain_crc: PlainCrc,
+    /// How long a peer may take to say who it is.
+    pub handshake_timeout: Duration,
+}
+
+/// Whether plain replies carry the CRC that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainCrc {
+    /// They do.
+    Given,
+    /// They carry 0.
+    Withheld,
+}
+
+/// How bytes get from the socket into a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceivePath {
+    /// What measures best: see `docs/performance.md`.
+    Auto,
+    /// `recv` into a buffer, CRC while it is hot, `pwrite`.
+    Copy,
+    /// `splice` through a pipe; the CRC is taken by reading back.
+    Splice,
+}
+
+/// What a receiving side is told.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverSettings {
+    /// The capabilities that it advertises.
+    pub capabilities: Capabilities,
+    /// Data connections wanted.
+    pub connections: u16,
+    /// Chunk size wanted in KiB.
+    pub chunk_kb: Option<u32>,
+    /// How long to keep trying while nothing answers.
+    pub retry: Duration,
+    /// How bodies are received.
+    pub receive_path: ReceivePath,
+}

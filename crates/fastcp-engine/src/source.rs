@@ -1,0 +1,94 @@
+//! The tree that a sender serves: files opened beneath its root, and failures in the wire's words.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use fastcp_model::{ByteRange, RelPath, Status};
+use fastcp_sys::{FileType, Root, Stat};
+use nix::errno::Errno;
+
+use crate::served::ServedCrcs;
+
+/// What is read at a time: it stays in a core's own cache while the CRC runs over it.
+pub(crate) const SLICE_BYTES: usize = 256 << 10;
+
+/// A served tree. One for all connections; it holds no state of any session.
+#[derive(Debug)]
+pub struct Source {
+    pub(crate) root: Root,
+    pub(crate) served: ServedCrcs,
+}
+
+/// A file as it was when opened.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) file: File,
+    pub(crate) stat: Stat,
+}
+
+impl Source {
+    /// Opens the directory to serve.
+    ///
+    /// # Errors
+    /// As `open(2)`; `ENOTDIR` where it is not a directory.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { root: Root::open(path)?, served: ServedCrcs::default() })
+    }
+
+    /// Opens a regular file.
+    pub(crate) fn open_file(&self, path: &RelPath) -> Result<OpenFile, Status> {
+        let file = self.root.open_file(path).map_err(|error| status_of(&error))?;
+        let stat = Stat::of_fd(&file).map_err(|error| status_of(&error))?;
+        match stat.file_type {
+            FileType::File => Ok(OpenFile { file, stat }),
+            FileType::Dir => Err(Status::IsADirectory),
+            _ => Err(Status::NotARegularFile),
+        }
+    }
+
+    /// The CRC-32 of a range, from memory where it was served in this state, else by reading it.
+    pub(crate) fn crc_of(&self, open: &OpenFile, range: ByteRange, slice: &mut [u8]) -> Result<u32, Status> {
+        if let Some(crc) = self.served.recall(open.stat.identity, range) {
+            return Ok(crc);
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        let mut at = range.start();
+        while at < range.end() {
+            let want = slice.len().min(usize::try_from(range.end() - at).unwrap_or(usize::MAX));
+            let got =
+                fastcp_sys::file::read_at(&open.file, &mut slice[..want], at).map_err(|error| status_of(&error))?;
+            if got < want {
+                return Err(Status::Changed);
+            }
+            hasher.update(&slice[..want]);
+            at += want as u64;
+        }
+        Ok(hasher.finalize())
+    }
+}
+
+impl OpenFile {
+    /// Whether the file has the size and time that it had when it was opened.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        Stat::of_fd(&self.file).is_ok_and(|now| {
+            now.identity.size_bytes == self.stat.identity.size_bytes && now.identity.mtime == self.stat.identity.mtime
+        })
+    }
+}
+
+/// A failure of the file system at the sender, as the receiver is told of it.
+pub(crate) fn status_of(error: &io::Error) -> Status {
+    let Some(code) = error.raw_os_error() else { return Status::InputOutput };
+    match Errno::from_raw(code) {
+        Errno::ENOENT | Errno::ESTALE => Status::NotFound,
+        Errno::EACCES | Errno::EPERM => Status::PermissionDenied,
+        Errno::EISDIR => Status::IsADirectory,
+        Errno::EINVAL | Errno::ENXIO => Status::NotARegularFile,
+        Errno::ELOOP | Errno::EXDEV => Status::OutsideRoot,
+        Errno::ENOTDIR => Status::NotADirectory,
+        Errno::ENAMETOOLONG => Status::NameTooLong,
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => Status::Busy,
+        _ => Status::InputOutput,
+    }
+}
