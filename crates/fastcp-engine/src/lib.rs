@@ -6,17 +6,37 @@
 //! arguments: settings come in, a [`Report`] goes out.
 
 mod answer;
+mod attributes;
+mod body;
 mod compress;
 mod crc_runs;
+mod destination;
+mod dirs;
+mod error;
+mod fetch;
+mod get;
 mod inbox;
+mod job;
 mod offer;
+mod owners;
+mod part;
 mod plain;
+mod plan;
+mod receiver;
+mod report;
 mod scan;
+mod schedule;
 mod served;
 mod server;
 mod settings;
 mod source;
 
+pub use error::RunError;
+pub use get::{GetError, GetSettings, Got, get};
+pub use receiver::pull;
+pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
 pub use settings::{COMPRESS_LEVEL_DEFAULT, Compression, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
 pub use source::Source;
+
+pub use fastcp_sys::process::{processor_time, raise_descriptor_limit};

@@ -107,6 +107,16 @@ impl ChunkGrid {
         (position < self.chunk_count()).then_some(ChunkIndex(position))
     }
 
+    /// The chunk that holds the byte at `offset`, if the file has one.
+    pub fn chunk_at(self, offset: u64) -> Option<ChunkIndex> {
+        self.chunk(offset / self.chunk_bytes.get())
+    }
+
+    /// The size in bytes of every chunk but the last.
+    pub fn chunk_bytes(self) -> u64 {
+        self.chunk_bytes.get()
+    }
+
     /// The bytes that a chunk covers.
     pub fn range(self, chunk: ChunkIndex) -> ByteRange {
         let start = chunk.0 * self.chunk_bytes.get();

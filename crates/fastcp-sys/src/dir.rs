@@ -59,6 +59,14 @@ impl Dir {
         Stat::of_fd(&self.fd)
     }
 
+    /// Which mount the directory is on: a rename never leaves one.
+    ///
+    /// # Errors
+    /// As `statx(2)`.
+    pub fn mount_id(&self) -> io::Result<u64> {
+        crate::stat::mount_id(&self.fd)
+    }
+
     /// What `name` is; a link is not followed.
     ///
     /// # Errors
@@ -95,12 +103,12 @@ impl Dir {
         Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?))
     }
 
-    /// Opens the file `name` for reading and writing, creating it with mode 0600 where it is missing.
+    /// Makes the file `name` with mode 0600, open for reading and writing.
     ///
     /// # Errors
-    /// As `open(2)`; `ELOOP` for a link.
-    pub fn open_or_create_file(&self, name: &Name) -> io::Result<File> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    /// `EEXIST` where the name is taken, be it by a link; else as `open(2)`.
+    pub fn create_file(&self, name: &Name) -> io::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
     }
 

@@ -1,8 +1,10 @@
 //! This process: its limits and who it runs as.
 
 use std::io;
+use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::time::TimeVal;
 use nix::unistd::{Gid, Uid, getgroups};
 
 /// Raises the soft limit of open descriptors to the hard one and answers it.
@@ -15,6 +17,14 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(hard)
+}
+
+/// The processor time that this process has used, in user and kernel.
+pub fn processor_time() -> Duration {
+    let used = getrusage(UsageWho::RUSAGE_SELF).map(|usage| [usage.user_time(), usage.system_time()]);
+    let seconds: i64 = used.iter().flatten().map(TimeVal::tv_sec).sum();
+    let micros: i64 = used.iter().flatten().map(TimeVal::tv_usec).sum();
+    Duration::from_secs(seconds.unsigned_abs()) + Duration::from_micros(micros.unsigned_abs())
 }
 
 /// Whether the process acts as root.

@@ -1,7 +1,7 @@
 //! What the file system says of an entry, in our words.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use fastcp_model::{Metadata, Timestamp};
 use nix::fcntl::AtFlags;
@@ -90,6 +90,21 @@ impl Stat {
     /// The length in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.identity.size_bytes
+    }
+}
+
+/// The mount that a descriptor is on. Kernels before 5.8 do not say; there the device stands for it.
+pub(crate) fn mount_id(fd: impl AsFd) -> io::Result<u64> {
+    // SAFETY: statx is plain old data, for which all zeros is a valid value.
+    let mut out: libc::statx = unsafe { std::mem::zeroed() };
+    let raw = fd.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is borrowed for the call, the path is a NUL-terminated literal, and `out`
+    // is a live statx that the kernel fills.
+    let result = unsafe { libc::statx(raw, c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_MNT_ID, &raw mut out) };
+    match nix::errno::Errno::result(result) {
+        Ok(_) if out.stx_mask & libc::STATX_MNT_ID != 0 => Ok(out.stx_mnt_id),
+        Ok(_) | Err(nix::errno::Errno::ENOSYS) => Ok(Stat::of_fd(fd)?.identity.device),
+        Err(errno) => Err(errno.into()),
     }
 }
 

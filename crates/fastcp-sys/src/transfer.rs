@@ -47,6 +47,20 @@ pub fn send_file(socket: impl AsFd, file: &File, offset: u64, len: u64) -> io::R
     Ok(Moved::All)
 }
 
+/// Which end of a splice failed.
+#[derive(Debug)]
+pub enum SpliceError {
+    /// Reading from the socket; a receive timeout is `WouldBlock`.
+    Socket(io::Error),
+    /// Writing to the file, after `taken` bytes had left the socket.
+    File {
+        /// Bytes that are no longer in the socket, written or not.
+        taken: u64,
+        /// Why the rest of them was not written.
+        error: io::Error,
+    },
+}
+
 /// A pipe through which bytes go from a socket to a file. One for each thread; empty between calls.
 #[derive(Debug)]
 pub struct SplicePipe {
@@ -76,8 +90,8 @@ impl SplicePipe {
     /// Moves `len` bytes from `socket` to `file` at `offset`.
     ///
     /// # Errors
-    /// As `splice(2)`; after an error the pipe may hold bytes and must not be used again.
-    pub fn receive(&self, socket: impl AsFd, file: &File, offset: u64, len: u64) -> io::Result<Moved> {
+    /// Which end failed. After an error the pipe may hold bytes and must not be used again.
+    pub fn receive(&self, socket: impl AsFd, file: &File, offset: u64, len: u64) -> Result<Moved, SpliceError> {
         let mut moved = 0;
         while moved < len {
             let want = chunk((len - moved).min(self.capacity));
@@ -85,12 +99,13 @@ impl SplicePipe {
             match splice(&socket, None, &self.write, None, want, flags) {
                 Ok(0) => return Ok(Moved::Ended(moved)),
                 Ok(count) => {
-                    self.drain(file, offset + moved, count as u64)?;
+                    let drained = self.drain(file, offset + moved, count as u64);
                     moved += count as u64;
+                    drained.map_err(|error| SpliceError::File { taken: moved, error })?;
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EINVAL | Errno::ENOSYS) => return Ok(Moved::Unsupported(moved)),
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(SpliceError::Socket(errno.into())),
             }
         }
         Ok(Moved::All)

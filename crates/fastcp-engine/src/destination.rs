@@ -1,0 +1,98 @@
+//! The tree that a receiver writes to, and where its part files lie.
+//!
+//! A rename is atomic only within one mount, so part files lie in `.fastcp/parts` at the top of the
+//! mount that holds their target: usually the destination's root, else the highest directory of the
+//! tree on that mount. Where that cannot be made, a part file lies beside its target.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fastcp_model::{Name, RelPath};
+use fastcp_sys::{Dir, Root};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::dirs::DirState;
+use crate::scan::STATE_DIR;
+
+const PARTS_DIR: &[u8] = b"parts";
+
+/// The destination of a transfer.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) root: Root,
+    /// By mount id: the directory of part files, or `None` where it cannot be made.
+    parts: Mutex<HashMap<u64, Option<Arc<Dir>>>>,
+}
+
+impl Destination {
+    /// Opens the directory, making it where it is missing and its parent is there, as rsync does.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        Ok(Self { root: Root::open(path)?, parts: Mutex::default() })
+    }
+
+    /// Where the part file of `name` in `dir` lies: the same place for the same target, run after run.
+    pub(crate) fn part_place(&self, dir: &Arc<DirState>, target: &Dir, name: &Name) -> io::Result<(Arc<Dir>, Name)> {
+        let path = dir.path.join(name).unwrap_or_else(|_| dir.path.clone());
+        let hash = xxh3_128(path.as_bytes());
+        match self.parts_dir(dir, target)? {
+            Some(parts) => Ok((parts, lawful_name(&format!("{hash:032x}")))),
+            None => Ok((Arc::new(self.root.dir(&dir.path)?), lawful_name(&format!(".fastcp-{hash:032x}.part")))),
+        }
+    }
+
+    fn parts_dir(&self, dir: &Arc<DirState>, target: &Dir) -> io::Result<Option<Arc<Dir>>> {
+        let mount = target.mount_id()?;
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = parts.get(&mount) {
+            return Ok(known.clone());
+        }
+        let top = self.top_of_mount(dir, mount)?;
+        let made = match self.make_parts_dir(&top) {
+            Ok(made) => Some(Arc::new(made)),
+            Err(error) if crate::error::ends_everything(&error) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, path = %top, "part files lie beside their targets");
+                None
+            }
+        };
+        parts.insert(mount, made.clone());
+        Ok(made)
+    }
+
+    fn top_of_mount(&self, dir: &Arc<DirState>, mount: u64) -> io::Result<RelPath> {
+        let mut top = dir;
+        while let Some(above) = top.parent() {
+            if self.root.dir(&above.path)?.mount_id()? != mount {
+                break;
+            }
+            top = above;
+        }
+        Ok(top.path.clone())
+    }
+
+    fn make_parts_dir(&self, top: &RelPath) -> io::Result<Dir> {
+        let state = sub_dir(&self.root.dir(top)?, &lawful_name_of(STATE_DIR))?;
+        sub_dir(&state, &lawful_name_of(PARTS_DIR))
+    }
+}
+
+fn sub_dir(dir: &Dir, name: &Name) -> io::Result<Dir> {
+    match dir.make_dir(name) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => dir.dir(name),
+    }
+}
+
+fn lawful_name(text: &str) -> Name {
+    lawful_name_of(text.as_bytes())
+}
+
+fn lawful_name_of(bytes: &[u8]) -> Name {
+    Name::new(bytes).expect("our own names are lawful")
+}

@@ -1,0 +1,53 @@
+//! What ends a whole transfer. What ends one file only is a [`crate::Cause`].
+
+use std::io;
+
+use fastcp_model::{RelPath, Status};
+use fastcp_net::NetError;
+
+/// Why a transfer ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Nothing answered in the time given.
+    #[error("no answer from {address} within {seconds} s: {source}")]
+    NoAnswer {
+        /// Who was dialled.
+        address: String,
+        /// The time given.
+        seconds: u64,
+        /// The last attempt's failure.
+        source: NetError,
+    },
+    /// The connection failed, or the peer broke the protocol.
+    #[error("{during}: {source}")]
+    Net {
+        /// What was being done.
+        during: &'static str,
+        /// What happened.
+        source: NetError,
+    },
+    /// What was asked for is not there.
+    #[error("cannot read \"{path}\" at the source: {status}")]
+    Source {
+        /// The path asked for.
+        path: RelPath,
+        /// Why not.
+        status: Status,
+    },
+    /// The destination cannot take any more.
+    #[error("cannot {operation} \"{path}\": {source}")]
+    Destination {
+        /// What was tried.
+        operation: &'static str,
+        /// Where; the destination itself or a path in it.
+        path: String,
+        /// What came of it.
+        source: io::Error,
+    },
+}
+
+/// Whether a failure of the destination concerns all files and not one: no room, no writing, no disk.
+pub(crate) fn ends_everything(error: &io::Error) -> bool {
+    use nix::libc::{EDQUOT, EIO, ENOSPC, EROFS};
+    matches!(error.raw_os_error(), Some(ENOSPC | EROFS | EDQUOT | EIO))
+}

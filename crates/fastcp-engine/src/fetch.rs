@@ -1,0 +1,469 @@
+//! The receiver on one data connection: wants out, pieces in, and from the last piece to the commit.
+//!
+//! Requests are pipelined: several are on their way while an answer is read. A piece is written,
+//! its CRC compared with the sender's; a small file is complete with one piece, a larger one when all
+//! its ranges are there and the sender has confirmed them. A connection that breaks gives back what it
+//! owed and is dialled again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fastcp_model::{Capabilities, RelPath, Status};
+use fastcp_net::{Agreed, Attached, Backoff, Connection, Dialer, NetError};
+use fastcp_sys::Dir;
+use fastcp_wire::WireError;
+use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
+use fastcp_wire::range::{Ask, BodyKind, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer};
+
+use crate::answer::crc_of_zeros;
+use crate::body::{BodyReader, Target};
+use crate::destination::Destination;
+use crate::dirs::{DirState, Finisher};
+use crate::error::{RunError, ends_everything};
+use crate::job::{Arrival, Confirmation, FileJob};
+use crate::owners::Owners;
+use crate::part::{PartFile, SenderCrc};
+use crate::report::{Cause, Event, Report};
+use crate::schedule::{Held, Next, Purpose, Schedule, Want};
+use crate::settings::ReceiverSettings;
+
+/// Bytes of requests on their way at most. The sender reads no requests while it writes; with more
+/// than the sockets' buffers hold, both ends would wait for each other.
+const REQUEST_BYTES_MAX: usize = 32 << 10;
+/// Bytes asked for and not yet received at most: the bandwidth-delay product that one connection fills.
+const HELD_COST_MAX: u64 = 16 << 20;
+/// A connection that owes an answer and sends nothing this long is given up.
+const STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// A range whose checksum was wrong is fetched anew this often.
+const REFETCH_MAX: u32 = 5;
+/// Smaller files are not worth reserving room for.
+const ALLOCATE_BYTES_MIN: u64 = 4 << 20;
+
+/// What all connections of a transfer share.
+pub(crate) struct Transfer<'a> {
+    pub(crate) dialer: &'a Dialer,
+    pub(crate) attached: Attached,
+    pub(crate) agreed: Agreed,
+    pub(crate) base: RelPath,
+    pub(crate) destination: &'a Destination,
+    pub(crate) owners: &'a Owners,
+    pub(crate) schedule: &'a Schedule,
+    pub(crate) report: &'a Report,
+    pub(crate) settings: &'a ReceiverSettings,
+}
+
+/// Why a connection stopped fetching.
+enum End {
+    /// Nothing is left to fetch.
+    Done,
+    /// It broke; the rest may still work.
+    Broken(NetError),
+    /// The run is over.
+    Fatal(RunError),
+}
+
+impl Transfer<'_> {
+    /// Fetches until nothing is left, over as many connections, one after another, as it takes.
+    pub(crate) fn run_connection(&self) -> Result<(), RunError> {
+        let mut backoff = Backoff::default();
+        let mut last_progress = Instant::now();
+        loop {
+            let before = self.report.counters.bytes_fetched.now();
+            let error = match self.attached.dial(self.dialer) {
+                Err(error) => error,
+                Ok(connection) => match Fetcher::new(self, &connection).run() {
+                    End::Done => return Ok(()),
+                    End::Fatal(error) => return Err(error),
+                    End::Broken(error) => error,
+                },
+            };
+            if self.schedule.is_stopped() {
+                return Ok(());
+            }
+            if self.report.counters.bytes_fetched.now() > before {
+                backoff.reset();
+                last_progress = Instant::now();
+            }
+            if !error.is_transient() || last_progress.elapsed() >= self.settings.retry {
+                return Err(RunError::Net { during: "fetching", source: error });
+            }
+            self.pause(&mut backoff, &error);
+        }
+    }
+
+    fn pause(&self, backoff: &mut Backoff, error: &NetError) {
+        let wait = backoff.next_wait();
+        self.report.counters.reconnects.add(1);
+        self.report.tell(Event::Retrying { error: error.to_string(), wait });
+        std::thread::sleep(wait);
+    }
+
+    fn finisher(&self) -> Finisher<'_> {
+        Finisher { root: &self.destination.root, owners: self.owners, report: self.report }
+    }
+}
+
+/// One data connection at work.
+struct Fetcher<'a> {
+    transfer: &'a Transfer<'a>,
+    connection: &'a Connection,
+    body: BodyReader<'a>,
+    owed: VecDeque<Owed>,
+    held: Held,
+    request_bytes: usize,
+    next_id: u32,
+    requests: Vec<u8>,
+    scratch: Vec<u8>,
+    /// The directory of the last file: files come directory by directory.
+    last_dir: Option<(Arc<DirState>, Arc<Dir>)>,
+}
+
+/// Whether a part file has a name from the start. An unnamed one cannot be resumed, nor replace.
+#[derive(Clone, Copy)]
+enum Naming {
+    Named,
+    Unnamed,
+}
+
+struct Owed {
+    id: u32,
+    request_bytes: usize,
+    want: Want,
+}
+
+impl<'a> Fetcher<'a> {
+    fn new(transfer: &'a Transfer<'a>, connection: &'a Connection) -> Self {
+        Self {
+            transfer,
+            connection,
+            body: BodyReader::new(connection, transfer.report, transfer.settings.receive_path),
+            owed: VecDeque::new(),
+            held: Held::default(),
+            request_bytes: 0,
+            next_id: 0,
+            requests: Vec::new(),
+            scratch: Vec::new(),
+            last_dir: None,
+        }
+    }
+
+    fn run(mut self) -> End {
+        let end = match self.connection.set_timeouts(Some(STALL_TIMEOUT), Some(STALL_TIMEOUT)) {
+            Err(error) => End::Broken(error),
+            Ok(()) => loop {
+                match self.step() {
+                    Ok(true) => {}
+                    Ok(false) => break End::Done,
+                    Err(end) => break end,
+                }
+            },
+        };
+        self.transfer.schedule.give_back(self.owed.into_iter().map(|owed| owed.want));
+        end
+    }
+
+    /// Asks for as much as may be in flight, then takes one answer. `false` where all is done.
+    fn step(&mut self) -> Result<bool, End> {
+        if !self.ask()? {
+            return Ok(false);
+        }
+        self.take_piece()?;
+        Ok(true)
+    }
+
+    fn ask(&mut self) -> Result<bool, End> {
+        while self.held.cost < HELD_COST_MAX && (self.request_bytes < REQUEST_BYTES_MAX || self.owed.is_empty()) {
+            let start = Instant::now();
+            let next = self.transfer.schedule.next(&self.held);
+            match next {
+                Next::Done => return Ok(false),
+                Next::Enough => break,
+                Next::Want(want) if want.job.has_failed() => self.transfer.schedule.done(&want, Vec::new()),
+                Next::Want(want) => {
+                    if self.owed.is_empty() {
+                        self.transfer.report.counters.waited_source.add_since(start);
+                    }
+                    self.put_request(want);
+                }
+            }
+        }
+        if !self.requests.is_empty() {
+            self.connection.write_all(&self.requests).map_err(End::Broken)?;
+            self.requests.clear();
+        }
+        Ok(true)
+    }
+
+    fn put_request(&mut self, want: Want) {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        let compress = self.transfer.agreed.capabilities.contains(Capabilities::COMPRESS);
+        let ask = match want.purpose {
+            Purpose::Confirm => Ask::Confirm,
+            Purpose::Fetch if compress => Ask::BytesOrZstd,
+            Purpose::Fetch => Ask::Bytes,
+        };
+        let path = want.job.path();
+        let path = self.transfer.base.join_path(&path).unwrap_or(path);
+        let start = self.requests.len();
+        RangeRequest { id, path: path.as_bytes().into(), range: want.range, ask }.encode(&mut self.requests);
+        let request_bytes = self.requests.len() - start;
+        self.request_bytes += request_bytes;
+        self.held.add(&want);
+        self.owed.push_back(Owed { id, request_bytes, want });
+    }
+
+    fn take_piece(&mut self) -> Result<(), End> {
+        let start = Instant::now();
+        let header = self.body.inbox.take::<PIECE_HEADER_BYTES>(self.connection).map_err(End::Broken)?;
+        self.transfer.report.counters.waited_network.add_since(start);
+        let header = PieceHeader::decode(&header).map_err(broken)?;
+        let Some(want) = self.owed.front().filter(|owed| owed.id == header.id).map(|owed| owed.want.clone()) else {
+            return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
+        };
+        let more = match want.purpose {
+            Purpose::Confirm => self.take_confirmation(&want, &header)?,
+            Purpose::Fetch => self.take_bytes(&want, &header)?,
+        };
+        if let Some(owed) = self.owed.pop_front() {
+            self.request_bytes -= owed.request_bytes;
+            self.held.remove(&owed.want);
+        }
+        self.transfer.schedule.done(&want, more);
+        Ok(())
+    }
+
+    fn take_bytes(&mut self, want: &Want, header: &PieceHeader) -> Result<Vec<Want>, End> {
+        if header.reply.status != Status::Ok {
+            self.give_up(&want.job, Cause::Source(header.reply.status))?;
+            return Ok(Vec::new());
+        }
+        check_body(want, header).map_err(broken)?;
+        let is_offered = header.reply.file_bytes == want.job.grid.file_bytes()
+            && header.reply.mtime_ns == want.job.metadata.mtime.wire_ns();
+        let part = if is_offered && !want.job.has_failed() { self.part_for(want)? } else { None };
+        let (crc, written) = self.take_body(want, header, part.as_deref())?;
+        let trailer = self.body.inbox.take::<TRAILER_BYTES>(self.connection).map_err(End::Broken)?;
+        let trailer = Trailer::decode(&trailer).map_err(broken)?;
+        let job = &want.job;
+        let Some(part) = part else {
+            if !is_offered {
+                self.give_up(job, Cause::Source(Status::Changed))?;
+            }
+            return Ok(Vec::new());
+        };
+        if let Err(source) = written {
+            self.give_up(job, Cause::Destination { operation: "cannot write", source })?;
+            return Ok(Vec::new());
+        }
+        if trailer.status != Status::Ok {
+            self.give_up(job, Cause::Source(trailer.status))?;
+            return Ok(Vec::new());
+        }
+        if trailer.crc32 != crc {
+            drop(part);
+            return self.refetch(want, trailer.crc32, crc);
+        }
+        self.transfer.report.counters.bytes_fetched.add(want.range.len());
+        self.arrived(want, part, crc, SenderCrc(trailer.crc32))
+    }
+
+    fn take_body(
+        &mut self,
+        want: &Want,
+        header: &PieceHeader,
+        part: Option<&PartFile>,
+    ) -> Result<(u32, io::Result<()>), End> {
+        let target = match part {
+            None => Target::Nowhere,
+            Some(part) if want.job.sparse && want.attempt == 0 => Target::SparseFile(part.file(), want.range.start()),
+            Some(part) => Target::File(part.file(), want.range.start()),
+        };
+        match header.kind {
+            BodyKind::Hole => Ok((crc_of_zeros(want.range.len()), self.body.write_zeros(want.range.len(), target))),
+            BodyKind::Raw => {
+                let received = self.body.receive_raw(want.range.len(), target).map_err(End::Broken)?;
+                Ok((received.crc, received.written))
+            }
+            BodyKind::Zstd => self.take_zstd(want, header, target),
+        }
+    }
+
+    fn take_zstd(
+        &mut self,
+        want: &Want,
+        header: &PieceHeader,
+        target: Target<'_>,
+    ) -> Result<(u32, io::Result<()>), End> {
+        self.scratch.resize(header.body_bytes as usize, 0);
+        self.body.inbox.take_into(self.connection, &mut self.scratch).map_err(End::Broken)?;
+        let Ok(bytes) = zstd::bulk::decompress(&self.scratch, want.range.len() as usize) else {
+            // Told apart from a wrong checksum by nobody: the range is fetched anew either way.
+            return Ok((!0, Ok(())));
+        };
+        if bytes.len() as u64 != want.range.len() {
+            return Ok((!0, Ok(())));
+        }
+        let crc = crc32fast::hash(&bytes);
+        Ok((crc, self.body.write(&bytes, target)))
+    }
+
+    /// The file that a range is written to; `None` where it cannot be made, which fails the file.
+    fn part_for(&mut self, want: &Want) -> Result<Option<Arc<PartFile>>, End> {
+        let job = &want.job;
+        let made = self.dir_of(job).and_then(|dir| {
+            if want.is_whole_file() {
+                let naming = if job.replaces { Naming::Named } else { Naming::Unnamed };
+                self.make_part(job, &dir, naming).map(Arc::new)
+            } else {
+                job.part(|| self.make_part(job, &dir, Naming::Named))
+            }
+        });
+        match made {
+            Ok(part) => Ok(Some(part)),
+            Err(source) => {
+                self.give_up(job, Cause::Destination { operation: "cannot create", source })?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn make_part(&self, job: &FileJob, dir: &Dir, naming: Naming) -> io::Result<PartFile> {
+        let part = match naming {
+            Naming::Named => self.make_named_part(job, dir)?,
+            Naming::Unnamed => match PartFile::unnamed(dir) {
+                Err(error) if cannot_be_unnamed(&error) => self.make_named_part(job, dir)?,
+                result => result?,
+            },
+        };
+        let file_bytes = job.grid.file_bytes();
+        if job.sparse {
+            part.file().set_len(file_bytes)?;
+        } else if file_bytes >= ALLOCATE_BYTES_MIN {
+            fastcp_sys::file::allocate(part.file(), file_bytes)?;
+        }
+        Ok(part)
+    }
+
+    fn make_named_part(&self, job: &FileJob, dir: &Dir) -> io::Result<PartFile> {
+        let (parts, name) = self.transfer.destination.part_place(&job.dir, dir, &job.name)?;
+        PartFile::named(parts, name)
+    }
+
+    fn dir_of(&mut self, job: &FileJob) -> io::Result<Arc<Dir>> {
+        match &self.last_dir {
+            Some((state, dir)) if Arc::ptr_eq(state, &job.dir) => Ok(Arc::clone(dir)),
+            _ => {
+                let dir = Arc::new(self.transfer.destination.root.dir(&job.dir.path)?);
+                self.last_dir = Some((Arc::clone(&job.dir), Arc::clone(&dir)));
+                Ok(dir)
+            }
+        }
+    }
+
+    fn arrived(&mut self, want: &Want, part: Arc<PartFile>, crc: u32, sender: SenderCrc) -> Result<Vec<Want>, End> {
+        if want.is_whole_file() {
+            let part = Arc::into_inner(part).expect("a part file of one range has one writer");
+            self.commit(&want.job, part, crc, sender)?;
+            return Ok(Vec::new());
+        }
+        drop(part);
+        match want.job.arrived(want.range, crc) {
+            Arrival::Partial => Ok(Vec::new()),
+            Arrival::Whole => Ok(want
+                .job
+                .segments()
+                .map(|range| Want { job: Arc::clone(&want.job), range, purpose: Purpose::Confirm, attempt: 0 })
+                .collect()),
+        }
+    }
+
+    fn take_confirmation(&mut self, want: &Want, header: &PieceHeader) -> Result<Vec<Want>, End> {
+        let job = &want.job;
+        let reply = header.reply;
+        if reply.status != Status::Ok {
+            self.give_up(job, Cause::Source(reply.status))?;
+        } else if reply.file_bytes != job.grid.file_bytes() || reply.mtime_ns != job.metadata.mtime.wire_ns() {
+            self.give_up(job, Cause::Source(Status::Changed))?;
+        } else {
+            match job.confirmed(want.range, reply.crc32) {
+                Confirmation::Partial => {}
+                Confirmation::Whole(part, crc) => self.commit(job, part, crc, SenderCrc(crc))?,
+                Confirmation::Mismatch { got } => self.give_up(job, Cause::Checksum { want: reply.crc32, got })?,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Seals, verifies and commits: the end of every file that ends well.
+    fn commit(&mut self, job: &Arc<FileJob>, part: PartFile, written: u32, sender: SenderCrc) -> Result<(), End> {
+        let verified = match part.seal(written).verify(sender) {
+            Ok(verified) => verified,
+            Err(mismatch) => return self.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got }),
+        };
+        let start = Instant::now();
+        let transfer = self.transfer;
+        let committed = self.dir_of(job).and_then(|dir| {
+            let fallback = || transfer.destination.part_place(&job.dir, &dir, &job.name);
+            verified.commit(&dir, &job.name, &job.metadata, transfer.owners, fallback)
+        });
+        transfer.report.counters.waited_destination.add_since(start);
+        match committed {
+            Ok(()) => {
+                transfer.report.counters.files_committed.add(1);
+                transfer.finisher().release(&job.dir);
+                Ok(())
+            }
+            Err(source) => self.give_up(job, Cause::Destination { operation: "cannot commit", source }),
+        }
+    }
+
+    fn refetch(&mut self, want: &Want, sender: u32, got: u32) -> Result<Vec<Want>, End> {
+        if want.attempt >= REFETCH_MAX {
+            self.give_up(&want.job, Cause::Checksum { want: sender, got })?;
+            return Ok(Vec::new());
+        }
+        self.transfer.report.counters.chunks_refetched.add(1);
+        Ok(vec![Want { attempt: want.attempt + 1, ..want.clone() }])
+    }
+
+    /// Reports a file as failed, once; ends the run where the failure concerns every file.
+    fn give_up(&mut self, job: &Arc<FileJob>, cause: Cause) -> Result<(), End> {
+        let cause = match cause {
+            Cause::Destination { operation, source } if ends_everything(&source) => {
+                let operation = operation.strip_prefix("cannot ").unwrap_or(operation);
+                let path = job.path().to_string();
+                return Err(End::Fatal(RunError::Destination { operation, path, source }));
+            }
+            other => other,
+        };
+        if job.fail() {
+            self.transfer.report.failed(job.path(), cause);
+            self.transfer.finisher().release(&job.dir);
+        }
+        Ok(())
+    }
+}
+
+/// A body that does not fit its range is a peer's mistake, whatever its bytes.
+fn check_body(want: &Want, header: &PieceHeader) -> Result<(), WireError> {
+    let (len, body_bytes) = (want.range.len(), u64::from(header.body_bytes));
+    let fits = match header.kind {
+        BodyKind::Raw => body_bytes == len,
+        BodyKind::Hole => body_bytes == 0,
+        BodyKind::Zstd => body_bytes < len && len <= ZSTD_RANGE_BYTES_MAX,
+    };
+    if fits { Ok(()) } else { Err(WireError::Value { field: "body_len", value: body_bytes }) }
+}
+
+fn broken(error: WireError) -> End {
+    End::Broken(NetError::Protocol(error))
+}
+
+/// The file system has no unnamed files: `EOPNOTSUPP`, or `EISDIR` and `EINVAL` from those that never heard.
+fn cannot_be_unnamed(error: &io::Error) -> bool {
+    use nix::libc::{EINVAL, EISDIR, EOPNOTSUPP};
+    matches!(error.raw_os_error(), Some(EOPNOTSUPP | EISDIR | EINVAL))
+}

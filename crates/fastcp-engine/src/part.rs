@@ -1,0 +1,121 @@
+//! A target before it has its name, and the one way to the name.
+//!
+//! `PartFile -seal-> Sealed -verify-> Verified -commit-> done`. Each step consumes the one before, so
+//! no code can commit what was not verified. The order within is the promise of the whole program:
+//! data written, whole-file CRC proven, metadata set, and only then the name. [`Verified::commit`] is
+//! the only caller of rename and link for files.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use fastcp_model::{Metadata, Name};
+use fastcp_sys::Dir;
+
+use crate::attributes;
+use crate::owners::Owners;
+
+/// The unfinished target.
+#[derive(Debug)]
+pub(crate) struct PartFile {
+    file: File,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// In the target's directory, without a name: gone with the process.
+    Unnamed,
+    /// Under a name that only part files have.
+    Named { dir: Arc<Dir>, name: Name },
+}
+
+impl PartFile {
+    /// A part file without a name, for a target that is new and comes in one answer.
+    pub(crate) fn unnamed(dir: &Dir) -> io::Result<Self> {
+        Ok(Self { file: dir.create_unnamed()?, place: Place::Unnamed })
+    }
+
+    /// An empty part file `name` in `dir`. An older one is removed and never written to: it may be a
+    /// hard link to something else.
+    pub(crate) fn named(dir: Arc<Dir>, name: Name) -> io::Result<Self> {
+        match dir.remove_file(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = dir.create_file(&name)?;
+        Ok(Self { file, place: Place::Named { dir, name } })
+    }
+
+    /// The file to write to.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// No more bytes: `crc` is that of all that was written.
+    pub(crate) fn seal(self, crc: u32) -> Sealed {
+        Sealed { part: self, crc }
+    }
+}
+
+/// A part file that is complete.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    part: PartFile,
+    crc: u32,
+}
+
+/// The CRC-32 of a whole file at the sender: from the answer that carried all of it, or confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SenderCrc(pub(crate) u32);
+
+/// What was written is not what the sender has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mismatch {
+    pub(crate) want: u32,
+    pub(crate) got: u32,
+}
+
+impl Sealed {
+    /// Compares what was written with what the sender has.
+    pub(crate) fn verify(self, sender: SenderCrc) -> Result<Verified, Mismatch> {
+        if self.crc == sender.0 {
+            Ok(Verified { part: self.part })
+        } else {
+            Err(Mismatch { want: sender.0, got: self.crc })
+        }
+    }
+}
+
+/// A part file that holds what the sender has.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    part: PartFile,
+}
+
+impl Verified {
+    /// Sets the metadata and gives the file its name `name` in `dir`, replacing what had it. Where an
+    /// unnamed file finds its name taken, `fallback` makes a name for it that it can be renamed from.
+    pub(crate) fn commit(
+        self,
+        dir: &Dir,
+        name: &Name,
+        metadata: &Metadata,
+        owners: &Owners,
+        fallback: impl FnOnce() -> io::Result<(Arc<Dir>, Name)>,
+    ) -> io::Result<()> {
+        attributes::set_on_file(&self.part.file, metadata, owners)?;
+        match self.part.place {
+            Place::Named { dir: from, name: part_name } => from.rename(&part_name, dir, name),
+            Place::Unnamed => match dir.link_unnamed(&self.part.file, name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let (from, part_name) = fallback()?;
+                    let _ = from.remove_file(&part_name);
+                    from.link_unnamed(&self.part.file, &part_name)?;
+                    from.rename(&part_name, dir, name)
+                }
+                result => result,
+            },
+        }
+    }
+}

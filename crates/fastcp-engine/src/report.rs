@@ -1,0 +1,264 @@
+//! What a transfer tells the outside: counters that can be read at any time, and events as they come.
+//!
+//! Libraries do not print; the command line reads these. A failure is an event once and a count for
+//! ever, so that memory does not grow with failures.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fastcp_model::{RelPath, SpecialKind, Status};
+use fastcp_net::WireCount;
+
+/// A number that many threads add to.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// The number now.
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Adds the time since `start`, in nanoseconds.
+    pub(crate) fn add_since(&self, start: Instant) {
+        self.add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// What was done so far. All but the waits only grow.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Entries offered: files, directories, links and others.
+    pub entries: Count,
+    /// Regular files offered.
+    pub files: Count,
+    /// Bytes of all files offered.
+    pub bytes_total: Count,
+    /// Files whose new content is under its final name.
+    pub files_committed: Count,
+    /// Files that were there already.
+    pub files_unchanged: Count,
+    /// Entries that could not be brought over.
+    pub files_failed: Count,
+    /// Symbolic links made.
+    pub links_made: Count,
+    /// Directories made.
+    pub dirs_made: Count,
+    /// Devices, pipes and sockets passed over.
+    pub special_skipped: Count,
+    /// Entries removed.
+    pub deleted: Count,
+    /// File bytes received and kept.
+    pub bytes_fetched: Count,
+    /// File bytes that needed no fetching though their file was incomplete or changed.
+    pub bytes_reused: Count,
+    /// Bytes of files that turned out unchanged.
+    pub bytes_unchanged: Count,
+    /// Ranges fetched a second time because their checksum was wrong.
+    pub chunks_refetched: Count,
+    /// Data connections dialled again.
+    pub reconnects: Count,
+    /// Nanoseconds that connections waited for bytes.
+    pub waited_network: Count,
+    /// Nanoseconds that connections had nothing to ask for.
+    pub waited_source: Count,
+    /// Nanoseconds spent in the destination's file system.
+    pub waited_destination: Count,
+}
+
+/// Why an entry could not be brought over.
+#[derive(Debug)]
+pub enum Cause {
+    /// The sender said so.
+    Source(Status),
+    /// The destination's file system said so.
+    Destination {
+        /// What was tried.
+        operation: &'static str,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// The bytes do not have the sender's checksum.
+    Checksum {
+        /// The sender's.
+        want: u32,
+        /// Of what was written.
+        got: u32,
+    },
+    /// A directory that is not empty stands where something else belongs.
+    DirectoryInTheWay,
+}
+
+impl Cause {
+    /// A short name that failures are counted under.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Source(Status::NotFound) => "vanished at the source",
+            Self::Source(Status::Changed | Status::BadRange) => "changed at the source",
+            Self::Source(Status::PermissionDenied) => "permission denied at the source",
+            Self::Source(_) => "failed at the source",
+            Self::Destination { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "permission denied at the destination"
+            }
+            Self::Destination { .. } => "failed at the destination",
+            Self::Checksum { .. } => "checksum mismatch",
+            Self::DirectoryInTheWay => "directory in the way",
+        }
+    }
+
+    /// Whether the source only moved on while it was copied: exit 24 rather than 23.
+    pub fn is_moving_source(&self) -> bool {
+        matches!(self, Self::Source(Status::NotFound | Status::Changed | Status::BadRange))
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Source(Status::NotFound) => f.write_str("vanished from the source"),
+            Self::Source(Status::Changed | Status::BadRange) => {
+                f.write_str("the source changed while it was read; rerun to fetch it anew")
+            }
+            Self::Source(status) => write!(f, "{status} (at the source)"),
+            Self::Destination { operation, source } => write!(f, "{operation}: {source} (at the destination)"),
+            Self::Checksum { want, got } => write!(f, "crc32 mismatch (want {want:08x}, got {got:08x})"),
+            Self::DirectoryInTheWay => f.write_str("a directory that is not empty is in the way; move it first"),
+        }
+    }
+}
+
+/// Something worth telling as it happens.
+#[derive(Debug)]
+pub enum Event {
+    /// An entry could not be brought over.
+    Failed {
+        /// Relative to the destination.
+        path: RelPath,
+        /// Why.
+        cause: Cause,
+    },
+    /// A device, pipe or socket was passed over.
+    Skipped {
+        /// Relative to the destination.
+        path: RelPath,
+        /// What it is.
+        kind: SpecialKind,
+    },
+    /// Nothing answers; trying again.
+    Retrying {
+        /// What went wrong.
+        error: String,
+        /// How long until the next attempt.
+        wait: Duration,
+    },
+}
+
+/// What held a transfer back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes took their time to arrive.
+    Network,
+    /// There was nothing to ask for: the scan or the planning was behind.
+    Source,
+    /// The destination's file system.
+    Destination,
+    /// The processor.
+    Cpu,
+}
+
+impl Limit {
+    /// Its name in the summary.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Source => "source",
+            Self::Destination => "destination",
+            Self::Cpu => "cpu",
+        }
+    }
+}
+
+/// The shared report of one transfer.
+#[derive(Debug)]
+pub struct Report {
+    /// What was done so far.
+    pub counters: Counters,
+    /// Bytes on the wire.
+    pub wire: Arc<WireCount>,
+    scan_done: AtomicBool,
+    tally: Mutex<BTreeMap<&'static str, u64>>,
+    only_moving_source: AtomicBool,
+    events: Sender<Event>,
+}
+
+impl Report {
+    /// A report that sends its events to `events`.
+    pub fn new(events: Sender<Event>) -> Self {
+        Self {
+            counters: Counters::default(),
+            wire: Arc::default(),
+            scan_done: AtomicBool::new(false),
+            tally: Mutex::default(),
+            only_moving_source: AtomicBool::new(true),
+            events,
+        }
+    }
+
+    /// Whether the totals are final.
+    pub fn is_scan_done(&self) -> bool {
+        self.scan_done.load(Ordering::Relaxed)
+    }
+
+    /// Failures by cause.
+    pub fn failures(&self) -> BTreeMap<&'static str, u64> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether all failures are of a source that moved on meanwhile.
+    pub fn is_only_moving_source(&self) -> bool {
+        self.only_moving_source.load(Ordering::Relaxed)
+    }
+
+    /// What held the transfer back: the processor where it was busy nearly all of the time, else
+    /// whatever the connections waited for most.
+    pub fn limited_by(&self, elapsed: Duration, processor_time: Duration, processors: usize) -> Limit {
+        if processor_time.as_secs_f64() > 0.85 * elapsed.as_secs_f64() * processors as f64 {
+            return Limit::Cpu;
+        }
+        let waits = &self.counters;
+        [
+            (waits.waited_network.now(), Limit::Network),
+            (waits.waited_source.now(), Limit::Source),
+            (waits.waited_destination.now(), Limit::Destination),
+        ]
+        .into_iter()
+        .max_by_key(|(waited, _)| *waited)
+        .map_or(Limit::Network, |(_, limit)| limit)
+    }
+
+    pub(crate) fn set_scan_done(&self) {
+        self.scan_done.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed(&self, path: RelPath, cause: Cause) {
+        self.counters.files_failed.add(1);
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner).entry(cause.kind()).or_insert(0) += 1;
+        if !cause.is_moving_source() {
+            self.only_moving_source.store(false, Ordering::Relaxed);
+        }
+        self.tell(Event::Failed { path, cause });
+    }
+
+    /// Nobody listening any more is no reason to stop.
+    pub(crate) fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}

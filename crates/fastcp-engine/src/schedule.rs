@@ -1,0 +1,348 @@
+//! Which range is fetched next, and by whom.
+//!
+//! One queue for all connections. A file stays at its head until its last range is taken, so that all
+//! connections work on it together. A connection keeps several wants in flight, but never more than
+//! its share of all that is left: so none sits idle at the end while another has a queue. What a
+//! broken connection owed goes back to the front.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use fastcp_model::ByteRange;
+use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
+
+use crate::job::FileJob;
+
+/// The most files that wait; the planner pauses there.
+pub(crate) const QUEUED_FILES_MAX: usize = 16_384;
+/// What a want costs beside its bytes, so that many small files weigh as much as they take.
+const WANT_COST: u64 = 32 << 10;
+
+/// What is asked of the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The bytes.
+    Fetch,
+    /// Their CRC-32.
+    Confirm,
+}
+
+/// One request to make.
+#[derive(Debug, Clone)]
+pub(crate) struct Want {
+    pub(crate) job: Arc<FileJob>,
+    pub(crate) range: ByteRange,
+    pub(crate) purpose: Purpose,
+    /// How often it was fetched in vain.
+    pub(crate) attempt: u32,
+}
+
+impl Want {
+    fn cost(&self) -> u64 {
+        match self.purpose {
+            Purpose::Fetch => self.range.len() + WANT_COST,
+            Purpose::Confirm => WANT_COST,
+        }
+    }
+
+    /// Whether the answer will be all of the file.
+    pub(crate) fn is_whole_file(&self) -> bool {
+        self.range.len() == self.job.grid.file_bytes()
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Ask for this.
+    Want(Want),
+    /// Ask for nothing more until some answers are in.
+    Enough,
+    /// Everything is done, or the run was stopped.
+    Done,
+}
+
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    state: Mutex<State>,
+    /// Connections wait here.
+    work: Condvar,
+    /// The planner waits here.
+    room: Condvar,
+    connections: u64,
+    files_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Wants that exist already: those handed back, and confirmations.
+    urgent: VecDeque<Want>,
+    files: VecDeque<Queued>,
+    cost_left: u64,
+    in_flight: usize,
+    held_back: bool,
+    closed: bool,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    job: Arc<FileJob>,
+    next_offset: u64,
+}
+
+impl Schedule {
+    /// A schedule for this many connections. With `held_back`, nothing is handed out before
+    /// [`Schedule::close`], and the queue has no bound.
+    pub(crate) fn new(connections: u16, held_back: HoldBack) -> Self {
+        let held_back = held_back == HoldBack::UntilClosed;
+        Self {
+            state: Mutex::new(State { held_back, ..State::default() }),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            connections: u64::from(connections.max(1)),
+            files_max: if held_back { usize::MAX } else { QUEUED_FILES_MAX },
+        }
+    }
+
+    /// Adds files, waiting while there are too many. `false` where the run was stopped meanwhile.
+    pub(crate) fn add(&self, jobs: Vec<Arc<FileJob>>) -> bool {
+        let mut state = self.lock();
+        while state.files.len() >= self.files_max && !state.stopped {
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        for job in jobs {
+            state.cost_left += file_cost(&job);
+            state.files.push_back(Queued { job, next_offset: 0 });
+        }
+        self.work.notify_all();
+        !state.stopped
+    }
+
+    /// No more files will be added.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        (state.closed, state.held_back) = (true, false);
+        self.work.notify_all();
+    }
+
+    /// Ends the run: everybody is told that it is done.
+    pub(crate) fn stop(&self) {
+        self.lock().stopped = true;
+        self.work.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Whether the run was stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().stopped
+    }
+
+    /// The next want for a connection that has wants worth `held` in flight; with none in flight it
+    /// waits for one.
+    pub(crate) fn next(&self, held: &Held) -> Next {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return Next::Done;
+            }
+            if held.wants > 0 && held.cost >= state.cost_left / self.connections {
+                return Next::Enough;
+            }
+            if let Some(want) = state.take() {
+                state.in_flight += 1;
+                if state.files.len() < self.files_max {
+                    self.room.notify_one();
+                }
+                return Next::Want(want);
+            }
+            if held.wants > 0 {
+                return Next::Enough;
+            }
+            if state.closed && state.in_flight == 0 {
+                return Next::Done;
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A want was answered, for better or worse, and led to `more` wants.
+    pub(crate) fn done(&self, want: &Want, more: Vec<Want>) {
+        let mut state = self.lock();
+        state.in_flight -= 1;
+        state.cost_left = state.cost_left.saturating_sub(want.cost());
+        state.cost_left += more.iter().map(Want::cost).sum::<u64>();
+        let news = !more.is_empty() || state.in_flight == 0;
+        state.urgent.extend(more);
+        if news {
+            self.work.notify_all();
+        }
+    }
+
+    /// Wants that a broken connection owed: others will fetch them.
+    pub(crate) fn give_back(&self, wants: impl Iterator<Item = Want>) {
+        let mut state = self.lock();
+        for want in wants {
+            state.in_flight -= 1;
+            // Some of its bytes may have been written, unchecked: a retry assumes nothing of them.
+            let attempt = want.attempt.max(1);
+            state.urgent.push_front(Want { attempt, ..want });
+        }
+        self.work.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether fetching waits for the last offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HoldBack {
+    /// Fetching starts with the first offer.
+    No,
+    /// Fetching starts after the last one.
+    UntilClosed,
+}
+
+/// What a connection has in flight.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) wants: usize,
+    pub(crate) cost: u64,
+}
+
+impl Held {
+    pub(crate) fn add(&mut self, want: &Want) {
+        self.wants += 1;
+        self.cost += want.cost();
+    }
+
+    pub(crate) fn remove(&mut self, want: &Want) {
+        self.wants -= 1;
+        self.cost -= want.cost();
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Option<Want> {
+        if let Some(want) = self.urgent.pop_front() {
+            return Some(want);
+        }
+        if self.held_back {
+            return None;
+        }
+        let queued = self.files.front_mut()?;
+        let range = next_range(&queued.job, queued.next_offset);
+        queued.next_offset = range.end();
+        let job = Arc::clone(&queued.job);
+        if range.end() >= job.grid.file_bytes() {
+            self.files.pop_front();
+        }
+        Some(Want { job, range, purpose: Purpose::Fetch, attempt: 0 })
+    }
+}
+
+/// The range to ask for at `offset`: to the end of its chunk, but no longer than compresses.
+fn next_range(job: &FileJob, offset: u64) -> ByteRange {
+    let grid = job.grid;
+    let end = match grid.chunk_at(offset) {
+        Some(chunk) => grid.range(chunk).end().min(offset + ZSTD_RANGE_BYTES_MAX),
+        None => grid.file_bytes(),
+    };
+    ByteRange::new(offset, end - offset).expect("within the grid's file")
+}
+
+fn file_cost(job: &FileJob) -> u64 {
+    let (file_bytes, chunk_bytes) = (job.grid.file_bytes(), job.grid.chunk_bytes());
+    let wants_of = |bytes: u64| bytes.div_ceil(ZSTD_RANGE_BYTES_MAX);
+    let wants = file_bytes / chunk_bytes * wants_of(chunk_bytes) + wants_of(file_bytes % chunk_bytes);
+    file_bytes + wants.max(1) * WANT_COST
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
+
+    use super::{Held, HoldBack, Next, Purpose, Schedule, Want};
+    use crate::dirs::{Age, DirState};
+    use crate::job::FileJob;
+
+    fn job(file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
+        let dir = DirState::new(RelPath::root(), Age::New, None, None);
+        let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
+        let grid = ChunkGrid::new(file_bytes, chunk_kb).expect("lawful");
+        Arc::new(FileJob::new(dir, Name::new(b"file").expect("lawful"), metadata, grid, false, false))
+    }
+
+    fn take(schedule: &Schedule) -> Want {
+        match schedule.next(&Held::default()) {
+            Next::Want(want) => want,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn wants_cover_each_file_once_and_the_cost_comes_out_even() {
+        for (file_bytes, chunk_kb) in [(0, 4), (1, 4), (4096, 4), (20_000, 4), (30 << 20, 65_536), (23 << 20, 5000)] {
+            let schedule = Schedule::new(1, HoldBack::No);
+            assert!(schedule.add(vec![job(file_bytes, chunk_kb)]));
+            schedule.close();
+            let mut end = 0;
+            loop {
+                let want = take(&schedule);
+                assert_eq!((want.range.start(), want.purpose), (end, Purpose::Fetch));
+                end = want.range.end();
+                schedule.done(&want, Vec::new());
+                if end == file_bytes {
+                    break;
+                }
+            }
+            assert!(matches!(schedule.next(&Held::default()), Next::Done));
+            assert_eq!(schedule.lock().cost_left, 0, "{file_bytes} bytes in {chunk_kb} KiB");
+        }
+    }
+
+    #[test]
+    fn a_connection_holds_no_more_than_its_share() {
+        let schedule = Schedule::new(4, HoldBack::No);
+        schedule.add((0..40).map(|_| job(1000, 4)).collect());
+        schedule.close();
+        let mut held = Held::default();
+        while let Next::Want(want) = schedule.next(&held) {
+            held.add(&want);
+        }
+        assert_eq!(held.wants, 10);
+    }
+
+    #[test]
+    fn what_a_broken_connection_owed_is_handed_out_again() {
+        let schedule = Schedule::new(1, HoldBack::No);
+        schedule.add(vec![job(10_000, 4)]);
+        schedule.close();
+        let owed = take(&schedule);
+        let other = take(&schedule);
+        schedule.give_back(std::iter::once(owed.clone()));
+        assert_eq!(take(&schedule).range, owed.range);
+        schedule.done(&other, Vec::new());
+        schedule.done(&owed, Vec::new());
+        let last = take(&schedule);
+        let confirm = Want { purpose: Purpose::Confirm, ..last.clone() };
+        schedule.done(&last, vec![confirm]);
+        let confirm = take(&schedule);
+        assert_eq!(confirm.purpose, Purpose::Confirm);
+        schedule.done(&confirm, Vec::new());
+        assert!(matches!(schedule.next(&Held::default()), Next::Done));
+    }
+
+    #[test]
+    fn held_back_means_until_the_last_offer() {
+        let schedule = Schedule::new(1, HoldBack::UntilClosed);
+        schedule.add(vec![job(1, 4)]);
+        assert!(schedule.lock().take().is_none());
+        schedule.close();
+        take(&schedule);
+    }
+}
