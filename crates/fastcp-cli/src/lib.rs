@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The command line of fastcp: arguments in, progress and exit codes out.
+//!
+//! What was typed ([`args`]) becomes what it means ([`from`], [`overlap`]) before anything is opened;
+//! [`client`] and [`server`] then run it. `main` of each program only maps the result to an exit code.
+
+pub mod client;
+pub mod server;
+
+mod args;
+mod exit_code;
+mod from;
+mod logging;
+mod output;
+mod overlap;
+mod progress;

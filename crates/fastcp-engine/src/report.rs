@@ -196,7 +196,7 @@ pub struct Report {
     scan_done: AtomicBool,
     tally: Mutex<BTreeMap<&'static str, u64>>,
     only_moving_source: AtomicBool,
-    events: Sender<Event>,
+    events: Mutex<Option<Sender<Event>>>,
 }
 
 impl Report {
@@ -208,7 +208,7 @@ impl Report {
             scan_done: AtomicBool::new(false),
             tally: Mutex::default(),
             only_moving_source: AtomicBool::new(true),
-            events,
+            events: Mutex::new(Some(events)),
         }
     }
 
@@ -259,6 +259,13 @@ impl Report {
 
     /// Nobody listening any more is no reason to stop.
     pub(crate) fn tell(&self, event: Event) {
-        let _ = self.events.send(event);
+        if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = events.send(event);
+        }
+    }
+
+    /// Ends the stream of events: whoever reads them gets to its end.
+    pub fn close(&self) {
+        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

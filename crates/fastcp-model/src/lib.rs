@@ -17,3 +17,6 @@ pub use path::{Escaped, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, PathError, RelPath
 pub use range::{ByteRange, CHUNK_KB_DEFAULT, CHUNK_KB_MAX, CHUNK_KB_MIN, ChunkGrid, ChunkIndex, RangeError};
 pub use status::Status;
 pub use time::Timestamp;
+
+/// The port that a server listens on where none is named.
+pub const DEFAULT_PORT: u16 = 9999;

@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_path_cannot_grow_past_its_limit() {
-        let long = RelPath::new(&vec![b"x/".repeat(2047), b"y".to_vec()].concat()[..]).expect("fits");
+        let long = RelPath::new(&[b"x/".repeat(2047), b"y".to_vec()].concat()).expect("fits");
         assert_eq!(long.as_bytes().len(), PATH_BYTES_MAX);
         let name = Name::new(b"abc").expect("lawful");
         assert_eq!(long.join(&name), Err(PathError::PathTooLong));

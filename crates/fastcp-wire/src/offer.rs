@@ -137,10 +137,12 @@ impl OfferBatch {
     /// The payload of an [`crate::frame::FrameType::OfferBatch`] frame.
     ///
     /// # Errors
-    /// A batch that is over one of the limits of its receiver.
+    /// A batch that is over one of the limits of its receiver, or has an empty owner name or link target.
     pub fn encode(&self, codec: BatchCodec) -> Result<Vec<u8>, WireError> {
         let entries: usize = self.listings.iter().map(|listing| listing.entries.len() + listing.failures.len()).sum();
         within("entry_count", entries, BATCH_ENTRIES_MAX)?;
+        within("owner_count", self.owners.len(), BATCH_ENTRIES_MAX)?;
+        within("listing_count", self.listings.len(), BATCH_ENTRIES_MAX)?;
         let mut raw = Vec::with_capacity(64 * entries + 64);
         put_count(&mut raw, self.owners.len());
         for owner in &self.owners {
@@ -148,7 +150,7 @@ impl OfferBatch {
         }
         put_count(&mut raw, self.listings.len());
         for listing in &self.listings {
-            put_listing(&mut raw, listing);
+            put_listing(&mut raw, listing)?;
         }
         within("raw_len", raw.len(), BATCH_BYTES_MAX)?;
         let mut out = vec![codec as u8];
@@ -217,6 +219,7 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
 
 fn put_owner(out: &mut Vec<u8>, owner: &OwnerName) -> Result<(), WireError> {
     within("owner_name_len", owner.name.len(), OWNER_NAME_BYTES_MAX)?;
+    check_text("owner_name", &owner.name)?;
     out.push(owner.class as u8);
     out.extend_from_slice(&owner.id.to_be_bytes());
     put_short_bytes(out, &owner.name);
@@ -231,13 +234,11 @@ fn owner(reader: &mut Reader<'_>) -> Result<OwnerName, WireError> {
     };
     let id = reader.u32()?;
     let name = reader.short_bytes("owner_name_len", OWNER_NAME_BYTES_MAX)?;
-    if name.is_empty() || name.contains(&0) {
-        return Err(WireError::Value { field: "owner_name", value: 0 });
-    }
+    check_text("owner_name", name)?;
     Ok(OwnerName { class, id, name: name.into() })
 }
 
-fn put_listing(out: &mut Vec<u8>, listing: &Listing) {
+fn put_listing(out: &mut Vec<u8>, listing: &Listing) -> Result<(), WireError> {
     let (end, cause) = match listing.end {
         ListingEnd::More => (0, Status::Ok),
         ListingEnd::Complete => (1, Status::Ok),
@@ -253,13 +254,14 @@ fn put_listing(out: &mut Vec<u8>, listing: &Listing) {
     }
     put_count(out, listing.entries.len());
     for entry in &listing.entries {
-        put_entry(out, entry);
+        put_entry(out, entry)?;
     }
     put_count(out, listing.failures.len());
     for failure in &listing.failures {
         put_name(out, &failure.name);
         out.extend_from_slice(&failure.cause.code().to_be_bytes());
     }
+    Ok(())
 }
 
 fn listing(reader: &mut Reader<'_>, room: &mut usize) -> Result<Listing, WireError> {
@@ -336,7 +338,7 @@ const KIND_SOCKET: u8 = 5;
 const KIND_CHAR_DEVICE: u8 = 6;
 const KIND_BLOCK_DEVICE: u8 = 7;
 
-fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+fn put_entry(out: &mut Vec<u8>, entry: &Entry) -> Result<(), WireError> {
     out.push(match &entry.kind {
         EntryKind::File { sparse: false, .. } => KIND_FILE,
         EntryKind::File { sparse: true, .. } => KIND_SPARSE_FILE,
@@ -351,9 +353,14 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     put_metadata(out, entry.metadata);
     match &entry.kind {
         EntryKind::File { size_bytes, .. } => out.extend_from_slice(&size_bytes.to_be_bytes()),
-        EntryKind::Symlink { target } => put_short_bytes(out, target),
+        EntryKind::Symlink { target } => {
+            within("target_len", target.len(), LINK_TARGET_BYTES_MAX)?;
+            check_text("target", target)?;
+            put_short_bytes(out, target);
+        }
         EntryKind::Dir | EntryKind::Special(_) => {}
     }
+    Ok(())
 }
 
 fn entry(reader: &mut Reader<'_>) -> Result<Entry, WireError> {
@@ -381,10 +388,13 @@ fn file_size(reader: &mut Reader<'_>) -> Result<u64, WireError> {
 
 fn link_target(reader: &mut Reader<'_>) -> Result<Box<[u8]>, WireError> {
     let target = reader.short_bytes("target_len", LINK_TARGET_BYTES_MAX)?;
-    if target.is_empty() || target.contains(&0) {
-        return Err(WireError::Value { field: "target", value: 0 });
-    }
+    check_text("target", target)?;
     Ok(target.into())
+}
+
+/// Names of owners and targets of links are any bytes but NUL, and never empty.
+fn check_text(field: &'static str, bytes: &[u8]) -> Result<(), WireError> {
+    if bytes.is_empty() || bytes.contains(&0) { Err(WireError::Value { field, value: 0 }) } else { Ok(()) }
 }
 
 fn status(code: u16) -> Result<Status, WireError> {

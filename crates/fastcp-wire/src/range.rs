@@ -321,7 +321,7 @@ impl PieceHeader {
     /// Decodes the header.
     ///
     /// # Errors
-    /// A wrong magic, checksum, status or kind.
+    /// A wrong magic, checksum, status or kind, or a body longer than [`RANGE_BYTES_MAX`].
     pub fn decode(bytes: &[u8; PIECE_HEADER_BYTES]) -> Result<Self, WireError> {
         let (reply_bytes, rest) = bytes.split_first_chunk::<REPLY_BYTES>().ok_or(WireError::Truncated)?;
         let reply = Reply::decode(reply_bytes)?;
@@ -335,6 +335,9 @@ impl PieceHeader {
         }
         if repeated != reply.status.code() {
             return Err(WireError::Value { field: "status", value: repeated.into() });
+        }
+        if u64::from(body_bytes) > RANGE_BYTES_MAX {
+            return Err(WireError::TooLong { field: "body_len", value: body_bytes.into(), max: RANGE_BYTES_MAX });
         }
         Ok(Self { reply, id, kind: body_kind(kind)?, body_bytes })
     }

@@ -1,0 +1,185 @@
+//! What may be typed. Meaning comes later.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::logging::LogFormat;
+
+/// Copies directory trees from a fastcp server, or locally, over many parallel connections.
+#[derive(Debug, Parser)]
+#[command(name = "fastcp-client", version, about, long_about = None, subcommand_negates_reqs = true)]
+#[command(override_usage = "fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>\n       \
+    fastcp-client pull [OPTIONS] <FROM> <DST_DIR>\n       \
+    fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]")]
+pub(crate) struct ClientArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ClientCommand>,
+    /// Where to copy to
+    #[arg(required = true)]
+    pub(crate) dst_dir: Option<PathBuf>,
+    /// The server's name or address
+    #[arg(required = true)]
+    pub(crate) host: Option<String>,
+    /// The server's port
+    #[arg(required = true)]
+    pub(crate) port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) options: ClientOptions,
+}
+
+/// What the client does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Copy a tree: FROM/ copies the contents, FROM the directory itself
+    Pull {
+        /// fcp://host[:port][/path], or a local file or directory
+        from: OsString,
+        /// Where to copy to
+        dst_dir: PathBuf,
+    },
+    /// Copy one file from any server that speaks FTQ1
+    Get {
+        /// The server's name or address
+        host: String,
+        /// The server's port
+        port: u16,
+        /// The file, relative to the server's root
+        path: OsString,
+        /// The file or directory to copy to [default: the file's own name, here]
+        out: Option<PathBuf>,
+        /// Fail where the server gives no CRC-32
+        #[arg(long, env = "FASTCP_REQUIRE_CRC")]
+        require_crc: bool,
+    },
+}
+
+/// Options of the client.
+#[derive(Debug, Args)]
+pub(crate) struct ClientOptions {
+    /// Data connections, 1-64
+    #[arg(long, global = true, value_name = "N", env = "FASTCP_CONNS", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) conns: u16,
+    /// Chunk size in KiB, 4-65536 [default: the server's, else 1024]
+    #[arg(long, global = true, value_name = "N", env = "FASTCP_CHUNK_KB")]
+    #[arg(value_parser = clap::value_parser!(u32).range(4..=65536))]
+    pub(crate) chunk_kb: Option<u32>,
+    /// Never ask for compressed ranges
+    #[arg(long, global = true, env = "FASTCP_NO_COMPRESS")]
+    pub(crate) no_compress: bool,
+    /// The zstd level of a local source's ranges, 1-19 [default: 1]
+    #[arg(long, global = true, value_name = "N", env = "FASTCP_COMPRESS_LEVEL", conflicts_with = "no_compress")]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub(crate) compress_level: Option<i32>,
+    /// Seconds to keep trying while nothing answers
+    #[arg(long, global = true, value_name = "SECONDS", env = "FASTCP_RETRY", default_value_t = 30)]
+    pub(crate) retry: u64,
+    /// Events as JSON lines on stdout, the last one the summary
+    #[arg(long, global = true, env = "FASTCP_JSON")]
+    pub(crate) json: bool,
+    /// How bodies are received; for measurements
+    #[arg(long, global = true, value_enum, env = "FASTCP_RECEIVE_PATH", default_value = "auto", hide = true)]
+    pub(crate) receive_path: ReceivePathArg,
+    /// Capability bits not to advertise; for tests
+    #[arg(long, global = true, value_name = "BITS", env = "FASTCP_WITHOUT", default_value = "0", hide = true)]
+    #[arg(value_parser = parse_bits)]
+    pub(crate) without: u32,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+}
+
+/// How bodies are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReceivePathArg {
+    Auto,
+    Copy,
+    Splice,
+}
+
+/// Options of both programs.
+#[derive(Debug, Args)]
+pub(crate) struct LogOptions {
+    /// Say more on stderr; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// How log lines look
+    #[arg(long, global = true, value_enum, env = "FASTCP_LOG_FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Serves a directory tree to fastcp clients and to anything that speaks FTQ1.
+#[derive(Debug, Parser)]
+#[command(name = "fastcp-server", version, about, long_about = None)]
+pub(crate) struct ServerArgs {
+    /// The directory to serve
+    pub(crate) src_dir: PathBuf,
+    /// The address to listen on
+    #[arg(default_value = "127.0.0.1")]
+    pub(crate) ip: IpAddr,
+    /// The port to listen on; 0 picks a free one
+    #[arg(default_value_t = fastcp_model::DEFAULT_PORT)]
+    pub(crate) port: u16,
+    /// The most data connections that one session may open, 1-64
+    #[arg(long, value_name = "N", env = "FASTCP_CONNS", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) conns: u16,
+    /// Chunk size in KiB for clients that name none, 4-65536
+    #[arg(long, value_name = "N", env = "FASTCP_CHUNK_KB")]
+    #[arg(value_parser = clap::value_parser!(u32).range(4..=65536))]
+    pub(crate) chunk_kb: Option<u32>,
+    /// Never compress
+    #[arg(long, env = "FASTCP_NO_COMPRESS")]
+    pub(crate) no_compress: bool,
+    /// The zstd level, 1-19 [default: 1]
+    #[arg(long, value_name = "N", env = "FASTCP_COMPRESS_LEVEL", conflicts_with = "no_compress")]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub(crate) compress_level: Option<i32>,
+    /// Serve an address other than loopback to anybody who can reach it
+    #[arg(long, env = "FASTCP_INSECURE")]
+    pub(crate) insecure: bool,
+    /// Answer plain FTQ1 requests with a CRC of 0, for programs that compute theirs wrongly
+    #[arg(long, env = "FASTCP_FTQ1_NO_CRC")]
+    pub(crate) ftq1_no_crc: bool,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+}
+
+fn parse_bits(text: &str) -> Result<u32, std::num::ParseIntError> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{ClientArgs, ClientCommand, ServerArgs};
+
+    #[test]
+    fn definitions_are_sound() {
+        ClientArgs::command().debug_assert();
+        ServerArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn the_short_form_and_the_commands_take_options_anywhere() {
+        let short = ClientArgs::try_parse_from(["c", "--conns", "8", "dst", "host", "9999"]).expect("lawful");
+        assert_eq!((short.options.conns, short.port), (8, Some(9999)));
+        for words in [["c", "--conns", "8", "pull", "a", "b"], ["c", "pull", "a", "b", "--conns", "8"]] {
+            let pull = ClientArgs::try_parse_from(words).expect("lawful");
+            assert_eq!(pull.options.conns, 8);
+            assert!(matches!(pull.command, Some(ClientCommand::Pull { .. })));
+        }
+        for words in [&["c", "dst", "host"][..], &["c", "pull", "a"], &["c", "--conns", "65", "d", "h", "1"]] {
+            assert!(ClientArgs::try_parse_from(words).is_err());
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! `fastcp-client`: from arguments to an exit code.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use fastcp_engine::{
+    COMPRESS_LEVEL_DEFAULT, Compression, GetSettings, PlainCrc, ReceivePath, ReceiverSettings, Report, Server,
+    ServerSettings, Source,
+};
+use fastcp_model::{Capabilities, Escaped, RelPath};
+use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
+use fastcp_wire::limits::CONNECTIONS_MAX;
+use fastcp_wire::offer::Scope;
+use tracing::level_filters::LevelFilter;
+
+use crate::args::{ClientArgs, ClientCommand, ClientOptions, ReceivePathArg};
+use crate::from::From;
+use crate::output::{Summary, Voice, complain, say_summary};
+use crate::{exit_code, logging, overlap, progress};
+
+/// Parses the process's arguments, runs, and answers how it ended.
+pub fn main() -> ExitCode {
+    let args = match ClientArgs::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return exit_code::exit(if error.use_stderr() { exit_code::USAGE } else { exit_code::DONE });
+        }
+    };
+    let log = &args.options.log;
+    logging::start(log.verbose, log.quiet, LevelFilter::WARN, log.log_format);
+    if let Err(error) = fastcp_engine::raise_descriptor_limit() {
+        tracing::debug!(%error, "the limit of open descriptors stays as it is");
+    }
+    exit_code::exit(match run(args) {
+        Ok(code) => code,
+        Err(failure) => {
+            complain(&format!("fastcp-client: {}", failure.message));
+            failure.code
+        }
+    })
+}
+
+/// A run that could not start.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+fn run(args: ClientArgs) -> Result<u8, Failure> {
+    let options = &args.options;
+    match (args.command, args.dst_dir, args.host, args.port) {
+        (Some(ClientCommand::Pull { from, dst_dir }), ..) => {
+            let from = From::parse(&from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
+            pull(from, &dst_dir, options)
+        }
+        (Some(ClientCommand::Get { host, port, path, out, require_crc }), ..) => {
+            get(Endpoint::Tcp { host: unbracketed(host), port }, path, out, require_crc, options)
+        }
+        (None, Some(dst_dir), Some(host), Some(port)) => {
+            let from = From::Server { host: unbracketed(host), port, path: RelPath::root(), scope: Scope::Contents };
+            pull(from, &dst_dir, options)
+        }
+        _ => Err(Failure::new(exit_code::USAGE, "expected <DST_DIR> <HOST> <PORT>, or a command; see --help")),
+    }
+}
+
+fn unbracketed(host: String) -> String {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.to_owned(),
+        None => host,
+    }
+}
+
+fn pull(from: From, dst_dir: &Path, options: &ClientOptions) -> Result<u8, Failure> {
+    let (endpoint, path, scope) = match from {
+        From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
+        From::Local { root, path, scope } => {
+            check_overlap(&root, &path, dst_dir)?;
+            (embedded(&root, options)?, path, scope)
+        }
+    };
+    let settings = receiver_settings(options);
+    Ok(run_reported(endpoint, options, |dialer, report| {
+        let result = fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, report);
+        match result {
+            Ok(()) => (exit_code::of_report(report), None),
+            Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, dst_dir))),
+        }
+    }))
+}
+
+/// What next, where it is not plain from the error itself.
+fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
+    use fastcp_engine::RunError;
+    let kept = format!("what is complete is in place in \"{}\"", shown(dst_dir));
+    match error {
+        RunError::NoAnswer { .. } | RunError::Source { .. } => error.to_string(),
+        RunError::Net { .. } => format!("{error}; {kept}, rerun to fetch the rest"),
+        RunError::Destination { .. } => format!("{error}; {kept}, part files are kept, rerun once this is mended"),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    Escaped(path.as_os_str().as_bytes()).to_string()
+}
+
+/// Runs with progress shown beside it, and says the summary.
+fn run_reported(
+    endpoint: Endpoint,
+    options: &ClientOptions,
+    work: impl FnOnce(&Dialer, &Report) -> (u8, Option<String>),
+) -> u8 {
+    let voice = voice(options);
+    let start = Instant::now();
+    let (sender, events) = channel();
+    let report = Report::new(sender);
+    let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
+    let (code, error) = std::thread::scope(|threads| {
+        let shared = &report;
+        let shown = threads.spawn(move || progress::show(shared, &events, voice));
+        let result = work(&dialer, &report);
+        report.close();
+        // A panic in the display has been printed; the copy itself is what counts.
+        drop(shown.join());
+        result
+    });
+    if let Some(error) = error {
+        complain(&format!("fastcp-client: {error}"));
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let limit = report.limited_by(start.elapsed(), fastcp_engine::processor_time(), processors);
+    say_summary(&Summary::new(&report, start.elapsed(), limit, code), voice);
+    code
+}
+
+fn voice(options: &ClientOptions) -> Voice {
+    match (options.json, options.log.quiet) {
+        (true, _) => Voice::Json,
+        (false, true) => Voice::Quiet,
+        (false, false) => Voice::Text,
+    }
+}
+
+fn receiver_settings(options: &ClientOptions) -> ReceiverSettings {
+    ReceiverSettings {
+        capabilities: capabilities(options),
+        connections: options.conns,
+        chunk_kb: options.chunk_kb,
+        retry: Duration::from_secs(options.retry),
+        receive_path: match options.receive_path {
+            ReceivePathArg::Auto => ReceivePath::Auto,
+            ReceivePathArg::Copy => ReceivePath::Copy,
+            ReceivePathArg::Splice => ReceivePath::Splice,
+        },
+    }
+}
+
+fn capabilities(options: &ClientOptions) -> Capabilities {
+    let without = Capabilities::from_bits_truncate(options.without);
+    let supported = Capabilities::SUPPORTED.difference(without);
+    if options.no_compress { supported.difference(Capabilities::COMPRESS) } else { supported }
+}
+
+/// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.
+fn check_overlap(root: &Path, path: &RelPath, dst_dir: &Path) -> Result<(), Failure> {
+    let name = OsStr::from_bytes(path.as_bytes());
+    let (source, target) = if path.is_root() {
+        (root.to_path_buf(), dst_dir.to_path_buf())
+    } else {
+        (root.join(name), dst_dir.join(name))
+    };
+    match overlap::between(&source, &target) {
+        Some(overlap) => Err(Failure::new(
+            exit_code::USAGE,
+            format!("cannot copy \"{}\" to \"{}\": {overlap}", shown(&source), shown(&target)),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A server within this process, one thread for each connection.
+fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint, Failure> {
+    let source = Source::open(root).map_err(|error| {
+        Failure::new(exit_code::NOTHING_USABLE, format!("cannot open the source \"{}\": {error}", shown(root)))
+    })?;
+    let compression = match options.no_compress {
+        true => Compression::Off,
+        false => Compression::Level(options.compress_level.unwrap_or(COMPRESS_LEVEL_DEFAULT)),
+    };
+    let settings = ServerSettings {
+        capabilities: Capabilities::SUPPORTED,
+        connections: CONNECTIONS_MAX,
+        chunk_kb: None,
+        compression,
+        plain_crc: PlainCrc::Given,
+        handshake_timeout: HANDSHAKE_TIMEOUT,
+    };
+    let server = Arc::new(Server::new(source, settings));
+    Ok(Endpoint::Embedded(Arc::new(move |stream| {
+        let server = Arc::clone(&server);
+        std::thread::spawn(move || server.serve(stream));
+    })))
+}
+
+fn get(
+    endpoint: Endpoint,
+    path: OsString,
+    out: Option<PathBuf>,
+    require_crc: bool,
+    options: &ClientOptions,
+) -> Result<u8, Failure> {
+    let out = out_file(&path, out)?;
+    let settings = GetSettings { retry: Duration::from_secs(options.retry), require_crc };
+    let path = path.into_vec();
+    Ok(run_reported(endpoint, options, |dialer, report| {
+        match fastcp_engine::get(dialer, &path, &out, &settings, report) {
+            Ok(got) => {
+                let warning = "warning: the server gave no crc32; only the length was checked";
+                (exit_code::DONE, (!got.proven).then(|| warning.to_owned()))
+            }
+            Err(error) => {
+                let code = exit_code::of_get_error(&error);
+                (code, Some(format!("cannot get \"{}\": {error}", Escaped(&path))))
+            }
+        }
+    }))
+}
+
+fn out_file(path: &OsStr, out: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let name = path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    if matches!(name, b"" | b"." | b"..") {
+        return Err(Failure::new(exit_code::USAGE, "PATH must name a file"));
+    }
+    let name = OsStr::from_bytes(name);
+    Ok(match out {
+        None => PathBuf::from(name),
+        Some(dir) if dir.is_dir() => dir.join(name),
+        Some(file) => file,
+    })
+}

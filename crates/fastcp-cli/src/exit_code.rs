@@ -1,0 +1,67 @@
+//! rsync's exit codes, because scripts know them. The one table.
+
+use std::process::ExitCode;
+
+use fastcp_engine::{GetError, Report, RunError};
+use fastcp_model::Status;
+use fastcp_net::NetError;
+
+pub(crate) const DONE: u8 = 0;
+pub(crate) const USAGE: u8 = 1;
+pub(crate) const PROTOCOL: u8 = 2;
+pub(crate) const NOTHING_USABLE: u8 = 3;
+pub(crate) const NOT_AUTHORISED: u8 = 5;
+pub(crate) const SOCKET: u8 = 10;
+pub(crate) const FILE_IO: u8 = 11;
+pub(crate) const STREAM: u8 = 12;
+pub(crate) const SOME_FAILED: u8 = 23;
+pub(crate) const SOME_VANISHED: u8 = 24;
+pub(crate) const TIMED_OUT: u8 = 30;
+pub(crate) const NO_ANSWER: u8 = 35;
+
+/// The code of a run that came to its end.
+pub(crate) fn of_report(report: &Report) -> u8 {
+    match report.counters.files_failed.now() {
+        0 => DONE,
+        _ if report.is_only_moving_source() => SOME_VANISHED,
+        _ => SOME_FAILED,
+    }
+}
+
+/// The code of a run that ended before its time.
+pub(crate) fn of_run_error(error: &RunError) -> u8 {
+    match error {
+        RunError::NoAnswer { .. } => NO_ANSWER,
+        RunError::Net { source, .. } => of_net_error(source),
+        RunError::Source { .. } => NOTHING_USABLE,
+        RunError::Destination { .. } => FILE_IO,
+    }
+}
+
+/// The code of a `get` that failed.
+pub(crate) fn of_get_error(error: &GetError) -> u8 {
+    match error {
+        GetError::Path(_) => USAGE,
+        GetError::Refused(Status::Unauthorised) => NOT_AUTHORISED,
+        GetError::Refused(_) => NOTHING_USABLE,
+        GetError::NoAnswer { .. } => NO_ANSWER,
+        GetError::Net(error) => of_net_error(error),
+        GetError::Output { .. } => FILE_IO,
+        GetError::Checksum { .. } | GetError::NoChecksum => SOME_FAILED,
+    }
+}
+
+fn of_net_error(error: &NetError) -> u8 {
+    match error {
+        NetError::Connect { .. } | NetError::Socket(_) => SOCKET,
+        NetError::Closed | NetError::Protocol(_) | NetError::UnexpectedFrame(_) => STREAM,
+        NetError::UnknownDialect(_) | NetError::Refused(Status::BadVersion) => PROTOCOL,
+        NetError::Refused(Status::Unauthorised) => NOT_AUTHORISED,
+        NetError::TimedOut(_) => TIMED_OUT,
+        NetError::Refused(_) => STREAM,
+    }
+}
+
+pub(crate) fn exit(code: u8) -> ExitCode {
+    ExitCode::from(code)
+}

@@ -1,0 +1,175 @@
+//! What a run says on stdout and stderr: events as they come, and the summary.
+//!
+//! With `--json`, stdout is one JSON object a line and nothing else. Names are escaped as in log
+//! lines, so that every line is valid whatever bytes a name holds.
+
+use std::io::{self, Write};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fastcp_engine::{Event, Limit, Report};
+use fastcp_model::SpecialKind;
+use serde::Serialize;
+use serde_json::json;
+
+/// How a run speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// For people, on stderr; the summary on stdout.
+    Text,
+    /// As before, errors only.
+    Quiet,
+    /// JSON lines on stdout; errors on stderr as well.
+    Json,
+}
+
+/// The last line of `--json`: names are a contract that scripts rely on.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    event: &'static str,
+    entries: u64,
+    files_committed: u64,
+    files_unchanged: u64,
+    files_failed: u64,
+    links_made: u64,
+    dirs_made: u64,
+    special_skipped: u64,
+    deleted: u64,
+    bytes_total: u64,
+    bytes_fetched: u64,
+    bytes_reused: u64,
+    bytes_wire_in: u64,
+    bytes_wire_out: u64,
+    chunks_refetched: u64,
+    reconnects: u64,
+    elapsed_ms: u64,
+    limited_by: &'static str,
+    failures: std::collections::BTreeMap<&'static str, u64>,
+    exit: u8,
+}
+
+impl Summary {
+    pub(crate) fn new(report: &Report, elapsed: Duration, limit: Limit, exit: u8) -> Self {
+        let counters = &report.counters;
+        Self {
+            event: "summary",
+            entries: counters.entries.now(),
+            files_committed: counters.files_committed.now(),
+            files_unchanged: counters.files_unchanged.now(),
+            files_failed: counters.files_failed.now(),
+            links_made: counters.links_made.now(),
+            dirs_made: counters.dirs_made.now(),
+            special_skipped: counters.special_skipped.now(),
+            deleted: counters.deleted.now(),
+            bytes_total: counters.bytes_total.now(),
+            bytes_fetched: counters.bytes_fetched.now(),
+            bytes_reused: counters.bytes_reused.now(),
+            bytes_wire_in: report.wire.bytes_in.load(Ordering::Relaxed),
+            bytes_wire_out: report.wire.bytes_out.load(Ordering::Relaxed),
+            chunks_refetched: counters.chunks_refetched.now(),
+            reconnects: counters.reconnects.now(),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            limited_by: limit.name(),
+            failures: report.failures(),
+            exit,
+        }
+    }
+
+    fn text(&self) -> String {
+        let seconds = self.elapsed_ms as f64 / 1000.0;
+        let rate = self.bytes_fetched as f64 / seconds.max(0.001);
+        let mut text = format!(
+            "{} files copied, {} unchanged, {} fetched in {seconds:.2} s ({}/s, limited by {})",
+            self.files_committed,
+            self.files_unchanged,
+            size(self.bytes_fetched),
+            size(rate as u64),
+            self.limited_by,
+        );
+        if self.special_skipped > 0 {
+            text += &format!("; {} devices, pipes or sockets skipped", self.special_skipped);
+        }
+        if self.files_failed > 0 {
+            let causes: Vec<String> = self.failures.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
+            text += &format!("; {} FAILED: {}", self.files_failed, causes.join(", "));
+        }
+        text
+    }
+}
+
+/// Says the summary.
+pub(crate) fn say_summary(summary: &Summary, voice: Voice) {
+    match voice {
+        Voice::Text => say(&summary.text()),
+        Voice::Json => say_json(summary),
+        Voice::Quiet if summary.files_failed > 0 => complain(&summary.text()),
+        Voice::Quiet => {}
+    }
+}
+
+/// Says one event: the line for stderr, after the JSON line where those are wanted.
+pub(crate) fn say_event(event: &Event, voice: Voice) -> Option<String> {
+    let (line, value) = match event {
+        Event::Failed { path, cause } => (
+            format!("\"{path}\": {cause}"),
+            json!({"event": "failed", "path": path.to_string(), "cause": cause.kind(), "error": cause.to_string()}),
+        ),
+        Event::Skipped { path, kind } => (
+            format!("skipped \"{path}\": a {}", kind_name(*kind)),
+            json!({"event": "skipped", "path": path.to_string(), "kind": kind_name(*kind)}),
+        ),
+        Event::Retrying { error, wait } => (
+            format!("{error}; trying again in {:.1} s", wait.as_secs_f64()),
+            json!({"event": "retrying", "error": error, "wait_ms": wait.as_millis() as u64}),
+        ),
+    };
+    if voice == Voice::Json {
+        say_json(&value);
+    }
+    let is_shown = voice == Voice::Text || matches!(event, Event::Failed { .. });
+    is_shown.then(|| format!("fastcp-client: {line}"))
+}
+
+fn kind_name(kind: SpecialKind) -> &'static str {
+    match kind {
+        SpecialKind::Fifo => "named pipe",
+        SpecialKind::Socket => "socket",
+        SpecialKind::CharDevice => "character device",
+        SpecialKind::BlockDevice => "block device",
+    }
+}
+
+/// A progress line for scripts.
+pub(crate) fn say_progress_json(report: &Report) {
+    let counters = &report.counters;
+    say_json(&json!({
+        "event": "progress",
+        "phase": if report.is_scan_done() { "fetch" } else { "scan" },
+        "entries": counters.entries.now(),
+        "files": counters.files.now(),
+        "files_done": counters.files_committed.now() + counters.files_unchanged.now() + counters.files_failed.now(),
+        "bytes_total": counters.bytes_total.now(),
+        "bytes_fetched": counters.bytes_fetched.now(),
+    }));
+}
+
+pub(crate) fn say_json(value: &impl Serialize) {
+    if let Ok(line) = serde_json::to_string(value) {
+        say(&line);
+    }
+}
+
+/// One line on stdout. A reader that has gone is no reason to stop copying.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// One line on stderr.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}

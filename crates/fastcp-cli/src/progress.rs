@@ -1,0 +1,163 @@
+//! Progress while a run lasts: bars on a terminal, lines every few seconds elsewhere.
+//!
+//! A thread of its own looks at the counters five times a second; nothing on the path of the bytes
+//! knows of it. Scan, fetch and verify have a line each. No bar has an end before the scan has one,
+//! and no count ever goes down, so nothing runs backwards.
+
+use std::io::{IsTerminal, stderr};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use fastcp_engine::{Event, Report};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::output::{Voice, complain, say_event, say_progress_json, size};
+
+const TICK: Duration = Duration::from_millis(200);
+const LINE_EVERY: Duration = Duration::from_secs(5);
+const JSON_EVERY: Duration = Duration::from_secs(1);
+
+/// Shows events and progress until the senders of `events` are gone.
+pub(crate) fn show(report: &Report, events: &Receiver<Event>, voice: Voice) {
+    let mut display = Display::new(voice);
+    let mut next_tick = Instant::now() + TICK;
+    loop {
+        match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+            Ok(event) => {
+                if let Some(line) = say_event(&event, voice) {
+                    display.complain(&line);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                display.tick(report);
+                next_tick = Instant::now() + TICK;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    display.clear();
+}
+
+enum Display {
+    Bars(Bars),
+    Lines { every: Duration, last: Instant, start: Instant, json: bool },
+    Nothing,
+}
+
+impl Display {
+    fn new(voice: Voice) -> Self {
+        let now = Instant::now();
+        match voice {
+            Voice::Quiet => Self::Nothing,
+            Voice::Json => Self::Lines { every: JSON_EVERY, last: now, start: now, json: true },
+            Voice::Text if stderr().is_terminal() => Self::Bars(Bars::new()),
+            Voice::Text => Self::Lines { every: LINE_EVERY, last: now, start: now, json: false },
+        }
+    }
+
+    fn tick(&mut self, report: &Report) {
+        match self {
+            Self::Bars(bars) => bars.tick(report),
+            Self::Lines { every, last, start, json } if last.elapsed() >= *every => {
+                *last = Instant::now();
+                if *json {
+                    say_progress_json(report);
+                } else {
+                    complain(&line_of(report, start.elapsed()));
+                }
+            }
+            Self::Lines { .. } | Self::Nothing => {}
+        }
+    }
+
+    /// Shows a line without breaking the bars.
+    fn complain(&self, line: &str) {
+        match self {
+            Self::Bars(bars) => bars.all.suspend(|| complain(line)),
+            Self::Lines { .. } | Self::Nothing => complain(line),
+        }
+    }
+
+    fn clear(&self) {
+        if let Self::Bars(bars) = self {
+            // A terminal that is gone needs no clearing.
+            let _ = bars.all.clear();
+        }
+    }
+}
+
+fn line_of(report: &Report, elapsed: Duration) -> String {
+    let counters = &report.counters;
+    let fetched = counters.bytes_fetched.now();
+    let rate = size((fetched as f64 / elapsed.as_secs_f64().max(0.001)) as u64);
+    let total = bytes_to_fetch(report);
+    let scan = if report.is_scan_done() { "scanned" } else { "scanning" };
+    format!(
+        "{scan} {} entries; fetched {} of {} ({rate}/s); {} of {} files done",
+        counters.entries.now(),
+        size(fetched),
+        size(total),
+        files_done(report),
+        counters.files.now(),
+    )
+}
+
+fn bytes_to_fetch(report: &Report) -> u64 {
+    let counters = &report.counters;
+    counters.bytes_total.now().saturating_sub(counters.bytes_unchanged.now() + counters.bytes_reused.now())
+}
+
+fn files_done(report: &Report) -> u64 {
+    let counters = &report.counters;
+    counters.files_committed.now() + counters.files_unchanged.now() + counters.files_failed.now()
+}
+
+struct Bars {
+    all: MultiProgress,
+    scan: ProgressBar,
+    fetch: ProgressBar,
+    verify: ProgressBar,
+    has_end: bool,
+}
+
+impl Bars {
+    fn new() -> Self {
+        let all = MultiProgress::new();
+        let open_ended = |template: &str| {
+            let bar = all.add(ProgressBar::no_length());
+            bar.set_style(style(template));
+            bar
+        };
+        let scan = open_ended("scan    {spinner} {human_pos} entries{msg}");
+        let fetch = open_ended("fetch   {spinner} {binary_bytes} of {msg} so far, {binary_bytes_per_sec}");
+        let verify = open_ended("verify  {spinner} {human_pos} of {msg} files so far");
+        Self { all, scan, fetch, verify, has_end: false }
+    }
+
+    fn tick(&mut self, report: &Report) {
+        self.scan.set_position(report.counters.entries.now());
+        if report.is_scan_done() && !self.has_end {
+            self.has_end = true;
+            self.scan.set_message(", complete");
+            self.fetch.set_style(style(
+                "fetch   [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, ETA {eta}",
+            ));
+            self.verify.set_style(style("verify  [{bar:30}] {human_pos} of {human_len} files"));
+            self.fetch.set_length(bytes_to_fetch(report));
+            self.verify.set_length(report.counters.files.now());
+        }
+        if !self.has_end {
+            self.fetch.set_message(size(bytes_to_fetch(report)));
+            self.verify.set_message(report.counters.files.now().to_string());
+        }
+        self.fetch.set_position(report.counters.bytes_fetched.now());
+        self.verify.set_position(files_done(report));
+        for bar in [&self.scan, &self.fetch, &self.verify] {
+            bar.tick();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("our own templates are lawful")
+}

@@ -1,0 +1,89 @@
+//! `fastcp-server`: from arguments to an exit code.
+
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use fastcp_engine::{COMPRESS_LEVEL_DEFAULT, Compression, PlainCrc, Server, ServerSettings, Source};
+use fastcp_model::{Capabilities, Escaped};
+use fastcp_net::{HANDSHAKE_TIMEOUT, Listener};
+use tracing::level_filters::LevelFilter;
+
+use crate::args::ServerArgs;
+use crate::output::{complain, say};
+use crate::{exit_code, logging};
+
+/// Parses the process's arguments and serves until it is killed.
+pub fn main() -> ExitCode {
+    let args = match ServerArgs::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return exit_code::exit(if error.use_stderr() { exit_code::USAGE } else { exit_code::DONE });
+        }
+    };
+    logging::start(args.log.verbose, args.log.quiet, LevelFilter::WARN, args.log.log_format);
+    if let Err(error) = fastcp_engine::raise_descriptor_limit() {
+        tracing::debug!(%error, "the limit of open descriptors stays as it is");
+    }
+    match run(&args) {
+        Ok(()) => exit_code::exit(exit_code::DONE),
+        Err((code, message)) => {
+            complain(&format!("fastcp-server: {message}"));
+            exit_code::exit(code)
+        }
+    }
+}
+
+fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
+    if !args.ip.is_loopback() && !args.insecure {
+        return Err((
+            exit_code::USAGE,
+            format!(
+                "{} can be reached from other machines and there is no authentication; use 127.0.0.1, or --insecure on a network you trust",
+                args.ip
+            ),
+        ));
+    }
+    let source = Source::open(&args.src_dir).map_err(|error| {
+        let path = Escaped(args.src_dir.as_os_str().as_bytes());
+        (exit_code::NOTHING_USABLE, format!("cannot serve \"{path}\": {error}"))
+    })?;
+    let address = SocketAddr::new(args.ip, args.port);
+    let listener =
+        Listener::bind(address).map_err(|error| (exit_code::SOCKET, format!("cannot listen on {address}: {error}")))?;
+    let bound = listener.local_addr().map_err(|error| (exit_code::SOCKET, error.to_string()))?;
+    let server = Arc::new(Server::new(source, settings(args)));
+    say(&format!("listening on {bound}"));
+    accept_all(&listener, &server).map_err(|error| (exit_code::SOCKET, format!("cannot accept: {error}")))
+}
+
+fn settings(args: &ServerArgs) -> ServerSettings {
+    ServerSettings {
+        capabilities: Capabilities::SUPPORTED,
+        connections: args.conns,
+        chunk_kb: args.chunk_kb,
+        compression: match args.no_compress {
+            true => Compression::Off,
+            false => Compression::Level(args.compress_level.unwrap_or(COMPRESS_LEVEL_DEFAULT)),
+        },
+        plain_crc: if args.ftq1_no_crc { PlainCrc::Withheld } else { PlainCrc::Given },
+        handshake_timeout: HANDSHAKE_TIMEOUT,
+    }
+}
+
+fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> {
+    loop {
+        let (stream, admission) = listener.accept()?;
+        let server = Arc::clone(server);
+        let spawned = std::thread::Builder::new().spawn(move || {
+            server.serve(stream);
+            drop(admission);
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "connection closed: cannot make a thread for it");
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! The bytes of every message, field by field, fixed for good. A change here is a change of format.
+
+use fastcp_model::{
+    ByteRange, Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, SpecialKind, Status,
+    Timestamp,
+};
+use fastcp_wire::frame::FrameType;
+use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
+use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
+use fastcp_wire::range::{Ask, BodyKind, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
+
+use message::Message;
+
+#[path = "support/message.rs"]
+mod message;
+
+/// Hex digits up to a `#` on each line.
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .lines()
+        .flat_map(|line| line.split('#').next().unwrap_or_default().chars())
+        .filter_map(|digit| digit.to_digit(16).map(|value| value as u8))
+        .collect();
+    assert!(digits.len().is_multiple_of(2), "half a byte");
+    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+#[track_caller]
+fn check(golden: &str, message: &Message) {
+    let bytes = hex(golden);
+    assert_eq!(message.encode(), bytes, "encodes to other bytes");
+    assert_eq!(message.decode_alike(&bytes).as_ref(), Ok(message), "decodes to another message");
+}
+
+fn ticket() -> Ticket {
+    Ticket(*b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f")
+}
+
+fn range(start: u64, len: u64) -> ByteRange {
+    ByteRange::new(start, len).expect("lawful")
+}
+
+fn path(bytes: &[u8]) -> RelPath {
+    RelPath::new(bytes).expect("lawful")
+}
+
+fn name(bytes: &[u8]) -> Name {
+    Name::new(bytes).expect("lawful")
+}
+
+fn metadata(mode: u16, secs: i64, nanos: u32) -> Metadata {
+    Metadata { mode, uid: 1000, gid: 100, mtime: Timestamp::new(secs, nanos).expect("lawful") }
+}
+
+#[test]
+fn plain_request() {
+    let request = PlainRequest { path: (*b"/a/b").into(), offset: 0x0102_0304_0506_0708, want_crc: true };
+    check(
+        "46545131           # magic FTQ1
+         0004               # path_len
+         0001               # flags WANT_CRC
+         0102030405060708   # offset
+         2f612f62           # path /a/b",
+        &Message::Plain(request),
+    );
+}
+
+#[test]
+fn range_request() {
+    let request = |id, ask| Message::Range(RangeRequest { id, path: (*b"hi").into(), range: range(0, 6), ask });
+    check(
+        "46545131           # magic FTQ1
+         0002               # path_len
+         0002               # flags RANGE
+         0000000000000000   # offset
+         6869               # path hi
+         0000000000000006   # length
+         00000001           # id
+         7e41afd7           # crc32",
+        &request(1, Ask::Bytes),
+    );
+    check(
+        "46545131           # magic FTQ1
+         0002               # path_len
+         0006               # flags RANGE, ACCEPT_ZSTD
+         0000000000000000   # offset
+         6869               # path hi
+         0000000000000006   # length
+         00000003           # id
+         90136f68           # crc32",
+        &request(3, Ask::BytesOrZstd),
+    );
+    check(
+        "46545131           # magic FTQ1
+         0002               # path_len
+         000a               # flags RANGE, CONFIRM
+         0000000000000000   # offset
+         6869               # path hi
+         0000000000000006   # length
+         00000002           # id
+         e7f1bd4b           # crc32",
+        &request(2, Ask::Confirm),
+    );
+}
+
+#[test]
+fn reply() {
+    let reply = Reply { status: Status::Changed, file_bytes: 0x1122, mtime_ns: u64::MAX, crc32: 0xcbf4_3926 };
+    check(
+        "46545231           # magic FTR1
+         0009               # status Changed
+         0000               # reserved
+         0000000000001122   # file_size
+         ffffffffffffffff   # mtime_ns: one nanosecond before 1970
+         cbf43926           # crc32
+         00000000           # padding",
+        &Message::Reply(reply),
+    );
+}
+
+#[test]
+fn reply_from_a_program_that_does_not_clear_its_padding() {
+    let bytes = hex("46545231 0000 abcd 0000000000000006 0000000000000007 363a3020 deadbeef");
+    let reply = Reply { status: Status::Ok, file_bytes: 6, mtime_ns: 7, crc32: 0x363a_3020 };
+    assert_eq!(Message::Reply(reply).decode_alike(&bytes), Ok(Message::Reply(reply)));
+}
+
+#[test]
+fn piece_header() {
+    let reply = Reply { status: Status::Ok, file_bytes: 6, mtime_ns: 0x17bb_f2cf_9b9a_ca05, crc32: 0 };
+    let piece = |id, kind, body_bytes| Message::Piece(PieceHeader { reply, id, kind, body_bytes });
+    check(
+        "46545231           # magic FTR1
+         0000               # status Ok
+         0000               # reserved
+         0000000000000006   # file_size
+         17bbf2cf9b9aca05   # mtime_ns
+         00000000           # crc32: not asked for
+         00000000           # padding
+         00000001           # id
+         0000               # kind Raw
+         0000               # status Ok
+         00000006           # body_len
+         73cb78f5           # crc32 of the header",
+        &piece(1, BodyKind::Raw, 6),
+    );
+    check(
+        "46545231 0000 0000 0000000000000006 17bbf2cf9b9aca05 00000000 00000000
+         00000002           # id
+         0001               # kind Zstd
+         0000               # status Ok
+         00000005           # body_len
+         75381e3e           # crc32 of the header",
+        &piece(2, BodyKind::Zstd, 5),
+    );
+    check(
+        "46545231 0000 0000 0000000000000006 17bbf2cf9b9aca05 00000000 00000000
+         00000003           # id
+         0002               # kind Hole
+         0000               # status Ok
+         00000000           # body_len
+         23c1e46f           # crc32 of the header",
+        &piece(3, BodyKind::Hole, 0),
+    );
+}
+
+#[test]
+fn failed_piece_header() {
+    let reply = Reply::failed(Status::NotFound);
+    check(
+        "46545231           # magic FTR1
+         0001               # status NotFound
+         0000               # reserved
+         0000000000000000   # file_size
+         0000000000000000   # mtime_ns
+         00000000           # crc32
+         00000000           # padding
+         01020304           # id
+         0000               # kind Raw
+         0001               # status NotFound
+         00000000           # body_len
+         9ab7aba4           # crc32 of the header",
+        &Message::Piece(PieceHeader { reply, id: 0x0102_0304, kind: BodyKind::Raw, body_bytes: 0 }),
+    );
+}
+
+#[test]
+fn trailer() {
+    check(
+        "363a3020           # crc32 of the range
+         0009               # status Changed",
+        &Message::Trailer(Trailer { crc32: 0x363a_3020, status: Status::Changed }),
+    );
+}
+
+#[test]
+fn frames_of_every_type() {
+    for (code, frame_type, sum) in [
+        ("0001", FrameType::Hello, "5c95edec"),
+        ("0002", FrameType::Attach, "b7a256ef"),
+        ("0003", FrameType::HelloReply, "58603dd1"),
+        ("0004", FrameType::AttachReply, "babc26a8"),
+        ("0005", FrameType::Failure, "557e4d96"),
+        ("0006", FrameType::OfferRequest, "be49f695"),
+        ("0007", FrameType::OfferBatch, "518b9dab"),
+        ("0008", FrameType::OfferEnd, "a080c626"),
+    ] {
+        let golden = format!(
+            "{code}             # msg_type
+             0000               # flags
+             00000003           # payload_len
+             616263             # payload
+             {sum}              # crc32"
+        );
+        check(&golden, &Message::Frame(frame_type, b"abc".to_vec()));
+    }
+}
+
+#[test]
+fn attach_reply_is_an_empty_frame() {
+    check(
+        "0004               # msg_type ATTACH_REPLY
+         0000               # flags
+         00000000           # payload_len
+         916dfb7a           # crc32",
+        &Message::Frame(FrameType::AttachReply, Vec::new()),
+    );
+}
+
+#[test]
+fn hello() {
+    check(
+        "0001               # version
+         01                 # role receiver
+         80000143           # capability_bits, one of them unknown
+         0040               # connections
+         00010000           # chunk_kb 65536",
+        &Message::Hello(Hello {
+            version: 1,
+            role: Role::Receiver,
+            capability_bits: 0x8000_0143,
+            connections: 64,
+            chunk_kb: 65_536,
+        }),
+    );
+    check(
+        "0002               # version
+         00                 # role sender
+         00000000           # capability_bits
+         0001               # connections
+         00000000           # chunk_kb: the server decides",
+        &Message::Hello(Hello { version: 2, role: Role::Sender, capability_bits: 0, connections: 1, chunk_kb: 0 }),
+    );
+}
+
+#[test]
+fn hello_reply() {
+    check(
+        "0001               # version
+         00000143           # capability_bits
+         0004               # connections
+         00000400           # chunk_kb 1024
+         0001020304050607   # ticket
+         08090a0b0c0d0e0f",
+        &Message::HelloReply(HelloReply {
+            version: 1,
+            capability_bits: 0x143,
+            connections: 4,
+            chunk_kb: 1024,
+            ticket: ticket(),
+        }),
+    );
+}
+
+#[test]
+fn attach() {
+    check("0001020304050607 08090a0b0c0d0e0f   # ticket", &Message::Attach(ticket()));
+}
+
+#[test]
+fn failure() {
+    check("000e   # status UnknownTicket", &Message::Failure(Status::UnknownTicket));
+}
+
+#[test]
+fn offer_request() {
+    check(
+        "01                 # scope itself
+         0003               # path_len
+         612fff             # path: a, slash, a byte that is not UTF-8
+         00000000           # rules_len
+         0000               # cursor_len",
+        &Message::OfferRequest(OfferRequest { path: path(b"a/\xff"), scope: Scope::Itself }),
+    );
+    check(
+        "00                 # scope contents
+         0000               # path_len: the root
+         00000000           # rules_len
+         0000               # cursor_len",
+        &Message::OfferRequest(OfferRequest { path: RelPath::root(), scope: Scope::Contents }),
+    );
+}
+
+#[test]
+fn offer_end() {
+    check(
+        "0000000000000102   # entries
+         0000000000000003   # failures",
+        &Message::OfferEnd(OfferEnd { entries: 0x102, failures: 3 }),
+    );
+}
+
+const ROOT_BATCH: &str = "
+    00000002           # owner_count
+    00                 # owner_class user
+    000003e8           # id 1000
+    0003               # owner_name_len
+    616e61             # owner_name ana
+    01                 # owner_class group
+    00000064           # id 100
+    0005               # owner_name_len
+    7573657273         # owner_name users
+    00000003           # listing_count
+
+    00                 # end more
+    0000               # cause
+    0000               # path_len: the root
+    01                 # has_root
+    01ed               #   mode 755
+    000003e8           #   uid
+    00000064           #   gid
+    0000000065f00000   #   mtime_secs
+    00000000           #   mtime_nanos
+    00000004           # entry_count
+    00                 # entry_kind file
+    02                 #   name_len
+    6869               #   name hi
+    01a4               #   mode 644
+    000003e8           #   uid
+    00000064           #   gid
+    0000000065f00001   #   mtime_secs
+    00000005           #   mtime_nanos
+    0000000000000006   #   size
+    01                 # entry_kind sparse file
+    01                 #   name_len
+    73                 #   name s
+    0180 000003e8 00000064 0000000000000000 00000000
+    7fffffffffffffff   #   size, the largest
+    02                 # entry_kind directory
+    01                 #   name_len
+    64                 #   name d
+    03ff 000003e8 00000064 ffffffffffffffff 3b9ac9ff
+    03                 # entry_kind symbolic link
+    01                 #   name_len
+    6c                 #   name l
+    01ff 000003e8 00000064 0000000000000001 00000000
+    0005               #   target_len
+    2e2e2f68ff         #   target ../h and a byte that is not UTF-8
+    00000000           # failure_count
+
+    01                 # end complete
+    0000               # cause
+    0000               # path_len: the root
+    00                 # has_root
+    00000004           # entry_count
+    04 01 70 01a4 000003e8 00000064 0000000000000000 00000000   # named pipe p
+    05 01 71 01a4 000003e8 00000064 0000000000000000 00000000   # socket q
+    06 01 72 01a4 000003e8 00000064 0000000000000000 00000000   # character device r
+    07 01 74 01a4 000003e8 00000064 0000000000000000 00000000   # block device t
+    00000001           # failure_count
+    01                 #   name_len
+    78                 #   name x
+    000a               #   cause InputOutput
+
+    03                 # end broken
+    0002               # cause PermissionDenied
+    0001               # path_len
+    64                 # path d
+    00                 # has_root
+    00000000           # entry_count
+    00000000           # failure_count";
+
+fn root_batch() -> OfferBatch {
+    let entry = |entry_name: &[u8], kind, metadata| Entry { name: name(entry_name), kind, metadata };
+    let plain = metadata(0o644, 0, 0);
+    let first = vec![
+        entry(b"hi", EntryKind::File { size_bytes: 6, sparse: false }, metadata(0o644, 0x65f0_0001, 5)),
+        entry(b"s", EntryKind::File { size_bytes: i64::MAX as u64, sparse: true }, metadata(0o600, 0, 0)),
+        entry(b"d", EntryKind::Dir, metadata(0o1777, -1, 999_999_999)),
+        entry(b"l", EntryKind::Symlink { target: (*b"../h\xff").into() }, metadata(0o777, 1, 0)),
+    ];
+    let second = vec![
+        entry(b"p", EntryKind::Special(SpecialKind::Fifo), plain),
+        entry(b"q", EntryKind::Special(SpecialKind::Socket), plain),
+        entry(b"r", EntryKind::Special(SpecialKind::CharDevice), plain),
+        entry(b"t", EntryKind::Special(SpecialKind::BlockDevice), plain),
+    ];
+    let root = Some(metadata(0o755, 0x65f0_0000, 0));
+    let failures = vec![EntryFailure { name: name(b"x"), cause: Status::InputOutput }];
+    let listing = |dir, root, entries, failures, end| Listing { dir, root, entries, failures, end };
+    OfferBatch {
+        owners: vec![
+            OwnerName { class: OwnerClass::User, id: 1000, name: (*b"ana").into() },
+            OwnerName { class: OwnerClass::Group, id: 100, name: (*b"users").into() },
+        ],
+        listings: vec![
+            listing(RelPath::root(), root, first, Vec::new(), ListingEnd::More),
+            listing(RelPath::root(), None, second, failures, ListingEnd::Complete),
+            listing(path(b"d"), None, Vec::new(), Vec::new(), ListingEnd::Broken(Status::PermissionDenied)),
+        ],
+    }
+}
+
+#[test]
+fn raw_batch() {
+    let golden = format!(
+        "00                 # codec raw
+         {:08x}             # raw_len
+         {ROOT_BATCH}",
+        hex(ROOT_BATCH).len()
+    );
+    check(&golden, &Message::OfferBatch(BatchCodec::Raw, root_batch()));
+}
+
+#[test]
+fn zstd_batch() {
+    let golden = hex("01                 # codec zstd
+         00000016           # raw_len 22
+         28b52ffd           # zstd magic, little-endian
+         20                 #   one segment, a content size of one byte
+         16                 #   content size 22
+         b10000             #   last block, stored as it is, 22 bytes
+         00000000           # owner_count
+         00000001           # listing_count
+         02                 # end selected
+         0000               # cause
+         0000               # path_len: the root
+         00                 # has_root
+         00000000           # entry_count
+         00000000           # failure_count");
+    let listing = Listing {
+        dir: RelPath::root(),
+        root: None,
+        entries: Vec::new(),
+        failures: Vec::new(),
+        end: ListingEnd::Selected,
+    };
+    let batch = OfferBatch { owners: Vec::new(), listings: vec![listing] };
+    assert_eq!(OfferBatch::decode(&golden), Ok(batch.clone()));
+    // The compressor may choose other bytes from one release to the next, but not another header.
+    let encoded = batch.encode(BatchCodec::Zstd).expect("small");
+    assert_eq!(encoded[..9], golden[..9]);
+    assert_eq!(OfferBatch::decode(&encoded), Ok(batch));
+}

@@ -1,0 +1,93 @@
+//! Every message as one type, with one way to encode it and one to decode it.
+//!
+//! Decoding goes the way a connection goes: the fixed bytes first, then exactly what they announce.
+
+use fastcp_model::Status;
+use fastcp_wire::WireError;
+use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
+use fastcp_wire::hello::{Hello, HelloReply, Ticket, decode_attach, decode_failure, encode_attach, encode_failure};
+use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
+use fastcp_wire::range::{
+    PieceHeader, PlainRequest, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader, Trailer,
+};
+
+/// One message of any kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Message {
+    Plain(PlainRequest),
+    Range(RangeRequest),
+    Reply(Reply),
+    Piece(PieceHeader),
+    Trailer(Trailer),
+    Frame(FrameType, Vec<u8>),
+    Hello(Hello),
+    HelloReply(HelloReply),
+    Attach(Ticket),
+    Failure(Status),
+    OfferRequest(OfferRequest),
+    OfferBatch(BatchCodec, OfferBatch),
+    OfferEnd(OfferEnd),
+}
+
+impl Message {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Plain(request) => request.encode().expect("within the limits"),
+            Self::Range(request) => {
+                let mut out = Vec::new();
+                request.encode(&mut out);
+                out
+            }
+            Self::Reply(reply) => reply.encode().to_vec(),
+            Self::Piece(header) => header.encode().to_vec(),
+            Self::Trailer(trailer) => trailer.encode().to_vec(),
+            Self::Frame(frame_type, payload) => encode_frame(*frame_type, payload).expect("within the limits"),
+            Self::Hello(hello) => hello.encode(),
+            Self::HelloReply(reply) => reply.encode(),
+            Self::Attach(ticket) => encode_attach(*ticket),
+            Self::Failure(status) => encode_failure(*status),
+            Self::OfferRequest(request) => request.encode(),
+            Self::OfferBatch(codec, batch) => batch.encode(*codec).expect("within the limits"),
+            Self::OfferEnd(end) => end.encode(),
+        }
+    }
+
+    /// Decodes `bytes` as a message of the same kind as this one.
+    pub(crate) fn decode_alike(&self, bytes: &[u8]) -> Result<Self, WireError> {
+        match self {
+            Self::Plain(_) | Self::Range(_) => decode_request(bytes),
+            Self::Reply(_) => Reply::decode(fixed(bytes)?).map(Self::Reply),
+            Self::Piece(_) => PieceHeader::decode(fixed(bytes)?).map(Self::Piece),
+            Self::Trailer(_) => Trailer::decode(fixed(bytes)?).map(Self::Trailer),
+            Self::Frame(..) => decode_frame(bytes),
+            Self::Hello(_) => Hello::decode(bytes).map(Self::Hello),
+            Self::HelloReply(_) => HelloReply::decode(bytes).map(Self::HelloReply),
+            Self::Attach(_) => decode_attach(bytes).map(Self::Attach),
+            Self::Failure(_) => decode_failure(bytes).map(Self::Failure),
+            Self::OfferRequest(_) => OfferRequest::decode(bytes).map(Self::OfferRequest),
+            Self::OfferBatch(codec, _) => OfferBatch::decode(bytes).map(|batch| Self::OfferBatch(*codec, batch)),
+            Self::OfferEnd(_) => OfferEnd::decode(bytes).map(Self::OfferEnd),
+        }
+    }
+}
+
+/// The bytes of a message of fixed size. The decoders take arrays, so only the caller can come short.
+fn fixed<const N: usize>(bytes: &[u8]) -> Result<&[u8; N], WireError> {
+    let (taken, extra) = bytes.split_first_chunk().ok_or(WireError::Truncated)?;
+    if extra.is_empty() { Ok(taken) } else { Err(WireError::TrailingBytes(extra.len())) }
+}
+
+fn decode_request(bytes: &[u8]) -> Result<Message, WireError> {
+    let (header_bytes, rest) = bytes.split_first_chunk::<REQUEST_HEADER_BYTES>().ok_or(WireError::Truncated)?;
+    let header = RequestHeader::decode(header_bytes)?;
+    Ok(match Request::decode(header_bytes, header, rest)? {
+        Request::Plain(request) => Message::Plain(request),
+        Request::Range(request) => Message::Range(request),
+    })
+}
+
+fn decode_frame(bytes: &[u8]) -> Result<Message, WireError> {
+    let (header_bytes, rest) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>().ok_or(WireError::Truncated)?;
+    let frame_type = FrameHeader::decode(header_bytes)?.frame_type;
+    Ok(Message::Frame(frame_type, decode_payload(header_bytes, rest)?.to_vec()))
+}
