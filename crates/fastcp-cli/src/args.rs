@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fastcp_engine::Compression;
 
 use crate::logging::LogFormat;
 
@@ -70,7 +71,7 @@ pub(crate) struct ClientOptions {
     /// Never ask for compressed ranges
     #[arg(long, global = true, env = "FASTCP_NO_COMPRESS")]
     pub(crate) no_compress: bool,
-    /// The zstd level of a local source's ranges, 1-19 [default: 1]
+    /// The zstd level of a local source's ranges, 1-19 [default: adaptive]
     #[arg(long, global = true, value_name = "N", env = "FASTCP_COMPRESS_LEVEL", conflicts_with = "no_compress")]
     #[arg(value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(crate) compress_level: Option<i32>,
@@ -136,7 +137,7 @@ pub(crate) struct ServerArgs {
     /// Never compress
     #[arg(long, env = "FASTCP_NO_COMPRESS")]
     pub(crate) no_compress: bool,
-    /// The zstd level, 1-19 [default: 1]
+    /// The zstd level, 1-19 [default: adaptive]
     #[arg(long, value_name = "N", env = "FASTCP_COMPRESS_LEVEL", conflicts_with = "no_compress")]
     #[arg(value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(crate) compress_level: Option<i32>,
@@ -148,6 +149,15 @@ pub(crate) struct ServerArgs {
     pub(crate) ftq1_no_crc: bool,
     #[command(flatten)]
     pub(crate) log: LogOptions,
+}
+
+/// What the two options about compression mean together.
+pub(crate) fn compression(off: bool, level: Option<i32>) -> Compression {
+    match (off, level) {
+        (true, _) => Compression::Off,
+        (false, Some(level)) => Compression::Level(level),
+        (false, None) => Compression::Adaptive,
+    }
 }
 
 fn parse_bits(text: &str) -> Result<u32, std::num::ParseIntError> {

@@ -9,17 +9,14 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use fastcp_engine::{
-    COMPRESS_LEVEL_DEFAULT, Compression, GetSettings, PlainCrc, ReceivePath, ReceiverSettings, Report, Server,
-    ServerSettings, Source,
-};
+use fastcp_engine::{GetSettings, PlainCrc, ReceivePath, ReceiverSettings, Report, Server, ServerSettings, Source};
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::Scope;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{ClientArgs, ClientCommand, ClientOptions, ReceivePathArg};
+use crate::args::{ClientArgs, ClientCommand, ClientOptions, ReceivePathArg, compression};
 use crate::from::From;
 use crate::output::{Summary, Voice, complain, say_summary};
 use crate::{exit_code, logging, overlap, progress};
@@ -196,15 +193,11 @@ fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint, Failure> {
     let source = Source::open(root).map_err(|error| {
         Failure::new(exit_code::NOTHING_USABLE, format!("cannot open the source \"{}\": {error}", shown(root)))
     })?;
-    let compression = match options.no_compress {
-        true => Compression::Off,
-        false => Compression::Level(options.compress_level.unwrap_or(COMPRESS_LEVEL_DEFAULT)),
-    };
     let settings = ServerSettings {
         capabilities: Capabilities::SUPPORTED,
         connections: CONNECTIONS_MAX,
         chunk_kb: None,
-        compression,
+        compression: compression(options.no_compress, options.compress_level),
         plain_crc: PlainCrc::Given,
         handshake_timeout: HANDSHAKE_TIMEOUT,
     };

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use fastcp_engine::{COMPRESS_LEVEL_DEFAULT, Compression, PlainCrc, Server, ServerSettings, Source};
+use fastcp_engine::{PlainCrc, Server, ServerSettings, Source};
 use fastcp_model::{Capabilities, Escaped};
 use fastcp_net::{HANDSHAKE_TIMEOUT, Listener};
 use tracing::level_filters::LevelFilter;
 
-use crate::args::ServerArgs;
+use crate::args::{ServerArgs, compression};
 use crate::output::{complain, say};
 use crate::{exit_code, logging};
 
@@ -65,10 +65,7 @@ fn settings(args: &ServerArgs) -> ServerSettings {
         capabilities: Capabilities::SUPPORTED,
         connections: args.conns,
         chunk_kb: args.chunk_kb,
-        compression: match args.no_compress {
-            true => Compression::Off,
-            false => Compression::Level(args.compress_level.unwrap_or(COMPRESS_LEVEL_DEFAULT)),
-        },
+        compression: compression(args.no_compress, args.compress_level),
         plain_crc: if args.ftq1_no_crc { PlainCrc::Withheld } else { PlainCrc::Given },
         handshake_timeout: HANDSHAKE_TIMEOUT,
     }

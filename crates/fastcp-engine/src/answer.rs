@@ -5,7 +5,7 @@
 //! After the last byte the file is looked at once more: one that changed under the read is said to
 //! have, in the trailer, and a body that could not be completed is padded to its announced length.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Connection, NetError};
@@ -17,6 +17,7 @@ use fastcp_wire::range::{
     TRAILER_BYTES, Trailer,
 };
 
+use crate::adapt::Adaptive;
 use crate::compress::RangeCompressor;
 use crate::inbox::Inbox;
 use crate::settings::Compression;
@@ -49,6 +50,8 @@ pub(crate) fn answer_ranges(
         body: Vec::new(),
         open: None,
         compressor: None,
+        adaptive: Adaptive::new(),
+        busy_since: Instant::now(),
     };
     while let Some(request) = answerer.next_request()? {
         answerer.answer(&request)?;
@@ -68,6 +71,9 @@ struct Answerer<'a> {
     /// The file of the last request: chunks of one file come one after the other.
     open: Option<(Box<[u8]>, OpenFile)>,
     compressor: Option<RangeCompressor>,
+    adaptive: Adaptive,
+    /// When the last answer was done, or the last wait for a request was over.
+    busy_since: Instant,
 }
 
 impl Answerer<'_> {
@@ -75,8 +81,11 @@ impl Answerer<'_> {
         if self.inbox.buffered().len() < REQUEST_HEADER_BYTES || self.out.len() >= FLUSH_BYTES {
             self.flush()?;
         }
-        if !self.inbox.fill_to(self.connection, REQUEST_HEADER_BYTES)? {
-            return Ok(None);
+        if self.inbox.buffered().len() < REQUEST_HEADER_BYTES {
+            if !self.inbox.fill_to(self.connection, REQUEST_HEADER_BYTES)? {
+                return Ok(None);
+            }
+            self.busy_since = Instant::now();
         }
         let header_bytes = self.inbox.take::<REQUEST_HEADER_BYTES>(self.connection)?;
         let header = RequestHeader::decode(&header_bytes)?;
@@ -104,7 +113,26 @@ impl Answerer<'_> {
         };
         let result = self.answer_from(request, &open);
         self.open = Some((request.path.clone(), open));
+        self.learn(request);
         result
+    }
+
+    /// Time since the last answer goes to this one. What leaves later, with others, counts with those.
+    fn learn(&mut self, request: &RangeRequest) {
+        if self.compression == Compression::Adaptive && request.ask == Ask::BytesOrZstd {
+            let now = Instant::now();
+            self.adaptive.answered(request.range.len(), now - self.busy_since);
+            self.busy_since = now;
+        }
+    }
+
+    /// The level for the next range; `None` for no compression.
+    fn level(&self) -> Option<i32> {
+        match self.compression {
+            Compression::Off => None,
+            Compression::Level(level) => Some(level),
+            Compression::Adaptive => self.adaptive.level(),
+        }
     }
 
     /// The file of the request. A confirmation opens it anew: it must speak of what has the name now.
@@ -143,15 +171,17 @@ impl Answerer<'_> {
                 self.put_trailer(open, request.range, crc32, Status::Ok);
                 Ok(())
             }
-            Ask::BytesOrZstd if request.range.len() <= ZSTD_RANGE_BYTES_MAX && self.compression != Compression::Off => {
-                self.answer_compressed(request, open, reply);
-                Ok(())
-            }
-            _ if request.range.len() <= GATHER_BYTES_MAX => {
-                self.answer_gathered(request, open, reply);
-                Ok(())
-            }
-            _ => self.answer_slices(request, open, reply),
+            ask => match self.level() {
+                Some(level) if ask == Ask::BytesOrZstd && request.range.len() <= ZSTD_RANGE_BYTES_MAX => {
+                    self.answer_compressed(request, open, reply, level);
+                    Ok(())
+                }
+                _ if request.range.len() <= GATHER_BYTES_MAX => {
+                    self.answer_gathered(request, open, reply);
+                    Ok(())
+                }
+                _ => self.answer_slices(request, open, reply),
+            },
         }
     }
 
@@ -177,7 +207,7 @@ impl Answerer<'_> {
     }
 
     /// A range that may shrink: read whole, and sent whichever way is shorter.
-    fn answer_compressed(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) {
+    fn answer_compressed(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply, level: i32) {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         body.resize(request.range.len() as usize, 0);
@@ -186,9 +216,13 @@ impl Answerer<'_> {
         let header_at = self.out.len();
         self.put_header(request.id, reply, BodyKind::Raw, body.len() as u32);
         if self.compressor.is_none() {
-            self.compressor = RangeCompressor::new(self.compression);
+            self.compressor = RangeCompressor::new(level);
         }
-        match self.compressor.as_mut().and_then(|compressor| compressor.compress(&body, &mut self.out)) {
+        let compressed = self.compressor.as_mut().and_then(|compressor| {
+            compressor.set_level(level);
+            compressor.compress(&body, &mut self.out)
+        });
+        match compressed {
             Some(length) => {
                 let header =
                     PieceHeader { reply, id: request.id, kind: BodyKind::Zstd, body_bytes: length as u32 }.encode();

@@ -37,7 +37,8 @@ pub(crate) enum Target<'a> {
 
 /// What arrived, and whether it could be written.
 pub(crate) struct Received {
-    pub(crate) crc: u32,
+    /// CRC-32 of the bytes; `None` where they could not be decoded or read back.
+    pub(crate) crc: Option<u32>,
     pub(crate) written: io::Result<()>,
 }
 
@@ -110,7 +111,7 @@ impl<'a> BodyReader<'a> {
             self.inbox.consume(count);
             done += count as u64;
         }
-        Ok(Received { crc: hasher.finalize(), written })
+        Ok(Received { crc: Some(hasher.finalize()), written })
     }
 
     fn receive(&mut self) -> Result<(), NetError> {
@@ -150,8 +151,8 @@ impl<'a> BodyReader<'a> {
             self.pipe = Some(pipe);
         }
         Ok(match read_back(file, offset, len) {
-            Ok(crc) => Received { crc, written: Ok(()) },
-            Err(error) => Received { crc: 0, written: Err(error) },
+            Ok(crc) => Received { crc: Some(crc), written: Ok(()) },
+            Err(error) => Received { crc: None, written: Err(error) },
         })
     }
 

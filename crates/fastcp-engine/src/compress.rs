@@ -2,8 +2,6 @@
 
 use zstd::bulk::Compressor;
 
-use crate::settings::Compression;
-
 /// Ranges shorter than this go as they are: the frame's own overhead eats the gain.
 const COMPRESS_BYTES_MIN: usize = 256;
 /// How much is tried before a whole range is.
@@ -19,11 +17,17 @@ pub(crate) struct RangeCompressor {
 }
 
 impl RangeCompressor {
-    /// A compressor, or `None` where compression is off or zstd cannot get memory for it.
-    pub(crate) fn new(compression: Compression) -> Option<Self> {
-        let Compression::Level(level) = compression else { return None };
+    /// A compressor, or `None` where zstd cannot get memory for it.
+    pub(crate) fn new(level: i32) -> Option<Self> {
         let sampler = Compressor::new(SAMPLE_LEVEL).ok()?;
         Some(Self { level, sampler, compressor: Compressor::new(level).ok()? })
+    }
+
+    /// Changes the level for what comes next.
+    pub(crate) fn set_level(&mut self, level: i32) {
+        if level != self.level && self.compressor.set_compression_level(level).is_ok() {
+            self.level = level;
+        }
     }
 
     /// Appends the compressed bytes to `out` and answers their length; `None`, with `out` as it was,
@@ -61,11 +65,9 @@ impl RangeCompressor {
 #[cfg(test)]
 mod tests {
     use super::RangeCompressor;
-    use crate::settings::Compression;
-
     #[test]
     fn only_what_shrinks_is_compressed() {
-        let mut compressor = RangeCompressor::new(Compression::Level(1)).expect("memory");
+        let mut compressor = RangeCompressor::new(1).expect("memory");
         let text = b"the same words again and again; ".repeat(4000);
         let mut state = 1u64;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
@@ -82,6 +84,5 @@ mod tests {
         let mixed = [&text[..60_000], &noise[..], &text[..60_000]].concat();
         assert_eq!(compressor.compress(&mixed, &mut out), None);
         assert!(compressor.compress(&text, &mut out).is_some(), "usable after a failure");
-        assert!(RangeCompressor::new(Compression::Off).is_none());
     }
 }

@@ -18,7 +18,7 @@ use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::range::{Ask, BodyKind, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer};
 
 use crate::answer::crc_of_zeros;
-use crate::body::{BodyReader, Target};
+use crate::body::{BodyReader, Received, Target};
 use crate::destination::Destination;
 use crate::dirs::{DirState, Finisher};
 use crate::error::{RunError, ends_everything};
@@ -28,6 +28,7 @@ use crate::part::{PartFile, SenderCrc};
 use crate::report::{Cause, Event, Report};
 use crate::schedule::{Held, Next, Purpose, Schedule, Want};
 use crate::settings::ReceiverSettings;
+use zstd::bulk::Decompressor;
 
 /// Bytes of requests on their way at most. The sender reads no requests while it writes; with more
 /// than the sockets' buffers hold, both ends would wait for each other.
@@ -116,6 +117,7 @@ struct Fetcher<'a> {
     next_id: u32,
     requests: Vec<u8>,
     scratch: Vec<u8>,
+    decompressor: Decompressor<'static>,
     /// The directory of the last file: files come directory by directory.
     last_dir: Option<(Arc<DirState>, Arc<Dir>)>,
 }
@@ -145,6 +147,7 @@ impl<'a> Fetcher<'a> {
             next_id: 0,
             requests: Vec::new(),
             scratch: Vec::new(),
+            decompressor: Decompressor::new().expect("memory for a zstd context"),
             last_dir: None,
         }
     }
@@ -244,7 +247,7 @@ impl<'a> Fetcher<'a> {
         let is_offered = header.reply.file_bytes == want.job.grid.file_bytes()
             && header.reply.mtime_ns == want.job.metadata.mtime.wire_ns();
         let part = if is_offered && !want.job.has_failed() { self.part_for(want)? } else { None };
-        let (crc, written) = self.take_body(want, header, part.as_deref())?;
+        let received = self.take_body(want, header, part.as_deref())?;
         let trailer = self.body.inbox.take::<TRAILER_BYTES>(self.connection).map_err(End::Broken)?;
         let trailer = Trailer::decode(&trailer).map_err(broken)?;
         let job = &want.job;
@@ -254,7 +257,7 @@ impl<'a> Fetcher<'a> {
             }
             return Ok(Vec::new());
         };
-        if let Err(source) = written {
+        if let Err(source) = received.written {
             self.give_up(job, Cause::Destination { operation: "cannot write", source })?;
             return Ok(Vec::new());
         }
@@ -262,52 +265,44 @@ impl<'a> Fetcher<'a> {
             self.give_up(job, Cause::Source(trailer.status))?;
             return Ok(Vec::new());
         }
-        if trailer.crc32 != crc {
-            drop(part);
-            return self.refetch(want, trailer.crc32, crc);
+        match received.crc {
+            Some(crc) if crc == trailer.crc32 => {
+                self.transfer.report.counters.bytes_fetched.add(want.range.len());
+                self.arrived(want, part, crc, SenderCrc(trailer.crc32))
+            }
+            other => {
+                drop(part);
+                self.refetch(want, trailer.crc32, other.unwrap_or(0))
+            }
         }
-        self.transfer.report.counters.bytes_fetched.add(want.range.len());
-        self.arrived(want, part, crc, SenderCrc(trailer.crc32))
     }
 
-    fn take_body(
-        &mut self,
-        want: &Want,
-        header: &PieceHeader,
-        part: Option<&PartFile>,
-    ) -> Result<(u32, io::Result<()>), End> {
+    fn take_body(&mut self, want: &Want, header: &PieceHeader, part: Option<&PartFile>) -> Result<Received, End> {
         let target = match part {
             None => Target::Nowhere,
             Some(part) if want.job.sparse && want.attempt == 0 => Target::SparseFile(part.file(), want.range.start()),
             Some(part) => Target::File(part.file(), want.range.start()),
         };
         match header.kind {
-            BodyKind::Hole => Ok((crc_of_zeros(want.range.len()), self.body.write_zeros(want.range.len(), target))),
-            BodyKind::Raw => {
-                let received = self.body.receive_raw(want.range.len(), target).map_err(End::Broken)?;
-                Ok((received.crc, received.written))
-            }
+            BodyKind::Hole => Ok(Received {
+                crc: Some(crc_of_zeros(want.range.len())),
+                written: self.body.write_zeros(want.range.len(), target),
+            }),
+            BodyKind::Raw => self.body.receive_raw(want.range.len(), target).map_err(End::Broken),
             BodyKind::Zstd => self.take_zstd(want, header, target),
         }
     }
 
-    fn take_zstd(
-        &mut self,
-        want: &Want,
-        header: &PieceHeader,
-        target: Target<'_>,
-    ) -> Result<(u32, io::Result<()>), End> {
+    fn take_zstd(&mut self, want: &Want, header: &PieceHeader, target: Target<'_>) -> Result<Received, End> {
         self.scratch.resize(header.body_bytes as usize, 0);
         self.body.inbox.take_into(self.connection, &mut self.scratch).map_err(End::Broken)?;
-        let Ok(bytes) = zstd::bulk::decompress(&self.scratch, want.range.len() as usize) else {
-            // Told apart from a wrong checksum by nobody: the range is fetched anew either way.
-            return Ok((!0, Ok(())));
-        };
-        if bytes.len() as u64 != want.range.len() {
-            return Ok((!0, Ok(())));
-        }
-        let crc = crc32fast::hash(&bytes);
-        Ok((crc, self.body.write(&bytes, target)))
+        Ok(match self.decompressor.decompress(&self.scratch, want.range.len() as usize) {
+            Ok(bytes) if bytes.len() as u64 == want.range.len() => {
+                Received { crc: Some(crc32fast::hash(&bytes)), written: self.body.write(&bytes, target) }
+            }
+            // As good as a wrong checksum: the range is fetched anew.
+            _ => Received { crc: None, written: Ok(()) },
+        })
     }
 
     /// The file that a range is written to; `None` where it cannot be made, which fails the file.

@@ -5,6 +5,7 @@
 //! state of a transfer is the receiver's. Nothing here knows which side dialled, prints, or reads
 //! arguments: settings come in, a [`Report`] goes out.
 
+mod adapt;
 mod answer;
 mod attributes;
 mod body;
@@ -36,7 +37,7 @@ pub use get::{GetError, GetSettings, Got, get};
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
-pub use settings::{COMPRESS_LEVEL_DEFAULT, Compression, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
+pub use settings::{Compression, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
 pub use source::Source;
 
 pub use fastcp_sys::process::{processor_time, raise_descriptor_limit};

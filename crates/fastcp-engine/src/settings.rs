@@ -11,10 +11,9 @@ pub enum Compression {
     Off,
     /// At this zstd level, where a sample shrinks.
     Level(i32),
+    /// At the level that makes answers leave fastest, which may be none.
+    Adaptive,
 }
-
-/// The level where none is named: the fastest that still halves text.
-pub const COMPRESS_LEVEL_DEFAULT: i32 = 1;
 
 /// What a serving side is told.
 #[derive(Debug, Clone, Copy)]
