@@ -18,7 +18,7 @@ use fastcp_wire::range::{
 };
 
 use crate::adapt::Adaptive;
-use crate::compress::RangeCompressor;
+use crate::compress::{RangeCompressor, SAMPLE_BYTES};
 use crate::inbox::Inbox;
 use crate::settings::Compression;
 use crate::source::{OpenFile, SLICE_BYTES, Source};
@@ -126,13 +126,29 @@ impl Answerer<'_> {
         }
     }
 
-    /// The level for the next range; `None` for no compression.
-    fn level(&self) -> Option<i32> {
-        match self.compression {
+    /// Whether this range is worth the compressor, which then stands ready at its level. A long range is
+    /// sampled before it is read whole, so that what does not shrink still goes without a copy.
+    fn may_shrink(&mut self, request: &RangeRequest, open: &OpenFile) -> bool {
+        if request.ask != Ask::BytesOrZstd || request.range.len() > ZSTD_RANGE_BYTES_MAX {
+            return false;
+        }
+        let level = match self.compression {
             Compression::Off => None,
             Compression::Level(level) => Some(level),
             Compression::Adaptive => self.adaptive.level(),
+        };
+        let Some(level) = level else { return false };
+        if self.compressor.is_none() {
+            self.compressor = RangeCompressor::new(level);
         }
+        let Some(compressor) = &mut self.compressor else { return false };
+        compressor.set_level(level);
+        if request.range.len() <= GATHER_BYTES_MAX {
+            return true;
+        }
+        let mut sample = [0; SAMPLE_BYTES];
+        let middle = request.range.start() + request.range.len() / 2;
+        read_at(&open.file, &mut sample, middle).is_ok_and(|got| compressor.would_shrink(&sample[..got]))
     }
 
     /// The file of the request. A confirmation opens it anew: it must speak of what has the name now.
@@ -171,17 +187,15 @@ impl Answerer<'_> {
                 self.put_trailer(open, request.range, crc32, Status::Ok);
                 Ok(())
             }
-            ask => match self.level() {
-                Some(level) if ask == Ask::BytesOrZstd && request.range.len() <= ZSTD_RANGE_BYTES_MAX => {
-                    self.answer_compressed(request, open, reply, level);
-                    Ok(())
-                }
-                _ if request.range.len() <= GATHER_BYTES_MAX => {
-                    self.answer_gathered(request, open, reply);
-                    Ok(())
-                }
-                _ => self.answer_slices(request, open, reply),
-            },
+            _ if self.may_shrink(request, open) => {
+                self.answer_compressed(request, open, reply);
+                Ok(())
+            }
+            _ if request.range.len() <= GATHER_BYTES_MAX => {
+                self.answer_gathered(request, open, reply);
+                Ok(())
+            }
+            _ => self.answer_slices(request, open, reply),
         }
     }
 
@@ -207,7 +221,7 @@ impl Answerer<'_> {
     }
 
     /// A range that may shrink: read whole, and sent whichever way is shorter.
-    fn answer_compressed(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply, level: i32) {
+    fn answer_compressed(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         body.resize(request.range.len() as usize, 0);
@@ -215,14 +229,7 @@ impl Answerer<'_> {
         let crc32 = crc32fast::hash(&body);
         let header_at = self.out.len();
         self.put_header(request.id, reply, BodyKind::Raw, body.len() as u32);
-        if self.compressor.is_none() {
-            self.compressor = RangeCompressor::new(level);
-        }
-        let compressed = self.compressor.as_mut().and_then(|compressor| {
-            compressor.set_level(level);
-            compressor.compress(&body, &mut self.out)
-        });
-        match compressed {
+        match self.compressor.as_mut().and_then(|compressor| compressor.compress(&body, &mut self.out)) {
             Some(length) => {
                 let header =
                     PieceHeader { reply, id: request.id, kind: BodyKind::Zstd, body_bytes: length as u32 }.encode();

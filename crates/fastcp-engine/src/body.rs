@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use crc32fast::Hasher;
@@ -14,6 +13,7 @@ use fastcp_net::{Connection, NetError};
 use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe};
 
 use crate::inbox::Inbox;
+use crate::part::PartFile;
 use crate::report::Report;
 use crate::settings::ReceivePath;
 
@@ -28,9 +28,9 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
     /// Into a file at an offset.
-    File(&'a File, u64),
+    File(&'a PartFile, u64),
     /// As before, but spans of zeros are left out: the file is new there and reads as zeros.
-    SparseFile(&'a File, u64),
+    SparseFile(&'a PartFile, u64),
     /// Nowhere: the file was given up.
     Nowhere,
 }
@@ -85,7 +85,7 @@ impl<'a> BodyReader<'a> {
         let mut done = 0;
         while done < len {
             let step = (len - done).min(ZEROS.len() as u64);
-            file.write_all_at(&ZEROS[..step as usize], offset + done)?;
+            file.write_at(&ZEROS[..step as usize], offset + done)?;
             done += step;
         }
         Ok(())
@@ -122,15 +122,15 @@ impl<'a> BodyReader<'a> {
     }
 
     /// Splices what is not buffered yet. A pipe that failed is not used again.
-    fn splice(&mut self, pipe: SplicePipe, file: &File, offset: u64, len: u64) -> Result<Received, NetError> {
+    fn splice(&mut self, pipe: SplicePipe, file: &PartFile, offset: u64, len: u64) -> Result<Received, NetError> {
         let ready = self.inbox.buffered();
         let ready = &ready[..ready.len().min(usize::try_from(len).unwrap_or(usize::MAX))];
         let first = ready.len() as u64;
-        if let Err(error) = file.write_all_at(ready, offset) {
+        if let Err(error) = file.write_at(ready, offset) {
             return self.give_up(len, error);
         }
         self.inbox.consume(first as usize);
-        let moved_bytes = match pipe.receive(self.connection.stream(), file, offset + first, len - first) {
+        let moved_bytes = match pipe.receive(self.connection.stream(), file.file(), offset + first, len - first) {
             Ok(Moved::All) => len - first,
             Ok(Moved::Ended(_)) => return Err(NetError::Closed),
             Ok(Moved::Unsupported(count)) => count,
@@ -150,7 +150,7 @@ impl<'a> BodyReader<'a> {
         } else {
             self.pipe = Some(pipe);
         }
-        Ok(match read_back(file, offset, len) {
+        Ok(match read_back(file.file(), offset, len) {
             Ok(crc) => Received { crc: Some(crc), written: Ok(()) },
             Err(error) => Received { crc: None, written: Err(error) },
         })
@@ -165,20 +165,20 @@ impl<'a> BodyReader<'a> {
 
 fn write_to(target: Target<'_>, done: u64, bytes: &[u8]) -> io::Result<()> {
     match target {
-        Target::File(file, offset) => file.write_all_at(bytes, offset + done),
+        Target::File(file, offset) => file.write_at(bytes, offset + done),
         Target::SparseFile(file, offset) => write_sparse(file, offset + done, bytes),
         Target::Nowhere => Ok(()),
     }
 }
 
 /// Writes all but the aligned spans that are zero.
-fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+fn write_sparse(file: &PartFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let mut at = 0;
     while at < bytes.len() {
         let into_cell = ((offset + at as u64) % HOLE_BYTES as u64) as usize;
         let cell = &bytes[at..bytes.len().min(at + HOLE_BYTES - into_cell)];
         if cell.iter().any(|&byte| byte != 0) {
-            file.write_all_at(cell, offset + at as u64)?;
+            file.write_at(cell, offset + at as u64)?;
         }
         at += cell.len();
     }

@@ -5,7 +5,7 @@ use zstd::bulk::Compressor;
 /// Ranges shorter than this go as they are: the frame's own overhead eats the gain.
 const COMPRESS_BYTES_MIN: usize = 256;
 /// How much is tried before a whole range is.
-const SAMPLE_BYTES: usize = 16 << 10;
+pub(crate) const SAMPLE_BYTES: usize = 16 << 10;
 /// zstd's fastest level, for the sample: 3 us on random bytes, 26 on text.
 const SAMPLE_LEVEL: i32 = -5;
 
@@ -33,7 +33,7 @@ impl RangeCompressor {
     /// Appends the compressed bytes to `out` and answers their length; `None`, with `out` as it was,
     /// where they would not be at least a tenth fewer.
     pub(crate) fn compress(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
-        if bytes.len() < COMPRESS_BYTES_MIN || !self.sample_shrinks(bytes) {
+        if bytes.len() < COMPRESS_BYTES_MIN || !self.would_shrink(middle_of(bytes)) {
             return None;
         }
         let start = out.len();
@@ -54,12 +54,16 @@ impl RangeCompressor {
         }
     }
 
-    fn sample_shrinks(&mut self, bytes: &[u8]) -> bool {
-        let start = (bytes.len() / 2).saturating_sub(SAMPLE_BYTES / 2);
-        let sample = &bytes[start..bytes.len().min(start + SAMPLE_BYTES)];
+    /// Whether a sample of at most [`SAMPLE_BYTES`] gets at least a tenth shorter.
+    pub(crate) fn would_shrink(&mut self, sample: &[u8]) -> bool {
         let mut out = [0; SAMPLE_BYTES + 512];
         self.sampler.compress_to_buffer(sample, &mut out).is_ok_and(|length| length < sample.len() - sample.len() / 10)
     }
+}
+
+fn middle_of(bytes: &[u8]) -> &[u8] {
+    let start = (bytes.len() / 2).saturating_sub(SAMPLE_BYTES / 2);
+    &bytes[start..bytes.len().min(start + SAMPLE_BYTES)]
 }
 
 #[cfg(test)]

@@ -280,8 +280,8 @@ impl<'a> Fetcher<'a> {
     fn take_body(&mut self, want: &Want, header: &PieceHeader, part: Option<&PartFile>) -> Result<Received, End> {
         let target = match part {
             None => Target::Nowhere,
-            Some(part) if want.job.sparse && want.attempt == 0 => Target::SparseFile(part.file(), want.range.start()),
-            Some(part) => Target::File(part.file(), want.range.start()),
+            Some(part) if want.job.sparse && want.attempt == 0 => Target::SparseFile(part, want.range.start()),
+            Some(part) => Target::File(part, want.range.start()),
         };
         match header.kind {
             BodyKind::Hole => Ok(Received {

@@ -7,7 +7,8 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::{Metadata, Name};
 use fastcp_sys::Dir;
@@ -20,6 +21,9 @@ use crate::owners::Owners;
 pub(crate) struct PartFile {
     file: File,
     place: Place,
+    /// The kernel lets one thread at a time write to an inode and has the others spin for it. Waiting
+    /// here instead leaves them the processor.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -33,7 +37,7 @@ enum Place {
 impl PartFile {
     /// A part file without a name, for a target that is new and comes in one answer.
     pub(crate) fn unnamed(dir: &Dir) -> io::Result<Self> {
-        Ok(Self { file: dir.create_unnamed()?, place: Place::Unnamed })
+        Ok(Self { file: dir.create_unnamed()?, place: Place::Unnamed, writing: Mutex::default() })
     }
 
     /// An empty part file `name` in `dir`. An older one is removed and never written to: it may be a
@@ -44,7 +48,13 @@ impl PartFile {
             _ => {}
         }
         let file = dir.create_file(&name)?;
-        Ok(Self { file, place: Place::Named { dir, name } })
+        Ok(Self { file, place: Place::Named { dir, name }, writing: Mutex::default() })
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.file.write_all_at(bytes, offset)
     }
 
     /// The file to write to.
