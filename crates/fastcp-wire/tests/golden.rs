@@ -9,21 +9,13 @@ use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::range::{Ask, BodyKind, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
 
+use hex::hex;
 use message::Message;
 
+#[path = "support/hex.rs"]
+mod hex;
 #[path = "support/message.rs"]
 mod message;
-
-/// Hex digits up to a `#` on each line.
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text
-        .lines()
-        .flat_map(|line| line.split('#').next().unwrap_or_default().chars())
-        .filter_map(|digit| digit.to_digit(16).map(|value| value as u8))
-        .collect();
-    assert!(digits.len().is_multiple_of(2), "half a byte");
-    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
 
 #[track_caller]
 fn check(golden: &str, message: &Message) {

@@ -24,7 +24,10 @@ pub(crate) fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ("reply", reply().prop_map(Message::Reply).boxed()),
         ("piece header", piece_header().prop_map(Message::Piece).boxed()),
         ("trailer", trailer().prop_map(Message::Trailer).boxed()),
-        ("frame", (frame_type(), vec(any::<u8>(), 0..40)).prop_map(|(kind, bytes)| Message::Frame(kind, bytes)).boxed()),
+        (
+            "frame",
+            (frame_type(), vec(any::<u8>(), 0..40)).prop_map(|(kind, bytes)| Message::Frame(kind, bytes)).boxed(),
+        ),
         ("hello", hello().prop_map(Message::Hello).boxed()),
         ("hello reply", hello_reply().prop_map(Message::HelloReply).boxed()),
         ("attach", any::<[u8; 16]>().prop_map(|bytes| Message::Attach(Ticket(bytes))).boxed()),
@@ -157,7 +160,8 @@ fn entry_kind() -> impl Strategy<Value = EntryKind> {
 }
 
 fn metadata() -> impl Strategy<Value = Metadata> {
-    let mtime = (any::<i64>(), 0u32..1_000_000_000).prop_map(|(secs, nanos)| Timestamp::new(secs, nanos).expect("lawful"));
+    let mtime =
+        (any::<i64>(), 0u32..1_000_000_000).prop_map(|(secs, nanos)| Timestamp::new(secs, nanos).expect("lawful"));
     (0u16..=0o7777, any::<u32>(), any::<u32>(), mtime).prop_map(|(mode, uid, gid, mtime)| Metadata {
         mode,
         uid,

@@ -1,0 +1,565 @@
+//! What decoders do with bytes that nobody meant to send: cut, flipped, lying, or in single bytes.
+
+use std::fs;
+
+use fastcp_model::{Listing, ListingEnd, PATH_BYTES_MAX, RelPath};
+use fastcp_wire::WireError;
+use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
+use fastcp_wire::hello::{Hello, HelloReply};
+use fastcp_wire::limits::{
+    BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, CONNECTIONS_MAX, FRAME_PAYLOAD_BYTES_MAX, LINK_TARGET_BYTES_MAX,
+    OWNER_NAME_BYTES_MAX, RANGE_BYTES_MAX, REQUEST_PATH_BYTES_MAX,
+};
+use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferRequest, OwnerClass, OwnerName};
+use fastcp_wire::range::{
+    PIECE_HEADER_BYTES, PieceHeader, PlainRequest, REQUEST_HEADER_BYTES, Request, RequestHeader, TRAILER_BYTES,
+};
+use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+
+use hex::hex;
+use message::Message;
+
+#[path = "support/generate.rs"]
+mod generate;
+#[path = "support/hex.rs"]
+mod hex;
+#[path = "support/message.rs"]
+mod message;
+
+/// Every run draws the same messages.
+fn runner() -> TestRunner {
+    TestRunner::new(Config {
+        cases: 256,
+        rng_seed: RngSeed::Fixed(0x4654_5131),
+        failure_persistence: None,
+        ..Config::default()
+    })
+}
+
+/// A few messages of one kind.
+fn samples(strategy: &BoxedStrategy<Message>, count: usize) -> Vec<Message> {
+    let mut runner = runner();
+    (0..count).map(|_| strategy.new_tree(&mut runner).expect("a message").current()).collect()
+}
+
+/// `bytes` with one byte replaced, for every position and every other value.
+fn flips(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    (0..bytes.len()).flat_map(move |at| {
+        (1..=u8::MAX).map(move |mask| {
+            let mut flipped = bytes.to_vec();
+            flipped[at] ^= mask;
+            flipped
+        })
+    })
+}
+
+/// Whether a message carries a checksum of all of itself.
+fn is_checksummed(message: &Message) -> bool {
+    matches!(message, Message::Range(_) | Message::Piece(_) | Message::Frame(..))
+}
+
+#[test]
+fn every_message_survives_a_round_trip() {
+    for (kind, strategy) in generate::kinds() {
+        let result = runner().run(&strategy, |message| {
+            assert_eq!(message.decode_alike(&message.encode()), Ok(message), "{kind}");
+            Ok(())
+        });
+        result.expect(kind);
+    }
+}
+
+#[test]
+fn every_proper_prefix_is_an_error() {
+    for (kind, strategy) in generate::kinds() {
+        for message in samples(&strategy, 24) {
+            let bytes = message.encode();
+            for end in 0..bytes.len() {
+                let error = message.decode_alike(&bytes[..end]).expect_err(kind);
+                let is_zstd_body = kind == "zstd batch" && end >= 5;
+                let want = if is_zstd_body { WireError::Compression } else { WireError::Truncated };
+                assert_eq!(error, want, "{kind}, {end} of {} bytes", bytes.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_prefix_of_a_batch_that_admits_its_length_is_truncated() {
+    for (kind, strategy) in generate::kinds().into_iter().filter(|(kind, _)| *kind == "raw batch") {
+        for message in samples(&strategy, 24) {
+            let bytes = message.encode();
+            for end in 5..bytes.len() {
+                let cut = raw_batch(&bytes[5..end]);
+                assert_eq!(message.decode_alike(&cut), Err(WireError::Truncated), "{kind}, {end}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_message_refuses_bytes_after_it() {
+    for (kind, strategy) in generate::kinds() {
+        for message in samples(&strategy, 8) {
+            let longer = [message.encode(), vec![0]].concat();
+            let want = match kind {
+                "zstd batch" => WireError::Compression,
+                _ => WireError::TrailingBytes(1),
+            };
+            assert_eq!(message.decode_alike(&longer), Err(want), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_never_panics_and_never_goes_unseen_under_a_checksum() {
+    for (kind, strategy) in generate::kinds() {
+        for message in samples(&strategy, 4) {
+            for flipped in flips(&message.encode()) {
+                let decoded = message.decode_alike(&flipped);
+                assert!(decoded.is_err() || !is_checksummed(&message), "{kind}: a flip went unseen: {flipped:02x?}");
+            }
+        }
+    }
+}
+
+/// A connection reads only what the flipped header announces. What is left is then the start of the
+/// next message, so the one flip that can pass is RANGE off: a plain request, unlawful on a data connection.
+#[test]
+fn a_flip_in_a_request_on_a_connection_is_seen_or_makes_it_plain() {
+    let (_, strategy) = generate::kinds().into_iter().find(|(kind, _)| *kind == "range request").expect("is there");
+    for message in samples(&strategy, 4) {
+        for flipped in flips(&message.encode()) {
+            let (header_bytes, rest) = flipped.split_first_chunk::<REQUEST_HEADER_BYTES>().expect("whole");
+            let Ok(header) = RequestHeader::decode(header_bytes) else { continue };
+            let Some(rest) = rest.get(..header.rest_bytes()) else { continue };
+            let decoded = Request::decode(header_bytes, header, rest);
+            assert!(!matches!(decoded, Ok(Request::Range(_))), "a flip went unseen: {flipped:02x?}");
+        }
+    }
+}
+
+#[test]
+fn a_flip_in_a_framed_message_is_seen() {
+    for (kind, strategy) in generate::kinds() {
+        let framed: Vec<_> = samples(&strategy, 2).iter().filter_map(frame).collect();
+        for (frame_type, payload) in framed {
+            let message = Message::Frame(frame_type, payload);
+            for flipped in flips(&message.encode()) {
+                assert!(message.decode_alike(&flipped).is_err(), "{kind}: a flip went unseen: {flipped:02x?}");
+            }
+        }
+    }
+}
+
+/// The frame that carries a message of the control dialect.
+fn frame(message: &Message) -> Option<(FrameType, Vec<u8>)> {
+    let frame_type = match message {
+        Message::Hello(_) => FrameType::Hello,
+        Message::HelloReply(_) => FrameType::HelloReply,
+        Message::Attach(_) => FrameType::Attach,
+        Message::Failure(_) => FrameType::Failure,
+        Message::OfferRequest(_) => FrameType::OfferRequest,
+        Message::OfferBatch(..) => FrameType::OfferBatch,
+        Message::OfferEnd(_) => FrameType::OfferEnd,
+        Message::Frame(frame_type, payload) => return Some((*frame_type, payload.clone())),
+        Message::Plain(_) | Message::Range(_) | Message::Reply(_) | Message::Piece(_) | Message::Trailer(_) => {
+            return None;
+        }
+    };
+    Some((frame_type, message.encode()))
+}
+
+#[test]
+fn arbitrary_bytes_never_panic() {
+    let bytes = proptest::collection::vec(proptest::num::u8::ANY, 0..200);
+    for (kind, strategy) in generate::kinds() {
+        let like = samples(&strategy, 1).remove(0);
+        let result = runner().run(&bytes, |bytes| {
+            if let Ok(message) = like.decode_alike(&bytes) {
+                assert_eq!(message.decode_alike(&message.encode()), Ok(message), "{kind}");
+            }
+            Ok(())
+        });
+        result.expect(kind);
+    }
+}
+
+/// Collects single bytes into whole messages, as a connection that reads only what it was promised.
+struct Feed {
+    header_bytes: usize,
+    rest_bytes: fn(&[u8]) -> Result<usize, WireError>,
+    buffer: Vec<u8>,
+    whole: Vec<Vec<u8>>,
+}
+
+impl Feed {
+    fn new(header_bytes: usize, rest_bytes: fn(&[u8]) -> Result<usize, WireError>) -> Self {
+        Self { header_bytes, rest_bytes, buffer: Vec::new(), whole: Vec::new() }
+    }
+
+    fn push(&mut self, byte: u8) -> Result<(), WireError> {
+        self.buffer.push(byte);
+        if self.buffer.len() < self.header_bytes {
+            return Ok(());
+        }
+        let wanted = self.header_bytes + (self.rest_bytes)(&self.buffer[..self.header_bytes])?;
+        assert!(self.buffer.len() <= wanted, "read past the message");
+        if self.buffer.len() == wanted {
+            self.whole.push(std::mem::take(&mut self.buffer));
+        }
+        Ok(())
+    }
+}
+
+#[track_caller]
+fn feed(mut feed: Feed, messages: &[Message]) {
+    for byte in messages.iter().flat_map(Message::encode) {
+        feed.push(byte).expect("lawful");
+    }
+    assert!(feed.buffer.is_empty(), "the last message is not whole");
+    assert_eq!(feed.whole.len(), messages.len());
+    for (bytes, message) in feed.whole.iter().zip(messages) {
+        assert_eq!(message.decode_alike(bytes).as_ref(), Ok(message));
+    }
+}
+
+fn samples_of(wanted: &[&str]) -> Vec<Message> {
+    let kinds = generate::kinds().into_iter().filter(|(kind, _)| wanted.contains(kind));
+    let messages: Vec<_> = kinds.flat_map(|(_, strategy)| samples(&strategy, 12)).collect();
+    assert_eq!(messages.len(), 12 * wanted.len());
+    messages
+}
+
+#[test]
+fn requests_arrive_one_byte_at_a_time() {
+    let rest_bytes = |header: &[u8]| Ok(RequestHeader::decode(header.try_into().expect("16 bytes"))?.rest_bytes());
+    feed(Feed::new(REQUEST_HEADER_BYTES, rest_bytes), &samples_of(&["plain request", "range request"]));
+}
+
+#[test]
+fn frames_arrive_one_byte_at_a_time() {
+    let rest_bytes = |header: &[u8]| Ok(FrameHeader::decode(header.try_into().expect("8 bytes"))?.rest_bytes());
+    let kinds =
+        ["frame", "hello", "hello reply", "attach", "failure", "offer request", "raw batch", "zstd batch", "offer end"];
+    let frames: Vec<_> =
+        samples_of(&kinds).iter().filter_map(frame).map(|(kind, payload)| Message::Frame(kind, payload)).collect();
+    assert_eq!(frames.len(), 12 * kinds.len());
+    feed(Feed::new(FRAME_HEADER_BYTES, rest_bytes), &frames);
+}
+
+#[test]
+fn replies_and_trailers_arrive_one_byte_at_a_time() {
+    for kind in ["reply", "piece header", "trailer"] {
+        let messages = samples_of(&[kind]);
+        feed(Feed::new(messages[0].encode().len(), |_| Ok(0)), &messages);
+    }
+}
+
+#[test]
+fn pieces_arrive_one_byte_at_a_time() {
+    let rest_bytes = |header: &[u8]| {
+        let header = PieceHeader::decode(header.try_into().expect("48 bytes"))?;
+        Ok(header.body_bytes as usize + TRAILER_BYTES)
+    };
+    let mut feed = Feed::new(PIECE_HEADER_BYTES, rest_bytes);
+    let trailer = samples_of(&["trailer"]).remove(0).encode();
+    for message in samples_of(&["piece header"]) {
+        let Message::Piece(mut header) = message else { panic!("asked for piece headers") };
+        header.body_bytes %= 50;
+        let body = vec![0x55; header.body_bytes as usize];
+        let bytes = [&header.encode()[..], &body, &trailer].concat();
+        bytes.iter().for_each(|&byte| feed.push(byte).expect("lawful"));
+        assert_eq!(feed.whole.last(), Some(&bytes));
+    }
+    assert_eq!(feed.whole.len(), 12);
+}
+
+#[track_caller]
+fn assert_too_long<T: std::fmt::Debug>(result: Result<T, WireError>, field: &str, value: u64, max: u64) {
+    match result {
+        Err(WireError::TooLong { field: got_field, value: got_value, max: got_max }) => {
+            assert_eq!((got_field, got_value, got_max), (field, value, max));
+        }
+        other => panic!("{field}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_value<T: std::fmt::Debug>(result: Result<T, WireError>, field: &str, value: u64) {
+    match result {
+        Err(WireError::Value { field: got_field, value: got_value }) => {
+            assert_eq!((got_field, got_value), (field, value));
+        }
+        other => panic!("{field}: {other:?}"),
+    }
+}
+
+fn request_header(path_len: u16, flags: u16) -> Result<RequestHeader, WireError> {
+    let bytes = hex(&format!("46545131 {path_len:04x} {flags:04x} 0000000000000000"));
+    RequestHeader::decode(bytes[..].try_into().expect("16 bytes"))
+}
+
+#[test]
+fn a_requests_path_is_bounded_by_its_header() {
+    let max = REQUEST_PATH_BYTES_MAX as u64;
+    assert!(request_header(4096, 0).is_ok());
+    assert_too_long(request_header(4097, 0), "path_len", 4097, max);
+    assert_too_long(request_header(u16::MAX, 2), "path_len", u16::MAX.into(), max);
+    assert_value(request_header(0, 0), "path_len", 0);
+    let too_long = PlainRequest { path: vec![b'a'; 4097].into(), offset: 0, want_crc: false };
+    assert_too_long(too_long.encode(), "path_len", 4097, max);
+}
+
+#[test]
+fn a_requests_flags_are_known_and_agree() {
+    for flags in 0..=u16::MAX {
+        let lawful_header = matches!(flags, 0 | 1 | 2 | 6 | 10 | 14);
+        assert_eq!(request_header(1, flags).is_ok(), lawful_header, "{flags:#x}");
+    }
+    assert_value(range_request(14, 0, 1), "flags", 14);
+}
+
+/// An extended request for `a` with these fields and a right checksum.
+fn range_request(flags: u16, offset: u64, length: u64) -> Result<Message, WireError> {
+    let mut bytes = hex(&format!("46545131 0001 {flags:04x} {offset:016x} 61 {length:016x} 00000007"));
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    samples_of(&["range request"])[0].decode_alike(&bytes)
+}
+
+#[test]
+fn a_range_is_bounded() {
+    assert!(range_request(2, 0, RANGE_BYTES_MAX).is_ok());
+    for flags in [2, 6] {
+        assert_too_long(range_request(flags, 0, RANGE_BYTES_MAX + 1), "length", RANGE_BYTES_MAX + 1, RANGE_BYTES_MAX);
+        assert_too_long(range_request(flags, 0, u64::MAX), "length", u64::MAX, RANGE_BYTES_MAX);
+    }
+    assert_value(range_request(2, i64::MAX as u64, 1), "length", 1);
+    assert_value(range_request(2, u64::MAX, 1), "length", 1);
+    assert!(range_request(10, 0, i64::MAX as u64).is_ok());
+    assert_value(range_request(10, 1, i64::MAX as u64), "length", i64::MAX as u64);
+    assert_value(range_request(10, 0, u64::MAX), "length", u64::MAX);
+}
+
+/// A piece header with these fields and a right checksum.
+fn piece(kind: u16, status: u16, repeated: u16, body_len: u32) -> Result<PieceHeader, WireError> {
+    let mut bytes = hex(&format!("46545231 {status:04x} 0000 {:048x}", 0));
+    bytes.extend_from_slice(&hex(&format!("00000001 {kind:04x} {repeated:04x} {body_len:08x}")));
+    bytes.resize(44, 0);
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    PieceHeader::decode(bytes[..].try_into().expect("48 bytes"))
+}
+
+#[test]
+fn a_piece_header_is_bounded_even_under_a_right_checksum() {
+    let max = RANGE_BYTES_MAX as u32;
+    assert!(piece(0, 0, 0, max).is_ok());
+    assert_too_long(piece(0, 0, 0, max + 1), "body_len", u64::from(max) + 1, RANGE_BYTES_MAX);
+    assert_too_long(piece(1, 0, 0, u32::MAX), "body_len", u32::MAX.into(), RANGE_BYTES_MAX);
+    assert_value(piece(3, 0, 0, 0), "kind", 3);
+    assert_value(piece(0, 0, 1, 0), "status", 1);
+    assert_value(piece(0, 19, 19, 0), "status", 19);
+}
+
+fn frame_header(text: &str) -> Result<FrameHeader, WireError> {
+    FrameHeader::decode(hex(text)[..].try_into().expect("8 bytes"))
+}
+
+#[test]
+fn a_frame_is_bounded_by_its_header() {
+    let max = FRAME_PAYLOAD_BYTES_MAX as u64;
+    assert!(frame_header("0007 0000 00400000").is_ok());
+    assert_too_long(frame_header("0007 0000 00400001"), "payload_len", max + 1, max);
+    assert_too_long(frame_header("0007 0000 ffffffff"), "payload_len", u32::MAX.into(), max);
+    assert_value(frame_header("0007 0001 00000000"), "flags", 1);
+    for code in [0, 9, 0x1603, u16::MAX] {
+        assert_eq!(frame_header(&format!("{code:04x} 0000 00000000")), Err(WireError::UnknownFrame(code)));
+    }
+    let too_long = vec![0; FRAME_PAYLOAD_BYTES_MAX + 1];
+    assert_too_long(encode_frame(FrameType::OfferBatch, &too_long), "payload_len", max + 1, max);
+}
+
+#[test]
+fn a_frame_must_have_the_length_of_its_header() {
+    let frame = encode_frame(FrameType::Attach, b"abc").expect("short");
+    let (header, rest) = frame.split_first_chunk::<FRAME_HEADER_BYTES>().expect("whole");
+    assert_eq!(decode_payload(header, rest), Ok(&b"abc"[..]));
+    assert_eq!(decode_payload(header, &rest[1..]), Err(WireError::Truncated));
+    assert_eq!(decode_payload(header, &[rest, b"x"].concat()), Err(WireError::TrailingBytes(1)));
+}
+
+#[test]
+fn the_terms_of_a_session_are_bounded() {
+    let hello = |connections: u16, chunk_kb: u32| {
+        Hello::decode(&hex(&format!("0001 00 00000000 {connections:04x} {chunk_kb:08x}")))
+    };
+    let reply = |connections: u16, chunk_kb: u32| {
+        HelloReply::decode(&hex(&format!("0001 00000000 {connections:04x} {chunk_kb:08x} {:032x}", 0)))
+    };
+    assert!(hello(CONNECTIONS_MAX, 0).is_ok() && reply(CONNECTIONS_MAX, 4).is_ok());
+    for connections in [0, CONNECTIONS_MAX + 1, u16::MAX] {
+        assert_value(hello(connections, 4), "connections", connections.into());
+        assert_value(reply(connections, 4), "connections", connections.into());
+    }
+    for chunk_kb in [1, 3, 65_537, u32::MAX] {
+        assert_value(hello(1, chunk_kb), "chunk_kb", chunk_kb.into());
+        assert_value(reply(1, chunk_kb), "chunk_kb", chunk_kb.into());
+    }
+    assert_value(reply(1, 0), "chunk_kb", 0);
+    assert_value(Hello::decode(&hex("0001 02 00000000 0001 00000000")), "role", 2);
+}
+
+#[test]
+fn an_offer_request_is_bounded() {
+    let decode = |text: &str| OfferRequest::decode(&hex(text));
+    assert_too_long(decode("00 1000 00000000 0000"), "path_len", 4096, PATH_BYTES_MAX as u64);
+    assert_too_long(decode("00 0000 00000001 0000 00"), "rules_len", 1, 0);
+    assert_too_long(decode("00 0000 ffffffff 0000"), "rules_len", u32::MAX.into(), 0);
+    assert_too_long(decode("00 0000 00000000 0001 00"), "cursor_len", 1, 0);
+    assert_value(decode("02 0000 00000000 0000"), "scope", 2);
+    for path in ["2f61", "612f", "2e2e", "2e", "6100", "612f2f62", "612f2e2e"] {
+        let result = decode(&format!("00 {:04x} {path} 00000000 0000", path.len() / 2));
+        assert!(matches!(result, Err(WireError::Path(_))), "{path}: {result:?}");
+    }
+}
+
+/// The payload of a raw batch with this body.
+fn raw_batch(body: &[u8]) -> Vec<u8> {
+    [&[0][..], &(body.len() as u32).to_be_bytes(), body].concat()
+}
+
+fn decode_body(text: &str) -> Result<OfferBatch, WireError> {
+    OfferBatch::decode(&raw_batch(&hex(text)))
+}
+
+#[test]
+fn a_batchs_counts_are_bounded() {
+    let max = BATCH_ENTRIES_MAX as u64;
+    let listing = "00 0000 0000 00";
+    assert_too_long(decode_body("00010001"), "owner_count", max + 1, max);
+    assert_too_long(decode_body("00000000 ffffffff"), "listing_count", u32::MAX.into(), max);
+    assert_too_long(decode_body(&format!("00000000 00000001 {listing} 00010001")), "entry_count", max + 1, max);
+    assert_too_long(
+        decode_body(&format!("00000000 00000001 {listing} 00000000 ffffffff")),
+        "entry_count",
+        u32::MAX.into(),
+        max,
+    );
+    for lying in ["00010000", "00000000 00010000"] {
+        assert_eq!(decode_body(lying), Err(WireError::Truncated), "{lying}");
+    }
+}
+
+#[test]
+fn entries_are_counted_over_the_whole_batch() {
+    let failure = "0161 0001";
+    let first = format!("00 0000 0000 00 00000000 00008000 {}", failure.repeat(0x8000));
+    let second = |count: usize| format!("00 0000 0000 00 00000000 {count:08x} {}", failure.repeat(count));
+    assert!(decode_body(&format!("00000000 00000002 {first} {}", second(0x8000))).is_ok());
+    let result = decode_body(&format!("00000000 00000002 {first} {}", second(0x8001)));
+    assert_too_long(result, "entry_count", 0x8001, 0x8000);
+}
+
+#[test]
+fn an_owner_is_checked() {
+    let owner = |class: &str, name: &str| decode_body(&format!("00000001 {class} 00000001 {name} 00000000"));
+    assert!(owner("00", "0001 61").is_ok());
+    assert_value(owner("02", "0001 61"), "owner_class", 2);
+    assert_value(owner("00", "0000"), "owner_name", 0);
+    assert_value(owner("00", "0002 6100"), "owner_name", 0);
+    let max = OWNER_NAME_BYTES_MAX as u64;
+    assert_too_long(owner("01", "0101"), "owner_name_len", max + 1, max);
+}
+
+#[test]
+fn a_listing_is_checked() {
+    let listing = |text: &str| decode_body(&format!("00000000 00000001 {text} 00000000 00000000"));
+    assert!(listing("03 0002 0000 00").is_ok());
+    assert_value(listing("04 0000 0000 00"), "end", 4);
+    assert_value(listing("03 0013 0000 00"), "status", 19);
+    assert_value(listing("01 0000 0000 02"), "has_root", 2);
+    assert_too_long(listing("01 0000 ffff 00"), "path_len", u16::MAX.into(), PATH_BYTES_MAX as u64);
+    assert!(matches!(listing("01 0000 0002 2e2e 00"), Err(WireError::Path(_))));
+}
+
+#[test]
+fn an_entry_is_checked() {
+    let entry = |text: &str| decode_body(&format!("00000000 00000001 00 0000 0000 00 00000001 {text} 00000000"));
+    let metadata = "01ed 00000001 00000001 0000000000000000 00000000";
+    assert!(entry(&format!("02 01 61 {metadata}")).is_ok());
+    assert_value(entry(&format!("08 01 61 {metadata}")), "entry_kind", 8);
+    assert_value(entry("02 01 61 1000 00000001 00000001 0000000000000000 00000000"), "mode", 0x1000);
+    assert_value(entry("02 01 61 01ed 00000001 00000001 0000000000000000 3b9aca00"), "mtime_nanos", 1_000_000_000);
+    for kind in ["00", "01"] {
+        assert_value(entry(&format!("{kind} 01 61 {metadata} 8000000000000000")), "file_size", 1 << 63);
+    }
+    assert_value(entry(&format!("03 01 61 {metadata} 0000")), "target", 0);
+    assert_value(entry(&format!("03 01 61 {metadata} 0002 6100")), "target", 0);
+    let max = LINK_TARGET_BYTES_MAX as u64;
+    assert_too_long(entry(&format!("03 01 61 {metadata} 1001")), "target_len", max + 1, max);
+    for name in ["00", "01 2e", "02 2e2e", "01 2f", "01 00", "03 612f62"] {
+        let result = entry(&format!("02 {name} {metadata}"));
+        assert!(matches!(result, Err(WireError::Path(_))), "{name}: {result:?}");
+    }
+}
+
+#[test]
+fn a_batch_must_have_the_length_that_it_says() {
+    let max = BATCH_BYTES_MAX as u64;
+    let decode = |text: &str| OfferBatch::decode(&hex(text));
+    assert!(decode("00 00000008 0000000000000000").is_ok());
+    assert_eq!(decode("00 00000009 0000000000000000"), Err(WireError::Truncated));
+    assert_eq!(decode("00 00000007 0000000000000000"), Err(WireError::TrailingBytes(1)));
+    for codec in ["00", "01"] {
+        assert_too_long(decode(&format!("{codec} 00800001")), "raw_len", max + 1, max);
+        assert_too_long(decode(&format!("{codec} ffffffff")), "raw_len", u32::MAX.into(), max);
+    }
+    assert_value(decode("02 00000000"), "codec", 2);
+    for raw_len in ["00000007", "00000009", "00800000"] {
+        let mut payload = OfferBatch::default().encode(BatchCodec::Zstd).expect("small");
+        payload[1..5].copy_from_slice(&hex(raw_len));
+        assert_eq!(OfferBatch::decode(&payload), Err(WireError::Compression), "{raw_len}");
+    }
+}
+
+/// The most memory that this process has had, in KiB.
+fn peak_kb() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("is there");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// 4 GiB of zeros in well under a frame: whoever decompresses it first and looks at it later holds it all.
+#[test]
+fn a_bomb_is_refused_before_it_is_held() {
+    let mebibyte = zstd::bulk::compress(&vec![0; 1 << 20], 19).expect("compresses");
+    for raw_len in [8u32, 1 << 20, BATCH_BYTES_MAX as u32] {
+        let mut payload = vec![1];
+        payload.extend_from_slice(&raw_len.to_be_bytes());
+        payload.extend_from_slice(&mebibyte.repeat(4096));
+        assert!(payload.len() < FRAME_PAYLOAD_BYTES_MAX);
+        assert_eq!(OfferBatch::decode(&payload), Err(WireError::Compression));
+    }
+    assert!(peak_kb() < 1 << 20, "{} KiB were held", peak_kb());
+}
+
+#[test]
+fn an_encoder_refuses_what_its_peer_would() {
+    let max = BATCH_ENTRIES_MAX as u64;
+    let listing = Listing {
+        dir: RelPath::root(),
+        root: None,
+        entries: Vec::new(),
+        failures: Vec::new(),
+        end: ListingEnd::Complete,
+    };
+    let owner = |name: &[u8]| OwnerName { class: OwnerClass::User, id: 0, name: name.into() };
+    let encode = |owners, listings| OfferBatch { owners, listings }.encode(BatchCodec::Zstd);
+    assert!(encode(Vec::new(), vec![listing.clone(); BATCH_ENTRIES_MAX]).is_ok());
+    assert_too_long(encode(Vec::new(), vec![listing; BATCH_ENTRIES_MAX + 1]), "listing_count", max + 1, max);
+    assert_too_long(encode(vec![owner(b"a"); BATCH_ENTRIES_MAX + 1], Vec::new()), "owner_count", max + 1, max);
+    assert_value(encode(vec![owner(b"")], Vec::new()), "owner_name", 0);
+    let long = [b'a'; OWNER_NAME_BYTES_MAX + 1];
+    assert_too_long(encode(vec![owner(&long)], Vec::new()), "owner_name_len", 257, 256);
+}
