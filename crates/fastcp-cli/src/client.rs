@@ -104,7 +104,8 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
     use fastcp_engine::RunError;
     let kept = format!("what is complete is in place in \"{}\"", shown(dst_dir));
     match error {
-        RunError::NoAnswer { .. } | RunError::Source { .. } => error.to_string(),
+        RunError::Source { .. } | RunError::NoDestination { .. } => error.to_string(),
+        RunError::NoAnswer { .. } => format!("{error}; rerun to resume"),
         RunError::Net { .. } => format!("{error}; {kept}, rerun to fetch the rest"),
         RunError::Destination { .. } => format!("{error}; {kept}, part files are kept, rerun once this is mended"),
     }

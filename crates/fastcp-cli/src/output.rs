@@ -100,6 +100,8 @@ impl Summary {
 /// Says the summary.
 pub(crate) fn say_summary(summary: &Summary, voice: Voice) {
     match voice {
+        // A run that never got to see a tree has said why, and that is all there is to say.
+        Voice::Text if summary.exit != 0 && summary.entries == 0 => {}
         Voice::Text => say(&summary.text()),
         Voice::Json => say_json(summary),
         Voice::Quiet if summary.files_failed > 0 => complain(&summary.text()),

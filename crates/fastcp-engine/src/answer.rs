@@ -11,10 +11,11 @@ use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Connection, NetError};
 use fastcp_sys::file::{next_data, read_at};
 use fastcp_sys::transfer::{Moved, send_file};
+use fastcp_wire::WireError;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::range::{
-    Ask, BodyKind, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader,
-    TRAILER_BYTES, Trailer,
+    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request,
+    RequestHeader, TRAILER_BYTES, Trailer,
 };
 
 use crate::adapt::Adaptive;
@@ -53,10 +54,18 @@ pub(crate) fn answer_ranges(
         adaptive: Adaptive::new(),
         busy_since: Instant::now(),
     };
-    while let Some(request) = answerer.next_request()? {
-        answerer.answer(&request)?;
+    loop {
+        match answerer.next_request() {
+            Ok(Some(request)) => answerer.answer(&request)?,
+            Ok(None) => return answerer.flush(),
+            Err(NetError::Request(error)) => {
+                answerer.put_header(ID_UNREADABLE, Reply::failed(Status::BadRequest), BodyKind::Raw, 0);
+                answerer.flush()?;
+                return Err(NetError::Request(error));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    answerer.flush()
 }
 
 struct Answerer<'a> {
@@ -88,18 +97,19 @@ impl Answerer<'_> {
             self.busy_since = Instant::now();
         }
         let header_bytes = self.inbox.take::<REQUEST_HEADER_BYTES>(self.connection)?;
-        let header = RequestHeader::decode(&header_bytes)?;
+        let header = RequestHeader::decode(&header_bytes).map_err(NetError::Request)?;
         if self.inbox.buffered().len() < header.rest_bytes() {
             self.flush()?;
         }
         if !self.inbox.fill_to(self.connection, header.rest_bytes())? {
             return Err(NetError::Closed);
         }
-        let request = Request::decode(&header_bytes, header, &self.inbox.buffered()[..header.rest_bytes()])?;
+        let request = Request::decode(&header_bytes, header, &self.inbox.buffered()[..header.rest_bytes()]);
         self.inbox.consume(header.rest_bytes());
-        match request {
+        match request.map_err(NetError::Request)? {
             Request::Range(request) => Ok(Some(request)),
-            Request::Plain(_) => Err(NetError::Refused(Status::BadRequest)),
+            // One flipped bit makes an extended request plain: it has no checksum that would tell.
+            Request::Plain(_) => Err(NetError::Request(WireError::Value { field: "flags", value: 0 })),
         }
     }
 

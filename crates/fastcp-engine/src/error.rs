@@ -34,6 +34,14 @@ pub enum RunError {
         /// Why not.
         status: Status,
     },
+    /// The destination cannot be used at all.
+    #[error("cannot use \"{path}\" as the destination: {source}")]
+    NoDestination {
+        /// The destination.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// The destination cannot take any more.
     #[error("cannot {operation} \"{path}\": {source}")]
     Destination {

@@ -15,7 +15,9 @@ use fastcp_net::{Agreed, Attached, Backoff, Connection, Dialer, NetError};
 use fastcp_sys::Dir;
 use fastcp_wire::WireError;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
-use fastcp_wire::range::{Ask, BodyKind, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer};
+use fastcp_wire::range::{
+    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
+};
 
 use crate::answer::crc_of_zeros;
 use crate::body::{BodyReader, Received, Target};
@@ -70,35 +72,48 @@ impl Transfer<'_> {
     pub(crate) fn run_connection(&self) -> Result<(), RunError> {
         let mut backoff = Backoff::default();
         let mut last_progress = Instant::now();
+        let mut is_first = true;
         loop {
             let before = self.report.counters.bytes_fetched.now();
             let error = match self.attached.dial(self.dialer) {
                 Err(error) => error,
-                Ok(connection) => match Fetcher::new(self, &connection).run() {
-                    End::Done => return Ok(()),
-                    End::Fatal(error) => return Err(error),
-                    End::Broken(error) => error,
-                },
+                Ok(connection) => {
+                    self.report.counters.reconnects.add(u64::from(!is_first));
+                    is_first = false;
+                    match Fetcher::new(self, &connection).run() {
+                        End::Done => return Ok(()),
+                        End::Fatal(error) => return Err(error),
+                        End::Broken(error) => error,
+                    }
+                }
             };
-            if self.schedule.is_stopped() {
+            if self.schedule.is_finished() {
                 return Ok(());
             }
             if self.report.counters.bytes_fetched.now() > before {
                 backoff.reset();
                 last_progress = Instant::now();
             }
-            if !error.is_transient() || last_progress.elapsed() >= self.settings.retry {
-                return Err(RunError::Net { during: "fetching", source: error });
+            let wait = backoff.next_wait();
+            if !error.is_transient() || last_progress.elapsed() + wait > self.settings.retry {
+                return Err(self.out_of_time(error));
             }
-            self.pause(&mut backoff, &error);
+            if self.report.may_tell_retry() {
+                self.report.tell(Event::Retrying { error: error.to_string(), wait });
+            }
+            std::thread::sleep(wait);
         }
     }
 
-    fn pause(&self, backoff: &mut Backoff, error: &NetError) {
-        let wait = backoff.next_wait();
-        self.report.counters.reconnects.add(1);
-        self.report.tell(Event::Retrying { error: error.to_string(), wait });
-        std::thread::sleep(wait);
+    fn out_of_time(&self, error: NetError) -> RunError {
+        match error {
+            NetError::Connect { .. } => RunError::NoAnswer {
+                address: self.dialer.endpoint().to_string(),
+                seconds: self.settings.retry.as_secs(),
+                source: error,
+            },
+            source => RunError::Net { during: "fetching", source },
+        }
     }
 
     fn finisher(&self) -> Finisher<'_> {
@@ -201,7 +216,7 @@ impl<'a> Fetcher<'a> {
 
     fn put_request(&mut self, want: Want) {
         let id = self.next_id;
-        self.next_id = id.wrapping_add(1);
+        self.next_id = (id + 1) % ID_UNREADABLE;
         let compress = self.transfer.agreed.capabilities.contains(Capabilities::COMPRESS);
         let ask = match want.purpose {
             Purpose::Confirm => Ask::Confirm,
@@ -223,6 +238,10 @@ impl<'a> Fetcher<'a> {
         let header = self.body.inbox.take::<PIECE_HEADER_BYTES>(self.connection).map_err(End::Broken)?;
         self.transfer.report.counters.waited_network.add_since(start);
         let header = PieceHeader::decode(&header).map_err(broken)?;
+        if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
+            // A request was damaged on its way: all that is owed is asked for again.
+            return Err(End::Broken(NetError::Closed));
+        }
         let Some(want) = self.owed.front().filter(|owed| owed.id == header.id).map(|owed| owed.want.clone()) else {
             return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
         };
@@ -249,7 +268,7 @@ impl<'a> Fetcher<'a> {
         let part = if is_offered && !want.job.has_failed() { self.part_for(want)? } else { None };
         let received = self.take_body(want, header, part.as_deref())?;
         let trailer = self.body.inbox.take::<TRAILER_BYTES>(self.connection).map_err(End::Broken)?;
-        let trailer = Trailer::decode(&trailer).map_err(broken)?;
+        let trailer = Trailer::decode(&trailer);
         let job = &want.job;
         let Some(part) = part else {
             if !is_offered {
@@ -261,18 +280,16 @@ impl<'a> Fetcher<'a> {
             self.give_up(job, Cause::Destination { operation: "cannot write", source })?;
             return Ok(Vec::new());
         }
-        if trailer.status != Status::Ok {
-            self.give_up(job, Cause::Source(trailer.status))?;
-            return Ok(Vec::new());
-        }
-        match received.crc {
-            Some(crc) if crc == trailer.crc32 => {
+        match (received.crc, trailer) {
+            (Some(crc), Ok(Trailer { crc32, status: Status::Ok })) if crc == crc32 => {
                 self.transfer.report.counters.bytes_fetched.add(want.range.len());
-                self.arrived(want, part, crc, SenderCrc(trailer.crc32))
+                self.arrived(want, part, crc, SenderCrc(crc32))
             }
-            other => {
+            // The body or its trailer were damaged, or the source changed under the read. In the last
+            // case the next answer's header will tell.
+            (crc, trailer) => {
                 drop(part);
-                self.refetch(want, trailer.crc32, other.unwrap_or(0))
+                self.refetch(want, crc.unwrap_or(0), trailer)
             }
         }
     }
@@ -415,13 +432,18 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    fn refetch(&mut self, want: &Want, sender: u32, got: u32) -> Result<Vec<Want>, End> {
-        if want.attempt >= REFETCH_MAX {
-            self.give_up(&want.job, Cause::Checksum { want: sender, got })?;
-            return Ok(Vec::new());
+    fn refetch(&mut self, want: &Want, got: u32, trailer: Result<Trailer, WireError>) -> Result<Vec<Want>, End> {
+        if want.attempt < REFETCH_MAX {
+            self.transfer.report.counters.chunks_refetched.add(1);
+            return Ok(vec![Want { attempt: want.attempt + 1, ..want.clone() }]);
         }
-        self.transfer.report.counters.chunks_refetched.add(1);
-        Ok(vec![Want { attempt: want.attempt + 1, ..want.clone() }])
+        let cause = match trailer {
+            Ok(Trailer { crc32, status: Status::Ok }) => Cause::Checksum { want: crc32, got },
+            Ok(Trailer { status, .. }) => Cause::Source(status),
+            Err(_) => Cause::Source(Status::InputOutput),
+        };
+        self.give_up(&want.job, cause)?;
+        Ok(Vec::new())
     }
 
     /// Reports a file as failed, once; ends the run where the failure concerns every file.

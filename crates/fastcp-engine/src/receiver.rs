@@ -38,8 +38,7 @@ pub fn pull(
     settings: &ReceiverSettings,
     report: &Report,
 ) -> Result<(), RunError> {
-    let destination = Destination::open(into).map_err(|source| RunError::Destination {
-        operation: "use as the destination",
+    let destination = Destination::open(into).map_err(|source| RunError::NoDestination {
         path: fastcp_model::Escaped(std::os::unix::ffi::OsStrExt::as_bytes(into.as_os_str())).to_string(),
         source,
     })?;

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use fastcp_model::{RelPath, SpecialKind, Status};
 use fastcp_net::WireCount;
 
+const RETRY_TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// A number that many threads add to.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -194,6 +196,7 @@ pub struct Report {
     /// Bytes on the wire.
     pub wire: Arc<WireCount>,
     scan_done: AtomicBool,
+    retry_told: Mutex<Option<Instant>>,
     tally: Mutex<BTreeMap<&'static str, u64>>,
     only_moving_source: AtomicBool,
     events: Mutex<Option<Sender<Event>>>,
@@ -206,6 +209,7 @@ impl Report {
             counters: Counters::default(),
             wire: Arc::default(),
             scan_done: AtomicBool::new(false),
+            retry_told: Mutex::default(),
             tally: Mutex::default(),
             only_moving_source: AtomicBool::new(true),
             events: Mutex::new(Some(events)),
@@ -255,6 +259,16 @@ impl Report {
             self.only_moving_source.store(false, Ordering::Relaxed);
         }
         self.tell(Event::Failed { path, cause });
+    }
+
+    /// Connections that break together need not all say so: `true` for one in a while.
+    pub(crate) fn may_tell_retry(&self) -> bool {
+        let mut told = self.retry_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = told.is_none_or(|told| told.elapsed() >= RETRY_TOLD_EVERY);
+        if may {
+            *told = Some(Instant::now());
+        }
+        may
     }
 
     /// Nobody listening any more is no reason to stop.

@@ -138,6 +138,13 @@ impl Schedule {
         self.lock().stopped
     }
 
+    /// Whether a connection that is not there is no longer needed.
+    pub(crate) fn is_finished(&self) -> bool {
+        let state = self.lock();
+        let is_empty = state.closed && state.in_flight == 0 && state.urgent.is_empty() && state.files.is_empty();
+        state.stopped || is_empty
+    }
+
     /// The next want for a connection that has wants worth `held` in flight; with none in flight it
     /// waits for one.
     pub(crate) fn next(&self, held: &Held) -> Next {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use fastcp_model::{Escaped, Status};
 use fastcp_net::{Connection, Greeting, NetError, Sessions, Terms, WireCount, greet};
+use fastcp_wire::WireError;
 use fastcp_wire::hello::{Hello, Role, Ticket};
-use fastcp_wire::range::{PlainRequest, Reply, Request};
+use fastcp_wire::range::{FLAG_RANGE, PlainRequest, Reply, Request};
 
 use crate::answer::answer_ranges;
 use crate::offer::{send_failure, serve_offers};
@@ -62,12 +63,18 @@ impl Server {
 
     fn serve_greeted(&self, connection: &Connection) -> Result<(), NetError> {
         connection.set_timeouts(None, Some(self.settings.handshake_timeout))?;
-        match greet(connection, self.settings.handshake_timeout)? {
-            Greeting::Request(Request::Plain(request)) => self.serve_plain(connection, &request),
-            Greeting::Request(Request::Range(_)) => {
-                connection.write_all(&Reply::failed(Status::BadRequest).encode())?;
-                Err(NetError::Refused(Status::BadRequest))
+        let greeting = match greet(connection, self.settings.handshake_timeout) {
+            Ok(Greeting::Request(Request::Range(_))) => {
+                Err(NetError::Request(WireError::Value { field: "flags", value: FLAG_RANGE.into() }))
             }
+            other => other,
+        };
+        if let Err(NetError::Request(_)) = greeting {
+            connection.write_all(&Reply::failed(Status::BadRequest).encode())?;
+        }
+        match greeting? {
+            Greeting::Request(Request::Plain(request)) => self.serve_plain(connection, &request),
+            Greeting::Request(Request::Range(_)) => unreachable!("refused above"),
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
             Greeting::Attach(ticket) => self.serve_data(connection, ticket),
         }
@@ -103,6 +110,6 @@ fn told_status(error: &NetError) -> Option<Status> {
         NetError::Refused(status) => Some(*status),
         NetError::Protocol(_) | NetError::UnexpectedFrame(_) | NetError::UnknownDialect(_) => Some(Status::BadRequest),
         NetError::TimedOut(_) => Some(Status::TimedOut),
-        NetError::Connect { .. } | NetError::Closed | NetError::Socket(_) => None,
+        NetError::Request(_) | NetError::Connect { .. } | NetError::Closed | NetError::Socket(_) => None,
     }
 }

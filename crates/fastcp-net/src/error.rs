@@ -28,6 +28,9 @@ pub enum NetError {
     /// The peer broke the protocol.
     #[error("protocol error: {0}")]
     Protocol(#[from] WireError),
+    /// The peer's FTQ1 request is malformed.
+    #[error("malformed request: {0}")]
+    Request(#[source] WireError),
     /// A frame that has no place here.
     #[error("protocol error: unexpected frame {0:?}")]
     UnexpectedFrame(fastcp_wire::frame::FrameType),
@@ -40,11 +43,17 @@ pub enum NetError {
 }
 
 impl NetError {
-    /// Whether a new connection may fare better.
+    /// Whether a new connection may fare better. Bytes that were damaged on the way count; a message that
+    /// is wrong in itself does not.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Connect { .. } | Self::Closed | Self::TimedOut(_) | Self::Socket(_) | Self::Refused(Status::Busy)
+            Self::Connect { .. }
+                | Self::Closed
+                | Self::TimedOut(_)
+                | Self::Socket(_)
+                | Self::Refused(Status::Busy)
+                | Self::Protocol(WireError::Checksum(_))
         )
     }
 }

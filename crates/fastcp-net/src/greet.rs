@@ -51,10 +51,11 @@ fn read_request(connection: &Connection, first: [u8; 4], deadline: Instant) -> R
     let mut header = [0; REQUEST_HEADER_BYTES];
     header[..4].copy_from_slice(&first);
     connection.read_exact_by(&mut header[4..], deadline)?;
-    let decoded = RequestHeader::decode(&header)?;
+    let decoded = RequestHeader::decode(&header).map_err(NetError::Request)?;
     let mut rest = vec![0; decoded.rest_bytes()];
     connection.read_exact_by(&mut rest, deadline)?;
-    Ok(Greeting::Request(Request::decode(&header, decoded, &rest)?))
+    let request = Request::decode(&header, decoded, &rest).map_err(NetError::Request)?;
+    Ok(Greeting::Request(request))
 }
 
 /// The longest opening frame: HELLO is 13 bytes, ATTACH 16.

@@ -33,6 +33,10 @@ pub const FLAG_ACCEPT_ZSTD: u16 = 0x0004;
 /// Flag, with [`FLAG_RANGE`]: no body; the reply's crc32 is that of the range's bytes.
 pub const FLAG_CONFIRM: u16 = 0x0008;
 
+/// The id of the reply to a request that could not be read: the connection ends with it. No request
+/// has it.
+pub const ID_UNREADABLE: u32 = u32::MAX;
+
 const EXTENSION_BYTES: usize = 16;
 const FLAGS_PLAIN: u16 = FLAG_WANT_CRC;
 const FLAGS_EXTENDED: u16 = FLAG_RANGE | FLAG_ACCEPT_ZSTD | FLAG_CONFIRM;
@@ -324,15 +328,16 @@ impl PieceHeader {
     /// A wrong magic, checksum, status or kind, or a body longer than [`RANGE_BYTES_MAX`].
     pub fn decode(bytes: &[u8; PIECE_HEADER_BYTES]) -> Result<Self, WireError> {
         let (reply_bytes, rest) = bytes.split_first_chunk::<REPLY_BYTES>().ok_or(WireError::Truncated)?;
-        let reply = Reply::decode(reply_bytes)?;
         let mut reader = Reader::new(rest);
         let id = reader.u32()?;
         let kind = reader.u16()?;
         let repeated = reader.u16()?;
         let body_bytes = reader.u32()?;
+        // First of all, so that damage on the way is told from a peer's mistake.
         if crc32fast::hash(&bytes[..44]) != reader.u32()? {
             return Err(WireError::Checksum("reply"));
         }
+        let reply = Reply::decode(reply_bytes)?;
         if repeated != reply.status.code() {
             return Err(WireError::Value { field: "status", value: repeated.into() });
         }
