@@ -6,13 +6,11 @@
 //! owed and is dialled again.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Attached, Backoff, Connection, Dialer, NetError};
-use fastcp_sys::Dir;
 use fastcp_wire::WireError;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::range::{
@@ -22,9 +20,10 @@ use fastcp_wire::range::{
 use crate::answer::crc_of_zeros;
 use crate::body::{BodyReader, Received, Target};
 use crate::destination::Destination;
-use crate::dirs::{DirState, Finisher};
-use crate::error::{RunError, ends_everything};
-use crate::job::{Arrival, Confirmation, FileJob};
+use crate::dirs::Finisher;
+use crate::error::RunError;
+use crate::job::{Arrival, Confirmation};
+use crate::landing::Landing;
 use crate::owners::Owners;
 use crate::part::{PartFile, SenderCrc};
 use crate::report::{Cause, Event, Report};
@@ -41,9 +40,6 @@ const HELD_COST_MAX: u64 = 16 << 20;
 const STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A range whose checksum was wrong is fetched anew this often.
 const REFETCH_MAX: u32 = 5;
-/// Smaller files are not worth reserving room for.
-const ALLOCATE_BYTES_MIN: u64 = 4 << 20;
-
 /// What all connections of a transfer share.
 pub(crate) struct Transfer<'a> {
     pub(crate) dialer: &'a Dialer,
@@ -116,7 +112,8 @@ impl Transfer<'_> {
         }
     }
 
-    fn finisher(&self) -> Finisher<'_> {
+    /// What finishes directories.
+    pub(crate) fn finisher(&self) -> Finisher<'_> {
         Finisher { root: &self.destination.root, owners: self.owners, report: self.report }
     }
 }
@@ -133,15 +130,7 @@ struct Fetcher<'a> {
     requests: Vec<u8>,
     scratch: Vec<u8>,
     decompressor: Decompressor<'static>,
-    /// The directory of the last file: files come directory by directory.
-    last_dir: Option<(Arc<DirState>, Arc<Dir>)>,
-}
-
-/// Whether a part file has a name from the start. An unnamed one cannot be resumed, nor replace.
-#[derive(Clone, Copy)]
-enum Naming {
-    Named,
-    Unnamed,
+    landing: Landing<'a>,
 }
 
 struct Owed {
@@ -163,7 +152,7 @@ impl<'a> Fetcher<'a> {
             requests: Vec::new(),
             scratch: Vec::new(),
             decompressor: Decompressor::new().expect("memory for a zstd context"),
-            last_dir: None,
+            landing: Landing::new(transfer),
         }
     }
 
@@ -259,25 +248,26 @@ impl<'a> Fetcher<'a> {
 
     fn take_bytes(&mut self, want: &Want, header: &PieceHeader) -> Result<Vec<Want>, End> {
         if header.reply.status != Status::Ok {
-            self.give_up(&want.job, Cause::Source(header.reply.status))?;
+            self.landing.give_up(&want.job, Cause::Source(header.reply.status)).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
         check_body(want, header).map_err(broken)?;
         let is_offered = header.reply.file_bytes == want.job.grid.file_bytes()
             && header.reply.mtime_ns == want.job.metadata.mtime.wire_ns();
-        let part = if is_offered && !want.job.has_failed() { self.part_for(want)? } else { None };
+        let part =
+            if is_offered && !want.job.has_failed() { self.landing.part_for(want).map_err(End::Fatal)? } else { None };
         let received = self.take_body(want, header, part.as_deref())?;
         let trailer = self.body.inbox.take::<TRAILER_BYTES>(self.connection).map_err(End::Broken)?;
         let trailer = Trailer::decode(&trailer);
         let job = &want.job;
         let Some(part) = part else {
             if !is_offered {
-                self.give_up(job, Cause::Source(Status::Changed))?;
+                self.landing.give_up(job, Cause::Source(Status::Changed)).map_err(End::Fatal)?;
             }
             return Ok(Vec::new());
         };
         if let Err(source) = received.written {
-            self.give_up(job, Cause::Destination { operation: "cannot write", source })?;
+            self.landing.give_up(job, Cause::Destination { operation: "cannot write", source }).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
         match (received.crc, trailer) {
@@ -322,63 +312,10 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    /// The file that a range is written to; `None` where it cannot be made, which fails the file.
-    fn part_for(&mut self, want: &Want) -> Result<Option<Arc<PartFile>>, End> {
-        let job = &want.job;
-        let made = self.dir_of(job).and_then(|dir| {
-            if want.is_whole_file() {
-                let naming = if job.replaces { Naming::Named } else { Naming::Unnamed };
-                self.make_part(job, &dir, naming).map(Arc::new)
-            } else {
-                job.part(|| self.make_part(job, &dir, Naming::Named))
-            }
-        });
-        match made {
-            Ok(part) => Ok(Some(part)),
-            Err(source) => {
-                self.give_up(job, Cause::Destination { operation: "cannot create", source })?;
-                Ok(None)
-            }
-        }
-    }
-
-    fn make_part(&self, job: &FileJob, dir: &Dir, naming: Naming) -> io::Result<PartFile> {
-        let part = match naming {
-            Naming::Named => self.make_named_part(job, dir)?,
-            Naming::Unnamed => match PartFile::unnamed(dir) {
-                Err(error) if cannot_be_unnamed(&error) => self.make_named_part(job, dir)?,
-                result => result?,
-            },
-        };
-        let file_bytes = job.grid.file_bytes();
-        if job.sparse {
-            part.file().set_len(file_bytes)?;
-        } else if file_bytes >= ALLOCATE_BYTES_MIN {
-            fastcp_sys::file::allocate(part.file(), file_bytes)?;
-        }
-        Ok(part)
-    }
-
-    fn make_named_part(&self, job: &FileJob, dir: &Dir) -> io::Result<PartFile> {
-        let (parts, name) = self.transfer.destination.part_place(&job.dir, dir, &job.name)?;
-        PartFile::named(parts, name)
-    }
-
-    fn dir_of(&mut self, job: &FileJob) -> io::Result<Arc<Dir>> {
-        match &self.last_dir {
-            Some((state, dir)) if Arc::ptr_eq(state, &job.dir) => Ok(Arc::clone(dir)),
-            _ => {
-                let dir = Arc::new(self.transfer.destination.root.dir(&job.dir.path)?);
-                self.last_dir = Some((Arc::clone(&job.dir), Arc::clone(&dir)));
-                Ok(dir)
-            }
-        }
-    }
-
     fn arrived(&mut self, want: &Want, part: Arc<PartFile>, crc: u32, sender: SenderCrc) -> Result<Vec<Want>, End> {
         if want.is_whole_file() {
             let part = Arc::into_inner(part).expect("a part file of one range has one writer");
-            self.commit(&want.job, part, crc, sender)?;
+            self.landing.commit(&want.job, part, crc, sender).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
         drop(part);
@@ -396,40 +333,21 @@ impl<'a> Fetcher<'a> {
         let job = &want.job;
         let reply = header.reply;
         if reply.status != Status::Ok {
-            self.give_up(job, Cause::Source(reply.status))?;
+            self.landing.give_up(job, Cause::Source(reply.status)).map_err(End::Fatal)?;
         } else if reply.file_bytes != job.grid.file_bytes() || reply.mtime_ns != job.metadata.mtime.wire_ns() {
-            self.give_up(job, Cause::Source(Status::Changed))?;
+            self.landing.give_up(job, Cause::Source(Status::Changed)).map_err(End::Fatal)?;
         } else {
             match job.confirmed(want.range, reply.crc32) {
                 Confirmation::Partial => {}
-                Confirmation::Whole(part, crc) => self.commit(job, part, crc, SenderCrc(crc))?,
-                Confirmation::Mismatch { got } => self.give_up(job, Cause::Checksum { want: reply.crc32, got })?,
+                Confirmation::Whole(part, crc) => {
+                    self.landing.commit(job, part, crc, SenderCrc(crc)).map_err(End::Fatal)?
+                }
+                Confirmation::Mismatch { got } => {
+                    self.landing.give_up(job, Cause::Checksum { want: reply.crc32, got }).map_err(End::Fatal)?
+                }
             }
         }
         Ok(Vec::new())
-    }
-
-    /// Seals, verifies and commits: the end of every file that ends well.
-    fn commit(&mut self, job: &Arc<FileJob>, part: PartFile, written: u32, sender: SenderCrc) -> Result<(), End> {
-        let verified = match part.seal(written).verify(sender) {
-            Ok(verified) => verified,
-            Err(mismatch) => return self.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got }),
-        };
-        let start = Instant::now();
-        let transfer = self.transfer;
-        let committed = self.dir_of(job).and_then(|dir| {
-            let fallback = || transfer.destination.part_place(&job.dir, &dir, &job.name);
-            verified.commit(&dir, &job.name, &job.metadata, transfer.owners, fallback)
-        });
-        transfer.report.counters.waited_destination.add_since(start);
-        match committed {
-            Ok(()) => {
-                transfer.report.counters.files_committed.add(1);
-                transfer.finisher().release(&job.dir);
-                Ok(())
-            }
-            Err(source) => self.give_up(job, Cause::Destination { operation: "cannot commit", source }),
-        }
     }
 
     fn refetch(&mut self, want: &Want, got: u32, trailer: Result<Trailer, WireError>) -> Result<Vec<Want>, End> {
@@ -442,25 +360,8 @@ impl<'a> Fetcher<'a> {
             Ok(Trailer { status, .. }) => Cause::Source(status),
             Err(_) => Cause::Source(Status::InputOutput),
         };
-        self.give_up(&want.job, cause)?;
+        self.landing.give_up(&want.job, cause).map_err(End::Fatal)?;
         Ok(Vec::new())
-    }
-
-    /// Reports a file as failed, once; ends the run where the failure concerns every file.
-    fn give_up(&mut self, job: &Arc<FileJob>, cause: Cause) -> Result<(), End> {
-        let cause = match cause {
-            Cause::Destination { operation, source } if ends_everything(&source) => {
-                let operation = operation.strip_prefix("cannot ").unwrap_or(operation);
-                let path = job.path().to_string();
-                return Err(End::Fatal(RunError::Destination { operation, path, source }));
-            }
-            other => other,
-        };
-        if job.fail() {
-            self.transfer.report.failed(job.path(), cause);
-            self.transfer.finisher().release(&job.dir);
-        }
-        Ok(())
     }
 }
 
@@ -477,10 +378,4 @@ fn check_body(want: &Want, header: &PieceHeader) -> Result<(), WireError> {
 
 fn broken(error: WireError) -> End {
     End::Broken(NetError::Protocol(error))
-}
-
-/// The file system has no unnamed files: `EOPNOTSUPP`, or `EISDIR` and `EINVAL` from those that never heard.
-fn cannot_be_unnamed(error: &io::Error) -> bool {
-    use nix::libc::{EINVAL, EISDIR, EOPNOTSUPP};
-    matches!(error.raw_os_error(), Some(EOPNOTSUPP | EISDIR | EINVAL))
 }

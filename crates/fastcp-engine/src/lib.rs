@@ -18,6 +18,7 @@ mod fetch;
 mod get;
 mod inbox;
 mod job;
+mod landing;
 mod offer;
 mod owners;
 mod part;
