@@ -81,6 +81,9 @@ pub(crate) struct ClientOptions {
     /// Events as JSON lines on stdout, the last one the summary
     #[arg(long, global = true, env = "FASTCP_JSON")]
     pub(crate) json: bool,
+    /// What survives a power cut: nothing promised, everything by groups, everything file by file
+    #[arg(long, global = true, value_enum, env = "FASTCP_DURABILITY", default_value = "batch")]
+    pub(crate) durability: DurabilityArg,
     /// How bodies are received; for measurements
     #[arg(long, global = true, value_enum, env = "FASTCP_RECEIVE_PATH", default_value = "auto", hide = true)]
     pub(crate) receive_path: ReceivePathArg,
@@ -90,6 +93,14 @@ pub(crate) struct ClientOptions {
     pub(crate) without: u32,
     #[command(flatten)]
     pub(crate) log: LogOptions,
+}
+
+/// What survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    None,
+    Batch,
+    File,
 }
 
 /// How bodies are received.

@@ -9,17 +9,22 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use fastcp_engine::{GetSettings, PlainCrc, ReceivePath, ReceiverSettings, Report, Server, ServerSettings, Source};
+use fastcp_engine::{
+    Durability, GetSettings, PlainCrc, ReceivePath, ReceiverSettings, Report, Server, ServerSettings, Source,
+};
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::Scope;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{ClientArgs, ClientCommand, ClientOptions, ReceivePathArg, compression};
+use crate::args::{ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ReceivePathArg, compression};
 use crate::from::From;
 use crate::output::{Summary, Voice, complain, say_summary};
 use crate::{exit_code, logging, overlap, progress};
+
+/// `RLIMIT_NOFILE` where it cannot be asked for.
+const DESCRIPTORS_USUAL: usize = 1024;
 
 /// Parses the process's arguments, runs, and answers how it ended.
 pub fn main() -> ExitCode {
@@ -163,6 +168,14 @@ fn receiver_settings(options: &ClientOptions) -> ReceiverSettings {
             ReceivePathArg::Copy => ReceivePath::Copy,
             ReceivePathArg::Splice => ReceivePath::Splice,
         },
+        durability: match options.durability {
+            DurabilityArg::None => Durability::None,
+            DurabilityArg::Batch => Durability::Batch,
+            DurabilityArg::File => Durability::File,
+        },
+        // Raised at the start; asking again only answers it.
+        descriptors_max: fastcp_engine::raise_descriptor_limit()
+            .map_or(DESCRIPTORS_USUAL, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
     }
 }
 

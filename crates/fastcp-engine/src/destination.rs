@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fastcp_model::{Name, RelPath};
-use fastcp_sys::{Dir, Root};
+use fastcp_sys::{Dir, Root, SyncHandle};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::dirs::DirState;
@@ -22,8 +22,16 @@ const PARTS_DIR: &[u8] = b"parts";
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub(crate) root: Root,
-    /// By mount id: the directory of part files, or `None` where it cannot be made.
-    parts: Mutex<HashMap<u64, Option<Arc<Dir>>>>,
+    mounts: Mutex<HashMap<u64, Arc<Mount>>>,
+}
+
+/// One mount of the destination.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    /// Opened before the first file is written there.
+    pub(crate) sync: SyncHandle,
+    /// The directory of part files, or `None` where it cannot be made. Made when first needed.
+    parts: OnceLock<Option<Arc<Dir>>>,
 }
 
 impl Destination {
@@ -33,7 +41,7 @@ impl Destination {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        Ok(Self { root: Root::open(path)?, parts: Mutex::default() })
+        Ok(Self { root: Root::open(path)?, mounts: Mutex::default() })
     }
 
     /// Where the part file of `name` in `dir` lies: the same place for the same target, run after run.
@@ -46,13 +54,24 @@ impl Destination {
         }
     }
 
-    fn parts_dir(&self, dir: &Arc<DirState>, target: &Dir) -> io::Result<Option<Arc<Dir>>> {
-        let mount = target.mount_id()?;
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = parts.get(&mount) {
-            return Ok(known.clone());
+    /// The mount that a directory is on.
+    pub(crate) fn mount_of(&self, dir: &Dir) -> io::Result<Arc<Mount>> {
+        let id = dir.mount_id()?;
+        let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = mounts.get(&id) {
+            return Ok(Arc::clone(known));
         }
-        let top = self.top_of_mount(dir, mount)?;
+        let mount = Arc::new(Mount { sync: dir.sync_handle()?, parts: OnceLock::new() });
+        mounts.insert(id, Arc::clone(&mount));
+        Ok(mount)
+    }
+
+    fn parts_dir(&self, dir: &Arc<DirState>, target: &Dir) -> io::Result<Option<Arc<Dir>>> {
+        let mount = self.mount_of(target)?;
+        if let Some(made) = mount.parts.get() {
+            return Ok(made.clone());
+        }
+        let top = self.top_of_mount(dir, target.mount_id()?)?;
         let made = match self.make_parts_dir(&top) {
             Ok(made) => Some(Arc::new(made)),
             Err(error) if crate::error::ends_everything(&error) => return Err(error),
@@ -61,8 +80,7 @@ impl Destination {
                 None
             }
         };
-        parts.insert(mount, made.clone());
-        Ok(made)
+        Ok(mount.parts.get_or_init(|| made).clone())
     }
 
     fn top_of_mount(&self, dir: &Arc<DirState>, mount: u64) -> io::Result<RelPath> {

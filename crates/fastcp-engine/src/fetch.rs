@@ -21,14 +21,15 @@ use crate::answer::crc_of_zeros;
 use crate::body::{BodyReader, Received, Target};
 use crate::destination::Destination;
 use crate::dirs::Finisher;
-use crate::error::RunError;
-use crate::job::{Arrival, Confirmation};
+use crate::error::{RunError, ends_everything};
+use crate::group::Groups;
+use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::Landing;
 use crate::owners::Owners;
 use crate::part::{PartFile, SenderCrc};
 use crate::report::{Cause, Event, Report};
 use crate::schedule::{Held, Next, Purpose, Schedule, Want};
-use crate::settings::ReceiverSettings;
+use crate::settings::{Durability, ReceiverSettings};
 use zstd::bulk::Decompressor;
 
 /// Bytes of requests on their way at most. The sender reads no requests while it writes; with more
@@ -49,6 +50,7 @@ pub(crate) struct Transfer<'a> {
     pub(crate) destination: &'a Destination,
     pub(crate) owners: &'a Owners,
     pub(crate) schedule: &'a Schedule,
+    pub(crate) groups: &'a Groups,
     pub(crate) report: &'a Report,
     pub(crate) settings: &'a ReceiverSettings,
 }
@@ -110,6 +112,23 @@ impl Transfer<'_> {
             },
             source => RunError::Net { during: "fetching", source },
         }
+    }
+
+    /// Reports a file as failed, once; ends the run where the failure concerns every file.
+    pub(crate) fn give_up(&self, job: &Arc<FileJob>, cause: Cause) -> Result<(), RunError> {
+        let cause = match cause {
+            Cause::Destination { operation, source } if ends_everything(&source) => {
+                let operation = operation.strip_prefix("cannot ").unwrap_or(operation);
+                let path = job.path().to_string();
+                return Err(RunError::Destination { operation, path, source });
+            }
+            other => other,
+        };
+        if job.fail() {
+            self.report.failed(job.path(), cause);
+            self.finisher().release(&job.dir);
+        }
+        Ok(())
     }
 
     /// What finishes directories.
@@ -248,7 +267,7 @@ impl<'a> Fetcher<'a> {
 
     fn take_bytes(&mut self, want: &Want, header: &PieceHeader) -> Result<Vec<Want>, End> {
         if header.reply.status != Status::Ok {
-            self.landing.give_up(&want.job, Cause::Source(header.reply.status)).map_err(End::Fatal)?;
+            self.transfer.give_up(&want.job, Cause::Source(header.reply.status)).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
         check_body(want, header).map_err(broken)?;
@@ -262,12 +281,12 @@ impl<'a> Fetcher<'a> {
         let job = &want.job;
         let Some(part) = part else {
             if !is_offered {
-                self.landing.give_up(job, Cause::Source(Status::Changed)).map_err(End::Fatal)?;
+                self.transfer.give_up(job, Cause::Source(Status::Changed)).map_err(End::Fatal)?;
             }
             return Ok(Vec::new());
         };
         if let Err(source) = received.written {
-            self.landing.give_up(job, Cause::Destination { operation: "cannot write", source }).map_err(End::Fatal)?;
+            self.transfer.give_up(job, Cause::Destination { operation: "cannot write", source }).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
         match (received.crc, trailer) {
@@ -315,8 +334,11 @@ impl<'a> Fetcher<'a> {
     fn arrived(&mut self, want: &Want, part: Arc<PartFile>, crc: u32, sender: SenderCrc) -> Result<Vec<Want>, End> {
         if want.is_whole_file() {
             let part = Arc::into_inner(part).expect("a part file of one range has one writer");
-            self.landing.commit(&want.job, part, crc, sender).map_err(End::Fatal)?;
+            self.landing.land(&want.job, part, crc, sender).map_err(End::Fatal)?;
             return Ok(Vec::new());
+        }
+        if self.transfer.settings.durability != Durability::None {
+            fastcp_sys::file::start_write_back(part.file(), want.range.start(), want.range.len());
         }
         drop(part);
         match want.job.arrived(want.range, crc) {
@@ -333,17 +355,17 @@ impl<'a> Fetcher<'a> {
         let job = &want.job;
         let reply = header.reply;
         if reply.status != Status::Ok {
-            self.landing.give_up(job, Cause::Source(reply.status)).map_err(End::Fatal)?;
+            self.transfer.give_up(job, Cause::Source(reply.status)).map_err(End::Fatal)?;
         } else if reply.file_bytes != job.grid.file_bytes() || reply.mtime_ns != job.metadata.mtime.wire_ns() {
-            self.landing.give_up(job, Cause::Source(Status::Changed)).map_err(End::Fatal)?;
+            self.transfer.give_up(job, Cause::Source(Status::Changed)).map_err(End::Fatal)?;
         } else {
             match job.confirmed(want.range, reply.crc32) {
                 Confirmation::Partial => {}
                 Confirmation::Whole(part, crc) => {
-                    self.landing.commit(job, part, crc, SenderCrc(crc)).map_err(End::Fatal)?
+                    self.landing.land(job, part, crc, SenderCrc(crc)).map_err(End::Fatal)?
                 }
                 Confirmation::Mismatch { got } => {
-                    self.landing.give_up(job, Cause::Checksum { want: reply.crc32, got }).map_err(End::Fatal)?
+                    self.transfer.give_up(job, Cause::Checksum { want: reply.crc32, got }).map_err(End::Fatal)?
                 }
             }
         }
@@ -360,7 +382,7 @@ impl<'a> Fetcher<'a> {
             Ok(Trailer { status, .. }) => Cause::Source(status),
             Err(_) => Cause::Source(Status::InputOutput),
         };
-        self.landing.give_up(&want.job, cause).map_err(End::Fatal)?;
+        self.transfer.give_up(&want.job, cause).map_err(End::Fatal)?;
         Ok(Vec::new())
     }
 }

@@ -1,7 +1,7 @@
 //! Where a file's bytes land, and the end of the file: committed or given up.
 //!
-//! One for each connection. It makes part files, carries finished ones through seal, verify and
-//! commit, and reports those that fail; a failure that concerns every file ends the run instead.
+//! One for each connection. It makes part files and carries finished ones through seal, verify and
+//! metadata to the commit: at once, or by a group's one sync.
 
 use std::io;
 use std::sync::Arc;
@@ -9,13 +9,16 @@ use std::time::Instant;
 
 use fastcp_sys::Dir;
 
+use crate::destination::Mount;
 use crate::dirs::DirState;
-use crate::error::{RunError, ends_everything};
+use crate::error::RunError;
 use crate::fetch::Transfer;
+use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
-use crate::part::{PartFile, SenderCrc};
+use crate::part::{PartFile, SenderCrc, Verified};
 use crate::report::Cause;
 use crate::schedule::Want;
+use crate::settings::Durability;
 
 /// Smaller files are not worth reserving room for.
 const ALLOCATE_BYTES_MIN: u64 = 4 << 20;
@@ -27,10 +30,17 @@ enum Naming {
     Unnamed,
 }
 
+/// A directory that files land in.
+#[derive(Clone)]
+struct Place {
+    dir: Arc<Dir>,
+    mount: Arc<Mount>,
+}
+
 pub(crate) struct Landing<'a> {
     transfer: &'a Transfer<'a>,
     /// The directory of the last file: files come directory by directory.
-    last_dir: Option<(Arc<DirState>, Arc<Dir>)>,
+    last_dir: Option<(Arc<DirState>, Place)>,
 }
 
 impl<'a> Landing<'a> {
@@ -41,7 +51,7 @@ impl<'a> Landing<'a> {
     /// The file that a range is written to; `None` where it cannot be made, which fails the file.
     pub(crate) fn part_for(&mut self, want: &Want) -> Result<Option<Arc<PartFile>>, RunError> {
         let job = &want.job;
-        let made = self.dir_of(job).and_then(|dir| {
+        let made = self.place_of(job).and_then(|Place { dir, .. }| {
             if want.is_whole_file() {
                 let naming = if job.replaces { Naming::Named } else { Naming::Unnamed };
                 self.make_part(job, &dir, naming).map(Arc::new)
@@ -52,7 +62,7 @@ impl<'a> Landing<'a> {
         match made {
             Ok(part) => Ok(Some(part)),
             Err(source) => {
-                self.give_up(job, Cause::Destination { operation: "cannot create", source })?;
+                self.transfer.give_up(job, Cause::Destination { operation: "cannot create", source })?;
                 Ok(None)
             }
         }
@@ -80,19 +90,21 @@ impl<'a> Landing<'a> {
         PartFile::named(parts, name)
     }
 
-    fn dir_of(&mut self, job: &FileJob) -> io::Result<Arc<Dir>> {
+    fn place_of(&mut self, job: &FileJob) -> io::Result<Place> {
         match &self.last_dir {
-            Some((state, dir)) if Arc::ptr_eq(state, &job.dir) => Ok(Arc::clone(dir)),
+            Some((state, place)) if Arc::ptr_eq(state, &job.dir) => Ok(place.clone()),
             _ => {
                 let dir = Arc::new(self.transfer.destination.root.dir(&job.dir.path)?);
-                self.last_dir = Some((Arc::clone(&job.dir), Arc::clone(&dir)));
-                Ok(dir)
+                let mount = self.transfer.destination.mount_of(&dir)?;
+                let place = Place { dir, mount };
+                self.last_dir = Some((Arc::clone(&job.dir), place.clone()));
+                Ok(place)
             }
         }
     }
 
-    /// Seals, verifies and commits: the end of every file that ends well.
-    pub(crate) fn commit(
+    /// Seals and verifies, then commits as durably as was asked: the end of every file that ends well.
+    pub(crate) fn land(
         &mut self,
         job: &Arc<FileJob>,
         part: PartFile,
@@ -101,40 +113,50 @@ impl<'a> Landing<'a> {
     ) -> Result<(), RunError> {
         let verified = match part.seal(written).verify(sender) {
             Ok(verified) => verified,
-            Err(mismatch) => return self.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got }),
+            Err(mismatch) => {
+                return self.transfer.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got });
+            }
         };
         let start = Instant::now();
-        let transfer = self.transfer;
-        let committed = self.dir_of(job).and_then(|dir| {
-            let fallback = || transfer.destination.part_place(&job.dir, &dir, &job.name);
-            verified.commit(&dir, &job.name, &job.metadata, transfer.owners, fallback)
-        });
-        transfer.report.counters.waited_destination.add_since(start);
-        match committed {
-            Ok(()) => {
-                transfer.report.counters.files_committed.add(1);
-                transfer.finisher().release(&job.dir);
+        let landed = self.dress(job, verified);
+        let result = match landed {
+            Ok(landed) => self.commit(landed),
+            Err(source) => {
+                self.transfer.give_up(job, Cause::Destination { operation: "cannot set attributes", source })
+            }
+        };
+        self.transfer.report.counters.waited_destination.add_since(start);
+        result
+    }
+
+    fn dress(&mut self, job: &Arc<FileJob>, verified: Verified) -> io::Result<Landed> {
+        let part = verified.set_metadata(&job.metadata, self.transfer.owners)?;
+        let place = self.place_of(job)?;
+        Ok(Landed { part, job: Arc::clone(job), dir: place.dir, mount: place.mount })
+    }
+
+    fn commit(&self, landed: Landed) -> Result<(), RunError> {
+        match self.transfer.settings.durability {
+            Durability::None => commit_one(self.transfer, landed),
+            Durability::Batch => {
+                self.transfer.groups.add(landed);
                 Ok(())
             }
-            Err(source) => self.give_up(job, Cause::Destination { operation: "cannot commit", source }),
+            Durability::File => self.commit_synced(landed),
         }
     }
 
-    /// Reports a file as failed, once; ends the run where the failure concerns every file.
-    pub(crate) fn give_up(&mut self, job: &Arc<FileJob>, cause: Cause) -> Result<(), RunError> {
-        let cause = match cause {
-            Cause::Destination { operation, source } if ends_everything(&source) => {
-                let operation = operation.strip_prefix("cannot ").unwrap_or(operation);
-                let path = job.path().to_string();
-                return Err(RunError::Destination { operation, path, source });
-            }
-            other => other,
-        };
-        if job.fail() {
-            self.transfer.report.failed(job.path(), cause);
-            self.transfer.finisher().release(&job.dir);
+    fn commit_synced(&self, landed: Landed) -> Result<(), RunError> {
+        let (job, dir) = (Arc::clone(&landed.job), Arc::clone(&landed.dir));
+        if let Err(source) = landed.part.sync() {
+            return self.transfer.give_up(&job, Cause::Destination { operation: "cannot sync", source });
         }
-        Ok(())
+        commit_one(self.transfer, landed)?;
+        dir.sync_handle().and_then(|handle| handle.sync_dir()).map_err(|source| RunError::Destination {
+            operation: "sync",
+            path: job.dir.path.to_string(),
+            source,
+        })
     }
 }
 

@@ -16,6 +16,7 @@ mod dirs;
 mod error;
 mod fetch;
 mod get;
+mod group;
 mod inbox;
 mod job;
 mod landing;
@@ -38,7 +39,7 @@ pub use get::{GetError, GetSettings, Got, get};
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
-pub use settings::{Compression, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
+pub use settings::{Compression, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
 pub use source::Source;
 
 pub use fastcp_sys::process::{processor_time, raise_descriptor_limit};

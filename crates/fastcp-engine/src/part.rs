@@ -1,9 +1,9 @@
 //! A target before it has its name, and the one way to the name.
 //!
-//! `PartFile -seal-> Sealed -verify-> Verified -commit-> done`. Each step consumes the one before, so
-//! no code can commit what was not verified. The order within is the promise of the whole program:
-//! data written, whole-file CRC proven, metadata set, and only then the name. [`Verified::commit`] is
-//! the only caller of rename and link for files.
+//! `PartFile -seal-> Sealed -verify-> Verified -set_metadata-> Dressed -commit-> done`. Each step
+//! consumes the one before, so no code can commit what was not verified. The order is the promise of
+//! the whole program: data written, whole-file CRC proven, metadata set, synced (`group.rs`), and only
+//! then the name. [`Dressed::commit`] is the only caller of rename and link for files.
 
 use std::fs::File;
 use std::io;
@@ -104,17 +104,33 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
-    /// Sets the metadata and gives the file its name `name` in `dir`, replacing what had it. Where an
-    /// unnamed file finds its name taken, `fallback` makes a name for it that it can be renamed from.
+    /// Sets mode, owner and time, which go to the disk with the data.
+    pub(crate) fn set_metadata(self, metadata: &Metadata, owners: &Owners) -> io::Result<Dressed> {
+        attributes::set_on_file(&self.part.file, metadata, owners)?;
+        Ok(Dressed { part: self.part })
+    }
+}
+
+/// A verified part file with the target's metadata: all but the name.
+#[derive(Debug)]
+pub(crate) struct Dressed {
+    part: PartFile,
+}
+
+impl Dressed {
+    /// Syncs this file alone, where no sync of the whole file system does it for a group.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.part.file.sync_all()
+    }
+
+    /// Gives the file its name `name` in `dir`, replacing what had it. Where an unnamed file finds its
+    /// name taken, `fallback` makes a name for it that it can be renamed from.
     pub(crate) fn commit(
         self,
         dir: &Dir,
         name: &Name,
-        metadata: &Metadata,
-        owners: &Owners,
         fallback: impl FnOnce() -> io::Result<(Arc<Dir>, Name)>,
     ) -> io::Result<()> {
-        attributes::set_on_file(&self.part.file, metadata, owners)?;
         match self.part.place {
             Place::Named { dir: from, name: part_name } => from.rename(&part_name, dir, name),
             Place::Unnamed => match dir.link_unnamed(&self.part.file, name) {

@@ -4,8 +4,10 @@
 //! commits. They meet in the schedule. The first error that concerns everything stops them all, and
 //! what is done by then stays done.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, RelPath, Status};
@@ -17,6 +19,7 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 use crate::destination::Destination;
 use crate::error::RunError;
 use crate::fetch::Transfer;
+use crate::group::Groups;
 use crate::owners::Owners;
 use crate::plan::Planner;
 use crate::report::{Event, Report};
@@ -51,6 +54,7 @@ pub fn pull(
         HoldBack::UntilClosed
     };
     let schedule = Schedule::new(session.agreed.connections, hold_back);
+    let groups = Groups::new(settings.descriptors_max / 4);
     let transfer = Transfer {
         dialer,
         attached: session.attach_right(),
@@ -59,15 +63,30 @@ pub fn pull(
         destination: &destination,
         owners: &owners,
         schedule: &schedule,
+        groups: &groups,
         report,
         settings,
     };
     let first_error = FirstError { schedule: &schedule, error: Mutex::new(None) };
     std::thread::scope(|threads| {
-        for _ in 0..session.agreed.connections {
-            threads.spawn(|| first_error.keep(transfer.run_connection()));
-        }
+        threads.spawn(|| {
+            let _guard = StopOnPanic(&schedule);
+            first_error.keep(groups.run(&transfer));
+        });
+        let fetching: Vec<_> = (0..session.agreed.connections)
+            .map(|_| {
+                threads.spawn(|| {
+                    let _guard = StopOnPanic(&schedule);
+                    first_error.keep(transfer.run_connection());
+                })
+            })
+            .collect();
         first_error.keep(take_offers(&session.control, &request, &transfer, session.agreed));
+        let results: Vec<_> = fetching.into_iter().map(ScopedJoinHandle::join).collect();
+        groups.finish();
+        if let Some(panic) = results.into_iter().find_map(Result::err) {
+            resume_unwind(panic);
+        }
     });
     match first_error.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
@@ -80,6 +99,17 @@ fn base_of(path: &RelPath, scope: Scope) -> RelPath {
     match (scope, path.split()) {
         (Scope::Itself, Some((parent, _))) => parent,
         _ => path.clone(),
+    }
+}
+
+/// A thread that panics takes what it owed with it: the others must not wait for that.
+struct StopOnPanic<'a>(&'a Schedule);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
     }
 }
 

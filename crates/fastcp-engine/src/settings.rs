@@ -52,6 +52,17 @@ pub enum ReceivePath {
     Splice,
 }
 
+/// What survives a power cut at the moment a run says that it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Whatever the kernel has written by then. A name may stand for a file whose bytes are lost.
+    None,
+    /// Everything: files are synced in groups before they get their names.
+    Batch,
+    /// Everything, and each file by itself as soon as it is there.
+    File,
+}
+
 /// What a receiving side is told.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiverSettings {
@@ -65,4 +76,8 @@ pub struct ReceiverSettings {
     pub retry: Duration,
     /// How bodies are received.
     pub receive_path: ReceivePath,
+    /// What survives a power cut.
+    pub durability: Durability,
+    /// How many descriptors the process may open; a quarter of them serves files that wait for a sync.
+    pub descriptors_max: usize,
 }

@@ -14,7 +14,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
-use crate::Stat;
+use crate::{Stat, SyncHandle};
 
 /// A directory held open as an anchor (`O_PATH`).
 #[derive(Debug)]
@@ -65,6 +65,15 @@ impl Dir {
     /// As `statx(2)`.
     pub fn mount_id(&self) -> io::Result<u64> {
         crate::stat::mount_id(&self.fd)
+    }
+
+    /// Opens the directory for syncing.
+    ///
+    /// # Errors
+    /// As `open(2)`, here for reading.
+    pub fn sync_handle(&self) -> io::Result<SyncHandle> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        SyncHandle::new(File::from(openat(&self.fd, ".", flags, Mode::empty())?))
     }
 
     /// What `name` is; a link is not followed.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
@@ -55,6 +56,14 @@ pub fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
         Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(Some(offset)),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Starts writing a range to the disk without waiting for it, so that a later sync finds little left.
+/// A hint: its failure changes nothing.
+pub fn start_write_back(file: &File, offset: u64, len: u64) {
+    let (offset, len) = (offset.cast_signed(), len.cast_signed());
+    // SAFETY: the descriptor is borrowed for the call, which touches no memory of ours.
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// Tells the kernel that a range will soon be read. A hint: its failure changes nothing.

@@ -4,6 +4,7 @@
 //! - [`Stat`] and [`metadata`]: what is known of an entry, and setting it on a held descriptor.
 //! - [`transfer`]: sendfile and splice, with results that cannot be misread.
 //! - [`file`]: positioned reads, preallocation, holes.
+//! - [`SyncHandle`]: making what was written survive a power cut.
 //! - [`process`]: limits and identity of this process.
 //!
 //! Nothing here knows of protocols, plans or policies.
@@ -16,7 +17,9 @@ pub mod transfer;
 mod dir;
 mod root;
 mod stat;
+mod sync;
 
 pub use dir::{Dir, ReadNames};
 pub use root::Root;
 pub use stat::{FileType, Identity, Stat};
+pub use sync::{SyncHandle, WholeSync};
