@@ -74,6 +74,8 @@ impl Transfer<'_> {
         loop {
             let before = self.report.counters.bytes_fetched.now();
             let error = match self.attached.dial(self.dialer) {
+                // Nothing was said yet but the greeting, and a damaged one is best said again.
+                Err(NetError::Protocol(_)) => NetError::Closed,
                 Err(error) => error,
                 Ok(connection) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));
@@ -250,9 +252,12 @@ impl<'a> Fetcher<'a> {
             // A request was damaged on its way: all that is owed is asked for again.
             return Err(End::Broken(NetError::Closed));
         }
-        let Some(want) = self.owed.front().filter(|owed| owed.id == header.id).map(|owed| owed.want.clone()) else {
+        let Some(owed) = self.owed.front_mut().filter(|owed| owed.id == header.id) else {
             return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
         };
+        let want = owed.want.clone();
+        // Should the connection break from here on, whoever takes over assumes nothing of the range.
+        owed.want.attempt = want.attempt.max(1);
         let more = match want.purpose {
             Purpose::Confirm => self.take_confirmation(&want, &header)?,
             Purpose::Fetch => self.take_bytes(&want, &header)?,
@@ -306,7 +311,9 @@ impl<'a> Fetcher<'a> {
     fn take_body(&mut self, want: &Want, header: &PieceHeader, part: Option<&PartFile>) -> Result<Received, End> {
         let target = match part {
             None => Target::Nowhere,
-            Some(part) if want.job.sparse && want.attempt == 0 => Target::SparseFile(part, want.range.start()),
+            Some(part) if want.job.sparse && (want.attempt == 0 || want.is_whole_file()) => {
+                Target::SparseFile(part, want.range.start())
+            }
             Some(part) => Target::File(part, want.range.start()),
         };
         match header.kind {

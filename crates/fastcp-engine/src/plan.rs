@@ -125,10 +125,18 @@ impl<'a> Planner<'a> {
         }
         if listing.root.is_some() {
             self.report.counters.entries.add(1);
+            self.open_up_root()?;
         }
         let state = DirState::new(RelPath::root(), Age::Old, None, listing.root);
         self.awaited.insert(RelPath::root(), Arc::clone(&state));
         Ok(state)
+    }
+
+    /// The destination itself may be read-only from an earlier run.
+    fn open_up_root(&self) -> Result<(), RunError> {
+        let root = RelPath::root();
+        let opened = self.destination.root.dir(&root).and_then(|dir| open_up(&dir, &dir.stat()?, self.owners));
+        opened.or_else(|source| self.fail(&root, "cannot open directory", source))
     }
 
     fn open(&self, state: &Arc<DirState>) -> Result<Option<Dir>, RunError> {
@@ -314,7 +322,7 @@ fn make_way_for_dir(dir: &Dir, name: &Name, parent: Age, owners: &Owners) -> io:
     match existing(dir, name, parent)? {
         None => dir.make_dir(name)?,
         Some(stat) if stat.file_type == FileType::Dir => {
-            open_up(dir, name, &stat, owners)?;
+            open_up(&dir.dir(name)?, &stat, owners)?;
             return Ok(Age::Old);
         }
         Some(_) => {
@@ -327,9 +335,9 @@ fn make_way_for_dir(dir: &Dir, name: &Name, parent: Age, owners: &Owners) -> io:
 
 /// Gives the owner of a read-only directory the right to work in it; its own mode comes back when it
 /// is finished.
-fn open_up(dir: &Dir, name: &Name, stat: &Stat, owners: &Owners) -> io::Result<()> {
+fn open_up(dir: &Dir, stat: &Stat, owners: &Owners) -> io::Result<()> {
     if owners.is_root() || stat.metadata.mode & 0o700 == 0o700 {
         return Ok(());
     }
-    fastcp_sys::metadata::set_handle_mode(dir.dir(name)?, stat.metadata.mode | 0o700)
+    fastcp_sys::metadata::set_handle_mode(dir, stat.metadata.mode | 0o700)
 }

@@ -33,7 +33,7 @@ pub(crate) struct Want {
     pub(crate) job: Arc<FileJob>,
     pub(crate) range: ByteRange,
     pub(crate) purpose: Purpose,
-    /// How often it was fetched in vain.
+    /// How often it was begun in vain. After the first, unproven bytes may stand in its range.
     pub(crate) attempt: u32,
 }
 
@@ -187,13 +187,11 @@ impl Schedule {
     }
 
     /// Wants that a broken connection owed: others will fetch them.
-    pub(crate) fn give_back(&self, wants: impl Iterator<Item = Want>) {
+    pub(crate) fn give_back(&self, wants: impl DoubleEndedIterator<Item = Want>) {
         let mut state = self.lock();
-        for want in wants {
+        for want in wants.rev() {
             state.in_flight -= 1;
-            // Some of its bytes may have been written, unchecked: a retry assumes nothing of them.
-            let attempt = want.attempt.max(1);
-            state.urgent.push_front(Want { attempt, ..want });
+            state.urgent.push_front(want);
         }
         self.work.notify_all();
     }

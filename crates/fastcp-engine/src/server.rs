@@ -48,7 +48,8 @@ impl Server {
                 return;
             }
         };
-        let _span = tracing::info_span!("connection", peer = connection.peer()).entered();
+        // An error span: it must be on whenever anything is logged, for the address that it carries.
+        let _span = tracing::error_span!("connection", peer = connection.peer()).entered();
         match self.serve_greeted(&connection) {
             Ok(()) => tracing::debug!("connection done"),
             Err(NetError::Closed) => tracing::debug!("connection closed by the peer"),

@@ -27,7 +27,6 @@ pub struct WireCount {
 /// How long the kernel waits before it asks a silent peer whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
 /// `MSG_MORE` of Linux's `sys/socket.h`.
 const MSG_MORE: i32 = 0x8000;
 
@@ -48,6 +47,8 @@ impl Connection {
         let peer = stream.peer_addr().map_err(NetError::Socket)?.to_string();
         stream.set_nodelay(true).map_err(NetError::Socket)?;
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+        // No TCP_USER_TIMEOUT: with it the kernel also ends a connection whose peer is alive but, with good
+        // reason, has read nothing for a while.
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(NetError::Socket)?;
         Ok(Self { stream, peer, count })
     }

@@ -52,7 +52,7 @@ impl NetError {
                 | Self::Closed
                 | Self::TimedOut(_)
                 | Self::Socket(_)
-                | Self::Refused(Status::Busy)
+                | Self::Refused(Status::Busy | Status::TooManyConnections)
                 | Self::Protocol(WireError::Checksum(_))
         )
     }

@@ -167,12 +167,14 @@ impl Sessions {
     /// Attaches a data connection and answers its ATTACH.
     ///
     /// # Errors
-    /// [`NetError::Refused`] for an unknown ticket or one connection too many, or a broken connection.
+    /// [`NetError::Refused`] for an unknown ticket or where too many are attached, or a broken connection.
     pub fn attach(&self, connection: &Connection, ticket: Ticket) -> Result<SessionGuard, NetError> {
         let agreed = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             let session = open.get_mut(&ticket).ok_or(NetError::Refused(Status::UnknownTicket))?;
-            if session.attached >= session.agreed.connections {
+            // A client dials again long before this side knows that a connection is dead: as many as
+            // were agreed may linger beside as many that live.
+            if session.attached >= 2 * session.agreed.connections {
                 return Err(NetError::Refused(Status::TooManyConnections));
             }
             session.attached += 1;

@@ -1,0 +1,158 @@
+//! A sender that keeps to the handshake and then lies. Whatever it offers or answers, nothing is written
+//! outside of the destination, nothing wrong under a final name, and what happened is said.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fastcp_model::{ListingEnd, Status};
+use fastcp_wire::frame::FrameType;
+use fastcp_wire::range::{BodyKind, PieceHeader, RangeRequest};
+use support::Workspace;
+use support::client::{Client, Run, contents};
+use support::compare::assert_same;
+use support::lying_sender::{LyingSender, Offer, body, dir, file, header, link, listing, offer, truth};
+use support::tree::plain;
+
+const BYTES: &[u8] = b"the bytes of a file";
+
+/// Pulls from a sender that lies. Whatever it says, the neighbours of the destination stay as they are.
+fn pull_lies(offer: Offer, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static) -> (Workspace, Run) {
+    let workspace = Workspace::new();
+    let neighbour = plain(&workspace.at("neighbour"));
+    let before = workspace.at("before");
+    Client::pull(contents(&neighbour), &before).run().expect_exit(0);
+    let sender = LyingSender::start(offer, answer);
+    let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 1").run();
+    assert_same(&before, &neighbour);
+    let mut names: Vec<_> =
+        fs::read_dir(workspace.at(".")).expect("read").flatten().map(|one| one.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["before", "copy", "neighbour"]);
+    (workspace, run)
+}
+
+fn one_file() -> Offer {
+    offer(vec![listing("", vec![file("file", BYTES)])])
+}
+
+#[test]
+fn a_sender_that_tells_the_truth_is_believed() {
+    let (workspace, run) = pull_lies(one_file(), |request| truth(request, BYTES));
+    run.expect_exit(0).expect_counts(&[("files_committed", 1)]);
+    assert_eq!(fs::read(workspace.at("copy/file")).expect("arrived"), BYTES);
+}
+
+#[test]
+fn offers_that_break_the_rules_end_the_run() {
+    let mut twice_the_end = offer(vec![]);
+    twice_the_end.truncate(1);
+    twice_the_end.push((FrameType::HelloReply, Vec::new()));
+    let mut unfinished = listing("", vec![dir("sub")]);
+    unfinished.end = ListingEnd::More;
+    let lies = [
+        ("a directory that was not named", offer(vec![listing("", vec![]), listing("other", vec![file("f", BYTES)])])),
+        ("a directory that is a file", offer(vec![listing("", vec![file("f", BYTES)]), listing("f", vec![])])),
+        (
+            "a directory behind a link",
+            offer(vec![listing("", vec![link("l", "../neighbour")]), listing("l", vec![dir("x")])]),
+        ),
+        ("the same directory twice", offer(vec![listing("", vec![dir("sub"), dir("sub")])])),
+        ("a directory without its listing", offer(vec![listing("", vec![dir("sub")])])),
+        ("a listing without its end", offer(vec![unfinished])),
+        ("no listing of the root's own", offer(vec![listing("sub", vec![])])),
+        ("a frame that has no place", twice_the_end),
+        ("bytes that are no batch", vec![(FrameType::OfferBatch, vec![1, 0, 0, 0, 9, 1, 2, 3])]),
+    ];
+    for (what, offer) in lies {
+        let (workspace, run) = pull_lies(offer, |request| truth(request, BYTES));
+        assert_eq!(run.code, Some(12), "{what}: {}", run.stderr);
+        assert!(run.stderr.contains("protocol error"), "{what}: {}", run.stderr);
+        assert!(!workspace.at("copy/other").exists(), "{what}");
+    }
+}
+
+#[test]
+fn answers_that_break_the_rules_end_the_run() {
+    type Lie = fn(&RangeRequest) -> Vec<u8>;
+    fn changed(request: &RangeRequest, change: impl Fn(&mut PieceHeader)) -> Vec<u8> {
+        let mut header = header(request, BYTES);
+        change(&mut header);
+        [header.encode().to_vec(), body(BYTES)].concat()
+    }
+    let lies: [(&str, Lie); 6] = [
+        ("a wrong id", |request| changed(request, |header| header.id = header.id.wrapping_add(1))),
+        ("too long a body", |request| changed(request, |header| header.body_bytes += 1)),
+        ("too short a body", |request| changed(request, |header| header.body_bytes -= 1)),
+        ("a hole with a body", |request| changed(request, |header| header.kind = BodyKind::Hole)),
+        ("zstd that is longer", |request| changed(request, |header| header.kind = BodyKind::Zstd)),
+        ("a header with a flipped bit", |request| {
+            let mut bytes = truth(request, BYTES);
+            bytes[10] ^= 1;
+            bytes
+        }),
+    ];
+    for (what, lie) in lies {
+        let (workspace, run) = pull_lies(one_file(), lie);
+        assert_eq!(run.code, Some(12), "{what}: {}", run.stderr);
+        assert!(!workspace.at("copy/file").exists(), "{what}");
+    }
+}
+
+#[test]
+fn a_source_that_moved_on_exits_with_24_and_leaves_the_old_file() {
+    type Change = fn(&mut PieceHeader);
+    let changes: [Change; 4] = [
+        |header| header.reply.mtime_ns += 1,
+        |header| header.reply.file_bytes += 1,
+        |header| (header.reply.status, header.body_bytes) = (Status::NotFound, 0),
+        |header| (header.reply.status, header.body_bytes) = (Status::BadRange, 0),
+    ];
+    for change in changes {
+        let (workspace, run) = pull_lies(one_file(), move |request| {
+            let mut header = header(request, BYTES);
+            change(&mut header);
+            let rest = if header.reply.status == Status::Ok { body(BYTES) } else { Vec::new() };
+            [header.encode().to_vec(), rest].concat()
+        });
+        let run = run.expect_exit(24);
+        assert_eq!((run.count("files_failed"), run.paths_of("failed")), (1, vec!["file".to_owned()]));
+        assert!(!workspace.at("copy/file").exists());
+    }
+}
+
+#[test]
+fn bytes_that_never_have_their_crc_are_given_up() {
+    let (workspace, run) = pull_lies(one_file(), |request| {
+        let mut answer = truth(request, BYTES);
+        answer[50] ^= 1;
+        answer
+    });
+    let run = run.expect_exit(23);
+    assert_eq!((run.count("files_failed"), run.count("bytes_fetched")), (1, 0));
+    assert!(run.count("chunks_refetched") > 0 && run.stderr.contains("crc32 mismatch"), "{}", run.stderr);
+    assert!(!workspace.at("copy/file").exists());
+}
+
+#[test]
+fn a_link_planted_while_the_file_is_on_its_way_is_not_followed() {
+    let workspace = Workspace::new();
+    let (copy, elsewhere) = (workspace.at("copy"), workspace.at("elsewhere"));
+    fs::create_dir(&elsewhere).expect("create");
+    let planted = AtomicBool::new(false);
+    let (sub, target): (PathBuf, PathBuf) = (copy.join("sub"), elsewhere.clone());
+    let entries = vec![listing("", vec![dir("sub")]), listing("sub", vec![file("one", BYTES), file("two", BYTES)])];
+    let sender = LyingSender::start(offer(entries), move |request| {
+        if !planted.swap(true, Ordering::AcqRel) {
+            fs::rename(&sub, sub.with_file_name("moved away")).expect("move");
+            symlink(&target, &sub).expect("link");
+        }
+        truth(request, BYTES)
+    });
+    let run = Client::pull(sender.url(), &copy).run();
+    assert!(matches!(run.code, Some(0 | 23)), "{}", run.stderr);
+    assert_eq!(fs::read_dir(&elsewhere).expect("read").count(), 0, "nothing is written through the link");
+}

@@ -1,0 +1,205 @@
+//! Runs `fastcp-client` and reads what it says.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::{HANG_TIMEOUT, NOBODY, Workspace, is_root};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fastcp-client");
+
+/// A client about to be run.
+#[derive(Debug)]
+pub(crate) struct Client {
+    program: PathBuf,
+    words: Vec<std::ffi::OsString>,
+    is_unprivileged: bool,
+}
+
+impl Client {
+    /// A client with exactly these words.
+    pub(crate) fn new<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> Self {
+        let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        Self { program: PathBuf::from(PROGRAM), words, is_unprivileged: false }
+    }
+
+    /// `pull FROM DST --json`.
+    pub(crate) fn pull(from: impl AsRef<OsStr>, dst: impl AsRef<OsStr>) -> Self {
+        Self::new([OsStr::new("pull"), OsStr::new("--json"), from.as_ref(), dst.as_ref()])
+    }
+
+    /// `get HOST PORT PATH OUT --json`.
+    pub(crate) fn get(port: u16, path: impl AsRef<OsStr>, out: impl AsRef<OsStr>) -> Self {
+        let port = port.to_string();
+        let words = ["get", "--json", "127.0.0.1", &port].map(OsStr::new);
+        Self::new(words.into_iter().chain([path.as_ref(), out.as_ref()]))
+    }
+
+    /// Adds options, separated by spaces.
+    pub(crate) fn options(mut self, options: &str) -> Self {
+        self.words.extend(options.split_whitespace().map(Into::into));
+        self
+    }
+
+    /// Runs as an unprivileged user, from where that user can reach the program.
+    pub(crate) fn unprivileged(mut self, workspace: &Workspace) -> Self {
+        if is_root() {
+            let reachable = workspace.at("client program");
+            if !reachable.exists() && fs::hard_link(&self.program, &reachable).is_err() {
+                fs::copy(&self.program, &reachable).expect("copy the program");
+            }
+            self.program = reachable;
+            self.is_unprivileged = true;
+        }
+        self
+    }
+
+    /// Runs to the end.
+    pub(crate) fn run(self) -> Run {
+        self.start().finish()
+    }
+
+    /// Starts, to be finished later.
+    pub(crate) fn start(self) -> Running {
+        let mut command = Command::new(&self.program);
+        command.args(&self.words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if self.is_unprivileged {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let mut child = command.spawn().expect("start the client");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut errors = child.stderr.take().expect("piped");
+        let stderr = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            errors.read_to_end(&mut bytes).expect("read stderr");
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let (guard, ended) = channel();
+        let pid = child.id();
+        std::thread::spawn(move || kill_if_it_hangs(pid, &ended));
+        Running { child, stdout, stderr: Some(stderr), said: Vec::new(), _guard: guard }
+    }
+}
+
+/// Waits until the client's end drops the sender; kills the client where that takes too long.
+fn kill_if_it_hangs(pid: u32, ended: &Receiver<()>) {
+    if ended.recv_timeout(HANG_TIMEOUT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+    }
+}
+
+/// A client at work; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: Option<JoinHandle<String>>,
+    said: Vec<String>,
+    _guard: Sender<()>,
+}
+
+impl Running {
+    /// Waits until the client has told of this event.
+    pub(crate) fn wait_for_event(&mut self, event: &str) {
+        loop {
+            let line = self.next_line().unwrap_or_else(|| panic!("ended without {event}: {:?}", self.said));
+            if serde_json::from_str::<Value>(&line).is_ok_and(|value| value["event"] == event) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the end.
+    pub(crate) fn finish(mut self) -> Run {
+        while self.next_line().is_some() {}
+        let status = self.child.wait().expect("wait for the client");
+        let stderr = self.stderr.take().expect("not taken yet").join().expect("stderr reader");
+        Run { code: status.code(), lines: std::mem::take(&mut self.said), stderr }
+    }
+
+    fn next_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.stdout.read_line(&mut line).expect("read stdout") {
+            0 => None,
+            _ => {
+                self.said.push(line.trim_end().to_owned());
+                self.said.last().cloned()
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client that has ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// `None` where a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// What it said on stdout.
+    pub(crate) lines: Vec<String>,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Panics unless the run ended with this code, and the summary agrees where there is one.
+    pub(crate) fn expect_exit(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stderr:\n{}stdout:\n{}", self.stderr, self.lines.join("\n"));
+        if self.lines.last().is_some_and(|line| line.starts_with('{')) {
+            assert_eq!(self.count("exit"), code as u64);
+        }
+        self
+    }
+
+    /// A counter of the summary.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let summary = self.events().pop().expect("a summary");
+        assert_eq!(summary["event"], "summary");
+        summary[name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {summary}"))
+    }
+
+    /// Panics unless the summary's counters have these values.
+    pub(crate) fn expect_counts(self, counts: &[(&str, u64)]) -> Self {
+        for (name, wanted) in counts {
+            assert_eq!(self.count(name), *wanted, "{name}; stderr:\n{}{:?}", self.stderr, self.lines);
+        }
+        self
+    }
+
+    /// All lines of `--json`, each of which has to be an object with a name.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let parse = |line: &String| {
+            let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert!(value["event"].is_string(), "an event has a name: {line}");
+            value
+        };
+        self.lines.iter().map(parse).collect()
+    }
+
+    /// The paths of events of one name.
+    pub(crate) fn paths_of(&self, event: &str) -> Vec<String> {
+        let events = self.events().into_iter().filter(|value| value["event"] == event);
+        let mut paths: Vec<String> = events.map(|value| value["path"].as_str().expect("a path").to_owned()).collect();
+        paths.sort();
+        paths
+    }
+}
+
+/// `path/`, which means the contents.
+pub(crate) fn contents(path: &Path) -> PathBuf {
+    path.join("")
+}

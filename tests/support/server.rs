@@ -1,0 +1,87 @@
+//! Runs `fastcp-server` on a free port of loopback.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::HANG_TIMEOUT;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fastcp-server");
+
+/// A server at work; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: PathBuf,
+    _dir: TempDir,
+}
+
+impl Server {
+    /// Serves `root` on 127.0.0.1.
+    pub(crate) fn start(root: &Path) -> Self {
+        Self::start_with(root, "127.0.0.1 0")
+    }
+
+    /// Serves `root` with these further words, separated by spaces.
+    pub(crate) fn start_with(root: &Path, words: &str) -> Self {
+        Self::try_start(root, words).expect("a server that listens")
+    }
+
+    /// As before; `None` where the server ends without listening.
+    pub(crate) fn try_start(root: &Path, words: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let log = dir.path().join("log");
+        let mut child = Command::new(PROGRAM)
+            .arg(root)
+            .args(words.split_whitespace())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("create the log"))
+            .spawn()
+            .expect("start the server");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("read the first line");
+        let Some(address) = line.strip_prefix("listening on ") else {
+            child.wait().expect("wait for the server");
+            return None;
+        };
+        let address = address.trim_end().parse().expect("an address");
+        Some(Self { child, address, log, _dir: dir })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// `fcp://address/path`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("fcp://{}/{path}", self.address)
+    }
+
+    /// A bare connection, which waits for no answer for ever.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("connect");
+        stream.set_read_timeout(Some(HANG_TIMEOUT)).expect("set the timeout");
+        stream
+    }
+
+    /// Log lines that hold the address of this end of a connection. Complete once the server has
+    /// closed that connection.
+    pub(crate) fn log_lines_about(&self, peer: SocketAddr) -> Vec<String> {
+        let log = fs::read_to_string(&self.log).expect("read the log");
+        log.lines().filter(|line| line.contains(&peer.to_string())).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
