@@ -192,9 +192,11 @@ impl<'a> Fetcher<'a> {
         end
     }
 
-    /// Asks for as much as may be in flight, then takes one answer. `false` where all is done.
+    /// Asks for as much as may be in flight, then takes one answer. `false` where all is done. While
+    /// answers wait in the buffer they come first, so that requests leave many at a time.
     fn step(&mut self) -> Result<bool, End> {
-        if !self.ask()? {
+        let has_answer = !self.owed.is_empty() && self.body.inbox.buffered().len() >= PIECE_HEADER_BYTES;
+        if !has_answer && !self.ask()? {
             return Ok(false);
         }
         self.take_piece()?;

@@ -81,6 +81,7 @@ struct State {
     cost_left: u64,
     in_flight: usize,
     held_back: bool,
+    planner_waits: bool,
     closed: bool,
     stopped: bool,
 }
@@ -109,6 +110,7 @@ impl Schedule {
     pub(crate) fn add(&self, jobs: Vec<Arc<FileJob>>) -> bool {
         let mut state = self.lock();
         while state.files.len() >= self.files_max && !state.stopped {
+            state.planner_waits = true;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         for job in jobs {
@@ -158,7 +160,10 @@ impl Schedule {
             }
             if let Some(want) = state.take() {
                 state.in_flight += 1;
-                if state.files.len() < self.files_max {
+                // Every call of notify is a system call, waiter or not. The planner comes back to some room,
+                // not to a single place.
+                if state.planner_waits && state.files.len() < self.files_max - self.files_max / 8 {
+                    state.planner_waits = false;
                     self.room.notify_one();
                 }
                 return Next::Want(want);
