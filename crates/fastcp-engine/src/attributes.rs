@@ -10,14 +10,23 @@ use fastcp_sys::{Dir, Stat, metadata};
 
 use crate::owners::Owners;
 
-/// Sets everything on a file of ours that is still nameless or in the state directory.
+/// Sets everything on a file of ours that is still nameless or in the state directory. Looking first
+/// costs less than setting what is right already: each change is one of the file system's journal.
 pub(crate) fn set_on_file(file: &File, wanted: &Metadata, owners: &Owners) -> io::Result<()> {
-    let (uid, gid) = owners.wanted(wanted);
-    if uid.is_some() || gid.is_some() {
+    let now = Stat::of_fd(file)?;
+    let new_owner = owner_to_set(&now, wanted, owners);
+    if let Some((uid, gid)) = new_owner {
         metadata::set_owner(file, uid, gid)?;
     }
-    metadata::set_mode(file, wanted.mode)?;
+    if mode_must_be_set(&now, wanted, new_owner.is_some()) {
+        metadata::set_mode(file, wanted.mode)?;
+    }
     metadata::set_mtime(file, wanted.mtime)
+}
+
+/// A change of owner clears setuid and setgid.
+fn mode_must_be_set(now: &Stat, wanted: &Metadata, has_new_owner: bool) -> bool {
+    now.metadata.mode != wanted.mode || (has_new_owner && wanted.mode & 0o6000 != 0)
 }
 
 /// Sets what differs on an entry that is in place, a link excepted. Answers whether anything did.
@@ -26,7 +35,7 @@ pub(crate) fn mend(handle: impl AsFd, now: &Stat, wanted: &Metadata, owners: &Ow
     if let Some((uid, gid)) = new_owner {
         metadata::set_handle_owner(&handle, uid, gid)?;
     }
-    let new_mode = now.metadata.mode != wanted.mode || (new_owner.is_some() && wanted.mode & 0o6000 != 0);
+    let new_mode = mode_must_be_set(now, wanted, new_owner.is_some());
     if new_mode {
         metadata::set_handle_mode(&handle, wanted.mode)?;
     }

@@ -71,7 +71,7 @@ impl<'a> Landing<'a> {
     fn make_part(&self, job: &FileJob, dir: &Dir, naming: Naming) -> io::Result<PartFile> {
         let part = match naming {
             Naming::Named => self.make_named_part(job, dir)?,
-            Naming::Unnamed => match PartFile::unnamed(dir) {
+            Naming::Unnamed => match PartFile::unnamed(dir, job.metadata.mode) {
                 Err(error) if cannot_be_unnamed(&error) => self.make_named_part(job, dir)?,
                 result => result?,
             },

@@ -35,9 +35,10 @@ enum Place {
 }
 
 impl PartFile {
-    /// A part file without a name, for a target that is new and comes in one answer.
-    pub(crate) fn unnamed(dir: &Dir) -> io::Result<Self> {
-        Ok(Self { file: dir.create_unnamed()?, place: Place::Unnamed, writing: Mutex::default() })
+    /// A part file without a name, for a target that is new and comes in one answer. It may as well have
+    /// the target's mode from the start: nobody can open it.
+    pub(crate) fn unnamed(dir: &Dir, mode: u16) -> io::Result<Self> {
+        Ok(Self { file: dir.create_unnamed(mode)?, place: Place::Unnamed, writing: Mutex::default() })
     }
 
     /// An empty part file `name` in `dir`. An older one is removed and never written to: it may be a

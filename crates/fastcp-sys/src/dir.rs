@@ -121,13 +121,15 @@ impl Dir {
         Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
     }
 
-    /// Makes a file in this directory that has no name yet: [`Dir::link_unnamed`] gives it one.
+    /// Makes a file in this directory that has no name yet: [`Dir::link_unnamed`] gives it one. Its mode
+    /// is `mode` as far as the umask lets it.
     ///
     /// # Errors
     /// `EOPNOTSUPP` (or `EISDIR`, from kernels before 3.11) where the file system cannot; else as `open(2)`.
-    pub fn create_unnamed(&self) -> io::Result<File> {
+    pub fn create_unnamed(&self, mode: u16) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
-        Ok(File::from(openat(&self.fd, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+        let mode = Mode::from_bits_truncate(u32::from(mode) & 0o777);
+        Ok(File::from(openat(&self.fd, ".", flags, mode)?))
     }
 
     /// Gives an unnamed file its name.
@@ -217,12 +219,12 @@ mod tests {
     fn an_unnamed_file_gets_its_name_and_never_replaces() {
         let tree = tempfile::tempdir().expect("temporary directory");
         let dir = Root::open(tree.path()).expect("open").dir(&RelPath::root()).expect("root");
-        let Ok(mut file) = dir.create_unnamed() else { return };
+        let Ok(mut file) = dir.create_unnamed(0o600) else { return };
         file.write_all(b"whole").expect("write");
         let name = Name::new(b"name").expect("lawful");
         dir.link_unnamed(&file, &name).expect("link");
         assert_eq!(std::fs::read(tree.path().join("name")).expect("read"), b"whole");
-        let again = dir.create_unnamed().expect("create");
+        let again = dir.create_unnamed(0o600).expect("create");
         let error = dir.link_unnamed(&again, &name).expect_err("taken");
         assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     }
