@@ -1,6 +1,6 @@
 //! The command line of fastcp: arguments in, progress and exit codes out.
 //!
-//! What was typed ([`args`]) becomes what it means ([`from`], [`overlap`]) before anything is opened;
+//! What was typed (`args`) becomes what it means (`from`, `overlap`) before anything is opened;
 //! [`client`] and [`server`] then run it. `main` of each program only maps the result to an exit code.
 
 pub mod client;

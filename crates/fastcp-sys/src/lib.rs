@@ -3,7 +3,7 @@
 //! - [`Root`] and [`Dir`]: every access to a tree beneath one descriptor, no link followed.
 //! - [`Stat`] and [`metadata`]: what is known of an entry, and setting it on a held descriptor.
 //! - [`transfer`]: sendfile and splice, with results that cannot be misread.
-//! - [`file`]: positioned reads, preallocation, holes.
+//! - [`mod@file`]: positioned reads, preallocation, holes.
 //! - [`SyncHandle`]: making what was written survive a power cut.
 //! - [`process`]: limits and identity of this process.
 //!
