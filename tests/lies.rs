@@ -53,6 +53,8 @@ fn offers_that_break_the_rules_end_the_run() {
     twice_the_end.push((FrameType::HelloReply, Vec::new()));
     let mut unfinished = listing("", vec![dir("sub")]);
     unfinished.end = ListingEnd::More;
+    let mut first_part = listing("", vec![file("f", BYTES)]);
+    first_part.end = ListingEnd::More;
     let lies = [
         ("a directory that was not named", offer(vec![listing("", vec![]), listing("other", vec![file("f", BYTES)])])),
         ("a directory that is a file", offer(vec![listing("", vec![file("f", BYTES)]), listing("f", vec![])])),
@@ -61,6 +63,11 @@ fn offers_that_break_the_rules_end_the_run() {
             offer(vec![listing("", vec![link("l", "../neighbour")]), listing("l", vec![dir("x")])]),
         ),
         ("the same directory twice", offer(vec![listing("", vec![dir("sub"), dir("sub")])])),
+        ("the same file twice", offer(vec![listing("", vec![file("f", BYTES), file("f", BYTES)])])),
+        ("names that descend", offer(vec![listing("", vec![file("g", BYTES), file("f", BYTES)])])),
+        ("the same file in two parts", offer(vec![first_part, listing("", vec![file("f", BYTES)])])),
+        ("our own directory", offer(vec![listing("", vec![dir(".fastcp")]), listing(".fastcp", vec![])])),
+        ("a link as our own directory", offer(vec![listing("", vec![link(".fastcp", "../neighbour")])])),
         ("a directory without its listing", offer(vec![listing("", vec![dir("sub")])])),
         ("a listing without its end", offer(vec![unfinished])),
         ("no listing of the root's own", offer(vec![listing("sub", vec![])])),

@@ -54,7 +54,11 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
 fn of_net_error(error: &NetError) -> u8 {
     match error {
         NetError::Connect { .. } | NetError::Socket(_) => SOCKET,
-        NetError::Closed | NetError::Protocol(_) | NetError::Request(_) | NetError::UnexpectedFrame(_) => STREAM,
+        NetError::Closed
+        | NetError::Protocol(_)
+        | NetError::Request(_)
+        | NetError::Offer(_)
+        | NetError::UnexpectedFrame(_) => STREAM,
         NetError::UnknownDialect(_) | NetError::Refused(Status::BadVersion) => PROTOCOL,
         NetError::Refused(Status::Unauthorised) => NOT_AUTHORISED,
         NetError::TimedOut(_) => TIMED_OUT,

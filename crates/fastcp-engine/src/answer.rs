@@ -27,7 +27,7 @@ use crate::source::{OpenFile, SLICE_BYTES, Source};
 /// An attached connection may ask for nothing this long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// A receiver may take nothing this long, for instance while its disk is busy.
-const SEND_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Gathered answers leave at this size even if more requests wait.
 const FLUSH_BYTES: usize = 256 << 10;
 /// Longer bodies are not gathered.

@@ -313,9 +313,7 @@ impl<'a> Fetcher<'a> {
     fn take_body(&mut self, want: &Want, header: &PieceHeader, part: Option<&PartFile>) -> Result<Received, End> {
         let target = match part {
             None => Target::Nowhere,
-            Some(part) if want.job.sparse && (want.attempt == 0 || want.is_whole_file()) => {
-                Target::SparseFile(part, want.range.start())
-            }
+            Some(part) if want.job.sparse && is_clean(want, part) => Target::SparseFile(part, want.range.start()),
             Some(part) => Target::File(part, want.range.start()),
         };
         match header.kind {
@@ -394,6 +392,15 @@ impl<'a> Fetcher<'a> {
         self.transfer.give_up(&want.job, cause).map_err(End::Fatal)?;
         Ok(Vec::new())
     }
+}
+
+/// Whether the range reads as zeros, so that zeros need not be written: it was never written to, or what
+/// an earlier attempt left there was taken away.
+fn is_clean(want: &Want, part: &PartFile) -> bool {
+    let range = want.range;
+    want.attempt == 0
+        || want.is_whole_file()
+        || fastcp_sys::file::punch_hole(part.file(), range.start(), range.len()).unwrap_or(false)
 }
 
 /// A body that does not fit its range is a peer's mistake, whatever its bytes.

@@ -23,6 +23,7 @@ use crate::error::{RunError, ends_everything};
 use crate::job::FileJob;
 use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
+use crate::scan::STATE_DIR;
 use crate::schedule::Schedule;
 
 /// Entries of one directory planned on one thread before another is asked to help.
@@ -37,6 +38,8 @@ pub(crate) struct Planner<'a> {
     chunk_kb: u32,
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
+    /// The last name of directories of which another part is to come.
+    last_names: HashMap<RelPath, Name>,
 }
 
 /// A listing and the open directory that it is about.
@@ -61,7 +64,7 @@ impl<'a> Planner<'a> {
         schedule: &'a Schedule,
         chunk_kb: u32,
     ) -> Self {
-        Self { destination, owners, report, schedule, chunk_kb, awaited: HashMap::new() }
+        Self { destination, owners, report, schedule, chunk_kb, awaited: HashMap::new(), last_names: HashMap::new() }
     }
 
     /// Plans one batch. Waits while the schedule is full.
@@ -90,7 +93,7 @@ impl<'a> Planner<'a> {
 
     /// Whether every directory that was named has been listed.
     pub(crate) fn check_complete(&self) -> Result<(), RunError> {
-        if self.awaited.is_empty() { Ok(()) } else { Err(broken_offer("listings")) }
+        if self.awaited.is_empty() { Ok(()) } else { Err(broken_offer("the end before all listings")) }
     }
 
     fn finisher(&self) -> Finisher<'a> {
@@ -100,6 +103,7 @@ impl<'a> Planner<'a> {
     /// Finds the directory that a listing is about and makes those that it names.
     fn place(&mut self, listing: Listing) -> Result<Option<Placed>, RunError> {
         let state = self.state_of(&listing)?;
+        self.check_names(&listing)?;
         if let ListingEnd::Broken(status) = listing.end {
             self.report.failed(listing.dir.clone(), Cause::Source(status));
         }
@@ -116,12 +120,30 @@ impl<'a> Planner<'a> {
         Ok(Some(Placed { listing, state, dir }))
     }
 
+    /// Two files of one name would share a part file, and files of ours would be replaced.
+    fn check_names(&mut self, listing: &Listing) -> Result<(), RunError> {
+        let before = self.last_names.remove(&listing.dir);
+        let names = || before.iter().chain(listing.entries.iter().map(|entry| &entry.name));
+        if !names().is_sorted_by(|one, next| one < next) {
+            return Err(broken_offer("names that do not ascend"));
+        }
+        if listing.dir.is_root() && names().any(|name| name.as_bytes() == STATE_DIR) {
+            return Err(broken_offer("the receiver's own directory"));
+        }
+        if listing.end == ListingEnd::More
+            && let Some(last) = names().last()
+        {
+            self.last_names.insert(listing.dir.clone(), last.clone());
+        }
+        Ok(())
+    }
+
     fn state_of(&mut self, listing: &Listing) -> Result<Arc<DirState>, RunError> {
         if let Some(state) = self.awaited.get(&listing.dir) {
             return Ok(Arc::clone(state));
         }
         if !listing.dir.is_root() {
-            return Err(broken_offer("listing of a directory that was not named"));
+            return Err(broken_offer("a listing of a directory that was not named"));
         }
         if listing.root.is_some() {
             self.report.counters.entries.add(1);
@@ -291,8 +313,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn broken_offer(field: &'static str) -> RunError {
-    RunError::Net { during: "reading offers", source: NetError::Protocol(WireError::Value { field, value: 0 }) }
+fn broken_offer(what: &'static str) -> RunError {
+    RunError::Net { during: "reading offers", source: NetError::Offer(what) }
 }
 
 /// What has this name, where the directory is old enough to hold anything.

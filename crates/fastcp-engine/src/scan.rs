@@ -3,7 +3,7 @@
 //! The walk goes depth first in batches: some directories are taken off a stack, listed in parallel,
 //! and their subdirectories put back on it. So a listing always follows the one that names it, memory
 //! grows with the directories still to be listed and not with the tree, and nobody waits for a socket
-//! on a thread of the pool: the next batch is made when it is asked for.
+//! on a thread of the pool: the next batch is made when it is asked for. Names in a listing ascend.
 
 use std::io;
 
@@ -83,7 +83,10 @@ impl<'a> Scan<'a> {
         if listing.dir.is_root() {
             listing.root = Some(dir.stat()?.metadata);
         }
-        let names = dir.names()?.collect::<io::Result<Vec<Vec<u8>>>>()?;
+        let mut names = dir.names()?.collect::<io::Result<Vec<Vec<u8>>>>()?;
+        // A directory that changes while it is read may give a name twice.
+        names.par_sort_unstable();
+        names.dedup();
         let hides_state = listing.dir.is_root() || full.is_root();
         let examined: Vec<Option<Examined>> = names
             .par_iter()

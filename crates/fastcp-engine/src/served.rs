@@ -66,7 +66,9 @@ impl Files {
     }
 }
 
+/// By the time of the last change alone: that of the last write can be set to anything, and every write
+/// is a change.
 fn changed_recently(identity: &Identity) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
-    identity.mtime.max(identity.ctime).secs().saturating_add(GRAIN_SECS) >= now
+    identity.ctime.secs().saturating_add(GRAIN_SECS) >= now
 }

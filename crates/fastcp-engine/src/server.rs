@@ -13,7 +13,7 @@ use fastcp_wire::WireError;
 use fastcp_wire::hello::{Hello, Role, Ticket};
 use fastcp_wire::range::{FLAG_RANGE, PlainRequest, Reply, Request};
 
-use crate::answer::answer_ranges;
+use crate::answer::{SEND_TIMEOUT, answer_ranges};
 use crate::offer::{send_failure, serve_offers};
 use crate::plain::answer_plain;
 use crate::settings::ServerSettings;
@@ -82,7 +82,7 @@ impl Server {
     }
 
     fn serve_plain(&self, connection: &Connection, request: &PlainRequest) -> Result<(), NetError> {
-        connection.set_timeouts(None, None)?;
+        connection.set_timeouts(None, Some(SEND_TIMEOUT))?;
         let status = answer_plain(connection, &self.source, request, self.settings.plain_crc)?;
         if status != Status::Ok {
             tracing::warn!(path = %Escaped(&request.path), "plain request refused: {status}");
@@ -111,6 +111,10 @@ fn told_status(error: &NetError) -> Option<Status> {
         NetError::Refused(status) => Some(*status),
         NetError::Protocol(_) | NetError::UnexpectedFrame(_) | NetError::UnknownDialect(_) => Some(Status::BadRequest),
         NetError::TimedOut(_) => Some(Status::TimedOut),
-        NetError::Request(_) | NetError::Connect { .. } | NetError::Closed | NetError::Socket(_) => None,
+        NetError::Request(_)
+        | NetError::Offer(_)
+        | NetError::Connect { .. }
+        | NetError::Closed
+        | NetError::Socket(_) => None,
     }
 }

@@ -31,6 +31,9 @@ pub enum NetError {
     /// The peer's FTQ1 request is malformed.
     #[error("malformed request: {0}")]
     Request(#[source] WireError),
+    /// The peer's offer makes no sense as a whole.
+    #[error("protocol error: the offer has {0}")]
+    Offer(&'static str),
     /// A frame that has no place here.
     #[error("protocol error: unexpected frame {0:?}")]
     UnexpectedFrame(fastcp_wire::frame::FrameType),

@@ -44,6 +44,19 @@ pub fn allocate(file: &File, len: u64) -> io::Result<()> {
     }
 }
 
+/// Makes a range read as zeros and take no room. `false` where the file system cannot.
+///
+/// # Errors
+/// Other failures of `fallocate(2)`.
+pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<bool> {
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    match fallocate(file, flags, offset.cast_signed(), len.cast_signed()) {
+        Ok(()) => Ok(true),
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// The offset of the first byte at or after `offset` that is not in a hole; `None` where only a hole
 /// is left. A file system without holes answers `offset`.
 ///
@@ -75,7 +88,20 @@ pub fn will_read(file: &File, offset: u64, len: u64) {
 mod tests {
     use std::os::unix::fs::FileExt;
 
-    use super::{next_data, read_at};
+    use super::{next_data, punch_hole, read_at};
+
+    #[test]
+    fn a_punched_range_reads_as_zeros() {
+        let file = tempfile::tempfile().expect("file");
+        file.write_all_at(&[7; 20_000], 0).expect("write");
+        if !punch_hole(&file, 5000, 10_000).expect("punch") {
+            return;
+        }
+        let mut buffer = vec![1; 20_000];
+        assert_eq!(read_at(&file, &mut buffer, 0).expect("read"), 20_000);
+        assert!(buffer[..5000].iter().chain(&buffer[15_000..]).all(|&byte| byte == 7));
+        assert!(buffer[5000..15_000].iter().all(|&byte| byte == 0));
+    }
 
     #[test]
     fn reads_stop_at_the_end_and_holes_are_seen() {
