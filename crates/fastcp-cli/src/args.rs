@@ -71,7 +71,7 @@ pub(crate) struct ClientOptions {
     /// Never ask for compressed ranges
     #[arg(long, global = true, env = "FASTCP_NO_COMPRESS")]
     pub(crate) no_compress: bool,
-    /// The zstd level of a local source's ranges, 1-19 [default: adaptive]
+    /// The zstd level of a local source's ranges, 1-19 [default: not compressed]
     #[arg(long, global = true, value_name = "N", env = "FASTCP_COMPRESS_LEVEL", conflicts_with = "no_compress")]
     #[arg(value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(crate) compress_level: Option<i32>,

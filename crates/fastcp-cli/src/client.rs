@@ -211,7 +211,8 @@ fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint, Failure> {
         capabilities: Capabilities::SUPPORTED,
         connections: CONNECTIONS_MAX,
         chunk_kb: None,
-        compression: compression(options.no_compress, options.compress_level),
+        // Both ends are here: there is no link that fewer bytes could be faster on.
+        compression: compression(options.compress_level.is_none(), options.compress_level),
         plain_crc: PlainCrc::Given,
         handshake_timeout: HANDSHAKE_TIMEOUT,
     };

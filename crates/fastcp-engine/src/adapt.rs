@@ -18,10 +18,14 @@ const LADDER: [Option<i32>; 5] = [None, Some(1), Some(3), Some(6), Some(9)];
 const FIRST_STEP: usize = 1;
 /// File bytes after which a step is judged.
 const WINDOW_BYTES: u64 = 1 << 20;
+/// The same for a step that was never tried: enough to tell, little enough not to hurt a short transfer.
+const FIRST_WINDOW_BYTES: u64 = 128 << 10;
 /// The share of the time that trying may cost.
 const TRY_SHARE: f64 = 0.05;
 /// The weight of a new window against what was known.
 const NEW_WEIGHT: f64 = 0.4;
+/// How much of what is known of the other steps is forgotten with each window: links change.
+const FORGOTTEN_SHARE: f64 = 0.05;
 
 #[derive(Debug)]
 pub(crate) struct Adaptive {
@@ -45,7 +49,8 @@ impl Adaptive {
             window_bytes: 0,
             window_busy: Duration::ZERO,
             allowance: 0.0,
-            try_upwards: false,
+            // Turned before each try: the first goes down.
+            try_upwards: true,
         }
     }
 
@@ -58,7 +63,8 @@ impl Adaptive {
     pub(crate) fn answered(&mut self, bytes: u64, busy: Duration) {
         self.window_bytes += bytes;
         self.window_busy += busy;
-        if self.window_bytes >= WINDOW_BYTES {
+        let window_bytes = if self.cost[self.step].is_some() { WINDOW_BYTES } else { FIRST_WINDOW_BYTES };
+        if self.window_bytes >= window_bytes {
             self.close_window();
         }
     }
@@ -75,7 +81,16 @@ impl Adaptive {
             self.allowance -= (busy - busy * best / cost).max(0.0);
         }
         self.best = self.cheapest();
+        self.forget();
         self.step = self.next_step();
+    }
+
+    /// Brings the other steps nearer to the best: the longer ago one was tried, the less speaks against it.
+    fn forget(&mut self) {
+        let Some(best) = self.cost[self.best] else { return };
+        for cost in self.cost.iter_mut().flatten() {
+            *cost -= (*cost - best) * FORGOTTEN_SHARE;
+        }
     }
 
     fn cheapest(&self) -> usize {
