@@ -113,9 +113,12 @@ fn a_connection_cut_anywhere_is_dialled_again() {
         let options = format!("--conns {conns} --no-compress");
         let run = Client::pull(proxy.url(), &copy).options(&options).run().expect_exit(0);
         assert_same_but_room(&source, &copy);
-        assert!(proxy.data_connections() > conns, "cut at {at}");
-        // One that ended before it was attached was not in use yet.
-        assert!(run.count("reconnects") > 0 || at < ATTACH_REPLY_BYTES, "cut at {at}");
+        // Of two, the other may have done all that was left before it was time to dial again.
+        if conns == 1 {
+            assert!(proxy.data_connections() > 1, "cut at {at}");
+            // One that ended before it was attached was not in use yet.
+            assert!(run.count("reconnects") > 0 || at < ATTACH_REPLY_BYTES, "cut at {at}");
+        }
         assert_eq!((run.count("files_failed"), run.count("chunks_refetched")), (0, 0), "cut at {at}");
     }
 }

@@ -70,11 +70,22 @@ fn everything_over_64_connections() {
 }
 
 #[test]
+fn everything_over_as_many_connections_as_throughput_says() {
+    let workspace = Workspace::new();
+    let source = everything(&workspace.at("source")).finish();
+    let server = Server::start_with(&source, "127.0.0.1 0 --conns 3");
+    let copy = workspace.at("copy");
+    let run = Client::pull(server.url(""), &copy).options("--conns auto").run().expect_exit(0);
+    assert_everything_arrived(&run, &source, &copy);
+    assert_eq!(run.count("reconnects"), 0);
+}
+
+#[test]
 fn any_capability_can_be_switched_off() {
     let workspace = Workspace::new();
     let source = everything(&workspace.at("source")).finish();
     let server = Server::start(&source);
-    for bits in ["0x1", "0x2", "0x40", "0x100", "0xffffffff"] {
+    for bits in ["0x1", "0x2", "0x10", "0x40", "0x100", "0xffffffff"] {
         let copy = workspace.at(bits);
         let options = format!("--without {bits} --conns 3");
         let run = Client::pull(server.url(""), &copy).options(&options).run().expect_exit(0);

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fastcp_engine::Compression;
+use fastcp_engine::{Compression, Connections};
+use fastcp_wire::limits::CONNECTIONS_MAX;
 
 use crate::logging::LogFormat;
 
@@ -60,10 +61,10 @@ pub(crate) enum ClientCommand {
 /// Options of the client.
 #[derive(Debug, Args)]
 pub(crate) struct ClientOptions {
-    /// Data connections, 1-64
-    #[arg(long, global = true, value_name = "N", env = "FASTCP_CONNS", default_value_t = 4)]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) conns: u16,
+    /// Data connections, 1-64, or auto: as many as throughput says
+    #[arg(long, global = true, value_name = "N|auto", env = "FASTCP_CONNS", default_value = "4")]
+    #[arg(value_parser = parse_connections)]
+    pub(crate) conns: Connections,
     /// Chunk size in KiB, 4-65536 [default: the server's, else 1024]
     #[arg(long, global = true, value_name = "N", env = "FASTCP_CHUNK_KB")]
     #[arg(value_parser = clap::value_parser!(u32).range(4..=65536))]
@@ -171,6 +172,14 @@ pub(crate) fn compression(off: bool, level: Option<i32>) -> Compression {
     }
 }
 
+fn parse_connections(text: &str) -> Result<Connections, &'static str> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Connections::Auto),
+        Ok(count @ 1..=CONNECTIONS_MAX) => Ok(Connections::Fixed(count)),
+        _ => Err("expected 1-64 or auto"),
+    }
+}
+
 fn parse_bits(text: &str) -> Result<u32, std::num::ParseIntError> {
     match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16),
@@ -181,6 +190,8 @@ fn parse_bits(text: &str) -> Result<u32, std::num::ParseIntError> {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
+
+    use fastcp_engine::Connections;
 
     use super::{ClientArgs, ClientCommand, ServerArgs};
 
@@ -193,14 +204,19 @@ mod tests {
     #[test]
     fn the_short_form_and_the_commands_take_options_anywhere() {
         let short = ClientArgs::try_parse_from(["c", "--conns", "8", "dst", "host", "9999"]).expect("lawful");
-        assert_eq!((short.options.conns, short.port), (8, Some(9999)));
+        assert_eq!((short.options.conns, short.port), (Connections::Fixed(8), Some(9999)));
         for words in [["c", "--conns", "8", "pull", "a", "b"], ["c", "pull", "a", "b", "--conns", "8"]] {
             let pull = ClientArgs::try_parse_from(words).expect("lawful");
-            assert_eq!(pull.options.conns, 8);
+            assert_eq!(pull.options.conns, Connections::Fixed(8));
             assert!(matches!(pull.command, Some(ClientCommand::Pull { .. })));
         }
-        for words in [&["c", "dst", "host"][..], &["c", "pull", "a"], &["c", "--conns", "65", "d", "h", "1"]] {
+        let auto = ClientArgs::try_parse_from(["c", "--conns", "auto", "pull", "a", "b"]).expect("lawful");
+        assert_eq!(auto.options.conns, Connections::Auto);
+        for words in [&["c", "dst", "host"][..], &["c", "pull", "a"]] {
             assert!(ClientArgs::try_parse_from(words).is_err());
+        }
+        for count in ["0", "65", "-1", "many", ""] {
+            assert!(ClientArgs::try_parse_from(["c", "--conns", count, "d", "h", "1"]).is_err(), "{count}");
         }
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn answer_ranges(
     compression: Compression,
 ) -> Result<(), NetError> {
     connection.set_timeouts(Some(IDLE_TIMEOUT), Some(SEND_TIMEOUT))?;
+    connection.send_by_bbr();
     let compression = if agreed.capabilities.contains(Capabilities::COMPRESS) { compression } else { Compression::Off };
     let mut answerer = Answerer {
         connection,

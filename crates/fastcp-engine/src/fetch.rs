@@ -30,13 +30,12 @@ use crate::part::{PartFile, SenderCrc};
 use crate::report::{Cause, Event, Report};
 use crate::schedule::{Held, Next, Purpose, Schedule, Want};
 use crate::settings::{Durability, ReceiverSettings};
+use crate::share::Pace;
 use zstd::bulk::Decompressor;
 
 /// Bytes of requests on their way at most. The sender reads no requests while it writes; with more
 /// than the sockets' buffers hold, both ends would wait for each other.
 const REQUEST_BYTES_MAX: usize = 32 << 10;
-/// Bytes asked for and not yet received at most: the bandwidth-delay product that one connection fills.
-const HELD_COST_MAX: u64 = 16 << 20;
 /// A connection that owes an answer and sends nothing this long is given up.
 const STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A range whose checksum was wrong is fetched anew this often.
@@ -59,6 +58,8 @@ pub(crate) struct Transfer<'a> {
 enum End {
     /// Nothing is left to fetch.
     Done,
+    /// Fewer connections do.
+    Rest,
     /// It broke; the rest may still work.
     Broken(NetError),
     /// The run is over.
@@ -67,21 +68,26 @@ enum End {
 
 impl Transfer<'_> {
     /// Fetches until nothing is left, over as many connections, one after another, as it takes.
-    pub(crate) fn run_connection(&self) -> Result<(), RunError> {
+    /// `connection` is a number that tells those that work at a time apart.
+    pub(crate) fn run_connection(&self, connection: usize) -> Result<(), RunError> {
         let mut backoff = Backoff::default();
         let mut last_progress = Instant::now();
         let mut is_first = true;
-        loop {
+        while self.schedule.wait_for_turn(connection) {
             let before = self.report.counters.bytes_fetched.now();
             let error = match self.attached.dial(self.dialer) {
                 // Nothing was said yet but the greeting, and a damaged one is best said again.
                 Err(NetError::Protocol(_)) => NetError::Closed,
                 Err(error) => error,
-                Ok(connection) => {
+                Ok(dialled) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));
                     is_first = false;
-                    match Fetcher::new(self, &connection).run() {
+                    match Fetcher::new(self, &dialled, connection).run() {
                         End::Done => return Ok(()),
+                        End::Rest => {
+                            is_first = true;
+                            continue;
+                        }
                         End::Fatal(error) => return Err(error),
                         End::Broken(error) => error,
                     }
@@ -103,6 +109,7 @@ impl Transfer<'_> {
             }
             std::thread::sleep(wait);
         }
+        Ok(())
     }
 
     fn out_of_time(&self, error: NetError) -> RunError {
@@ -146,6 +153,7 @@ struct Fetcher<'a> {
     body: BodyReader<'a>,
     owed: VecDeque<Owed>,
     held: Held,
+    pace: Pace,
     request_bytes: usize,
     next_id: u32,
     requests: Vec<u8>,
@@ -161,13 +169,14 @@ struct Owed {
 }
 
 impl<'a> Fetcher<'a> {
-    fn new(transfer: &'a Transfer<'a>, connection: &'a Connection) -> Self {
+    fn new(transfer: &'a Transfer<'a>, connection: &'a Connection, number: usize) -> Self {
         Self {
             transfer,
             connection,
             body: BodyReader::new(connection, transfer.report, transfer.settings.receive_path),
             owed: VecDeque::new(),
-            held: Held::default(),
+            held: Held { connection: number, ..Held::default() },
+            pace: Pace::new(Instant::now()),
             request_bytes: 0,
             next_id: 0,
             requests: Vec::new(),
@@ -181,39 +190,40 @@ impl<'a> Fetcher<'a> {
         let end = match self.connection.set_timeouts(Some(STALL_TIMEOUT), Some(STALL_TIMEOUT)) {
             Err(error) => End::Broken(error),
             Ok(()) => loop {
-                match self.step() {
-                    Ok(true) => {}
-                    Ok(false) => break End::Done,
-                    Err(end) => break end,
+                if let Err(end) = self.step() {
+                    break end;
                 }
             },
         };
-        self.transfer.schedule.give_back(self.owed.into_iter().map(|owed| owed.want));
+        self.transfer.schedule.give_back(self.held.connection, self.owed.into_iter().map(|owed| owed.want));
         end
     }
 
-    /// Asks for as much as may be in flight, then takes one answer. `false` where all is done. While
-    /// answers wait in the buffer they come first, so that requests leave many at a time.
-    fn step(&mut self) -> Result<bool, End> {
+    /// Asks for as much as may be in flight, then takes one answer. While answers wait in the buffer they
+    /// come first, so that requests leave many at a time.
+    fn step(&mut self) -> Result<(), End> {
         let has_answer = !self.owed.is_empty() && self.body.inbox.buffered().len() >= PIECE_HEADER_BYTES;
-        if !has_answer && !self.ask()? {
-            return Ok(false);
+        if !has_answer {
+            self.ask()?;
         }
-        self.take_piece()?;
-        Ok(true)
+        self.take_piece()
     }
 
-    fn ask(&mut self) -> Result<bool, End> {
-        while self.held.cost < HELD_COST_MAX && (self.request_bytes < REQUEST_BYTES_MAX || self.owed.is_empty()) {
+    fn ask(&mut self) -> Result<(), End> {
+        self.held.rate = self.pace.rate();
+        let held_max = self.pace.held_max();
+        while self.held.cost < held_max && (self.request_bytes < REQUEST_BYTES_MAX || self.owed.is_empty()) {
             let start = Instant::now();
             let next = self.transfer.schedule.next(&self.held);
             match next {
-                Next::Done => return Ok(false),
+                Next::Done => return Err(End::Done),
+                Next::Rest => return Err(End::Rest),
                 Next::Enough => break,
                 Next::Want(want) if want.job.has_failed() => self.transfer.schedule.done(&want, Vec::new()),
                 Next::Want(want) => {
                     if self.owed.is_empty() {
                         self.transfer.report.counters.waited_source.add_since(start);
+                        self.pace.resume(Instant::now());
                     }
                     self.put_request(want);
                 }
@@ -223,7 +233,7 @@ impl<'a> Fetcher<'a> {
             self.connection.write_all(&self.requests).map_err(End::Broken)?;
             self.requests.clear();
         }
-        Ok(true)
+        Ok(())
     }
 
     fn put_request(&mut self, want: Want) {
@@ -268,6 +278,7 @@ impl<'a> Fetcher<'a> {
             self.request_bytes -= owed.request_bytes;
             self.held.remove(&owed.want);
         }
+        self.pace.brought(want.cost(), Instant::now());
         self.transfer.schedule.done(&want, more);
         Ok(())
     }

@@ -32,14 +32,16 @@ mod schedule;
 mod served;
 mod server;
 mod settings;
+mod share;
 mod source;
+mod tune;
 
 pub use error::RunError;
 pub use get::{GetError, GetSettings, Got, get};
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
-pub use settings::{Compression, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
+pub use settings::{Compression, Connections, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
 pub use source::Source;
 
 pub use fastcp_sys::process::{processor_time, raise_descriptor_limit};

@@ -6,14 +6,16 @@
 
 use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, RelPath, Status};
-use fastcp_net::{Agreed, Backoff, Connection, Dialer, NetError, Session, Terms};
+use fastcp_net::{Backoff, Connection, Dialer, NetError, Session, Terms, WireCount};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::Role;
+use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::destination::Destination;
@@ -23,8 +25,9 @@ use crate::group::Groups;
 use crate::owners::Owners;
 use crate::plan::Planner;
 use crate::report::{Event, Report};
-use crate::schedule::{HoldBack, Schedule};
-use crate::settings::ReceiverSettings;
+use crate::schedule::{Cut, HoldBack, Schedule, WANT_COST};
+use crate::settings::{Connections, ReceiverSettings};
+use crate::tune::{Tuner, window_for};
 
 /// The sender sends something every 10 s while it scans.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,7 +56,16 @@ pub fn pull(
     } else {
         HoldBack::UntilClosed
     };
-    let schedule = Schedule::new(session.agreed.connections, hold_back);
+    let cut = match session.agreed.capabilities.contains(Capabilities::VIRTUAL_ARCHIVE) {
+        true => Cut::Evenly,
+        false => Cut::AtChunks,
+    };
+    let tuner = match settings.connections {
+        Connections::Fixed(_) => None,
+        Connections::Auto => Some(Tuner::new(session.agreed.connections)),
+    };
+    let active = tuner.as_ref().map_or(session.agreed.connections, Tuner::active);
+    let schedule = Schedule::new(active, hold_back, cut);
     let groups = Groups::new(settings.descriptors_max / 4);
     let transfer = Transfer {
         dialer,
@@ -67,30 +79,59 @@ pub fn pull(
         report,
         settings,
     };
-    let first_error = FirstError { schedule: &schedule, error: Mutex::new(None) };
+    run(&transfer, &session.control, &request, tuner)
+}
+
+/// Runs the threads of a transfer to their end.
+fn run(
+    transfer: &Transfer<'_>,
+    control: &Connection,
+    request: &OfferRequest,
+    tuner: Option<Tuner>,
+) -> Result<(), RunError> {
+    let (schedule, groups) = (transfer.schedule, transfer.groups);
+    let first_error = &FirstError { schedule, error: Mutex::new(None) };
     std::thread::scope(|threads| {
         threads.spawn(|| {
-            let _guard = StopOnPanic(&schedule);
-            first_error.keep(groups.run(&transfer));
+            let _guard = StopOnPanic(schedule);
+            first_error.keep(groups.run(transfer));
         });
-        let fetching: Vec<_> = (0..session.agreed.connections)
-            .map(|_| {
-                threads.spawn(|| {
-                    let _guard = StopOnPanic(&schedule);
-                    first_error.keep(transfer.run_connection());
+        if let Some(tuner) = tuner {
+            let window = window_for(control.tcp_info().round_trip);
+            threads.spawn(move || tune(tuner, schedule, &transfer.report.wire, window));
+        }
+        let fetching: Vec<_> = (0..transfer.agreed.connections)
+            .map(|number| {
+                threads.spawn(move || {
+                    let _guard = StopOnPanic(schedule);
+                    first_error.keep(transfer.run_connection(number.into()));
                 })
             })
             .collect();
-        first_error.keep(take_offers(&session.control, &request, &transfer, session.agreed));
+        first_error.keep(take_offers(control, request, transfer));
         let results: Vec<_> = fetching.into_iter().map(ScopedJoinHandle::join).collect();
         groups.finish();
         if let Some(panic) = results.into_iter().find_map(Result::err) {
             resume_unwind(panic);
         }
     });
-    match first_error.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    match first_error.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(error) => Err(error),
         None => Ok(()),
+    }
+}
+
+/// Changes the number of connections by what throughput says, until all is done.
+fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duration) {
+    let (mut before, mut since) = (0, Instant::now());
+    while let Some(wants) = schedule.watch(window) {
+        // Bytes as they arrive: what whole answers bring comes in lumps.
+        let done = wants * WANT_COST + wire.bytes_in.load(Ordering::Relaxed);
+        let rate = (done - before) as f64 / since.elapsed().as_secs_f64();
+        (before, since) = (done, Instant::now());
+        tracing::debug!(connections = tuner.active(), rate, "throughput");
+        tuner.window(rate);
+        schedule.set_active(tuner.active());
     }
 }
 
@@ -129,8 +170,11 @@ impl FirstError<'_> {
 }
 
 fn open_session(dialer: &Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Session, RunError> {
-    let terms =
-        Terms { capabilities: settings.capabilities, connections: settings.connections, chunk_kb: settings.chunk_kb };
+    let connections = match settings.connections {
+        Connections::Fixed(connections) => connections,
+        Connections::Auto => CONNECTIONS_MAX,
+    };
+    let terms = Terms { capabilities: settings.capabilities, connections, chunk_kb: settings.chunk_kb };
     let start = Instant::now();
     let mut backoff = Backoff::default();
     loop {
@@ -149,17 +193,17 @@ fn open_session(dialer: &Dialer, settings: &ReceiverSettings, report: &Report) -
     }
 }
 
-fn take_offers(
-    control: &Connection,
-    request: &OfferRequest,
-    transfer: &Transfer<'_>,
-    agreed: Agreed,
-) -> Result<(), RunError> {
+fn take_offers(control: &Connection, request: &OfferRequest, transfer: &Transfer<'_>) -> Result<(), RunError> {
     let net = |source| RunError::Net { during: "reading offers", source };
     control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(net)?;
     control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
-    let mut planner =
-        Planner::new(transfer.destination, transfer.owners, transfer.report, transfer.schedule, agreed.chunk_kb);
+    let mut planner = Planner::new(
+        transfer.destination,
+        transfer.owners,
+        transfer.report,
+        transfer.schedule,
+        transfer.agreed.chunk_kb,
+    );
     loop {
         match control.read_frame() {
             Ok((FrameType::OfferBatch, payload)) => {

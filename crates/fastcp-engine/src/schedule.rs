@@ -2,21 +2,28 @@
 //!
 //! One queue for all connections. A file stays at its head until its last range is taken, so that all
 //! connections work on it together. A connection keeps several wants in flight, but never more than
-//! its share of all that is left: so none sits idle at the end while another has a queue. What a
-//! broken connection owed goes back to the front.
+//! its share of all that is left (`share.rs`): so none sits idle at the end while another has a queue.
+//! Towards the end large files are cut finer than their chunks, for the same reason. What a broken
+//! connection owed goes back to the front.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use fastcp_model::ByteRange;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 
 use crate::job::FileJob;
+use crate::share::Shares;
 
 /// The most files that wait; the planner pauses there.
 pub(crate) const QUEUED_FILES_MAX: usize = 16_384;
 /// What a want costs beside its bytes, so that many small files weigh as much as they take.
-const WANT_COST: u64 = 32 << 10;
+pub(crate) const WANT_COST: u64 = 32 << 10;
+/// No want is cut shorter than this, so that what each costs beside its bytes stays small.
+const CUT_BYTES_MIN: u64 = 64 << 10;
+/// In how many wants a connection takes its share, at least.
+const WANTS_IN_SHARE: u64 = 4;
 
 /// What is asked of the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +45,8 @@ pub(crate) struct Want {
 }
 
 impl Want {
-    fn cost(&self) -> u64 {
+    /// What it weighs: bytes, and something for the request itself.
+    pub(crate) fn cost(&self) -> u64 {
         match self.purpose {
             Purpose::Fetch => self.range.len() + WANT_COST,
             Purpose::Confirm => WANT_COST,
@@ -58,6 +66,8 @@ pub(crate) enum Next {
     Want(Want),
     /// Ask for nothing more until some answers are in.
     Enough,
+    /// This connection is not needed for now.
+    Rest,
     /// Everything is done, or the run was stopped.
     Done,
 }
@@ -69,7 +79,7 @@ pub(crate) struct Schedule {
     work: Condvar,
     /// The planner waits here.
     room: Condvar,
-    connections: u64,
+    cut: Cut,
     files_max: usize,
 }
 
@@ -79,7 +89,11 @@ struct State {
     urgent: VecDeque<Want>,
     files: VecDeque<Queued>,
     cost_left: u64,
+    wants_done: u64,
     in_flight: usize,
+    /// Connections below this number work; the others rest.
+    active: usize,
+    shares: Shares,
     held_back: bool,
     planner_waits: bool,
     closed: bool,
@@ -93,15 +107,15 @@ struct Queued {
 }
 
 impl Schedule {
-    /// A schedule for this many connections. With `held_back`, nothing is handed out before
-    /// [`Schedule::close`], and the queue has no bound.
-    pub(crate) fn new(connections: u16, held_back: HoldBack) -> Self {
+    /// A schedule for this many connections to begin with. With `held_back`, nothing is handed out
+    /// before [`Schedule::close`], and the queue has no bound.
+    pub(crate) fn new(active: u16, held_back: HoldBack, cut: Cut) -> Self {
         let held_back = held_back == HoldBack::UntilClosed;
         Self {
-            state: Mutex::new(State { held_back, ..State::default() }),
+            state: Mutex::new(State { held_back, active: active.into(), ..State::default() }),
             work: Condvar::new(),
             room: Condvar::new(),
-            connections: u64::from(connections.max(1)),
+            cut,
             files_max: if held_back { usize::MAX } else { QUEUED_FILES_MAX },
         }
     }
@@ -142,23 +156,54 @@ impl Schedule {
 
     /// Whether a connection that is not there is no longer needed.
     pub(crate) fn is_finished(&self) -> bool {
-        let state = self.lock();
-        let is_empty = state.closed && state.in_flight == 0 && state.urgent.is_empty() && state.files.is_empty();
-        state.stopped || is_empty
+        self.lock().is_finished()
     }
 
-    /// The next want for a connection that has wants worth `held` in flight; with none in flight it
-    /// waits for one.
+    /// Changes how many connections work.
+    pub(crate) fn set_active(&self, active: u16) {
+        self.lock().active = active.into();
+        self.work.notify_all();
+    }
+
+    /// Waits until a connection is to work; `false` where there is nothing left to do.
+    pub(crate) fn wait_for_turn(&self, connection: usize) -> bool {
+        let mut state = self.lock();
+        while connection >= state.active && !state.is_finished() {
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.is_finished()
+    }
+
+    /// Waits for a while, or until all is done; answers how many wants were answered so far, or `None` at
+    /// the end.
+    pub(crate) fn watch(&self, wait: Duration) -> Option<u64> {
+        let until = Instant::now() + wait;
+        let mut state = self.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if state.is_finished() || left.is_zero() {
+                return (!state.is_finished()).then_some(state.wants_done);
+            }
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The next want for a connection; with none in flight it waits for one.
     pub(crate) fn next(&self, held: &Held) -> Next {
         let mut state = self.lock();
+        state.shares.set(held.connection, held.rate);
         loop {
             if state.stopped {
                 return Next::Done;
             }
-            if held.wants > 0 && held.cost >= state.cost_left / self.connections {
+            if held.connection >= state.active && !state.is_finished() {
+                return if held.wants > 0 { Next::Enough } else { Next::Rest };
+            }
+            let share = state.shares.of(held.connection, state.cost_left);
+            if held.wants > 0 && held.cost >= share {
                 return Next::Enough;
             }
-            if let Some(want) = state.take() {
+            if let Some(want) = state.take(self.cut, share) {
                 state.in_flight += 1;
                 // Every call of notify is a system call, waiter or not. The planner comes back to some room,
                 // not to a single place.
@@ -183,6 +228,7 @@ impl Schedule {
         let mut state = self.lock();
         state.in_flight -= 1;
         state.cost_left = state.cost_left.saturating_sub(want.cost());
+        state.wants_done += 1;
         state.cost_left += more.iter().map(Want::cost).sum::<u64>();
         let news = !more.is_empty() || state.in_flight == 0;
         state.urgent.extend(more);
@@ -191,9 +237,10 @@ impl Schedule {
         }
     }
 
-    /// Wants that a broken connection owed: others will fetch them.
-    pub(crate) fn give_back(&self, wants: impl DoubleEndedIterator<Item = Want>) {
+    /// A connection ends. Others will fetch the wants that it owed.
+    pub(crate) fn give_back(&self, connection: usize, wants: impl DoubleEndedIterator<Item = Want>) {
         let mut state = self.lock();
+        state.shares.set(connection, 0);
         for want in wants.rev() {
             state.in_flight -= 1;
             state.urgent.push_front(want);
@@ -215,11 +262,23 @@ pub(crate) enum HoldBack {
     UntilClosed,
 }
 
-/// What a connection has in flight.
+/// Where a large file may be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// So finely that connections finish together.
+    Evenly,
+    /// At its chunks.
+    AtChunks,
+}
+
+/// What a connection has in flight, and how fast it gets it.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Held {
+    pub(crate) connection: usize,
     pub(crate) wants: usize,
     pub(crate) cost: u64,
+    /// Cost for each second.
+    pub(crate) rate: u64,
 }
 
 impl Held {
@@ -235,7 +294,13 @@ impl Held {
 }
 
 impl State {
-    fn take(&mut self) -> Option<Want> {
+    fn is_finished(&self) -> bool {
+        let is_empty = self.closed && self.in_flight == 0 && self.urgent.is_empty() && self.files.is_empty();
+        self.stopped || is_empty
+    }
+
+    /// The next want, for a connection that has this share of what is left.
+    fn take(&mut self, cut: Cut, share: u64) -> Option<Want> {
         if let Some(want) = self.urgent.pop_front() {
             return Some(want);
         }
@@ -243,7 +308,14 @@ impl State {
             return None;
         }
         let queued = self.files.front_mut()?;
-        let range = next_range(&queued.job, queued.next_offset);
+        let whole = next_range(&queued.job, queued.next_offset);
+        let range = match cut {
+            Cut::Evenly if queued.job.grid.chunk_count() > 1 => cut_short(whole, share / WANTS_IN_SHARE),
+            Cut::Evenly | Cut::AtChunks => whole,
+        };
+        if range.len() < whole.len() {
+            self.cost_left += WANT_COST;
+        }
         queued.next_offset = range.end();
         let job = Arc::clone(&queued.job);
         if range.end() >= job.grid.file_bytes() {
@@ -263,6 +335,12 @@ fn next_range(job: &FileJob, offset: u64) -> ByteRange {
     ByteRange::new(offset, end - offset).expect("within the grid's file")
 }
 
+/// The beginning of a range, where all of it would be too much.
+fn cut_short(range: ByteRange, bytes_max: u64) -> ByteRange {
+    let length = (bytes_max - bytes_max % CUT_BYTES_MIN).max(CUT_BYTES_MIN).min(range.len());
+    ByteRange::new(range.start(), length).expect("within a lawful range")
+}
+
 fn file_cost(job: &FileJob) -> u64 {
     let (file_bytes, chunk_bytes) = (job.grid.file_bytes(), job.grid.chunk_bytes());
     let wants_of = |bytes: u64| bytes.div_ceil(ZSTD_RANGE_BYTES_MAX);
@@ -276,7 +354,7 @@ mod tests {
 
     use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
-    use super::{Held, HoldBack, Next, Purpose, Schedule, Want};
+    use super::{CUT_BYTES_MIN, Cut, Held, HoldBack, Next, Purpose, Schedule, Want};
     use crate::dirs::{Age, DirState};
     use crate::job::FileJob;
 
@@ -297,7 +375,7 @@ mod tests {
     #[test]
     fn wants_cover_each_file_once_and_the_cost_comes_out_even() {
         for (file_bytes, chunk_kb) in [(0, 4), (1, 4), (4096, 4), (20_000, 4), (30 << 20, 65_536), (23 << 20, 5000)] {
-            let schedule = Schedule::new(1, HoldBack::No);
+            let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks);
             assert!(schedule.add(vec![job(file_bytes, chunk_kb)]));
             schedule.close();
             let mut end = 0;
@@ -317,10 +395,13 @@ mod tests {
 
     #[test]
     fn a_connection_holds_no_more_than_its_share() {
-        let schedule = Schedule::new(4, HoldBack::No);
+        let schedule = Schedule::new(4, HoldBack::No, Cut::AtChunks);
         schedule.add((0..40).map(|_| job(1000, 4)).collect());
         schedule.close();
-        let mut held = Held::default();
+        for connection in 1..4 {
+            schedule.lock().shares.set(connection, 100);
+        }
+        let mut held = Held { rate: 100, ..Held::default() };
         while let Next::Want(want) = schedule.next(&held) {
             held.add(&want);
         }
@@ -329,12 +410,12 @@ mod tests {
 
     #[test]
     fn what_a_broken_connection_owed_is_handed_out_again() {
-        let schedule = Schedule::new(1, HoldBack::No);
+        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks);
         schedule.add(vec![job(10_000, 4)]);
         schedule.close();
         let owed = take(&schedule);
         let other = take(&schedule);
-        schedule.give_back(std::iter::once(owed.clone()));
+        schedule.give_back(0, std::iter::once(owed.clone()));
         assert_eq!(take(&schedule).range, owed.range);
         schedule.done(&other, Vec::new());
         schedule.done(&owed, Vec::new());
@@ -348,10 +429,38 @@ mod tests {
     }
 
     #[test]
+    fn towards_the_end_large_files_are_cut_finer() {
+        let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly);
+        schedule.add(vec![job(16 << 20, 1024)]);
+        schedule.close();
+        schedule.lock().shares.set(1, 100);
+        let mut lengths = Vec::new();
+        while let Next::Want(want) = schedule.next(&Held { rate: 100, ..Held::default() }) {
+            lengths.push(want.range.len());
+            schedule.done(&want, Vec::new());
+        }
+        assert_eq!(lengths.iter().sum::<u64>(), 16 << 20);
+        assert_eq!((lengths[0], lengths.last()), (1 << 20, Some(&CUT_BYTES_MIN)));
+        assert!(lengths[lengths.len() - 8..].iter().all(|&length| length <= 256 << 10), "{lengths:?}");
+        assert_eq!(schedule.lock().cost_left, 0);
+    }
+
+    #[test]
+    fn a_connection_that_is_not_needed_rests() {
+        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks);
+        schedule.add(vec![job(10, 4), job(10, 4)]);
+        let second = Held { connection: 1, ..Held::default() };
+        assert!(matches!(schedule.next(&second), Next::Rest));
+        schedule.set_active(2);
+        assert!(schedule.wait_for_turn(1));
+        assert!(matches!(schedule.next(&second), Next::Want(_)));
+    }
+
+    #[test]
     fn held_back_means_until_the_last_offer() {
-        let schedule = Schedule::new(1, HoldBack::UntilClosed);
+        let schedule = Schedule::new(1, HoldBack::UntilClosed, Cut::AtChunks);
         schedule.add(vec![job(1, 4)]);
-        assert!(schedule.lock().take().is_none());
+        assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
         schedule.close();
         take(&schedule);
     }

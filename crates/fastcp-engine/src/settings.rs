@@ -63,13 +63,22 @@ pub enum Durability {
     File,
 }
 
+/// How many data connections a receiver uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    /// This many.
+    Fixed(u16),
+    /// As many as throughput says, up to what the server allows.
+    Auto,
+}
+
 /// What a receiving side is told.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiverSettings {
     /// The capabilities that it advertises.
     pub capabilities: Capabilities,
     /// Data connections wanted.
-    pub connections: u16,
+    pub connections: Connections,
     /// Chunk size wanted in KiB.
     pub chunk_kb: Option<u32>,
     /// How long to keep trying while nothing answers.

@@ -9,6 +9,9 @@ bitflags::bitflags! {
         const COMPRESS = 0x0001;
         /// A plain FTQ1 request's offset is honoured, so a whole file can be resumed.
         const RESUME = 0x0002;
+        /// Large files are cut so that all connections finish together, whatever the sizes of files and
+        /// chunks.
+        const VIRTUAL_ARCHIVE = 0x0010;
         /// Offers stream while ranges are fetched.
         const PIPELINE_SYNC = 0x0040;
         /// Offers are zstd batches.

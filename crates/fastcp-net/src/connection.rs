@@ -6,10 +6,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use fastcp_sys::tcp::TcpInfo;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::decode_failure;
 
@@ -27,6 +29,8 @@ pub struct WireCount {
 /// How long the kernel waits before it asks a silent peer whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Shorter round trips are those of one machine or one hall, where little is lost and pacing only costs.
+const LONG_ROUND_TRIP: Duration = Duration::from_millis(2);
 /// `MSG_MORE` of Linux's `sys/socket.h`.
 const MSG_MORE: i32 = 0x8000;
 
@@ -56,6 +60,23 @@ impl Connection {
     /// The peer's address.
     pub fn peer(&self) -> &str {
         &self.peer
+    }
+
+    /// Makes this end send by BBR where the round trip is long and the kernel allows it. Losses that are
+    /// not the sign of a full link then no longer throttle it, as they do with cubic and reno.
+    pub fn send_by_bbr(&self) {
+        if self.tcp_info().round_trip < LONG_ROUND_TRIP {
+            return;
+        }
+        // EPERM: the administrator allows others only. ENOENT: the kernel has none.
+        if let Err(error) = socket2::SockRef::from(&self.stream).set_tcp_congestion(b"bbr") {
+            tracing::debug!(%error, "bbr is not to be had; the host's congestion control stays");
+        }
+    }
+
+    /// What the kernel knows of the connection; zeros where it does not say.
+    pub fn tcp_info(&self) -> TcpInfo {
+        fastcp_sys::tcp::info(self.stream.as_fd()).unwrap_or_default()
     }
 
     /// The stream, for calls that move bytes past this process.

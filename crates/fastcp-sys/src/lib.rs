@@ -5,6 +5,7 @@
 //! - [`transfer`]: sendfile and splice, with results that cannot be misread.
 //! - [`mod@file`]: positioned reads, preallocation, holes.
 //! - [`SyncHandle`]: making what was written survive a power cut.
+//! - [`tcp`]: what holds a connection back.
 //! - [`process`]: limits and identity of this process.
 //!
 //! Nothing here knows of protocols, plans or policies.
@@ -12,6 +13,7 @@
 pub mod file;
 pub mod metadata;
 pub mod process;
+pub mod tcp;
 pub mod transfer;
 
 mod dir;

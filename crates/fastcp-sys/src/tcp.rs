@@ -1,0 +1,80 @@
+//! What the kernel knows of a TCP connection, and the congestion control it uses.
+//!
+//! `TCP_INFO` says where a sender's time goes: waiting for the network, for the receiver to make room,
+//! or for this process to bring more. No other measurement tells the three apart.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// A connection's state, of `tcp_info` in Linux's `linux/tcp.h`. Fields that the kernel does not have
+/// read as zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// The smoothed round trip.
+    pub round_trip: Duration,
+    /// How long anything sent was unanswered: the connection had something to do.
+    pub busy: Duration,
+    /// Of that, how long the receiver had no room for more.
+    pub receiver_limited: Duration,
+    /// Of that, how long this side's own buffer held too little.
+    pub buffer_limited: Duration,
+}
+
+impl TcpInfo {
+    /// How long the network held the connection back: neither the receiver nor the buffer here did.
+    pub fn network_limited(&self) -> Duration {
+        self.busy.saturating_sub(self.receiver_limited).saturating_sub(self.buffer_limited)
+    }
+}
+
+/// Asks for a connection's state.
+///
+/// # Errors
+/// As `getsockopt(2)`.
+pub fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
+    // SAFETY: all of its fields are integers, for which zero bytes are a value.
+    let mut raw: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `raw`, which is that long.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            std::ptr::from_mut(&mut raw).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(TcpInfo {
+        round_trip: Duration::from_micros(raw.tcpi_rtt.into()),
+        busy: Duration::from_micros(raw.tcpi_busy_time),
+        receiver_limited: Duration::from_micros(raw.tcpi_rwnd_limited),
+        buffer_limited: Duration::from_micros(raw.tcpi_sndbuf_limited),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use super::info;
+
+    #[test]
+    fn a_connection_that_sent_was_busy() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let mut here = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        let (mut there, _) = listener.accept().expect("accept");
+        here.write_all(&[1; 16 << 10]).expect("room");
+        let mut first = [0; 1024];
+        there.read_exact(&mut first).expect("read");
+        let info = info(here.as_fd()).expect("info");
+        assert!(!info.round_trip.is_zero());
+        assert!(info.network_limited() <= info.busy);
+    }
+}
