@@ -18,7 +18,7 @@ use fastcp_wire::range::{
     RequestHeader, TRAILER_BYTES, Trailer,
 };
 
-use crate::adapt::Adaptive;
+use crate::adapt::{Adaptive, Spent};
 use crate::compress::{RangeCompressor, SAMPLE_BYTES};
 use crate::inbox::Inbox;
 use crate::settings::Compression;
@@ -42,6 +42,8 @@ pub(crate) fn answer_ranges(
 ) -> Result<(), NetError> {
     connection.set_timeouts(Some(IDLE_TIMEOUT), Some(SEND_TIMEOUT))?;
     connection.send_by_bbr();
+    // The first of two looks: the second will know what happened in between.
+    source.processors.are_busy();
     let compression = if agreed.capabilities.contains(Capabilities::COMPRESS) { compression } else { Compression::Off };
     let mut answerer = Answerer {
         connection,
@@ -52,8 +54,9 @@ pub(crate) fn answer_ranges(
         body: Vec::new(),
         open: None,
         compressor: None,
-        adaptive: Adaptive::new(),
+        adaptive: Adaptive::new(connection.is_long()),
         busy_since: Instant::now(),
+        blocked: Duration::ZERO,
     };
     loop {
         match answerer.next_request() {
@@ -84,6 +87,8 @@ struct Answerer<'a> {
     adaptive: Adaptive,
     /// When the last answer was done, or the last wait for a request was over.
     busy_since: Instant,
+    /// Time since then that went into waiting for the socket.
+    blocked: Duration,
 }
 
 impl Answerer<'_> {
@@ -95,7 +100,7 @@ impl Answerer<'_> {
             if !self.inbox.fill_to(self.connection, REQUEST_HEADER_BYTES)? {
                 return Ok(None);
             }
-            self.busy_since = Instant::now();
+            (self.busy_since, self.blocked) = (Instant::now(), Duration::ZERO);
         }
         let header_bytes = self.inbox.take::<REQUEST_HEADER_BYTES>(self.connection)?;
         let header = RequestHeader::decode(&header_bytes).map_err(NetError::Request)?;
@@ -132,7 +137,10 @@ impl Answerer<'_> {
     fn learn(&mut self, request: &RangeRequest) {
         if self.compression == Compression::Adaptive && request.ask == Ask::BytesOrZstd {
             let now = Instant::now();
-            self.adaptive.answered(request.range.len(), now - self.busy_since);
+            let blocked = std::mem::take(&mut self.blocked);
+            let work = (now - self.busy_since).saturating_sub(blocked);
+            let processors = &self.source.processors;
+            self.adaptive.answered(request.range.len(), Spent { work, blocked }, || processors.are_busy());
             self.busy_since = now;
         }
     }
@@ -265,7 +273,9 @@ impl Answerer<'_> {
             let slice = &mut self.body[..length];
             status = worse(status, read_or_pad(open, at, slice));
             hasher.update(slice);
+            let start = Instant::now();
             send_slice(self.connection, open, at, slice, status)?;
+            self.blocked += start.elapsed();
             at += length as u64;
         }
         self.put_trailer(open, request.range, hasher.finalize(), status);
@@ -287,7 +297,9 @@ impl Answerer<'_> {
 
     fn flush(&mut self) -> Result<(), NetError> {
         if !self.out.is_empty() {
+            let start = Instant::now();
             self.connection.write_all(&self.out)?;
+            self.blocked += start.elapsed();
             self.out.clear();
         }
         Ok(())

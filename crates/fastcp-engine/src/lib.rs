@@ -25,6 +25,7 @@ mod owners;
 mod part;
 mod plain;
 mod plan;
+mod processor;
 mod receiver;
 mod report;
 mod scan;

@@ -8,6 +8,7 @@ use fastcp_model::{ByteRange, RelPath, Status};
 use fastcp_sys::{FileType, Root, Stat};
 use nix::errno::Errno;
 
+use crate::processor::Processors;
 use crate::served::ServedCrcs;
 
 /// What is read at a time: it stays in a core's own cache while the CRC runs over it.
@@ -18,6 +19,7 @@ pub(crate) const SLICE_BYTES: usize = 256 << 10;
 pub struct Source {
     pub(crate) root: Root,
     pub(crate) served: ServedCrcs,
+    pub(crate) processors: Processors,
 }
 
 /// A file as it was when opened.
@@ -33,7 +35,7 @@ impl Source {
     /// # Errors
     /// As `open(2)`; `ENOTDIR` where it is not a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { root: Root::open(path)?, served: ServedCrcs::default() })
+        Ok(Self { root: Root::open(path)?, served: ServedCrcs::default(), processors: Processors::default() })
     }
 
     /// Opens a regular file.

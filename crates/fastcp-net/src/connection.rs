@@ -65,13 +65,18 @@ impl Connection {
     /// Makes this end send by BBR where the round trip is long and the kernel allows it. Losses that are
     /// not the sign of a full link then no longer throttle it, as they do with cubic and reno.
     pub fn send_by_bbr(&self) {
-        if self.tcp_info().round_trip < LONG_ROUND_TRIP {
+        if !self.is_long() {
             return;
         }
         // EPERM: the administrator allows others only. ENOENT: the kernel has none.
         if let Err(error) = socket2::SockRef::from(&self.stream).set_tcp_congestion(b"bbr") {
             tracing::debug!(%error, "bbr is not to be had; the host's congestion control stays");
         }
+    }
+
+    /// Whether the other end is far away, by the round trip so far.
+    pub fn is_long(&self) -> bool {
+        self.tcp_info().round_trip >= LONG_ROUND_TRIP
     }
 
     /// What the kernel knows of the connection; zeros where it does not say.

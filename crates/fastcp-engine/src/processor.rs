@@ -1,0 +1,83 @@
+//! Whether this machine's processors have time to spare.
+//!
+//! A thread that waits for a processor looks to its own clock like one that waits for the network. Only
+//! the machine as a whole can tell the two apart: where no processor is idle, work is what things cost.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the kernel is asked. Its own count goes in steps of 10 ms for each processor.
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+/// With less of its time idle than this, the machine is busy.
+const IDLE_SHARE_MIN: f64 = 0.15;
+
+/// Samples the machine's idle time. One for all connections.
+#[derive(Debug, Default)]
+pub(crate) struct Processors {
+    last: Mutex<Option<Sample>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Instant,
+    ticks: Ticks,
+    is_busy: bool,
+}
+
+/// Processor time since the machine started, in the kernel's ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ticks {
+    idle: u64,
+    total: u64,
+}
+
+impl Processors {
+    /// Whether all processors were busy of late. Where nobody can say, they were not.
+    pub(crate) fn are_busy(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match &mut *last {
+            Some(sample) if now.duration_since(sample.at) < SAMPLE_EVERY => sample.is_busy,
+            _ => {
+                let Some(ticks) = std::fs::read_to_string("/proc/stat").ok().and_then(|text| Ticks::parse(&text))
+                else {
+                    return false;
+                };
+                let is_busy = last.is_some_and(|before| ticks.idle_share_since(before.ticks) < IDLE_SHARE_MIN);
+                *last = Some(Sample { at: now, ticks, is_busy });
+                is_busy
+            }
+        }
+    }
+}
+
+impl Ticks {
+    /// The first line of `/proc/stat`, as proc_stat(5) describes it: `cpu user nice system idle iowait ...`.
+    fn parse(text: &str) -> Option<Self> {
+        let line = text.lines().next()?.strip_prefix("cpu ")?;
+        let fields: Vec<u64> = line.split_whitespace().map_while(|field| field.parse().ok()).collect();
+        // The eighth is the last: guests' time is part of `user` already.
+        let total = fields.iter().take(8).sum();
+        Some(Self { idle: fields.get(3)? + fields.get(4)?, total })
+    }
+
+    fn idle_share_since(self, before: Self) -> f64 {
+        let total = self.total.saturating_sub(before.total).max(1);
+        self.idle.saturating_sub(before.idle) as f64 / total as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ticks;
+
+    #[test]
+    fn idle_is_idle_and_waiting_for_a_disk() {
+        let before = Ticks::parse("cpu  100 0 50 200 50 0 0 0 7 0\ncpu0 1 2 3\n").expect("lawful");
+        assert_eq!(before, Ticks { idle: 250, total: 400 });
+        let after = Ticks::parse("cpu  180 0 60 205 55 0 0 0 9 0\n").expect("lawful");
+        assert!((after.idle_share_since(before) - 0.1).abs() < 1e-9);
+        assert_eq!(Ticks::parse("cpu0 1 2 3 4 5"), None);
+        assert_eq!(Ticks::parse(""), None);
+    }
+}
