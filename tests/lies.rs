@@ -6,11 +6,12 @@ mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use fastcp_model::{ListingEnd, Status};
+use fastcp_model::{ByteRange, ListingEnd, Status};
+use fastcp_wire::bundle::{BundleRequest, Bundled};
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::range::{BodyKind, PieceHeader, RangeRequest};
+use fastcp_wire::range::{Ask, BodyKind, PieceHeader, RangeRequest, Request, Trailer};
 use support::Workspace;
 use support::client::{Client, Run, contents};
 use support::compare::assert_same;
@@ -106,6 +107,103 @@ fn answers_that_break_the_rules_end_the_run() {
         let (workspace, run) = pull_lies(one_file(), lie);
         assert_eq!(run.code, Some(12), "{what}: {}", run.stderr);
         assert!(!workspace.at("copy/file").exists(), "{what}");
+    }
+}
+
+fn two_files() -> Offer {
+    offer(vec![listing("", vec![file("one", BYTES), file("two", BYTES)])])
+}
+
+/// The pieces that answer a bundle truthfully, one after the other.
+fn pieces_of(request: &BundleRequest) -> Vec<u8> {
+    let range = ByteRange::new(0, BYTES.len() as u64).expect("lawful");
+    let ask = |id| RangeRequest { id, path: (*b"any").into(), range, ask: Ask::Bytes };
+    (request.id..).zip(&request.files).flat_map(|(id, _)| truth(&ask(id), BYTES)).collect()
+}
+
+/// A bundle of these pieces, said to be so many.
+fn bundle_of(request: &BundleRequest, pieces: &[u8], count: usize) -> Vec<u8> {
+    let body_of = zstd::bulk::compress(pieces, 1).expect("compresses");
+    let header = Bundled { pieces: count, bytes: pieces.len() }.header(request.id, body_of.len() as u32);
+    let trailer = Trailer { crc32: crc32fast::hash(pieces), status: Status::Ok };
+    [&header.encode()[..], &body_of, &trailer.encode()].concat()
+}
+
+/// Pulls two files from a sender that answers the request for both of them as `answer` says.
+fn pull_bundle(answer: fn(&BundleRequest) -> Vec<u8>) -> (Workspace, Run) {
+    let workspace = Workspace::new();
+    let sender = LyingSender::start_bundling(two_files(), move |request| match request {
+        Request::Bundle(request) => answer(request),
+        Request::Range(request) => truth(request, BYTES),
+        Request::Plain(_) => unreachable!(),
+    });
+    let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 1").run();
+    (workspace, run)
+}
+
+#[test]
+fn bundles_come_one_by_one_or_compressed() {
+    let answers: [fn(&BundleRequest) -> Vec<u8>; 2] =
+        [pieces_of, |request| bundle_of(request, &pieces_of(request), request.files.len())];
+    for answer in answers {
+        let (workspace, run) = pull_bundle(answer);
+        run.expect_exit(0).expect_counts(&[("files_committed", 2), ("chunks_refetched", 0), ("reconnects", 0)]);
+        assert_eq!(fs::read(workspace.at("copy/two")).expect("arrived"), BYTES);
+    }
+}
+
+#[test]
+fn a_damaged_bundle_is_asked_for_again_file_by_file() {
+    for at in [50, 60] {
+        DAMAGED_AT.store(at, Ordering::Release);
+        let (workspace, run) = pull_bundle(|request| {
+            let mut bytes = bundle_of(request, &pieces_of(request), request.files.len());
+            bytes[DAMAGED_AT.load(Ordering::Acquire)] ^= 0x10;
+            bytes
+        });
+        run.expect_exit(0).expect_counts(&[("files_committed", 2), ("chunks_refetched", 2), ("reconnects", 0)]);
+        assert_eq!(fs::read(workspace.at("copy/two")).expect("arrived"), BYTES);
+    }
+}
+
+static DAMAGED_AT: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn a_bundle_that_ends_too_early_costs_the_connection() {
+    let (workspace, run) = pull_bundle(|request| {
+        let pieces = pieces_of(request);
+        bundle_of(request, &pieces[..pieces.len() - 7], 2)
+    });
+    run.expect_exit(0).expect_counts(&[("files_committed", 2), ("reconnects", 1)]);
+    assert_eq!(fs::read(workspace.at("copy/two")).expect("arrived"), BYTES);
+}
+
+#[test]
+fn bundles_that_lie_end_the_run() {
+    type Lie = fn(&BundleRequest) -> Vec<u8>;
+    let lies: [(&str, Lie); 7] = [
+        ("more pieces than were asked for", |request| bundle_of(request, &pieces_of(request), 3)),
+        ("fewer pieces than it holds", |request| bundle_of(request, &pieces_of(request), 1)),
+        ("bytes left over", |request| bundle_of(request, &[&pieces_of(request)[..], b"more"].concat(), 2)),
+        ("a bundle in a bundle", |request| {
+            let inner = bundle_of(request, &pieces_of(request), 2);
+            bundle_of(request, &inner, 2)
+        }),
+        ("no pieces", |request| bundle_of(request, b"", 0)),
+        ("ids in another order", |request| {
+            let pieces = pieces_of(request);
+            let (one, two) = pieces.split_at(pieces.len() / 2);
+            bundle_of(request, &[two, one].concat(), 2)
+        }),
+        ("more than a bundle may hold", |request| bundle_of(request, &vec![0; 2 << 20], 2)),
+    ];
+    for (what, lie) in lies {
+        let (workspace, run) = pull_bundle(lie);
+        assert_eq!(run.code, Some(12), "{what}: {}", run.stderr);
+        for name in ["one", "two"] {
+            let copied = fs::read(workspace.at("copy").join(name));
+            assert!(copied.is_err() || copied.is_ok_and(|bytes| bytes == BYTES), "{what}: {name}");
+        }
     }
 }
 

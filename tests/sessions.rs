@@ -7,10 +7,13 @@ use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 
 use fastcp_model::{ByteRange, RelPath, Status};
+use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::{Hello, Role, Ticket, encode_attach};
 use fastcp_wire::offer::{OfferRequest, Scope};
-use fastcp_wire::range::{Ask, BodyKind, ID_UNREADABLE, RangeRequest};
+use fastcp_wire::range::{
+    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
+};
 use nix::sys::stat::SFlag;
 use support::Workspace;
 use support::client::Client;
@@ -224,6 +227,90 @@ fn ranges_of_what_is_no_file_say_why_and_the_connection_goes_on() {
     RangeRequest { id: 99, path: b"file"[..].into(), range, ask: Ask::Bytes }.encode(&mut beyond);
     data.write_all(&beyond).expect("send");
     assert_eq!(read_piece(&mut data).0.reply.status, Status::BadRange);
+}
+
+#[test]
+fn a_bundle_says_of_each_name_what_it_is() {
+    let served = Served::start();
+    std::fs::write(served.workspace.at("source/dir/other"), text(50_000)).expect("write");
+    let mut control = served.server.connect();
+    let ticket = open_session(&mut control, 1).ticket;
+    let mut data = served.server.connect();
+    attach(&mut data, ticket);
+    let mut ask = |dir: &[u8], names: &[(&[u8], u64)], accept| {
+        let files = names.iter().map(|&(name, len)| BundledFile { name: name.into(), len }).collect();
+        let mut bytes = Vec::new();
+        BundleRequest { id: 7, dir: dir.into(), accept, files }.encode(&mut bytes);
+        data.write_all(&bytes).expect("send");
+        data.try_clone().expect("clone")
+    };
+    let names: [(&[u8], u64); 9] = [
+        (b"gone", 1),
+        (b"dir", 1),
+        (b"pipe", 1),
+        (b"to file", 1),
+        (b"..", 1),
+        (b"", 1),
+        (b"dir/file", 1),
+        (b"file", 100_001),
+        (b"file", 100_000),
+    ];
+    let said = [
+        Status::NotFound,
+        Status::IsADirectory,
+        Status::NotARegularFile,
+        Status::OutsideRoot,
+        Status::BadPath,
+        Status::BadPath,
+        Status::BadPath,
+        Status::BadRange,
+        Status::Ok,
+    ];
+    let mut answers = ask(b"", &names, BundleForm::Pieces);
+    for (id, status) in (7..).zip(said) {
+        let (header, body, _) = read_piece(&mut answers);
+        assert_eq!((header.id, header.reply.status), (id, status));
+        assert_eq!(body, if status == Status::Ok { text(100_000) } else { Vec::new() });
+    }
+    for (dir, status) in
+        [(&b"to dir"[..], Status::OutsideRoot), (b"..", Status::BadPath), (b"file", Status::NotADirectory)]
+    {
+        let mut answers = ask(dir, &[(b"file", 1), (b"other", 1)], BundleForm::PiecesOrZstd);
+        for id in [7, 8] {
+            let (header, _, _) = read_piece(&mut answers);
+            assert_eq!((header.id, header.reply.status), (id, status));
+        }
+    }
+    served.assert_goes_on();
+}
+
+#[test]
+fn a_bundle_is_compressed_as_one_where_that_is_accepted() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.dir("dir").file("dir/one", &text(3000)).file("dir/two", &text(3000));
+    let server = Server::start_with(&tree.finish(), "127.0.0.1 0 --compress-level 3");
+    let mut control = server.connect();
+    let ticket = open_session(&mut control, 1).ticket;
+    let mut data = server.connect();
+    attach(&mut data, ticket);
+    let files = [&b"one"[..], b"two"].map(|name| BundledFile { name: name.into(), len: 3000 }).to_vec();
+    let mut bytes = Vec::new();
+    let accept = BundleForm::PiecesOrZstd;
+    BundleRequest { id: u32::MAX - 1, dir: (*b"dir").into(), accept, files }.encode(&mut bytes);
+    data.write_all(&bytes).expect("send");
+    let (header, body, trailer) = read_piece(&mut data);
+    assert_eq!((header.kind, header.id), (BodyKind::Bundle, u32::MAX - 1));
+    let bundled = Bundled::of(&header).expect("lawful");
+    let pieces = zstd::bulk::decompress(&body, bundled.bytes).expect("decompresses");
+    assert_eq!(trailer, Some(Trailer { crc32: crc32fast::hash(&pieces), status: Status::Ok }));
+    assert_eq!((bundled.pieces, pieces.len()), (2, 2 * (PIECE_HEADER_BYTES + 3000 + TRAILER_BYTES)));
+    let (one, two) = pieces.split_at(pieces.len() / 2);
+    for (piece, id) in [(one, u32::MAX - 1), (two, 0)] {
+        let header = PieceHeader::decode(piece.first_chunk().expect("whole")).expect("lawful");
+        assert_eq!((header.id, header.kind, header.body_bytes), (id, BodyKind::Raw, 3000));
+        assert_eq!(piece[PIECE_HEADER_BYTES..][..3000], text(3000)[..]);
+    }
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn any_capability_can_be_switched_off() {
     let workspace = Workspace::new();
     let source = everything(&workspace.at("source")).finish();
     let server = Server::start(&source);
-    for bits in ["0x1", "0x2", "0x10", "0x40", "0x100", "0xffffffff"] {
+    for bits in ["0x1", "0x2", "0x4", "0x10", "0x40", "0x100", "0xffffffff"] {
         let copy = workspace.at(bits);
         let options = format!("--without {bits} --conns 3");
         let run = Client::pull(server.url(""), &copy).options(&options).run().expect_exit(0);
@@ -105,7 +105,7 @@ fn compression_saves_bytes_on_the_wire_and_only_where_it_is_wanted() {
     let mut tree = Tree::new(&workspace.at("source"));
     tree.file("text", &support::tree::text(2 << 20));
     let source = tree.finish();
-    let server = Server::start(&source);
+    let server = Server::start_with(&source, "127.0.0.1 0 --compress-level 3");
     let wire_in = |options: &str, copy: &str| {
         let run = Client::pull(server.url(""), workspace.at(copy)).options(options).run().expect_exit(0);
         assert_same(&source, &workspace.at(copy));

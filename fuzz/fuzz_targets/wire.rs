@@ -50,6 +50,12 @@ fn encode_request(request: &Request) -> Vec<u8> {
             range.encode(&mut out);
             out
         }
+        Request::Bundle(bundle) => {
+            let _ = bundle.rel_path();
+            let mut out = Vec::new();
+            bundle.encode(&mut out);
+            out
+        }
     }
 }
 

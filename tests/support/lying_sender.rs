@@ -17,7 +17,7 @@ use fastcp_wire::range::{
 
 use super::peer::{read_frame, send_frame};
 
-type Answer = Arc<dyn Fn(&RangeRequest) -> Vec<u8> + Send + Sync>;
+type Answer = Arc<dyn Fn(&Request) -> Vec<u8> + Send + Sync>;
 
 /// Frames sent in answer to the request for offers: each a type and a payload.
 pub(crate) type Offer = Vec<(FrameType, Vec<u8>)>;
@@ -32,6 +32,23 @@ pub(crate) struct LyingSender {
 impl LyingSender {
     /// Offers `offer` and answers each request for a range with the bytes that `answer` makes of it.
     pub(crate) fn start(offer: Offer, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE);
+        Self::start_with(offer, capabilities, move |request| match request {
+            Request::Range(request) => answer(request),
+            other => panic!("not agreed: {other:?}"),
+        })
+    }
+
+    /// As before, but takes requests for bundles too.
+    pub(crate) fn start_bundling(offer: Offer, answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start_with(offer, Capabilities::SUPPORTED, answer)
+    }
+
+    fn start_with(
+        offer: Offer,
+        capabilities: Capabilities,
+        answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
         let address = listener.local_addr().expect("bound");
         let stop = Arc::new(AtomicBool::new(false));
@@ -42,7 +59,7 @@ impl LyingSender {
                     return;
                 }
                 let (offer, answer) = (Arc::clone(&offer), Arc::clone(&answer));
-                std::thread::spawn(move || serve(stream, &offer, &answer));
+                std::thread::spawn(move || serve(stream, capabilities, &offer, &answer));
             }
         });
         Self { address, stop }
@@ -60,18 +77,18 @@ impl Drop for LyingSender {
     }
 }
 
-fn serve(mut stream: TcpStream, offer: &Offer, answer: &Answer) {
+fn serve(mut stream: TcpStream, capabilities: Capabilities, offer: &Offer, answer: &Answer) {
     match read_frame(&mut stream) {
-        Some((FrameType::Hello, _)) => serve_control(&mut stream, offer),
+        Some((FrameType::Hello, _)) => serve_control(&mut stream, capabilities, offer),
         Some((FrameType::Attach, _)) => serve_data(&mut stream, answer),
         _ => {}
     }
 }
 
-fn serve_control(stream: &mut TcpStream, offer: &Offer) {
+fn serve_control(stream: &mut TcpStream, capabilities: Capabilities, offer: &Offer) {
     let reply = HelloReply {
         version: VERSION,
-        capability_bits: Capabilities::SUPPORTED.bits(),
+        capability_bits: capabilities.bits(),
         connections: 1,
         chunk_kb: 1024,
         ticket: Ticket([7; 16]),
@@ -96,15 +113,15 @@ fn serve_data(stream: &mut TcpStream, answer: &Answer) {
     }
 }
 
-fn read_request(stream: &mut TcpStream) -> Option<RangeRequest> {
+fn read_request(stream: &mut TcpStream) -> Option<Request> {
     let mut header = [0; REQUEST_HEADER_BYTES];
     stream.read_exact(&mut header).ok()?;
     let decoded = RequestHeader::decode(&header).expect("a lawful request");
     let mut rest = vec![0; decoded.rest_bytes()];
     stream.read_exact(&mut rest).ok()?;
     match Request::decode(&header, decoded, &rest).expect("a lawful request") {
-        Request::Range(request) => Some(request),
         Request::Plain(_) => panic!("a plain request on a data connection"),
+        extended => Some(extended),
     }
 }
 

@@ -24,6 +24,8 @@ use crate::inbox::Inbox;
 use crate::settings::Compression;
 use crate::source::{OpenFile, SLICE_BYTES, Source};
 
+mod bundle;
+
 /// An attached connection may ask for nothing this long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// A receiver may take nothing this long, for instance while its disk is busy.
@@ -60,7 +62,9 @@ pub(crate) fn answer_ranges(
     };
     loop {
         match answerer.next_request() {
-            Ok(Some(request)) => answerer.answer(&request)?,
+            Ok(Some(Request::Bundle(request))) => answerer.answer_bundle(&request),
+            Ok(Some(Request::Range(request))) => answerer.answer(&request)?,
+            Ok(Some(Request::Plain(_))) => unreachable!("refused when it was read"),
             Ok(None) => return answerer.flush(),
             Err(NetError::Request(error)) => {
                 answerer.put_header(ID_UNREADABLE, Reply::failed(Status::BadRequest), BodyKind::Raw, 0);
@@ -92,7 +96,7 @@ struct Answerer<'a> {
 }
 
 impl Answerer<'_> {
-    fn next_request(&mut self) -> Result<Option<RangeRequest>, NetError> {
+    fn next_request(&mut self) -> Result<Option<Request>, NetError> {
         if self.inbox.buffered().len() < REQUEST_HEADER_BYTES || self.out.len() >= FLUSH_BYTES {
             self.flush()?;
         }
@@ -113,9 +117,9 @@ impl Answerer<'_> {
         let request = Request::decode(&header_bytes, header, &self.inbox.buffered()[..header.rest_bytes()]);
         self.inbox.consume(header.rest_bytes());
         match request.map_err(NetError::Request)? {
-            Request::Range(request) => Ok(Some(request)),
             // One flipped bit makes an extended request plain: it has no checksum that would tell.
             Request::Plain(_) => Err(NetError::Request(WireError::Value { field: "flags", value: 0 })),
+            extended => Ok(Some(extended)),
         }
     }
 
@@ -129,18 +133,20 @@ impl Answerer<'_> {
         };
         let result = self.answer_from(request, &open);
         self.open = Some((request.path.clone(), open));
-        self.learn(request);
+        if request.ask == Ask::BytesOrZstd {
+            self.learn(request.range.len());
+        }
         result
     }
 
     /// Time since the last answer goes to this one. What leaves later, with others, counts with those.
-    fn learn(&mut self, request: &RangeRequest) {
-        if self.compression == Compression::Adaptive && request.ask == Ask::BytesOrZstd {
+    fn learn(&mut self, bytes: u64) {
+        if self.compression == Compression::Adaptive {
             let now = Instant::now();
             let blocked = std::mem::take(&mut self.blocked);
             let work = (now - self.busy_since).saturating_sub(blocked);
             let processors = &self.source.processors;
-            self.adaptive.answered(request.range.len(), Spent { work, blocked }, || processors.are_busy());
+            self.adaptive.answered(bytes, Spent { work, blocked }, || processors.are_busy());
             self.busy_since = now;
         }
     }
@@ -151,23 +157,28 @@ impl Answerer<'_> {
         if request.ask != Ask::BytesOrZstd || request.range.len() > ZSTD_RANGE_BYTES_MAX {
             return false;
         }
-        let level = match self.compression {
-            Compression::Off => None,
-            Compression::Level(level) => Some(level),
-            Compression::Adaptive => self.adaptive.level(),
-        };
-        let Some(level) = level else { return false };
-        if self.compressor.is_none() {
-            self.compressor = RangeCompressor::new(level);
-        }
-        let Some(compressor) = &mut self.compressor else { return false };
-        compressor.set_level(level);
+        let Some(compressor) = self.ready_compressor() else { return false };
         if request.range.len() <= GATHER_BYTES_MAX {
             return true;
         }
         let mut sample = [0; SAMPLE_BYTES];
         let middle = request.range.start() + request.range.len() / 2;
         read_at(&open.file, &mut sample, middle).is_ok_and(|got| compressor.would_shrink(&sample[..got]))
+    }
+
+    /// The compressor at the level that is right now; `None` where nothing is to be compressed.
+    fn ready_compressor(&mut self) -> Option<&mut RangeCompressor> {
+        let level = match self.compression {
+            Compression::Off => None,
+            Compression::Level(level) => Some(level),
+            Compression::Adaptive => self.adaptive.level(),
+        }?;
+        if self.compressor.is_none() {
+            self.compressor = RangeCompressor::new(level);
+        }
+        let compressor = self.compressor.as_mut()?;
+        compressor.set_level(level);
+        Some(compressor)
     }
 
     /// The file of the request. A confirmation opens it anew: it must speak of what has the name now.
@@ -184,12 +195,7 @@ impl Answerer<'_> {
     }
 
     fn answer_from(&mut self, request: &RangeRequest, open: &OpenFile) -> Result<(), NetError> {
-        let mut reply = Reply {
-            status: Status::Ok,
-            file_bytes: open.stat.size_bytes(),
-            mtime_ns: open.stat.metadata.mtime.wire_ns(),
-            crc32: 0,
-        };
+        let mut reply = reply_of(open);
         if request.range.end() > reply.file_bytes {
             reply.status = Status::BadRange;
             self.put_header(request.id, reply, BodyKind::Raw, 0);
@@ -201,9 +207,7 @@ impl Answerer<'_> {
                 Ok(())
             }
             _ if is_hole(open, request.range) => {
-                self.put_header(request.id, reply, BodyKind::Hole, 0);
-                let crc32 = crc_of_zeros(request.range.len());
-                self.put_trailer(open, request.range, crc32, Status::Ok);
+                self.answer_hole(request.id, request.range, open, reply);
                 Ok(())
             }
             _ if self.may_shrink(request, open) => {
@@ -211,7 +215,7 @@ impl Answerer<'_> {
                 Ok(())
             }
             _ if request.range.len() <= GATHER_BYTES_MAX => {
-                self.answer_gathered(request, open, reply);
+                self.answer_gathered(request.id, request.range, open, reply);
                 Ok(())
             }
             _ => self.answer_slices(request, open, reply),
@@ -228,15 +232,20 @@ impl Answerer<'_> {
         self.put_header(request.id, reply, BodyKind::Raw, 0);
     }
 
+    fn answer_hole(&mut self, id: u32, range: ByteRange, open: &OpenFile, reply: Reply) {
+        self.put_header(id, reply, BodyKind::Hole, 0);
+        self.put_trailer(open, range, crc_of_zeros(range.len()), Status::Ok);
+    }
+
     /// A short range: read straight behind its header.
-    fn answer_gathered(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) {
-        let length = request.range.len() as usize;
-        self.put_header(request.id, reply, BodyKind::Raw, length as u32);
+    fn answer_gathered(&mut self, id: u32, range: ByteRange, open: &OpenFile, reply: Reply) {
+        let length = range.len() as usize;
+        self.put_header(id, reply, BodyKind::Raw, length as u32);
         let start = self.out.len();
         self.out.resize(start + length, 0);
-        let status = read_or_pad(open, request.range.start(), &mut self.out[start..]);
+        let status = read_or_pad(open, range.start(), &mut self.out[start..]);
         let crc32 = crc32fast::hash(&self.out[start..]);
-        self.put_trailer(open, request.range, crc32, status);
+        self.put_trailer(open, range, crc32, status);
     }
 
     /// A range that may shrink: read whole, and sent whichever way is shorter.
@@ -310,6 +319,16 @@ impl Answerer<'_> {
         self.connection.write_more(&self.out)?;
         self.out.clear();
         Ok(())
+    }
+}
+
+/// The reply about a file as it was when opened.
+fn reply_of(open: &OpenFile) -> Reply {
+    Reply {
+        status: Status::Ok,
+        file_bytes: open.stat.size_bytes(),
+        mtime_ns: open.stat.metadata.mtime.wire_ns(),
+        crc32: 0,
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Instant;
 use fastcp_model::{Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Attached, Backoff, Connection, Dialer, NetError};
 use fastcp_wire::WireError;
+use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile, id_after};
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
@@ -23,6 +24,7 @@ use crate::destination::Destination;
 use crate::dirs::Finisher;
 use crate::error::{RunError, ends_everything};
 use crate::group::Groups;
+use crate::inbox::Inbox;
 use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::Landing;
 use crate::owners::Owners;
@@ -157,6 +159,8 @@ struct Fetcher<'a> {
     request_bytes: usize,
     next_id: u32,
     requests: Vec<u8>,
+    /// What the schedule has just handed out.
+    wants: Vec<Want>,
     scratch: Vec<u8>,
     decompressor: Decompressor<'static>,
     landing: Landing<'a>,
@@ -180,6 +184,7 @@ impl<'a> Fetcher<'a> {
             request_bytes: 0,
             next_id: 0,
             requests: Vec::new(),
+            wants: Vec::new(),
             scratch: Vec::new(),
             decompressor: Decompressor::new().expect("memory for a zstd context"),
             landing: Landing::new(transfer),
@@ -214,18 +219,17 @@ impl<'a> Fetcher<'a> {
         let held_max = self.pace.held_max();
         while self.held.cost < held_max && (self.request_bytes < REQUEST_BYTES_MAX || self.owed.is_empty()) {
             let start = Instant::now();
-            let next = self.transfer.schedule.next(&self.held);
+            let next = self.transfer.schedule.next(&self.held, &mut self.wants);
             match next {
                 Next::Done => return Err(End::Done),
                 Next::Rest => return Err(End::Rest),
                 Next::Enough => break,
-                Next::Want(want) if want.job.has_failed() => self.transfer.schedule.done(&want, Vec::new()),
-                Next::Want(want) => {
+                Next::Wants => {
                     if self.owed.is_empty() {
                         self.transfer.report.counters.waited_source.add_since(start);
                         self.pace.resume(Instant::now());
                     }
-                    self.put_request(want);
+                    self.put_requests();
                 }
             }
         }
@@ -236,26 +240,64 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    fn put_request(&mut self, want: Want) {
+    /// Asks for the wants that the schedule handed out: one alone, or several of one directory together.
+    fn put_requests(&mut self) {
+        let mut wants = std::mem::take(&mut self.wants);
+        for failed in wants.extract_if(.., |want| want.job.has_failed()) {
+            self.transfer.schedule.done(&failed, Vec::new());
+        }
+        let start = self.requests.len();
         let id = self.next_id;
-        self.next_id = (id + 1) % ID_UNREADABLE;
-        let compress = self.transfer.agreed.capabilities.contains(Capabilities::COMPRESS);
+        match &wants[..] {
+            [] => {}
+            [want] => self.range_request(id, want).encode(&mut self.requests),
+            several => self.bundle_request(id, several).encode(&mut self.requests),
+        }
+        let mut request_bytes = self.requests.len() - start;
+        self.request_bytes += request_bytes;
+        for want in wants.drain(..) {
+            self.held.add(&want);
+            // What it takes to ask for a bundle is over with its first answer: they come together.
+            let request_bytes = std::mem::take(&mut request_bytes);
+            self.owed.push_back(Owed { id: self.next_id, request_bytes, want });
+            self.next_id = id_after(self.next_id);
+        }
+        self.wants = wants;
+    }
+
+    fn range_request(&self, id: u32, want: &Want) -> RangeRequest {
         let ask = match want.purpose {
             Purpose::Confirm => Ask::Confirm,
-            Purpose::Fetch if compress => Ask::BytesOrZstd,
+            Purpose::Fetch if self.may_compress() => Ask::BytesOrZstd,
             Purpose::Fetch => Ask::Bytes,
         };
-        let path = want.job.path();
-        let path = self.transfer.base.join_path(&path).unwrap_or(path);
-        let start = self.requests.len();
-        RangeRequest { id, path: path.as_bytes().into(), range: want.range, ask }.encode(&mut self.requests);
-        let request_bytes = self.requests.len() - start;
-        self.request_bytes += request_bytes;
-        self.held.add(&want);
-        self.owed.push_back(Owed { id, request_bytes, want });
+        RangeRequest { id, path: self.path_at_sender(want.job.path()), range: want.range, ask }
+    }
+
+    fn bundle_request(&self, id: u32, wants: &[Want]) -> BundleRequest {
+        let dir = wants.first().map_or_else(RelPath::root, |want| want.job.dir.path.clone());
+        let accept = if self.may_compress() { BundleForm::PiecesOrZstd } else { BundleForm::Pieces };
+        let file_of = |want: &Want| BundledFile { name: want.job.name.as_bytes().into(), len: want.range.len() };
+        BundleRequest { id, dir: self.path_at_sender(dir), accept, files: wants.iter().map(file_of).collect() }
+    }
+
+    fn may_compress(&self) -> bool {
+        self.transfer.agreed.capabilities.contains(Capabilities::COMPRESS)
+    }
+
+    fn path_at_sender(&self, path: RelPath) -> Box<[u8]> {
+        self.transfer.base.join_path(&path).unwrap_or(path).as_bytes().into()
     }
 
     fn take_piece(&mut self) -> Result<(), End> {
+        let header = self.take_header()?;
+        match header.kind {
+            BodyKind::Bundle => self.take_bundle(&header),
+            _ => self.take_answer(&header),
+        }
+    }
+
+    fn take_header(&mut self) -> Result<PieceHeader, End> {
         let start = Instant::now();
         let header = self.body.inbox.take::<PIECE_HEADER_BYTES>(self.connection).map_err(End::Broken)?;
         self.transfer.report.counters.waited_network.add_since(start);
@@ -264,6 +306,53 @@ impl<'a> Fetcher<'a> {
             // A request was damaged on its way: all that is owed is asked for again.
             return Err(End::Broken(NetError::Closed));
         }
+        Ok(header)
+    }
+
+    /// Pieces that came compressed as one. They are taken out of memory like any others; where they were
+    /// damaged on the way, all of them are asked for again.
+    fn take_bundle(&mut self, header: &PieceHeader) -> Result<(), End> {
+        let bundled = Bundled::of(header).map_err(broken)?;
+        if self.owed.front().is_none_or(|owed| owed.id != header.id) || bundled.pieces > self.owed.len() {
+            return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
+        }
+        self.scratch.resize(header.body_bytes as usize, 0);
+        self.body.inbox.take_into(self.connection, &mut self.scratch).map_err(End::Broken)?;
+        let trailer = self.body.inbox.take::<TRAILER_BYTES>(self.connection).map_err(End::Broken)?;
+        let pieces = self.decompressor.decompress(&self.scratch, bundled.bytes).ok();
+        let crc32 = Trailer::decode(&trailer).map(|trailer| trailer.crc32);
+        match pieces.filter(|pieces| crc32 == Ok(crc32fast::hash(pieces))) {
+            Some(pieces) => self.take_pieces(pieces, bundled.pieces),
+            None => {
+                for _ in 0..bundled.pieces {
+                    self.refetch_first(header)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn take_pieces(&mut self, pieces: Vec<u8>, count: usize) -> Result<(), End> {
+        let connection = std::mem::replace(&mut self.body.inbox, Inbox::of(pieces));
+        for _ in 0..count {
+            let header = self.take_header()?;
+            self.take_answer(&header)?;
+        }
+        let left = std::mem::replace(&mut self.body.inbox, connection).buffered().len();
+        if left > 0 { Err(broken(WireError::TrailingBytes(left))) } else { Ok(()) }
+    }
+
+    fn refetch_first(&mut self, header: &PieceHeader) -> Result<(), End> {
+        let Some(owed) = self.owed.front() else {
+            return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
+        };
+        let want = owed.want.clone();
+        let more = self.refetch(&want, 0, Err(WireError::Truncated))?;
+        self.answered(&want, more);
+        Ok(())
+    }
+
+    fn take_answer(&mut self, header: &PieceHeader) -> Result<(), End> {
         let Some(owed) = self.owed.front_mut().filter(|owed| owed.id == header.id) else {
             return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
         };
@@ -271,16 +360,21 @@ impl<'a> Fetcher<'a> {
         // Should the connection break from here on, whoever takes over assumes nothing of the range.
         owed.want.attempt = want.attempt.max(1);
         let more = match want.purpose {
-            Purpose::Confirm => self.take_confirmation(&want, &header)?,
-            Purpose::Fetch => self.take_bytes(&want, &header)?,
+            Purpose::Confirm => self.take_confirmation(&want, header)?,
+            Purpose::Fetch => self.take_bytes(&want, header)?,
         };
+        self.answered(&want, more);
+        Ok(())
+    }
+
+    /// The first of what is owed has been answered, and leads to `more`.
+    fn answered(&mut self, want: &Want, more: Vec<Want>) {
         if let Some(owed) = self.owed.pop_front() {
             self.request_bytes -= owed.request_bytes;
             self.held.remove(&owed.want);
         }
         self.pace.brought(want.cost(), Instant::now());
-        self.transfer.schedule.done(&want, more);
-        Ok(())
+        self.transfer.schedule.done(want, more);
     }
 
     fn take_bytes(&mut self, want: &Want, header: &PieceHeader) -> Result<Vec<Want>, End> {
@@ -334,6 +428,7 @@ impl<'a> Fetcher<'a> {
             }),
             BodyKind::Raw => self.body.receive_raw(want.range.len(), target).map_err(End::Broken),
             BodyKind::Zstd => self.take_zstd(want, header, target),
+            BodyKind::Bundle => Err(broken(WireError::Value { field: "kind", value: header.kind as u64 })),
         }
     }
 
@@ -421,6 +516,7 @@ fn check_body(want: &Want, header: &PieceHeader) -> Result<(), WireError> {
         BodyKind::Raw => body_bytes == len,
         BodyKind::Hole => body_bytes == 0,
         BodyKind::Zstd => body_bytes < len && len <= ZSTD_RANGE_BYTES_MAX,
+        BodyKind::Bundle => return Err(WireError::Value { field: "kind", value: header.kind as u64 }),
     };
     if fits { Ok(()) } else { Err(WireError::Value { field: "body_len", value: body_bytes }) }
 }

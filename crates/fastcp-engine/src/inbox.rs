@@ -12,11 +12,24 @@ pub(crate) struct Inbox {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    supply: Supply,
+}
+
+/// Whether more can come.
+#[derive(PartialEq, Eq)]
+enum Supply {
+    Connection,
+    Nothing,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; INBOX_BYTES], start: 0, end: 0 }
+        Self { buffer: vec![0; INBOX_BYTES], start: 0, end: 0, supply: Supply::Connection }
+    }
+
+    /// An inbox that holds these bytes and never gets more: messages that came inside another.
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        Self { start: 0, end: bytes.len(), buffer: bytes, supply: Supply::Nothing }
     }
 
     /// What has arrived and not been taken.
@@ -35,7 +48,7 @@ impl Inbox {
 
     /// Waits until `count` bytes are buffered. `false` where the peer closed before the first of them.
     pub(crate) fn fill_to(&mut self, connection: &Connection, count: usize) -> Result<bool, NetError> {
-        assert!(count <= self.buffer.len(), "a message is larger than the inbox");
+        assert!(self.supply == Supply::Nothing || count <= self.buffer.len(), "a message is larger than the inbox");
         while self.end - self.start < count {
             if self.receive(connection)? == 0 {
                 return if self.start == self.end { Ok(false) } else { Err(NetError::Closed) };
@@ -46,6 +59,9 @@ impl Inbox {
 
     /// Receives once, after whatever is buffered; answers how many bytes came.
     pub(crate) fn receive(&mut self, connection: &Connection) -> Result<usize, NetError> {
+        if self.supply == Supply::Nothing {
+            return Ok(0);
+        }
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -70,6 +86,10 @@ impl Inbox {
         let ready = out.len().min(self.end - self.start);
         out[..ready].copy_from_slice(&self.buffered()[..ready]);
         self.consume(ready);
-        connection.read_exact(&mut out[ready..])
+        match (ready == out.len(), &self.supply) {
+            (true, _) => Ok(()),
+            (false, Supply::Connection) => connection.read_exact(&mut out[ready..]),
+            (false, Supply::Nothing) => Err(NetError::Closed),
+        }
     }
 }

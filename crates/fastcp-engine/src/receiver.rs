@@ -25,7 +25,7 @@ use crate::group::Groups;
 use crate::owners::Owners;
 use crate::plan::Planner;
 use crate::report::{Event, Report};
-use crate::schedule::{Cut, HoldBack, Schedule, WANT_COST};
+use crate::schedule::{Bundling, Cut, HoldBack, Schedule, WANT_COST};
 use crate::settings::{Connections, ReceiverSettings};
 use crate::tune::{Tuner, window_for};
 
@@ -65,7 +65,11 @@ pub fn pull(
         Connections::Auto => Some(Tuner::new(session.agreed.connections)),
     };
     let active = tuner.as_ref().map_or(session.agreed.connections, Tuner::active);
-    let schedule = Schedule::new(active, hold_back, cut);
+    let bundling = match session.agreed.capabilities.contains(Capabilities::BUNDLE) {
+        true => Bundling::Yes,
+        false => Bundling::No,
+    };
+    let schedule = Schedule::new(active, hold_back, cut, bundling);
     let groups = Groups::new(settings.descriptors_max / 4);
     let transfer = Transfer {
         dialer,

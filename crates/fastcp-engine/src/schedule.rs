@@ -11,7 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastcp_model::ByteRange;
-use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
+use fastcp_wire::bundle::BundleRequest;
+use fastcp_wire::limits::{BUNDLE_LIST_BYTES_MAX, ZSTD_RANGE_BYTES_MAX};
 
 use crate::job::FileJob;
 use crate::share::Shares;
@@ -22,6 +23,12 @@ pub(crate) const QUEUED_FILES_MAX: usize = 16_384;
 pub(crate) const WANT_COST: u64 = 32 << 10;
 /// No want is cut shorter than this, so that what each costs beside its bytes stays small.
 const CUT_BYTES_MIN: u64 = 64 << 10;
+/// Files up to this size are bundled.
+const BUNDLED_FILE_BYTES_MAX: u64 = 64 << 10;
+/// The most files of one bundle, and the most bytes: enough to spare calls and to compress well, little
+/// enough that the bytes are still in cache when they are written.
+const BUNDLE_FILES: usize = 64;
+const BUNDLE_BYTES: u64 = 192 << 10;
 /// In how many wants a connection takes its share, at least.
 const WANTS_IN_SHARE: u64 = 4;
 
@@ -62,8 +69,8 @@ impl Want {
 /// What to do next.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Ask for this.
-    Want(Want),
+    /// Ask for what was added to the wants: several at a time where they can be asked for as one.
+    Wants,
     /// Ask for nothing more until some answers are in.
     Enough,
     /// This connection is not needed for now.
@@ -80,6 +87,7 @@ pub(crate) struct Schedule {
     /// The planner waits here.
     room: Condvar,
     cut: Cut,
+    bundling: Bundling,
     files_max: usize,
 }
 
@@ -109,13 +117,14 @@ struct Queued {
 impl Schedule {
     /// A schedule for this many connections to begin with. With `held_back`, nothing is handed out
     /// before [`Schedule::close`], and the queue has no bound.
-    pub(crate) fn new(active: u16, held_back: HoldBack, cut: Cut) -> Self {
+    pub(crate) fn new(active: u16, held_back: HoldBack, cut: Cut, bundling: Bundling) -> Self {
         let held_back = held_back == HoldBack::UntilClosed;
         Self {
             state: Mutex::new(State { held_back, active: active.into(), ..State::default() }),
             work: Condvar::new(),
             room: Condvar::new(),
             cut,
+            bundling,
             files_max: if held_back { usize::MAX } else { QUEUED_FILES_MAX },
         }
     }
@@ -188,8 +197,8 @@ impl Schedule {
         }
     }
 
-    /// The next want for a connection; with none in flight it waits for one.
-    pub(crate) fn next(&self, held: &Held) -> Next {
+    /// Adds the next wants for a connection to `wants`; with none in flight it waits for one.
+    pub(crate) fn next(&self, held: &Held, wants: &mut Vec<Want>) -> Next {
         let mut state = self.lock();
         state.shares.set(held.connection, held.rate);
         loop {
@@ -204,14 +213,19 @@ impl Schedule {
                 return Next::Enough;
             }
             if let Some(want) = state.take(self.cut, share) {
-                state.in_flight += 1;
+                let before = wants.len();
+                wants.push(want);
+                if self.bundling == Bundling::Yes {
+                    state.take_bundle(wants, share.saturating_sub(held.cost));
+                }
+                state.in_flight += wants.len() - before;
                 // Every call of notify is a system call, waiter or not. The planner comes back to some room,
                 // not to a single place.
                 if state.planner_waits && state.files.len() < self.files_max - self.files_max / 8 {
                     state.planner_waits = false;
                     self.room.notify_one();
                 }
-                return Next::Want(want);
+                return Next::Wants;
             }
             if held.wants > 0 {
                 return Next::Enough;
@@ -271,6 +285,13 @@ pub(crate) enum Cut {
     AtChunks,
 }
 
+/// Whether small files of one directory are handed out together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bundling {
+    Yes,
+    No,
+}
+
 /// What a connection has in flight, and how fast it gets it.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Held {
@@ -294,6 +315,31 @@ impl Held {
 }
 
 impl State {
+    /// After a small file that was just taken, those of its directory that come next.
+    fn take_bundle(&mut self, wants: &mut Vec<Want>, cost_max: u64) {
+        let Some(first) = wants.last().filter(|want| want.is_whole_file() && want.attempt == 0) else { return };
+        let dir = Arc::clone(&first.job.dir);
+        let (mut bytes, mut cost) = (first.range.len(), first.cost());
+        let mut list_bytes = BundleRequest::listed_bytes(first.job.name.as_bytes());
+        if !is_bundled(bytes) || first.purpose != Purpose::Fetch {
+            return;
+        }
+        for _ in 1..BUNDLE_FILES {
+            let Some(next) = self.files.front() else { return };
+            let file_bytes = next.job.grid.file_bytes();
+            bytes += file_bytes;
+            cost += file_bytes + WANT_COST;
+            list_bytes += BundleRequest::listed_bytes(next.job.name.as_bytes());
+            let fits = bytes <= BUNDLE_BYTES && cost <= cost_max && list_bytes <= BUNDLE_LIST_BYTES_MAX;
+            if !fits || !is_bundled(file_bytes) || next.next_offset > 0 || !Arc::ptr_eq(&next.job.dir, &dir) {
+                return;
+            }
+            let Some(queued) = self.files.pop_front() else { return };
+            let range = ByteRange::new(0, file_bytes).expect("within the grid's file");
+            wants.push(Want { job: queued.job, range, purpose: Purpose::Fetch, attempt: 0 });
+        }
+    }
+
     fn is_finished(&self) -> bool {
         let is_empty = self.closed && self.in_flight == 0 && self.urgent.is_empty() && self.files.is_empty();
         self.stopped || is_empty
@@ -325,6 +371,11 @@ impl State {
     }
 }
 
+/// Whether a file may be part of a bundle.
+fn is_bundled(file_bytes: u64) -> bool {
+    file_bytes <= BUNDLED_FILE_BYTES_MAX
+}
+
 /// The range to ask for at `offset`: to the end of its chunk, but no longer than compresses.
 fn next_range(job: &FileJob, offset: u64) -> ByteRange {
     let grid = job.grid;
@@ -354,28 +405,38 @@ mod tests {
 
     use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
-    use super::{CUT_BYTES_MIN, Cut, Held, HoldBack, Next, Purpose, Schedule, Want};
+    use super::{
+        BUNDLE_BYTES, BUNDLE_FILES, Bundling, CUT_BYTES_MIN, Cut, Held, HoldBack, Next, Purpose, Schedule, Want,
+    };
     use crate::dirs::{Age, DirState};
     use crate::job::FileJob;
 
     fn job(file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
-        let dir = DirState::new(RelPath::root(), Age::New, None, None);
+        job_in(&DirState::new(RelPath::root(), Age::New, None, None), file_bytes, chunk_kb)
+    }
+
+    fn job_in(dir: &Arc<DirState>, file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
         let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
         let grid = ChunkGrid::new(file_bytes, chunk_kb).expect("lawful");
-        Arc::new(FileJob::new(dir, Name::new(b"file").expect("lawful"), metadata, grid, false, false))
+        Arc::new(FileJob::new(Arc::clone(dir), Name::new(b"file").expect("lawful"), metadata, grid, false, false))
+    }
+
+    fn next(schedule: &Schedule, held: &Held) -> Option<Want> {
+        let mut wants = Vec::new();
+        let next = schedule.next(held, &mut wants);
+        assert_eq!(matches!(next, Next::Wants), !wants.is_empty());
+        assert!(wants.len() <= 1, "{wants:?}");
+        wants.pop()
     }
 
     fn take(schedule: &Schedule) -> Want {
-        match schedule.next(&Held::default()) {
-            Next::Want(want) => want,
-            other => panic!("{other:?}"),
-        }
+        next(schedule, &Held::default()).expect("a want")
     }
 
     #[test]
     fn wants_cover_each_file_once_and_the_cost_comes_out_even() {
         for (file_bytes, chunk_kb) in [(0, 4), (1, 4), (4096, 4), (20_000, 4), (30 << 20, 65_536), (23 << 20, 5000)] {
-            let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks);
+            let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
             assert!(schedule.add(vec![job(file_bytes, chunk_kb)]));
             schedule.close();
             let mut end = 0;
@@ -388,21 +449,21 @@ mod tests {
                     break;
                 }
             }
-            assert!(matches!(schedule.next(&Held::default()), Next::Done));
+            assert!(matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Done));
             assert_eq!(schedule.lock().cost_left, 0, "{file_bytes} bytes in {chunk_kb} KiB");
         }
     }
 
     #[test]
     fn a_connection_holds_no_more_than_its_share() {
-        let schedule = Schedule::new(4, HoldBack::No, Cut::AtChunks);
+        let schedule = Schedule::new(4, HoldBack::No, Cut::AtChunks, Bundling::No);
         schedule.add((0..40).map(|_| job(1000, 4)).collect());
         schedule.close();
         for connection in 1..4 {
             schedule.lock().shares.set(connection, 100);
         }
         let mut held = Held { rate: 100, ..Held::default() };
-        while let Next::Want(want) = schedule.next(&held) {
+        while let Some(want) = next(&schedule, &held) {
             held.add(&want);
         }
         assert_eq!(held.wants, 10);
@@ -410,7 +471,7 @@ mod tests {
 
     #[test]
     fn what_a_broken_connection_owed_is_handed_out_again() {
-        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks);
+        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
         schedule.add(vec![job(10_000, 4)]);
         schedule.close();
         let owed = take(&schedule);
@@ -425,17 +486,17 @@ mod tests {
         let confirm = take(&schedule);
         assert_eq!(confirm.purpose, Purpose::Confirm);
         schedule.done(&confirm, Vec::new());
-        assert!(matches!(schedule.next(&Held::default()), Next::Done));
+        assert!(matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Done));
     }
 
     #[test]
     fn towards_the_end_large_files_are_cut_finer() {
-        let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly);
+        let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly, Bundling::No);
         schedule.add(vec![job(16 << 20, 1024)]);
         schedule.close();
         schedule.lock().shares.set(1, 100);
         let mut lengths = Vec::new();
-        while let Next::Want(want) = schedule.next(&Held { rate: 100, ..Held::default() }) {
+        while let Some(want) = next(&schedule, &Held { rate: 100, ..Held::default() }) {
             lengths.push(want.range.len());
             schedule.done(&want, Vec::new());
         }
@@ -446,19 +507,41 @@ mod tests {
     }
 
     #[test]
+    fn small_files_of_one_directory_are_handed_out_together() {
+        let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
+        let dir = DirState::new(RelPath::root(), Age::New, None, None);
+        let mut sizes = vec![10_u64; 70];
+        sizes.extend([60 << 10, 60 << 10, 60 << 10, 60 << 10, 65 << 10, 5]);
+        schedule.add(sizes.iter().map(|&size| job_in(&dir, size, 1024)).collect());
+        schedule.add(vec![job(5, 1024)]);
+        schedule.close();
+        let mut counts = Vec::new();
+        let mut wants = Vec::new();
+        while matches!(schedule.next(&Held { rate: 1, ..Held::default() }, &mut wants), Next::Wants) {
+            assert!(wants.iter().map(|want| want.range.len()).sum::<u64>() <= BUNDLE_BYTES);
+            counts.push(wants.len());
+            for want in wants.drain(..) {
+                schedule.done(&want, Vec::new());
+            }
+        }
+        assert_eq!(counts, [BUNDLE_FILES, 9, 1, 1, 1, 1]);
+        assert_eq!(schedule.lock().cost_left, 0);
+    }
+
+    #[test]
     fn a_connection_that_is_not_needed_rests() {
-        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks);
+        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
         schedule.add(vec![job(10, 4), job(10, 4)]);
         let second = Held { connection: 1, ..Held::default() };
-        assert!(matches!(schedule.next(&second), Next::Rest));
+        assert!(matches!(schedule.next(&second, &mut Vec::new()), Next::Rest));
         schedule.set_active(2);
         assert!(schedule.wait_for_turn(1));
-        assert!(matches!(schedule.next(&second), Next::Want(_)));
+        assert!(matches!(schedule.next(&second, &mut Vec::new()), Next::Wants));
     }
 
     #[test]
     fn held_back_means_until_the_last_offer() {
-        let schedule = Schedule::new(1, HoldBack::UntilClosed, Cut::AtChunks);
+        let schedule = Schedule::new(1, HoldBack::UntilClosed, Cut::AtChunks, Bundling::No);
         schedule.add(vec![job(1, 4)]);
         assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
         schedule.close();

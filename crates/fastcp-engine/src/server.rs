@@ -65,7 +65,7 @@ impl Server {
     fn serve_greeted(&self, connection: &Connection) -> Result<(), NetError> {
         connection.set_timeouts(None, Some(self.settings.handshake_timeout))?;
         let greeting = match greet(connection, self.settings.handshake_timeout) {
-            Ok(Greeting::Request(Request::Range(_))) => {
+            Ok(Greeting::Request(Request::Range(_) | Request::Bundle(_))) => {
                 Err(NetError::Request(WireError::Value { field: "flags", value: FLAG_RANGE.into() }))
             }
             other => other,
@@ -75,7 +75,7 @@ impl Server {
         }
         match greeting? {
             Greeting::Request(Request::Plain(request)) => self.serve_plain(connection, &request),
-            Greeting::Request(Request::Range(_)) => unreachable!("refused above"),
+            Greeting::Request(Request::Range(_) | Request::Bundle(_)) => unreachable!("refused above"),
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
             Greeting::Attach(ticket) => self.serve_data(connection, ticket),
         }

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use fastcp_model::{ByteRange, RelPath, Status};
-use fastcp_sys::{FileType, Root, Stat};
+use fastcp_model::{ByteRange, Name, RelPath, Status};
+use fastcp_sys::{Dir, FileType, Root, Stat};
 use nix::errno::Errno;
 
 use crate::processor::Processors;
@@ -71,12 +71,29 @@ impl Source {
 }
 
 impl OpenFile {
-    /// Whether the file has the size and time that it had when it was opened.
+    /// Whether this is the file that it was when it was opened, of the same size and time.
     pub(crate) fn is_unchanged(&self) -> bool {
+        let before = &self.stat.identity;
         Stat::of_fd(&self.file).is_ok_and(|now| {
-            now.identity.size_bytes == self.stat.identity.size_bytes && now.identity.mtime == self.stat.identity.mtime
+            let now = now.identity;
+            (now.device, now.inode) == (before.device, before.inode)
+                && (now.size_bytes, now.mtime) == (before.size_bytes, before.mtime)
         })
     }
+}
+
+/// Opens a regular file of an open directory. The state that comes with it is from just before: whether it
+/// is that of the opened file shows when it is compared with the file's state after reading.
+pub(crate) fn open_in(dir: &Dir, name: &Name) -> Result<OpenFile, Status> {
+    let stat = dir.stat_name(name).map_err(|error| status_of(&error))?;
+    match stat.file_type {
+        FileType::File => {}
+        FileType::Dir => return Err(Status::IsADirectory),
+        FileType::Symlink => return Err(Status::OutsideRoot),
+        _ => return Err(Status::NotARegularFile),
+    }
+    let file = dir.open_file(name).map_err(|error| status_of(&error))?;
+    Ok(OpenFile { file, stat })
 }
 
 /// A failure of the file system at the sender, as the receiver is told of it.

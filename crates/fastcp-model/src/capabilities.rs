@@ -9,6 +9,8 @@ bitflags::bitflags! {
         const COMPRESS = 0x0001;
         /// A plain FTQ1 request's offset is honoured, so a whole file can be resumed.
         const RESUME = 0x0002;
+        /// Many small files of one directory are asked for in one request.
+        const BUNDLE = 0x0004;
         /// Large files are cut so that all connections finish together, whatever the sizes of files and
         /// chunks.
         const VIRTUAL_ARCHIVE = 0x0010;

@@ -108,7 +108,7 @@ impl Dir {
     /// # Errors
     /// As `open(2)`.
     pub fn open_file(&self, name: &Name) -> io::Result<File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?))
     }
 

@@ -5,10 +5,12 @@
 //! allocated by it. `docs/protocol.md` is the specification; tests compare its tables with this crate.
 //!
 //! - [`range`]: FTQ1 requests and FTR1 replies, plain and extended: what data connections speak.
+//! - [`bundle`]: many small files in one request.
 //! - [`frame`]: the envelope of the control dialect.
 //! - [`hello`]: who is there, what both can do, and the ticket for data connections.
 //! - [`offer`]: the sender's tree, directory by directory.
 
+pub mod bundle;
 pub mod frame;
 pub mod hello;
 pub mod limits;

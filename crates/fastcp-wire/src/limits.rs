@@ -6,6 +6,14 @@ pub const REQUEST_PATH_BYTES_MAX: usize = 4096;
 pub const RANGE_BYTES_MAX: u64 = 64 << 20;
 /// The longest range that is answered compressed, in bytes. It bounds what both ends hold in memory.
 pub const ZSTD_RANGE_BYTES_MAX: u64 = 4 << 20;
+/// The most files of one bundle.
+pub const BUNDLE_FILES_MAX: usize = 256;
+/// The longest list of names in a request for a bundle, in bytes.
+pub const BUNDLE_LIST_BYTES_MAX: usize = 16 << 10;
+/// The most bytes of files that one bundle may ask for.
+pub const BUNDLE_BYTES_MAX: u64 = 1 << 20;
+/// The longest bundle once decompressed, in bytes: its files, and a header and a trailer for each.
+pub const BUNDLE_PIECES_BYTES_MAX: u64 = BUNDLE_BYTES_MAX + BUNDLE_FILES_MAX as u64 * 54;
 /// The longest payload of a frame, in bytes.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// The longest offer batch once decompressed, in bytes.

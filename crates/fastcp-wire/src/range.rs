@@ -8,7 +8,8 @@
 use fastcp_model::{ByteRange, PathError, RelPath, Status};
 
 use crate::WireError;
-use crate::limits::{RANGE_BYTES_MAX, REQUEST_PATH_BYTES_MAX};
+use crate::bundle::{BundleForm, BundleRequest};
+use crate::limits::{BUNDLE_LIST_BYTES_MAX, RANGE_BYTES_MAX, REQUEST_PATH_BYTES_MAX};
 use crate::reader::{Reader, within};
 
 /// `FTQ1`: the first four bytes of a request.
@@ -33,13 +34,16 @@ pub const FLAG_ACCEPT_ZSTD: u16 = 0x0004;
 /// Flag, with [`FLAG_RANGE`]: no body; the reply's crc32 is that of the range's bytes.
 pub const FLAG_CONFIRM: u16 = 0x0008;
 
+/// Flag, with [`FLAG_RANGE`]: the path is a directory, and names of files in it follow ([`BundleRequest`]).
+pub const FLAG_BUNDLE: u16 = 0x0010;
+
 /// The id of the reply to a request that could not be read: the connection ends with it. No request
 /// has it.
 pub const ID_UNREADABLE: u32 = u32::MAX;
 
 const EXTENSION_BYTES: usize = 16;
 const FLAGS_PLAIN: u16 = FLAG_WANT_CRC;
-const FLAGS_EXTENDED: u16 = FLAG_RANGE | FLAG_ACCEPT_ZSTD | FLAG_CONFIRM;
+const FLAGS_EXTENDED: u16 = FLAG_RANGE | FLAG_ACCEPT_ZSTD | FLAG_CONFIRM | FLAG_BUNDLE;
 
 /// The fixed first 16 bytes of a request, which say how much follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +57,8 @@ impl RequestHeader {
     /// Decodes the header.
     ///
     /// # Errors
-    /// A wrong magic, an unknown flag, or a path longer than [`REQUEST_PATH_BYTES_MAX`] or empty.
+    /// A wrong magic, an unknown flag, a path longer than [`REQUEST_PATH_BYTES_MAX`], or an empty one where
+    /// that does not mean the root; a list of names longer than [`BUNDLE_LIST_BYTES_MAX`].
     pub fn decode(bytes: &[u8; REQUEST_HEADER_BYTES]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         let magic = reader.u32()?;
@@ -64,19 +69,31 @@ impl RequestHeader {
         let flags = reader.u16()?;
         let offset = reader.u64()?;
         within("path_len", path_bytes, REQUEST_PATH_BYTES_MAX)?;
-        if path_bytes == 0 {
-            return Err(WireError::Value { field: "path_len", value: 0 });
-        }
         let known = if flags & FLAG_RANGE == 0 { FLAGS_PLAIN } else { FLAGS_EXTENDED };
         if flags & !known != 0 {
             return Err(WireError::Value { field: "flags", value: flags.into() });
         }
-        Ok(Self { path_bytes, flags, offset })
+        let header = Self { path_bytes, flags, offset };
+        if header.is_bundle() {
+            within("offset", usize::try_from(offset).unwrap_or(usize::MAX), BUNDLE_LIST_BYTES_MAX)?;
+        } else if path_bytes == 0 {
+            return Err(WireError::Value { field: "path_len", value: 0 });
+        }
+        Ok(header)
     }
 
     /// How many bytes follow the header.
     pub fn rest_bytes(&self) -> usize {
-        self.path_bytes + if self.is_extended() { EXTENSION_BYTES } else { 0 }
+        self.path_bytes + self.list_bytes() + if self.is_extended() { EXTENSION_BYTES } else { 0 }
+    }
+
+    fn list_bytes(&self) -> usize {
+        // Checked when it was decoded.
+        if self.is_bundle() { self.offset as usize } else { 0 }
+    }
+
+    fn is_bundle(&self) -> bool {
+        self.flags & FLAG_BUNDLE != 0
     }
 
     /// Whether this is the extended form.
@@ -92,6 +109,8 @@ pub enum Request {
     Plain(PlainRequest),
     /// The extended form: one range, answered with its id; the connection stays open.
     Range(RangeRequest),
+    /// The extended form for many small files of one directory.
+    Bundle(BundleRequest),
 }
 
 impl Request {
@@ -112,6 +131,7 @@ impl Request {
             let want_crc = header.flags & FLAG_WANT_CRC != 0;
             return Ok(Self::Plain(PlainRequest { path: path.into(), offset: header.offset, want_crc }));
         }
+        let list = reader.bytes(header.list_bytes())?;
         let len = reader.u64()?;
         let id = reader.u32()?;
         let sum = reader.u32()?;
@@ -122,7 +142,32 @@ impl Request {
         if hasher.finalize() != sum {
             return Err(WireError::Checksum("request"));
         }
-        RangeRequest::from_fields(id, path, header, len).map(Self::Range)
+        if !header.is_bundle() {
+            return RangeRequest::from_fields(id, path, header, len).map(Self::Range);
+        }
+        let accept = match header.flags & !FLAG_RANGE & !FLAG_BUNDLE {
+            0 => BundleForm::Pieces,
+            FLAG_ACCEPT_ZSTD => BundleForm::PiecesOrZstd,
+            _ => return Err(WireError::Value { field: "flags", value: header.flags.into() }),
+        };
+        BundleRequest::decode(id, path, accept, list, len).map(Self::Bundle)
+    }
+}
+
+impl BundleRequest {
+    /// Appends the bytes on the wire to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let flags = FLAG_RANGE
+            | FLAG_BUNDLE
+            | match self.accept {
+                BundleForm::Pieces => 0,
+                BundleForm::PiecesOrZstd => FLAG_ACCEPT_ZSTD,
+            };
+        let list = self.encode_list();
+        put_request_header(out, &self.dir, flags, list.len() as u64);
+        out.extend_from_slice(&list);
+        put_request_end(out, start, self.files.len() as u64, self.id);
     }
 }
 
@@ -219,11 +264,16 @@ impl RangeRequest {
                 Ask::Confirm => FLAG_CONFIRM,
             };
         put_request_header(out, &self.path, flags, self.range.start());
-        out.extend_from_slice(&self.range.len().to_be_bytes());
-        out.extend_from_slice(&self.id.to_be_bytes());
-        let sum = crc32fast::hash(&out[start..]);
-        out.extend_from_slice(&sum.to_be_bytes());
+        put_request_end(out, start, self.range.len(), self.id);
     }
+}
+
+/// Ends the extended request that began at `start` of `out`.
+fn put_request_end(out: &mut Vec<u8>, start: usize, length: u64, id: u32) {
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&id.to_be_bytes());
+    let sum = crc32fast::hash(&out[start..]);
+    out.extend_from_slice(&sum.to_be_bytes());
 }
 
 fn put_request_header(out: &mut Vec<u8>, path: &[u8], flags: u16, offset: u64) {
@@ -249,6 +299,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A reply that says only that all is well.
+    pub(crate) fn ok() -> Self {
+        Self::failed(Status::Ok)
+    }
+
     /// A reply that says only why there is no other.
     pub fn failed(status: Status) -> Self {
         Self { status, file_bytes: 0, mtime_ns: 0, crc32: 0 }
@@ -292,6 +347,8 @@ pub enum BodyKind {
     Zstd = 1,
     /// No body: every byte of the range is zero.
     Hole = 2,
+    /// One zstd frame of whole pieces, for a [`BundleRequest`]: [`crate::bundle::Bundled`].
+    Bundle = 3,
 }
 
 /// The 48 bytes before the body of an extended reply.
@@ -385,6 +442,7 @@ fn body_kind(code: u16) -> Result<BodyKind, WireError> {
         0 => Ok(BodyKind::Raw),
         1 => Ok(BodyKind::Zstd),
         2 => Ok(BodyKind::Hole),
+        3 => Ok(BodyKind::Bundle),
         _ => Err(WireError::Value { field: "kind", value: code.into() }),
     }
 }

@@ -6,6 +6,7 @@ use fastcp_model::{
     CHUNK_KB_DEFAULT, CHUNK_KB_MAX, CHUNK_KB_MIN, Capabilities, EntryKind, NAME_BYTES_MAX, PATH_BYTES_MAX, RelPath,
     Status,
 };
+use fastcp_wire::bundle::BundleRequest;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES, FrameHeader, FrameType, decode_payload};
 use fastcp_wire::hello::{self, Hello, HelloReply, Role, Ticket};
 use fastcp_wire::offer::{
@@ -98,13 +99,14 @@ fn request_flags() {
         (range::FLAG_RANGE, "RANGE"),
         (range::FLAG_ACCEPT_ZSTD, "ACCEPT_ZSTD"),
         (range::FLAG_CONFIRM, "CONFIRM"),
+        (range::FLAG_BUNDLE, "BUNDLE"),
     ];
     assert_eq!(numbered("Request flags"), coded.map(|(bit, name)| (bit.into(), name)));
 }
 
 #[test]
 fn body_kinds() {
-    let kinds = [BodyKind::Raw, BodyKind::Zstd, BodyKind::Hole];
+    let kinds = [BodyKind::Raw, BodyKind::Zstd, BodyKind::Hole, BodyKind::Bundle];
     let coded = kinds.map(|kind| (kind as u64, format!("{kind:?}")));
     let documented: Vec<_> =
         numbered("Body kinds").into_iter().map(|(number, name)| (number, name.to_owned())).collect();
@@ -150,6 +152,10 @@ fn limits_table() {
         ("REQUEST_PATH_BYTES_MAX", limits::REQUEST_PATH_BYTES_MAX as u64),
         ("RANGE_BYTES_MAX", limits::RANGE_BYTES_MAX),
         ("ZSTD_RANGE_BYTES_MAX", limits::ZSTD_RANGE_BYTES_MAX),
+        ("BUNDLE_FILES_MAX", limits::BUNDLE_FILES_MAX as u64),
+        ("BUNDLE_LIST_BYTES_MAX", limits::BUNDLE_LIST_BYTES_MAX as u64),
+        ("BUNDLE_BYTES_MAX", limits::BUNDLE_BYTES_MAX),
+        ("BUNDLE_PIECES_BYTES_MAX", limits::BUNDLE_PIECES_BYTES_MAX),
         ("FRAME_PAYLOAD_BYTES_MAX", limits::FRAME_PAYLOAD_BYTES_MAX as u64),
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX as u64),
         ("BATCH_ENTRIES_MAX", limits::BATCH_ENTRIES_MAX as u64),
@@ -234,6 +240,9 @@ fn fixed_sizes() {
     let coded = BTreeMap::from([
         ("FTQ1 request", REQUEST_HEADER_BYTES),
         ("FTQ1 request, extended", REQUEST_HEADER_BYTES + extension_bytes()),
+        ("FTQ1 request for a bundle", REQUEST_HEADER_BYTES + extension_bytes()),
+        ("Bundled file", BundleRequest::listed_bytes(b"")),
+        ("Bundle header", PIECE_HEADER_BYTES),
         ("FTR1 reply", REPLY_BYTES),
         ("Piece header", PIECE_HEADER_BYTES),
         ("Piece trailer", TRAILER_BYTES),

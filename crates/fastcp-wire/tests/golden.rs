@@ -4,8 +4,10 @@ use fastcp_model::{
     ByteRange, Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, SpecialKind, Status,
     Timestamp,
 };
+use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
+use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_PIECES_BYTES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::range::{Ask, BodyKind, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
 
@@ -93,6 +95,73 @@ fn range_request() {
          e7f1bd4b           # crc32",
         &request(2, Ask::Confirm),
     );
+}
+
+#[test]
+fn bundle_request() {
+    let files = [(&b"a"[..], 3), (b"bc", 0x0102)].map(|(name, len)| BundledFile { name: name.into(), len });
+    let request =
+        |accept| Message::Bundle(BundleRequest { id: 7, dir: (*b"hi").into(), accept, files: files.to_vec() });
+    check(
+        "46545131           # magic FTQ1
+         0002               # path_len
+         0012               # flags RANGE, BUNDLE
+         0000000000000017   # list_len
+         6869               # path hi
+         0001 61 0000000000000003
+         0002 6263 0000000000000102
+         0000000000000002   # count
+         00000007           # id
+         05916636           # crc32",
+        &request(BundleForm::Pieces),
+    );
+    let bytes = request(BundleForm::PiecesOrZstd).encode();
+    assert_eq!(bytes[6..8], [0x00, 0x16], "flags RANGE, BUNDLE, ACCEPT_ZSTD");
+    let root = BundleRequest { id: 7, dir: (*b"").into(), accept: BundleForm::Pieces, files: files.to_vec() };
+    assert_eq!(root.rel_path(), Ok(RelPath::root()));
+    let root = Message::Bundle(root);
+    assert_eq!(root.decode_alike(&root.encode()).as_ref(), Ok(&root), "an empty path is the root");
+}
+
+#[test]
+fn bundle_header() {
+    let header = Bundled { pieces: 2, bytes: 0x171 }.header(7, 0x80);
+    check(
+        "46545231           # magic FTR1
+         0000               # status Ok
+         0000               # reserved
+         0000000000000171   # bytes of the pieces
+         0000000000000002   # pieces
+         00000000           # not used
+         00000000           # padding
+         00000007           # id of the first piece
+         0003               # kind Bundle
+         0000               # status Ok
+         00000080           # body_len
+         b947f6a0           # crc32 of the header",
+        &Message::Piece(header),
+    );
+    assert_eq!(Bundled::of(&header), Ok(Bundled { pieces: 2, bytes: 0x171 }));
+    for (pieces, bytes) in [(0, 1), (BUNDLE_FILES_MAX + 1, 1), (1, BUNDLE_PIECES_BYTES_MAX as usize + 1)] {
+        assert!(Bundled::of(&Bundled { pieces, bytes }.header(7, 1)).is_err(), "{pieces} {bytes}");
+    }
+}
+
+#[test]
+fn bundles_over_their_limits_are_refused() {
+    let file = |name: usize, len| BundledFile { name: vec![b'n'; name].into(), len };
+    let decoded = |files: Vec<BundledFile>| {
+        let message = Message::Bundle(BundleRequest { id: 1, dir: (*b"d").into(), accept: BundleForm::Pieces, files });
+        message.decode_alike(&message.encode())
+    };
+    assert!(decoded(vec![file(1, BUNDLE_BYTES_MAX)]).is_ok());
+    assert!(decoded(vec![file(1, BUNDLE_BYTES_MAX), file(1, 1)]).is_err());
+    assert!(decoded(vec![file(1, u64::MAX), file(1, 2)]).is_err());
+    assert!(decoded(vec![file(256, 1)]).is_err());
+    assert!(decoded(vec![file(1, 0); BUNDLE_FILES_MAX]).is_ok());
+    assert!(decoded(vec![file(1, 0); BUNDLE_FILES_MAX + 1]).is_err());
+    assert!(decoded(vec![file(250, 0); 100]).is_err(), "the list is too long");
+    assert!(decoded(Vec::new()).is_err());
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn flips(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
 
 /// Whether a message carries a checksum of all of itself.
 fn is_checksummed(message: &Message) -> bool {
-    matches!(message, Message::Range(_) | Message::Piece(_) | Message::Frame(..))
+    matches!(message, Message::Range(_) | Message::Bundle(_) | Message::Piece(_) | Message::Frame(..))
 }
 
 #[test]
@@ -128,14 +128,18 @@ fn a_flipped_byte_never_panics_and_never_goes_unseen_under_a_checksum() {
 /// next message, so the one flip that can pass is RANGE off: a plain request, unlawful on a data connection.
 #[test]
 fn a_flip_in_a_request_on_a_connection_is_seen_or_makes_it_plain() {
-    let (_, strategy) = generate::kinds().into_iter().find(|(kind, _)| *kind == "range request").expect("is there");
-    for message in samples(&strategy, 4) {
+    let extended =
+        generate::kinds().into_iter().filter(|(kind, _)| matches!(*kind, "range request" | "bundle request"));
+    for message in extended.flat_map(|(_, strategy)| samples(&strategy, 4)) {
         for flipped in flips(&message.encode()) {
             let (header_bytes, rest) = flipped.split_first_chunk::<REQUEST_HEADER_BYTES>().expect("whole");
             let Ok(header) = RequestHeader::decode(header_bytes) else { continue };
             let Some(rest) = rest.get(..header.rest_bytes()) else { continue };
             let decoded = Request::decode(header_bytes, header, rest);
-            assert!(!matches!(decoded, Ok(Request::Range(_))), "a flip went unseen: {flipped:02x?}");
+            assert!(
+                !matches!(decoded, Ok(Request::Range(_) | Request::Bundle(_))),
+                "a flip went unseen: {flipped:02x?}"
+            );
         }
     }
 }
@@ -164,9 +168,12 @@ fn frame(message: &Message) -> Option<(FrameType, Vec<u8>)> {
         Message::OfferBatch(..) => FrameType::OfferBatch,
         Message::OfferEnd(_) => FrameType::OfferEnd,
         Message::Frame(frame_type, payload) => return Some((*frame_type, payload.clone())),
-        Message::Plain(_) | Message::Range(_) | Message::Reply(_) | Message::Piece(_) | Message::Trailer(_) => {
-            return None;
-        }
+        Message::Plain(_)
+        | Message::Range(_)
+        | Message::Bundle(_)
+        | Message::Reply(_)
+        | Message::Piece(_)
+        | Message::Trailer(_) => return None,
     };
     Some((frame_type, message.encode()))
 }
@@ -315,10 +322,12 @@ fn a_requests_path_is_bounded_by_its_header() {
 #[test]
 fn a_requests_flags_are_known_and_agree() {
     for flags in 0..=u16::MAX {
-        let lawful_header = matches!(flags, 0 | 1 | 2 | 6 | 10 | 14);
+        let lawful_header = matches!(flags, 0 | 1 | 2 | 6 | 10 | 14 | 18 | 22 | 26 | 30);
         assert_eq!(request_header(1, flags).is_ok(), lawful_header, "{flags:#x}");
     }
-    assert_value(range_request(14, 0, 1), "flags", 14);
+    for flags in [14, 26, 30] {
+        assert_value(range_request(flags, 0, 1), "flags", flags.into());
+    }
 }
 
 /// An extended request for `a` with these fields and a right checksum.
@@ -357,7 +366,7 @@ fn a_piece_header_is_bounded_even_under_a_right_checksum() {
     assert!(piece(0, 0, 0, max).is_ok());
     assert_too_long(piece(0, 0, 0, max + 1), "body_len", u64::from(max) + 1, RANGE_BYTES_MAX);
     assert_too_long(piece(1, 0, 0, u32::MAX), "body_len", u32::MAX.into(), RANGE_BYTES_MAX);
-    assert_value(piece(3, 0, 0, 0), "kind", 3);
+    assert_value(piece(4, 0, 0, 0), "kind", 4);
     assert_value(piece(0, 0, 1, 0), "status", 1);
     assert_value(piece(0, 19, 19, 0), "status", 19);
 }

@@ -4,9 +4,10 @@ use fastcp_model::{
     ByteRange, CHUNK_KB_MAX, CHUNK_KB_MIN, Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name,
     RelPath, SpecialKind, Status, Timestamp,
 };
+use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
-use fastcp_wire::limits::{CONNECTIONS_MAX, RANGE_BYTES_MAX};
+use fastcp_wire::limits::{BUNDLE_BYTES_MAX, CONNECTIONS_MAX, RANGE_BYTES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::range::{Ask, BodyKind, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
 use proptest::collection::vec;
@@ -21,6 +22,7 @@ pub(crate) fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
     vec![
         ("plain request", plain_request().prop_map(Message::Plain).boxed()),
         ("range request", range_request().prop_map(Message::Range).boxed()),
+        ("bundle request", bundle_request().prop_map(Message::Bundle).boxed()),
         ("reply", reply().prop_map(Message::Reply).boxed()),
         ("piece header", piece_header().prop_map(Message::Piece).boxed()),
         ("trailer", trailer().prop_map(Message::Trailer).boxed()),
@@ -45,6 +47,14 @@ fn plain_request() -> impl Strategy<Value = PlainRequest> {
         offset,
         want_crc,
     })
+}
+
+fn bundle_request() -> impl Strategy<Value = BundleRequest> {
+    let file = (vec(any::<u8>(), 0..30), 0..=BUNDLE_BYTES_MAX / 8)
+        .prop_map(|(name, len)| BundledFile { name: name.into(), len });
+    let accept = select(vec![BundleForm::Pieces, BundleForm::PiecesOrZstd]);
+    (any::<u32>(), vec(any::<u8>(), 0..60), accept, vec(file, 1..8))
+        .prop_map(|(id, dir, accept, files)| BundleRequest { id, dir: dir.into(), accept, files })
 }
 
 fn range_request() -> impl Strategy<Value = RangeRequest> {

@@ -4,6 +4,7 @@
 
 use fastcp_model::Status;
 use fastcp_wire::WireError;
+use fastcp_wire::bundle::BundleRequest;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::{Hello, HelloReply, Ticket, decode_attach, decode_failure, encode_attach, encode_failure};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
@@ -16,6 +17,7 @@ use fastcp_wire::range::{
 pub(crate) enum Message {
     Plain(PlainRequest),
     Range(RangeRequest),
+    Bundle(BundleRequest),
     Reply(Reply),
     Piece(PieceHeader),
     Trailer(Trailer),
@@ -38,6 +40,11 @@ impl Message {
                 request.encode(&mut out);
                 out
             }
+            Self::Bundle(request) => {
+                let mut out = Vec::new();
+                request.encode(&mut out);
+                out
+            }
             Self::Reply(reply) => reply.encode().to_vec(),
             Self::Piece(header) => header.encode().to_vec(),
             Self::Trailer(trailer) => trailer.encode().to_vec(),
@@ -55,7 +62,7 @@ impl Message {
     /// Decodes `bytes` as a message of the same kind as this one.
     pub(crate) fn decode_alike(&self, bytes: &[u8]) -> Result<Self, WireError> {
         match self {
-            Self::Plain(_) | Self::Range(_) => decode_request(bytes),
+            Self::Plain(_) | Self::Range(_) | Self::Bundle(_) => decode_request(bytes),
             Self::Reply(_) => Reply::decode(fixed(bytes)?).map(Self::Reply),
             Self::Piece(_) => PieceHeader::decode(fixed(bytes)?).map(Self::Piece),
             Self::Trailer(_) => Trailer::decode(fixed(bytes)?).map(Self::Trailer),
@@ -83,6 +90,7 @@ fn decode_request(bytes: &[u8]) -> Result<Message, WireError> {
     Ok(match Request::decode(header_bytes, header, rest)? {
         Request::Plain(request) => Message::Plain(request),
         Request::Range(request) => Message::Range(request),
+        Request::Bundle(request) => Message::Bundle(request),
     })
 }
 

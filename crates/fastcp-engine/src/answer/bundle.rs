@@ -1,0 +1,72 @@
+//! Many small files of one directory, answered in one go.
+//!
+//! The directory is opened once and its files by name in it, which spares the walk along the path. Each
+//! file is looked at before and after it is read, and the two looks must show one and the same file: so
+//! opening it needs no look of its own. The pieces gather in the connection's buffer like any others;
+//! where they are worth compressing they are replaced there by one compressed bundle.
+
+use fastcp_model::{ByteRange, Name, Status};
+use fastcp_sys::Dir;
+use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile, id_after};
+use fastcp_wire::range::{BodyKind, Reply, Trailer};
+
+use super::{Answerer, is_hole, reply_of};
+use crate::source::{OpenFile, open_in, status_of};
+
+impl Answerer<'_> {
+    pub(super) fn answer_bundle(&mut self, request: &BundleRequest) {
+        let start = self.out.len();
+        let dir = request
+            .rel_path()
+            .map_err(|_| Status::BadPath)
+            .and_then(|path| self.source.root.dir(&path).map_err(|error| status_of(&error)));
+        let mut id = request.id;
+        for file in &request.files {
+            match dir.as_ref().map_err(|status| *status).and_then(|dir| open_bundled(dir, file)) {
+                Ok((open, range)) => self.answer_bundled(id, &open, range),
+                Err(status) => self.put_header(id, Reply::failed(status), BodyKind::Raw, 0),
+            }
+            id = id_after(id);
+        }
+        if request.accept == BundleForm::PiecesOrZstd {
+            self.compress_bundle(request, start);
+            self.learn(request.bytes());
+        }
+    }
+
+    fn answer_bundled(&mut self, id: u32, open: &OpenFile, range: ByteRange) {
+        let reply = reply_of(open);
+        if range.end() > reply.file_bytes {
+            let reply = Reply { status: Status::BadRange, ..reply };
+            self.put_header(id, reply, BodyKind::Raw, 0);
+        } else if is_hole(open, range) {
+            self.answer_hole(id, range, open, reply);
+        } else {
+            self.answer_gathered(id, range, open, reply);
+        }
+    }
+
+    /// Replaces the pieces from `start` on by one compressed piece, where that is shorter.
+    fn compress_bundle(&mut self, request: &BundleRequest, start: usize) {
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        let pieces = std::mem::take(&mut self.out);
+        let shrunk = self.ready_compressor().and_then(|compressor| compressor.compress(&pieces[start..], &mut body));
+        self.out = pieces;
+        if let Some(length) = shrunk {
+            let crc32 = crc32fast::hash(&self.out[start..]);
+            let bundled = Bundled { pieces: request.files.len(), bytes: self.out.len() - start };
+            self.out.truncate(start);
+            self.out.extend_from_slice(&bundled.header(request.id, length as u32).encode());
+            self.out.extend_from_slice(&body);
+            self.out.extend_from_slice(&Trailer { crc32, status: Status::Ok }.encode());
+        }
+        self.body = body;
+    }
+}
+
+fn open_bundled(dir: &Dir, file: &BundledFile) -> Result<(OpenFile, ByteRange), Status> {
+    let name = Name::new(&file.name).map_err(|_| Status::BadPath)?;
+    let range = ByteRange::new(0, file.len).map_err(|_| Status::BadRange)?;
+    Ok((open_in(dir, &name)?, range))
+}
