@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("fastcp-model", &[]),
     ("fastcp-wire", &["fastcp-model"]),
     ("fastcp-sys", &["fastcp-model"]),
     ("fastcp-net", &["fastcp-model", "fastcp-wire", "fastcp-sys"]),
     ("fastcp-engine", &["fastcp-model", "fastcp-wire", "fastcp-sys", "fastcp-net"]),
     ("fastcp-cli", &["fastcp-model", "fastcp-wire", "fastcp-net", "fastcp-engine"]),
+    ("fastcp-bench", &["fastcp-model", "fastcp-sys"]),
 ];
 
 fn metadata() -> serde_json::Value {

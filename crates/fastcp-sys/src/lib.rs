@@ -7,6 +7,7 @@
 //! - [`SyncHandle`]: making what was written survive a power cut.
 //! - [`tcp`]: what holds a connection back.
 //! - [`process`]: limits and identity of this process.
+//! - `tun`, a feature: packet devices and the namespaces they live in, for the benchmarks.
 //!
 //! Nothing here knows of protocols, plans or policies.
 
@@ -15,6 +16,8 @@ pub mod metadata;
 pub mod process;
 pub mod tcp;
 pub mod transfer;
+#[cfg(feature = "tun")]
+pub mod tun;
 
 mod dir;
 mod root;

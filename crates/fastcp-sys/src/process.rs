@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+#[cfg(feature = "tun")]
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeVal;
 use nix::unistd::{Gid, Uid, getgroups};
@@ -25,6 +27,19 @@ pub fn processor_time() -> Duration {
     let seconds: i64 = used.iter().flatten().map(TimeVal::tv_sec).sum();
     let micros: i64 = used.iter().flatten().map(TimeVal::tv_usec).sum();
     Duration::from_secs(seconds.unsigned_abs()) + Duration::from_micros(micros.unsigned_abs())
+}
+
+/// Lets the calling thread run before all that are scheduled the usual way, and in turns with its like.
+///
+/// # Errors
+/// As `sched_setscheduler(2)`: `PermissionDenied` unless root or allowed by `RLIMIT_RTPRIO`.
+#[cfg(feature = "tun")]
+pub fn put_thread_first() -> io::Result<()> {
+    let lowest_of_those = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the kernel reads one `sched_param`, which lives until the call is over; 0 is this thread.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const lowest_of_those) };
+    Errno::result(result)?;
+    Ok(())
 }
 
 /// Whether the process acts as root.

@@ -1,0 +1,191 @@
+//! What is started for each tool: the words of its server's command and of its client's.
+//!
+//! Written once for loopback and links: the words know an address, not where it is. The server
+//! runs at the far end, the client at the near one, and only the client is timed.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use crate::error::BenchError;
+use crate::programs::{Programs, is_root};
+use crate::tool::Tool;
+use crate::variant::{Connections, Variant};
+
+/// socat's own 8 KiB would be what limits tar.
+const SOCAT_BUFFER_BYTES: &str = "262144";
+
+/// What a tool needs to know of one run.
+#[derive(Debug)]
+pub(crate) struct Route<'a> {
+    pub(crate) programs: &'a Programs,
+    pub(crate) source: &'a Path,
+    pub(crate) destination: &'a Path,
+    /// For files that the tool needs; its own for this run.
+    pub(crate) scratch: &'a Path,
+    /// Of the server's end.
+    pub(crate) ip: Ipv4Addr,
+    /// For tools that can use more than one.
+    pub(crate) connections: u16,
+}
+
+/// How a server is known to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// It says `listening on ADDRESS` on stdout.
+    Says,
+    /// It listens on the port that it was given.
+    Listens(SocketAddrV4),
+}
+
+/// A server to start.
+#[derive(Debug)]
+pub(crate) struct ServerLaunch {
+    pub(crate) words: Vec<OsString>,
+    pub(crate) ready: Ready,
+    /// Whether one process does all the work, so that its memory and time are the server's.
+    pub(crate) is_one_process: bool,
+}
+
+impl Route<'_> {
+    /// The server's command; `None` for tools that have none. `free_port` answers a port to use.
+    pub(crate) fn server(
+        &self,
+        tool: Tool,
+        free_port: impl FnOnce() -> Result<u16, BenchError>,
+    ) -> Result<Option<ServerLaunch>, BenchError> {
+        let said = |words| Ok(Some(ServerLaunch { words, ready: Ready::Says, is_one_process: true }));
+        match tool {
+            Tool::Cp | Tool::Create => Ok(None),
+            Tool::Fastcp(_) => said(self.fastcp_server()),
+            Tool::Bare => {
+                let ip = self.ip.to_string();
+                said(words(&[&self.programs.bench, "bare-serve".as_ref(), self.source, ip.as_ref()]))
+            }
+            Tool::Tar | Tool::Rsync | Tool::RsyncZ | Tool::Rclone => {
+                let address = SocketAddrV4::new(self.ip, free_port()?);
+                let words = match tool {
+                    Tool::Tar => self.tar_server(address),
+                    Tool::Rclone => self.rclone_server(address),
+                    _ => self.rsync_server(address)?,
+                };
+                let is_one_process = tool == Tool::Rclone;
+                Ok(Some(ServerLaunch { words, ready: Ready::Listens(address), is_one_process }))
+            }
+        }
+    }
+
+    /// The client's command. `address` is where the server listens; tools without one ignore it.
+    pub(crate) fn client(&self, tool: Tool, address: SocketAddrV4) -> Vec<OsString> {
+        let connections = self.connections.to_string();
+        match tool {
+            Tool::Fastcp(variant) => self.fastcp_client(variant, address),
+            Tool::Cp => words(&["cp".as_ref(), "-a".as_ref(), &self.source.join("."), &with_slash(self.destination)]),
+            Tool::Tar => self.tar_client(address),
+            Tool::Rsync => self.rsync_client(&["-a"], address),
+            Tool::RsyncZ => self.rsync_client(&["-a", "-z"], address),
+            Tool::Rclone => self.rclone_client(address),
+            Tool::Bare => {
+                let address = address.to_string();
+                let fixed = ["bare-fetch", "--conns", &connections, &address];
+                prefixed(&self.programs.bench, &fixed, &[self.destination])
+            }
+            Tool::Create => prefixed(&self.programs.bench, &["create"], &[&self.manifest(), self.destination]),
+        }
+    }
+
+    /// The list of files for `create`.
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.scratch.join("manifest")
+    }
+
+    fn fastcp_server(&self) -> Vec<OsString> {
+        let ip = self.ip.to_string();
+        let mut all = words(&[&self.programs.server, self.source, ip.as_ref(), "0".as_ref()]);
+        if !self.ip.is_loopback() {
+            all.push("--insecure".into());
+        }
+        all
+    }
+
+    fn fastcp_client(&self, variant: Variant, address: SocketAddrV4) -> Vec<OsString> {
+        let url = format!("fcp://{address}/");
+        let connections = match variant.connections {
+            Connections::Usual => self.connections.to_string(),
+            Connections::Count(count) => count.to_string(),
+            Connections::Auto => "auto".to_owned(),
+        };
+        let mut all = prefixed(&self.programs.client, &["pull", &url], &[self.destination]);
+        all.extend(["--conns", &connections, "--json"].map(OsString::from));
+        if variant.is_raw {
+            all.push("--no-compress".into());
+        }
+        if variant.is_unsynced {
+            all.extend(["--durability", "none"].map(OsString::from));
+        }
+        all
+    }
+
+    fn tar_server(&self, address: SocketAddrV4) -> Vec<OsString> {
+        let script = format!(
+            "tar -C \"$1\" -cf - . | socat -u -b {SOCAT_BUFFER_BYTES} - TCP-LISTEN:{port},bind={ip},reuseaddr",
+            port = address.port(),
+            ip = address.ip(),
+        );
+        prefixed("sh".as_ref(), &["-c", &script, "sh"], &[self.source])
+    }
+
+    fn tar_client(&self, address: SocketAddrV4) -> Vec<OsString> {
+        let script = format!("socat -u -b {SOCAT_BUFFER_BYTES} TCP:{address} - | tar -C \"$1\" -xf -");
+        prefixed("sh".as_ref(), &["-c", &script, "sh"], &[self.destination])
+    }
+
+    fn rsync_server(&self, address: SocketAddrV4) -> Result<Vec<OsString>, BenchError> {
+        let config = self.scratch.join("rsyncd.conf");
+        let owner = if is_root() { "uid = root\ngid = root\n" } else { "" };
+        let text = format!(
+            "use chroot = no\n{owner}log file = {}\n[tree]\npath = {}\nread only = yes\n",
+            self.scratch.join("rsyncd.log").display(),
+            self.source.display(),
+        );
+        fs::write(&config, text).map_err(BenchError::file("write", &config))?;
+        let (ip, port) = (address.ip().to_string(), address.port().to_string());
+        let fixed = ["--daemon", "--no-detach", "--address", &ip, "--port", &port, "--config"];
+        Ok(prefixed("rsync".as_ref(), &fixed, &[&config]))
+    }
+
+    fn rsync_client(&self, options: &[&str], address: SocketAddrV4) -> Vec<OsString> {
+        let url = format!("rsync://{address}/tree/");
+        prefixed("rsync".as_ref(), &[options, &[&url]].concat(), &[&with_slash(self.destination)])
+    }
+
+    /// Over HTTP, not WebDAV, for which rclone's client allows itself a hundred calls a second.
+    fn rclone_server(&self, address: SocketAddrV4) -> Vec<OsString> {
+        let address = address.to_string();
+        let fixed = ["serve", "http", "--config", "", "--read-only", "--addr", &address];
+        prefixed("rclone".as_ref(), &fixed, &[self.source])
+    }
+
+    fn rclone_client(&self, address: SocketAddrV4) -> Vec<OsString> {
+        let (url, count) = (format!("http://{address}"), self.connections.to_string());
+        let transfers = ["--transfers", &count, "--checkers", &count, "--multi-thread-streams", &count];
+        let fixed = ["copy", "--config", "", "--http-url", &url, ":http:"];
+        prefixed("rclone".as_ref(), &[&fixed[..5], &transfers, &fixed[5..]].concat(), &[self.destination])
+    }
+}
+
+fn words(parts: &[&Path]) -> Vec<OsString> {
+    parts.iter().map(|part| part.as_os_str().to_owned()).collect()
+}
+
+fn prefixed(program: &Path, fixed: &[&str], paths: &[&Path]) -> Vec<OsString> {
+    let fixed = fixed.iter().map(OsStr::new);
+    let paths = paths.iter().map(|path| path.as_os_str());
+    [program.as_os_str()].into_iter().chain(fixed).chain(paths).map(OsStr::to_owned).collect()
+}
+
+/// With a slash at the end, which `cp` and `rsync` take as "into this".
+fn with_slash(dir: &Path) -> PathBuf {
+    dir.join("")
+}

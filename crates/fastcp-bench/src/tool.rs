@@ -1,0 +1,164 @@
+//! The tools, by the names they have on the command line and in the report.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::variant::{Variant, VariantError};
+use crate::workload::Workload;
+
+/// Something that copies a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// `fastcp-server` and `fastcp-client`.
+    Fastcp(Variant),
+    /// `cp -a`, which needs no network.
+    Cp,
+    /// Two tars and two socats.
+    Tar,
+    /// An rsync daemon and `rsync -a`.
+    Rsync,
+    /// The same with `-z`.
+    RsyncZ,
+    /// `rclone serve http` and `rclone copy`.
+    Rclone,
+    /// The least that a copy over TCP with checksums can be: our own loop, see `bare.rs`.
+    Bare,
+    /// The least that making the files can be: our own loop, see `create.rs`.
+    Create,
+}
+
+/// Why a name is no tool's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ToolError {
+    #[error("\"{0}\" is no tool; see --list")]
+    Unknown(String),
+    #[error("\"{name}\": {error}")]
+    Variant { name: String, error: VariantError },
+}
+
+/// The tools that run when none is named.
+pub(crate) fn usual_tools() -> Vec<Tool> {
+    let fastcp = Tool::Fastcp(Variant::default());
+    vec![fastcp, Tool::Cp, Tool::Tar, Tool::Rsync, Tool::RsyncZ, Tool::Rclone, Tool::Bare, Tool::Create]
+}
+
+impl Tool {
+    /// What it does, in a line.
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Fastcp(_) => "fastcp; variants: -cN, -auto, -raw, -nosync, -nobbr, joined by +, as fastcp-c4+raw",
+            Self::Cp => "cp -a, without a network",
+            Self::Tar => "tar over one TCP connection by socat",
+            Self::Rsync => "rsync -a from a daemon",
+            Self::RsyncZ => "rsync -a -z from a daemon",
+            Self::Rclone => "rclone copy from rclone serve http",
+            Self::Bare => "the limit: read, CRC-32, send, receive, CRC-32, write; no metadata",
+            Self::Create => "the limit without a network: create, write, rename",
+        }
+    }
+
+    /// Whether it is one of ours that shows a limit rather than a tool anybody would use.
+    pub(crate) fn is_limit(self) -> bool {
+        matches!(self, Self::Bare | Self::Create)
+    }
+
+    /// Whether it has a part to play: over a network or not, for this workload.
+    pub(crate) fn takes_part(self, workload: Workload, is_link: bool) -> bool {
+        match self {
+            Self::Fastcp(_) | Self::Rsync | Self::RsyncZ | Self::Rclone => true,
+            // These copy everything again.
+            Self::Cp => workload != Workload::Unchanged && !is_link,
+            Self::Tar => workload != Workload::Unchanged,
+            Self::Bare => !matches!(workload, Workload::Unchanged | Workload::Million),
+            Self::Create => workload == Workload::Small && !is_link,
+        }
+    }
+}
+
+impl FromStr for Tool {
+    type Err = ToolError;
+
+    fn from_str(name: &str) -> Result<Self, ToolError> {
+        Ok(match name {
+            "fastcp" => Self::Fastcp(Variant::default()),
+            "cp" => Self::Cp,
+            "tar" => Self::Tar,
+            "rsync" => Self::Rsync,
+            "rsync-z" => Self::RsyncZ,
+            "rclone" => Self::Rclone,
+            "bare" => Self::Bare,
+            "create" => Self::Create,
+            _ => {
+                let parts = name.strip_prefix("fastcp-").ok_or_else(|| ToolError::Unknown(name.to_owned()))?;
+                let variant = parts.parse();
+                Self::Fastcp(variant.map_err(|error| ToolError::Variant { name: name.to_owned(), error })?)
+            }
+        })
+    }
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Fastcp(variant) if *variant == Variant::default() => "fastcp",
+            Self::Fastcp(variant) => &format!("fastcp-{variant}"),
+            Self::Cp => "cp",
+            Self::Tar => "tar",
+            Self::Rsync => "rsync",
+            Self::RsyncZ => "rsync-z",
+            Self::Rclone => "rclone",
+            Self::Bare => "bare",
+            Self::Create => "create",
+        };
+        out.pad(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tool, ToolError, usual_tools};
+    use crate::variant::{Connections, Variant, VariantError};
+
+    #[test]
+    fn names_are_understood_and_shown_again() {
+        for tool in usual_tools() {
+            assert_eq!(tool.to_string().parse(), Ok(tool));
+        }
+        for name in ["fastcp-c1", "fastcp-c64", "fastcp-auto", "fastcp-raw", "fastcp-nosync", "fastcp-c4+raw+nobbr"] {
+            let tool: Tool = name.parse().expect(name);
+            assert_eq!(tool.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn parts_come_in_any_order() {
+        let variant = Variant {
+            connections: Connections::Count(4),
+            is_raw: true,
+            is_without_bbr: true,
+            is_unsynced: false,
+        };
+        assert_eq!("fastcp-nobbr+raw+c4".parse(), Ok(Tool::Fastcp(variant)));
+        assert_eq!(Tool::Fastcp(variant).to_string(), "fastcp-c4+raw+nobbr");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let error = |name: &str| name.parse::<Tool>().expect_err(name);
+        let variant = |name: &str, error| ToolError::Variant { name: name.to_owned(), error };
+        for name in ["", "scp", "fastcpraw", "Rsync", "rsync-"] {
+            assert_eq!(error(name), ToolError::Unknown(name.to_owned()));
+        }
+        for (name, part) in
+            [("fastcp-", ""), ("fastcp-c", "c"), ("fastcp-raw+", ""), ("fastcp-c+4", "c"), ("fastcp-cx", "cx")]
+        {
+            assert_eq!(error(name), variant(name, VariantError::Unknown(part.to_owned())));
+        }
+        for (name, part) in [("fastcp-raw+raw", "raw"), ("fastcp-c4+auto", "auto"), ("fastcp-c4+c4", "c4")] {
+            assert_eq!(error(name), variant(name, VariantError::Twice(part.to_owned())));
+        }
+        for (name, part) in [("fastcp-c0", "c0"), ("fastcp-c65", "c65"), ("fastcp-c99999999999", "c99999999999")] {
+            assert_eq!(error(name), variant(name, VariantError::Count(part.to_owned())));
+        }
+    }
+}
