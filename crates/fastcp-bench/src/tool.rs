@@ -132,12 +132,8 @@ mod tests {
 
     #[test]
     fn parts_come_in_any_order() {
-        let variant = Variant {
-            connections: Connections::Count(4),
-            is_raw: true,
-            is_without_bbr: true,
-            is_unsynced: false,
-        };
+        let variant =
+            Variant { connections: Connections::Count(4), is_raw: true, is_without_bbr: true, is_unsynced: false };
         assert_eq!("fastcp-nobbr+raw+c4".parse(), Ok(Tool::Fastcp(variant)));
         assert_eq!(Tool::Fastcp(variant).to_string(), "fastcp-c4+raw+nobbr");
     }

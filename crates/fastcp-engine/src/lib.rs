@@ -34,6 +34,7 @@ mod served;
 mod server;
 mod settings;
 mod share;
+mod shared;
 mod source;
 mod tune;
 

@@ -4,6 +4,7 @@
 //! silent an empty batch goes out now and then, so that the receiver can tell slow from dead.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::source::Source;
 /// A batch leaves when its listings take up about this much, uncompressed.
 const BATCH_BYTES: usize = 256 << 10;
 /// Batches that the scan may be ahead.
-const SCAN_AHEAD: usize = 4;
+const SCAN_AHEAD: usize = 2;
 /// An empty batch is sent after this much silence.
 pub(crate) const OFFER_HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -50,7 +51,7 @@ fn serve_offer(
     agreed: Agreed,
     request: &OfferRequest,
 ) -> Result<(), NetError> {
-    let scan = match Scan::new(&source.root, &request.path, request.scope) {
+    let scan = match Scan::new(&source.root, &source.listings, &request.path, request.scope) {
         Ok(scan) => scan,
         Err(status) => return connection.write_frame(FrameType::Failure, &encode_failure(status)),
     };
@@ -74,7 +75,7 @@ fn serve_offer(
 }
 
 /// Ends early when nobody wants the listings any more.
-fn run_scan(scan: Scan<'_>, scanned: &SyncSender<Vec<Listing>>) {
+fn run_scan(scan: Scan<'_>, scanned: &SyncSender<Vec<Arc<Listing>>>) {
     for listings in scan {
         if scanned.send(listings).is_err() {
             return;
@@ -92,12 +93,12 @@ struct Offers<'a> {
 }
 
 impl Offers<'_> {
-    fn send_all(&mut self, scanned: &Receiver<Vec<Listing>>) -> Result<(), NetError> {
+    fn send_all(&mut self, scanned: &Receiver<Vec<Arc<Listing>>>) -> Result<(), NetError> {
         loop {
             match scanned.try_recv().or_else(|_| self.wait(scanned)) {
                 Ok(listings) => {
                     for listing in listings {
-                        self.add(listing)?;
+                        self.add(Arc::unwrap_or_clone(listing))?;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.send_batch()?,
@@ -109,7 +110,7 @@ impl Offers<'_> {
     }
 
     /// The scan has nothing ready: what there is goes out before it is waited for.
-    fn wait(&mut self, scanned: &Receiver<Vec<Listing>>) -> Result<Vec<Listing>, RecvTimeoutError> {
+    fn wait(&mut self, scanned: &Receiver<Vec<Arc<Listing>>>) -> Result<Vec<Arc<Listing>>, RecvTimeoutError> {
         if self.flush().is_err() {
             // The next write says why.
             return Err(RecvTimeoutError::Timeout);

@@ -3,9 +3,13 @@
 //! The walk goes depth first in batches: some directories are taken off a stack, listed in parallel,
 //! and their subdirectories put back on it. So a listing always follows the one that names it, memory
 //! grows with the directories still to be listed and not with the tree, and nobody waits for a socket
-//! on a thread of the pool: the next batch is made when it is asked for. Names in a listing ascend.
+//! on a thread of the pool: the next batch is made when it is asked for. Names in a listing ascend. Of a
+//! very large directory only the names are held; its entries are examined and listed part by part.
+//! Scans that run at the same time share what they list ([`SharedListings`]).
 
 use std::io;
+use std::sync::Arc;
+use std::time::Instant;
 
 use fastcp_model::{
     Entry, EntryFailure, EntryKind, Escaped, Listing, ListingEnd, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath,
@@ -16,6 +20,7 @@ use fastcp_wire::limits::LINK_TARGET_BYTES_MAX;
 use fastcp_wire::offer::Scope;
 use rayon::prelude::*;
 
+use crate::shared::{SharedListings, Sharing};
 use crate::source::status_of;
 
 /// Where a receiver keeps its state, at the root of a tree. Never offered.
@@ -23,106 +28,184 @@ pub(crate) const STATE_DIR: &[u8] = b".fastcp";
 
 /// Directories listed at a time.
 const BATCH_DIRS: usize = 64;
+/// Entries of one directory listed at a time.
+const PART_ENTRIES: usize = 2048;
 /// Entries of one directory examined on one thread before another is asked to help.
 const ENTRIES_PER_THREAD_MIN: usize = 256;
 
-/// A walk in progress. Each item is a batch of whole listings.
+/// A walk in progress. Each item is a batch of listings, or parts of them.
 pub(crate) struct Scan<'a> {
     root: &'a Root,
+    shared: Sharing<'a>,
     base: RelPath,
-    stack: Vec<RelPath>,
-    first: Option<Listing>,
+    stack: Vec<Step>,
+    first: Option<Arc<Listing>>,
+    since: Instant,
+}
+
+/// What is to be listed.
+enum Step {
+    Dir(RelPath),
+    /// The rest of a large directory.
+    Rest(Rest),
+}
+
+/// Names of a directory that have not been examined, the last of them first.
+struct Rest {
+    dir: RelPath,
+    names: Vec<Vec<u8>>,
 }
 
 impl<'a> Scan<'a> {
     /// Starts at `path`: its contents, or itself under its own name.
-    pub(crate) fn new(root: &'a Root, path: &RelPath, scope: Scope) -> Result<Self, Status> {
+    pub(crate) fn new(
+        root: &'a Root,
+        shared: &'a SharedListings,
+        path: &RelPath,
+        scope: Scope,
+    ) -> Result<Self, Status> {
+        // Before anything is looked at: what others listed earlier may be older than what its user did last.
+        let since = Instant::now();
+        let scan = Self { root, shared: shared.join(), base: path.clone(), stack: Vec::new(), first: None, since };
         match (scope, path.split()) {
-            (Scope::Itself, Some((parent, name))) => Self::of_itself(root, parent, name),
-            _ => Self::of_contents(root, path.clone()),
+            (Scope::Itself, Some((parent, name))) => scan.of_itself(parent, &name),
+            _ => scan.of_contents(),
         }
     }
 
-    fn of_contents(root: &'a Root, base: RelPath) -> Result<Self, Status> {
-        root.dir(&base).map_err(|error| status_of(&error))?;
-        Ok(Self { root, base, stack: vec![RelPath::root()], first: None })
+    fn of_contents(mut self) -> Result<Self, Status> {
+        self.root.dir(&self.base).map_err(|error| status_of(&error))?;
+        self.stack.push(Step::Dir(RelPath::root()));
+        Ok(self)
     }
 
-    fn of_itself(root: &'a Root, base: RelPath, name: Name) -> Result<Self, Status> {
-        let dir = root.dir(&base).map_err(|error| status_of(&error))?;
-        let entry = match examine(&dir, &name) {
+    fn of_itself(mut self, base: RelPath, name: &Name) -> Result<Self, Status> {
+        self.base = base;
+        let dir = self.root.dir(&self.base).map_err(|error| status_of(&error))?;
+        let entry = match examine(&dir, name) {
             Ok(Some(entry)) => entry,
             Ok(None) => return Err(Status::NotFound),
             Err(status) => return Err(status),
         };
-        let stack = if entry.kind == EntryKind::Dir { vec![path_of(&name)] } else { Vec::new() };
+        if entry.kind == EntryKind::Dir {
+            self.stack.push(Step::Dir(path_of(name)));
+        }
         let (dir, failures, end) = (RelPath::root(), Vec::new(), ListingEnd::Selected);
-        let first = Some(Listing { dir, root: None, entries: vec![entry], failures, end });
-        Ok(Self { root, base, stack, first })
+        self.first = Some(Arc::new(Listing { dir, root: None, entries: vec![entry], failures, end }));
+        Ok(self)
     }
 
-    fn list(&self, dir: &RelPath) -> Listing {
-        let mut listing = Listing {
-            dir: dir.clone(),
-            root: None,
-            entries: Vec::new(),
-            failures: Vec::new(),
-            end: ListingEnd::Complete,
+    /// Lists a directory or the next part of one; answers what is left of it, too.
+    fn take_step(&self, step: Step) -> (Arc<Listing>, Option<Rest>) {
+        let Ok(full) = self.base.join_path(step.dir()) else {
+            return (Arc::new(broken(step.dir().clone(), Status::NameTooLong)), None);
         };
-        if let Err(error) = self.list_into(&mut listing) {
-            listing.end = ListingEnd::Broken(status_of(&error));
+        let is_whole = matches!(step, Step::Dir(_));
+        if let Some(listing) = self.shared.listed_since(&full, self.since).filter(|_| is_whole) {
+            return (at_place(listing, step.dir()), None);
         }
-        listing
+        let start = Instant::now();
+        let dir = step.dir().clone();
+        let (listing, rest) = match self.list(step, &full) {
+            Ok((listing, rest)) => (Arc::new(listing), rest),
+            Err(error) => (Arc::new(broken(dir, status_of(&error))), None),
+        };
+        if is_whole && listing.end == ListingEnd::Complete && !listing.dir.is_root() {
+            self.shared.listed(full, start, &listing);
+        }
+        (listing, rest)
     }
 
-    fn list_into(&self, listing: &mut Listing) -> io::Result<()> {
-        let Ok(full) = self.base.join_path(&listing.dir) else {
-            return Err(io::Error::from_raw_os_error(nix::libc::ENAMETOOLONG));
+    fn list(&self, step: Step, full: &RelPath) -> io::Result<(Listing, Option<Rest>)> {
+        let dir = self.root.dir(full)?;
+        let mut root = None;
+        let (path, mut names) = match step {
+            Step::Rest(rest) => (rest.dir, rest.names),
+            Step::Dir(path) => {
+                if path.is_root() {
+                    root = Some(dir.stat()?.metadata);
+                }
+                let names = names_descending(&dir, path.is_root() || full.is_root())?;
+                (path, names)
+            }
         };
-        let dir = self.root.dir(&full)?;
-        if listing.dir.is_root() {
-            listing.root = Some(dir.stat()?.metadata);
-        }
-        let mut names = dir.names()?.collect::<io::Result<Vec<Vec<u8>>>>()?;
-        // A directory that changes while it is read may give a name twice.
-        names.par_sort_unstable();
-        names.dedup();
-        let hides_state = listing.dir.is_root() || full.is_root();
-        let examined: Vec<Option<Examined>> = names
+        let part = names.split_off(names.len().saturating_sub(PART_ENTRIES));
+        let examined: Vec<Option<Examined>> = part
             .par_iter()
+            .rev()
             .with_min_len(ENTRIES_PER_THREAD_MIN)
-            .filter(|name| !(hides_state && name.as_slice() == STATE_DIR))
-            .map(|name| examine_raw(&dir, &full, name))
+            .map(|name| examine_raw(&dir, full, name))
             .collect();
+        let end = if names.is_empty() { ListingEnd::Complete } else { ListingEnd::More };
+        let mut listing = Listing { dir: path.clone(), root, entries: Vec::new(), failures: Vec::new(), end };
         for one in examined.into_iter().flatten() {
             match one {
                 Ok(entry) => listing.entries.push(entry),
                 Err(failure) => listing.failures.push(failure),
             }
         }
-        Ok(())
+        let rest = (!names.is_empty()).then_some(Rest { dir: path, names });
+        Ok((listing, rest))
+    }
+}
+
+impl Step {
+    fn dir(&self) -> &RelPath {
+        match self {
+            Self::Dir(dir) => dir,
+            Self::Rest(rest) => &rest.dir,
+        }
     }
 }
 
 impl Iterator for Scan<'_> {
-    type Item = Vec<Listing>;
+    type Item = Vec<Arc<Listing>>;
 
-    fn next(&mut self) -> Option<Vec<Listing>> {
+    fn next(&mut self) -> Option<Vec<Arc<Listing>>> {
         if let Some(first) = self.first.take() {
             return Some(vec![first]);
         }
         if self.stack.is_empty() {
             return None;
         }
-        let dirs = self.stack.split_off(self.stack.len().saturating_sub(BATCH_DIRS));
-        let listings: Vec<Listing> = dirs.par_iter().rev().map(|dir| self.list(dir)).collect();
-        for listing in listings.iter().rev() {
+        let steps = self.stack.split_off(self.stack.len().saturating_sub(BATCH_DIRS));
+        let listed: Vec<(Arc<Listing>, Option<Rest>)> =
+            steps.into_par_iter().rev().map(|step| self.take_step(step)).collect();
+        let mut listings = Vec::with_capacity(listed.len());
+        let mut rests = Vec::new();
+        for (listing, rest) in listed {
+            listings.push(listing);
+            rests.push(rest);
+        }
+        for (listing, rest) in listings.iter().zip(rests).rev() {
             let dirs = listing.entries.iter().rev().filter(|entry| entry.kind == EntryKind::Dir);
             // Too long a path was made a failure when the entry was examined.
-            self.stack.extend(dirs.filter_map(|entry| listing.dir.join(&entry.name).ok()));
+            self.stack.extend(dirs.filter_map(|entry| listing.dir.join(&entry.name).ok()).map(Step::Dir));
+            // On top: one large directory is finished before the next is begun.
+            self.stack.extend(rest.map(Step::Rest));
         }
         Some(listings)
     }
+}
+
+/// The names in a directory, each once, the last one first.
+fn names_descending(dir: &Dir, hides_state: bool) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = dir.names()?.collect::<io::Result<Vec<Vec<u8>>>>()?;
+    names.retain(|name| !(hides_state && name.as_slice() == STATE_DIR));
+    names.par_sort_unstable_by(|one, other| other.cmp(one));
+    // A directory that changes while it is read may give a name twice.
+    names.dedup();
+    Ok(names)
+}
+
+/// The end of a directory that cannot be listed.
+fn broken(dir: RelPath, status: Status) -> Listing {
+    Listing { dir, root: None, entries: Vec::new(), failures: Vec::new(), end: ListingEnd::Broken(status) }
+}
+
+/// A listing that another scan made, perhaps from another base: there the directory had another path.
+fn at_place(listing: Arc<Listing>, dir: &RelPath) -> Arc<Listing> {
+    if listing.dir == *dir { listing } else { Arc::new(Listing { dir: dir.clone(), ..(*listing).clone() }) }
 }
 
 type Examined = Result<Entry, EntryFailure>;

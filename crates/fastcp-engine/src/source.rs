@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::processor::Processors;
 use crate::served::ServedCrcs;
+use crate::shared::SharedListings;
 
 /// What is read at a time: it stays in a core's own cache while the CRC runs over it.
 pub(crate) const SLICE_BYTES: usize = 256 << 10;
@@ -20,6 +21,7 @@ pub struct Source {
     pub(crate) root: Root,
     pub(crate) served: ServedCrcs,
     pub(crate) processors: Processors,
+    pub(crate) listings: SharedListings,
 }
 
 /// A file as it was when opened.
@@ -35,7 +37,12 @@ impl Source {
     /// # Errors
     /// As `open(2)`; `ENOTDIR` where it is not a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { root: Root::open(path)?, served: ServedCrcs::default(), processors: Processors::default() })
+        Ok(Self {
+            root: Root::open(path)?,
+            served: ServedCrcs::default(),
+            processors: Processors::default(),
+            listings: SharedListings::default(),
+        })
     }
 
     /// Opens a regular file.

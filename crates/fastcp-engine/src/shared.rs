@@ -1,0 +1,157 @@
+//! Listings that several scans share.
+//!
+//! Many clients that start together walk the same tree at the same time. A directory that one of them
+//! has just listed need not be read again for the others, as long as nobody is told of a state older
+//! than its own beginning: a listing is shared only with scans that began before it was made. So whoever
+//! changes a file and then starts a client gets the change, whatever others are doing.
+//!
+//! Nothing is kept while only one scan runs. No scan ever waits for another.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use fastcp_model::{Listing, RelPath};
+
+/// The most entries that are kept, of all listings together.
+const ENTRIES_MAX: usize = 200_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct SharedListings {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    scans: usize,
+    listings: HashMap<RelPath, Shared>,
+    oldest_first: VecDeque<RelPath>,
+    entries: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    begun: Instant,
+    listing: Arc<Listing>,
+}
+
+/// A scan's part in the sharing; it ends when dropped.
+pub(crate) struct Sharing<'a> {
+    all: &'a SharedListings,
+}
+
+impl SharedListings {
+    /// Takes part.
+    pub(crate) fn join(&self) -> Sharing<'_> {
+        self.lock().scans += 1;
+        Sharing { all: self }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sharing<'_> {
+    /// The listing of the directory at `path` below the root, if somebody began to make one after `since`.
+    pub(crate) fn listed_since(&self, path: &RelPath, since: Instant) -> Option<Arc<Listing>> {
+        let state = self.all.lock();
+        state.listings.get(path).filter(|shared| shared.begun >= since).map(|shared| Arc::clone(&shared.listing))
+    }
+
+    /// A directory was listed, beginning at `begun`.
+    pub(crate) fn listed(&self, path: RelPath, begun: Instant, listing: &Arc<Listing>) {
+        let mut state = self.all.lock();
+        if state.scans > 1 {
+            state.add(path, Shared { begun, listing: Arc::clone(listing) });
+        }
+    }
+}
+
+impl Drop for Sharing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.all.lock();
+        state.scans -= 1;
+        if state.scans <= 1 {
+            *state = State { scans: state.scans, ..State::default() };
+        }
+    }
+}
+
+impl State {
+    fn add(&mut self, path: RelPath, shared: Shared) {
+        // One that is empty takes room too.
+        let weight = |shared: &Shared| shared.listing.entries.len() + 1;
+        self.entries += weight(&shared);
+        match self.listings.insert(path.clone(), shared) {
+            Some(before) => self.entries -= weight(&before),
+            None => self.oldest_first.push_back(path),
+        }
+        while self.entries > ENTRIES_MAX {
+            let Some(oldest) = self.oldest_first.pop_front() else { return };
+            if let Some(gone) = self.listings.remove(&oldest) {
+                self.entries -= weight(&gone);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use fastcp_model::{Listing, ListingEnd, RelPath};
+
+    use super::{ENTRIES_MAX, SharedListings};
+
+    fn listing() -> Arc<Listing> {
+        let (dir, end) = (RelPath::root(), ListingEnd::Complete);
+        Arc::new(Listing { dir, root: None, entries: Vec::new(), failures: Vec::new(), end })
+    }
+
+    fn path(number: usize) -> RelPath {
+        RelPath::new(number.to_string().as_bytes()).expect("lawful")
+    }
+
+    #[test]
+    fn a_listing_is_shared_with_those_who_began_before_it() {
+        let all = SharedListings::default();
+        let early = Instant::now();
+        let (one, _two) = (all.join(), all.join());
+        let begun = Instant::now();
+        one.listed(path(1), begun, &listing());
+        assert!(one.listed_since(&path(1), early).is_some());
+        assert!(one.listed_since(&path(1), begun).is_some());
+        let late = begun + std::time::Duration::from_nanos(1);
+        assert!(one.listed_since(&path(1), late).is_none());
+        assert!(one.listed_since(&path(2), early).is_none());
+    }
+
+    #[test]
+    fn one_scan_alone_keeps_nothing_and_the_last_leaves_nothing() {
+        let all = SharedListings::default();
+        let begun = Instant::now();
+        let one = all.join();
+        one.listed(path(1), begun, &listing());
+        assert!(one.listed_since(&path(1), begun).is_none());
+        let two = all.join();
+        one.listed(path(1), begun, &listing());
+        drop(one);
+        assert!(two.listed_since(&path(1), begun).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let all = SharedListings::default();
+        let begun = Instant::now();
+        let (one, _two) = (all.join(), all.join());
+        for number in 0..ENTRIES_MAX + 10 {
+            one.listed(path(number), begun, &listing());
+            one.listed(path(number), begun, &listing());
+        }
+        assert_eq!(all.lock().listings.len(), ENTRIES_MAX);
+        assert!(one.listed_since(&path(9), begun).is_none());
+        assert!(one.listed_since(&path(10), begun).is_some());
+    }
+}
