@@ -99,6 +99,33 @@ fn the_same_size_with_another_time_is_fetched_anew() {
 }
 
 #[test]
+fn an_unchanged_tree_is_not_offered_again() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    for dir in 0..100 {
+        tree.dir(&format!("dir {dir}"));
+        for file in 0..50 {
+            let number = (dir * 50 + file) as u64;
+            tree.file(&format!("dir {dir}/{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)), b"");
+        }
+    }
+    let source = tree.finish();
+    let copy = workspace.at("copy");
+    let server = Server::start(&source);
+    let pull = |options: &str| Client::pull(server.url(""), &copy).options(options).run().expect_exit(0);
+    pull("");
+    let unchanged = pull("").expect_counts(&[("files_unchanged", 5000), ("bytes_fetched", 0)]);
+    let offered = pull("--without 0x80").expect_counts(&[("files_unchanged", 5000)]);
+    assert!(unchanged.count("bytes_wire_in") < offered.count("bytes_wire_in") / 10);
+    fs::write(source.join("dir 7/new"), b"new").expect("write");
+    pull("").expect_counts(&[("files_committed", 1), ("files_unchanged", 5000)]);
+    assert_same(&source, &copy);
+    fs::write(copy.join(".fastcp/tree"), b"FCPTREE1 damaged").expect("write");
+    pull("").expect_counts(&[("files_unchanged", 5001)]);
+    assert_same(&source, &copy);
+}
+
+#[test]
 fn mode_and_owner_are_mended_without_fetching() {
     let copied = Copied::plain();
     let chmod = |path: PathBuf, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");

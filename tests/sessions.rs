@@ -285,6 +285,25 @@ fn a_bundle_says_of_each_name_what_it_is() {
 }
 
 #[test]
+fn the_id_of_unreadable_requests_is_nobodys() {
+    let served = Served::start();
+    let mut control = served.server.connect();
+    let ticket = open_session(&mut control, 1).ticket;
+    let range = ByteRange::new(0, 4).expect("lawful");
+    let (mut single, mut bundle) = (Vec::new(), Vec::new());
+    RangeRequest { id: ID_UNREADABLE, path: b"dir/file"[..].into(), range, ask: Ask::Bytes }.encode(&mut single);
+    let files = vec![BundledFile { name: b"file"[..].into(), len: 4 }];
+    BundleRequest { id: ID_UNREADABLE, dir: b"dir"[..].into(), accept: BundleForm::Pieces, files }.encode(&mut bundle);
+    for request in [single, bundle] {
+        let mut data = served.server.connect();
+        attach(&mut data, ticket);
+        data.write_all(&request).expect("send");
+        assert_unreadable(&mut data);
+    }
+    served.assert_goes_on();
+}
+
+#[test]
 fn a_bundle_is_compressed_as_one_where_that_is_accepted() {
     let workspace = Workspace::new();
     let mut tree = Tree::new(&workspace.at("source"));

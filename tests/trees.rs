@@ -85,7 +85,7 @@ fn any_capability_can_be_switched_off() {
     let workspace = Workspace::new();
     let source = everything(&workspace.at("source")).finish();
     let server = Server::start(&source);
-    for bits in ["0x1", "0x2", "0x4", "0x10", "0x40", "0x100", "0xffffffff"] {
+    for bits in ["0x1", "0x2", "0x4", "0x10", "0x40", "0x80", "0x100", "0xffffffff"] {
         let copy = workspace.at(bits);
         let options = format!("--without {bits} --conns 3");
         let run = Client::pull(server.url(""), &copy).options(&options).run().expect_exit(0);

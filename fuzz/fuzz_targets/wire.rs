@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use fastcp_wire::WireError;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::{Hello, HelloReply, decode_attach, decode_failure, encode_attach, encode_failure};
+use fastcp_wire::known::{BatchId, decode_known, encode_known};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
 use fastcp_wire::range::{
     PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, REQUEST_HEADER_BYTES, Reply, Request, RequestHeader, TRAILER_BYTES,
@@ -103,6 +104,8 @@ fn handshake(bytes: &[u8]) {
 fn offers(bytes: &[u8]) {
     again(bytes, OfferRequest::decode, OfferRequest::encode);
     again(bytes, OfferEnd::decode, OfferEnd::encode);
+    again(bytes, decode_known, |ids| encode_known(ids));
+    again(bytes, BatchId::decode, |id| id.encode());
     batch(bytes);
     // The same bytes as the body of a raw batch whose length is right, which mutations rarely keep.
     batch(&[&[0][..], &(bytes.len() as u32).to_be_bytes(), bytes].concat());

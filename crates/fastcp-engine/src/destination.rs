@@ -54,6 +54,16 @@ impl Destination {
         }
     }
 
+    /// Our own directory at the root, made where it is missing.
+    pub(crate) fn state_dir(&self) -> io::Result<Dir> {
+        sub_dir(&self.root.dir(&RelPath::root())?, &lawful_name_of(STATE_DIR))
+    }
+
+    /// Our own directory at the root.
+    pub(crate) fn state_dir_if_there(&self) -> io::Result<Dir> {
+        self.root.dir(&RelPath::root())?.dir(&lawful_name_of(STATE_DIR))
+    }
+
     /// The mount that a directory is on.
     pub(crate) fn mount_of(&self, dir: &Dir) -> io::Result<Arc<Mount>> {
         let id = dir.mount_id()?;

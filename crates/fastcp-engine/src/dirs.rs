@@ -77,7 +77,7 @@ impl Finisher<'_> {
             self.finish(dir);
             match &dir.parent {
                 Some(parent) => dir = parent,
-                None => return,
+                None => return self.report.set_root_finished(),
             }
         }
     }

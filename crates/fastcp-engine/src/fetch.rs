@@ -30,7 +30,7 @@ use crate::landing::Landing;
 use crate::owners::Owners;
 use crate::part::{PartFile, SenderCrc};
 use crate::report::{Cause, Event, Report};
-use crate::schedule::{Held, Next, Purpose, Schedule, Want};
+use crate::schedule::{Held, Next, Purpose, Schedule, Turn, Want};
 use crate::settings::{Durability, ReceiverSettings};
 use crate::share::Pace;
 use zstd::bulk::Decompressor;
@@ -75,8 +75,12 @@ impl Transfer<'_> {
         let mut backoff = Backoff::default();
         let mut last_progress = Instant::now();
         let mut is_first = true;
-        while self.schedule.wait_for_turn(connection) {
-            let before = self.report.counters.bytes_fetched.now();
+        while let Some(turn) = self.schedule.wait_for_turn(connection) {
+            if turn == Turn::AfterRest {
+                // Nothing was tried meanwhile, so nothing was in vain.
+                (backoff, last_progress) = (Backoff::default(), Instant::now());
+            }
+            let before = self.schedule.wants_done();
             let error = match self.attached.dial(self.dialer) {
                 // Nothing was said yet but the greeting, and a damaged one is best said again.
                 Err(NetError::Protocol(_)) => NetError::Closed,
@@ -98,7 +102,7 @@ impl Transfer<'_> {
             if self.schedule.is_finished() {
                 return Ok(());
             }
-            if self.report.counters.bytes_fetched.now() > before {
+            if self.schedule.wants_done() > before {
                 backoff.reset();
                 last_progress = Instant::now();
             }

@@ -36,6 +36,7 @@ mod settings;
 mod share;
 mod shared;
 mod source;
+mod tree_cache;
 mod tune;
 
 pub use error::RunError;

@@ -1,7 +1,9 @@
 //! The sender on a control connection: requests for offers in, batches of listings out.
 //!
 //! A thread of its own scans ahead by a few batches; this one encodes and sends. While the scan is
-//! silent an empty batch goes out now and then, so that the receiver can tell slow from dead.
+//! silent a batch goes out now and then, though it be empty, so that the receiver can tell slow from
+//! dead. Apart from that, where one batch ends and the next begins follows from the tree alone: so an
+//! unchanged tree gives the same batches, and those that the receiver still has are only named.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use fastcp_model::{Capabilities, Entry, EntryKind, Listing, ListingEnd, Metadata
 use fastcp_net::{Agreed, Connection, NetError};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::encode_failure;
+use fastcp_wire::known::{BatchId, decode_known};
 use fastcp_wire::offer::{
     BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName,
 };
@@ -22,6 +25,8 @@ use crate::source::Source;
 
 /// A batch leaves when its listings take up about this much, uncompressed.
 const BATCH_BYTES: usize = 256 << 10;
+/// What one step of the scan brought is sent at once if it takes up this much; the first step always is.
+const STEP_BYTES: usize = 16 << 10;
 /// Batches that the scan may be ahead.
 const SCAN_AHEAD: usize = 2;
 /// An empty batch is sent after this much silence.
@@ -32,11 +37,13 @@ pub(crate) fn serve_offers(connection: &Connection, source: &Source, agreed: Agr
     // The receiver may rightly stop reading for hours while its connections are busy; TCP's own
     // probes find out whether it is still there.
     connection.set_timeouts(None, None)?;
+    let mut known = HashSet::new();
     loop {
         match connection.read_frame() {
+            Ok((FrameType::OfferKnown, payload)) => known = decode_known(&payload)?.into_iter().collect(),
             Ok((FrameType::OfferRequest, payload)) => {
                 let request = OfferRequest::decode(&payload)?;
-                serve_offer(connection, source, agreed, &request)?;
+                serve_offer(connection, source, agreed, &request, &known)?;
             }
             Ok((other, _)) => return Err(NetError::UnexpectedFrame(other)),
             Err(NetError::Closed) => return Ok(()),
@@ -50,6 +57,7 @@ fn serve_offer(
     source: &Source,
     agreed: Agreed,
     request: &OfferRequest,
+    known: &HashSet<BatchId>,
 ) -> Result<(), NetError> {
     let scan = match Scan::new(&source.root, &source.listings, &request.path, request.scope) {
         Ok(scan) => scan,
@@ -62,6 +70,7 @@ fn serve_offer(
     let mut offers = Offers {
         connection,
         codec,
+        known,
         batch: OfferBatch::default(),
         batch_bytes: 0,
         named: HashSet::new(),
@@ -86,6 +95,8 @@ fn run_scan(scan: Scan<'_>, scanned: &SyncSender<Vec<Arc<Listing>>>) {
 struct Offers<'a> {
     connection: &'a Connection,
     codec: BatchCodec,
+    /// What the receiver has.
+    known: &'a HashSet<BatchId>,
     batch: OfferBatch,
     batch_bytes: usize,
     named: HashSet<(OwnerClass, u32)>,
@@ -94,11 +105,15 @@ struct Offers<'a> {
 
 impl Offers<'_> {
     fn send_all(&mut self, scanned: &Receiver<Vec<Arc<Listing>>>) -> Result<(), NetError> {
+        let mut is_first = true;
         loop {
-            match scanned.try_recv().or_else(|_| self.wait(scanned)) {
+            match scanned.recv_timeout(OFFER_HEARTBEAT) {
                 Ok(listings) => {
                     for listing in listings {
                         self.add(Arc::unwrap_or_clone(listing))?;
+                    }
+                    if std::mem::take(&mut is_first) || self.batch_bytes >= STEP_BYTES {
+                        self.flush()?;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.send_batch()?,
@@ -107,15 +122,6 @@ impl Offers<'_> {
         }
         self.flush()?;
         self.connection.write_frame(FrameType::OfferEnd, &self.end.encode())
-    }
-
-    /// The scan has nothing ready: what there is goes out before it is waited for.
-    fn wait(&mut self, scanned: &Receiver<Vec<Arc<Listing>>>) -> Result<Vec<Arc<Listing>>, RecvTimeoutError> {
-        if self.flush().is_err() {
-            // The next write says why.
-            return Err(RecvTimeoutError::Timeout);
-        }
-        scanned.recv_timeout(OFFER_HEARTBEAT)
     }
 
     /// Adds one directory, in as many parts as batches need.
@@ -180,7 +186,14 @@ impl Offers<'_> {
         let payload = self.batch.encode(self.codec)?;
         self.batch = OfferBatch::default();
         self.batch_bytes = 0;
-        self.connection.write_frame(FrameType::OfferBatch, &payload)
+        if self.known.is_empty() {
+            return self.connection.write_frame(FrameType::OfferBatch, &payload);
+        }
+        let id = BatchId::of(&payload);
+        match self.known.contains(&id) {
+            true => self.connection.write_frame(FrameType::OfferSame, &id.encode()),
+            false => self.connection.write_frame(FrameType::OfferBatch, &payload),
+        }
     }
 }
 

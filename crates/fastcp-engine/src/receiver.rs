@@ -15,6 +15,7 @@ use fastcp_model::{Capabilities, RelPath, Status};
 use fastcp_net::{Backoff, Connection, Dialer, NetError, Session, Terms, WireCount};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::Role;
+use fastcp_wire::known::{BatchId, encode_known};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
@@ -27,6 +28,7 @@ use crate::plan::Planner;
 use crate::report::{Event, Report};
 use crate::schedule::{Bundling, Cut, HoldBack, Schedule, WANT_COST};
 use crate::settings::{Connections, ReceiverSettings};
+use crate::tree_cache::TreeCache;
 use crate::tune::{Tuner, window_for};
 
 /// The sender sends something every 10 s while it scans.
@@ -96,6 +98,8 @@ fn run(
     let (schedule, groups) = (transfer.schedule, transfer.groups);
     let first_error = &FirstError { schedule, error: Mutex::new(None) };
     std::thread::scope(|threads| {
+        let _guard = StopOnPanic(schedule);
+        let _last_group = LastGroup(groups);
         threads.spawn(|| {
             let _guard = StopOnPanic(schedule);
             first_error.keep(groups.run(transfer));
@@ -114,14 +118,16 @@ fn run(
             .collect();
         first_error.keep(take_offers(control, request, transfer));
         let results: Vec<_> = fetching.into_iter().map(ScopedJoinHandle::join).collect();
-        groups.finish();
         if let Some(panic) = results.into_iter().find_map(Result::err) {
             resume_unwind(panic);
         }
     });
     match first_error.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(error) => Err(error),
-        None => Ok(()),
+        None => {
+            assert!(transfer.report.is_root_finished(), "a file was neither committed nor given up");
+            Ok(())
+        }
     }
 }
 
@@ -155,6 +161,15 @@ impl Drop for StopOnPanic<'_> {
         if std::thread::panicking() {
             self.0.stop();
         }
+    }
+}
+
+/// However the threads end, the groups must learn that nothing more will come.
+struct LastGroup<'a>(&'a Groups);
+
+impl Drop for LastGroup<'_> {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }
 
@@ -200,6 +215,13 @@ fn open_session(dialer: &Dialer, settings: &ReceiverSettings, report: &Report) -
 fn take_offers(control: &Connection, request: &OfferRequest, transfer: &Transfer<'_>) -> Result<(), RunError> {
     let net = |source| RunError::Net { during: "reading offers", source };
     control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(net)?;
+    let mut cache = match transfer.agreed.capabilities.contains(Capabilities::TREE_CACHE) {
+        true => Some(TreeCache::open(transfer.destination)),
+        false => None,
+    };
+    if let Some(cache) = &cache {
+        control.write_frame(FrameType::OfferKnown, &encode_known(&cache.known())).map_err(net)?;
+    }
     control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
     let mut planner = Planner::new(
         transfer.destination,
@@ -212,11 +234,23 @@ fn take_offers(control: &Connection, request: &OfferRequest, transfer: &Transfer
         match control.read_frame() {
             Ok((FrameType::OfferBatch, payload)) => {
                 let batch = OfferBatch::decode(&payload).map_err(|error| net(error.into()))?;
+                if let Some(cache) = cache.as_mut().filter(|_| !batch.listings.is_empty()) {
+                    cache.sent(&payload);
+                }
                 planner.plan(batch)?;
+            }
+            Ok((FrameType::OfferSame, payload)) => {
+                let id = BatchId::decode(&payload).map_err(|error| net(error.into()))?;
+                let payload = cache.as_mut().and_then(|cache| cache.recall(id));
+                let payload = payload.ok_or_else(|| net(NetError::Offer("a batch that is not known here")))?;
+                planner.plan(OfferBatch::decode(&payload).map_err(|error| net(error.into()))?)?;
             }
             Ok((FrameType::OfferEnd, payload)) => {
                 OfferEnd::decode(&payload).map_err(|error| net(error.into()))?;
                 planner.check_complete()?;
+                if let Some(cache) = cache {
+                    cache.finish();
+                }
                 transfer.report.set_scan_done();
                 transfer.schedule.close();
                 return Ok(());

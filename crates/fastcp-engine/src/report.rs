@@ -196,6 +196,7 @@ pub struct Report {
     /// Bytes on the wire.
     pub wire: Arc<WireCount>,
     scan_done: AtomicBool,
+    root_finished: AtomicBool,
     retry_told: Mutex<Option<Instant>>,
     tally: Mutex<BTreeMap<&'static str, u64>>,
     only_moving_source: AtomicBool,
@@ -209,6 +210,7 @@ impl Report {
             counters: Counters::default(),
             wire: Arc::default(),
             scan_done: AtomicBool::new(false),
+            root_finished: AtomicBool::new(false),
             retry_told: Mutex::default(),
             tally: Mutex::default(),
             only_moving_source: AtomicBool::new(true),
@@ -246,6 +248,15 @@ impl Report {
         .into_iter()
         .max_by_key(|(waited, _)| *waited)
         .map_or(Limit::Network, |(_, limit)| limit)
+    }
+
+    /// The root of the tree waits for nothing any more, and so nothing below it does.
+    pub(crate) fn set_root_finished(&self) {
+        self.root_finished.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_root_finished(&self) -> bool {
+        self.root_finished.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_scan_done(&self) {

@@ -14,6 +14,7 @@ use fastcp_model::ByteRange;
 use fastcp_wire::bundle::BundleRequest;
 use fastcp_wire::limits::{BUNDLE_LIST_BYTES_MAX, ZSTD_RANGE_BYTES_MAX};
 
+use crate::crc_runs::CONFIRM_BYTES;
 use crate::job::FileJob;
 use crate::share::Shares;
 
@@ -66,6 +67,13 @@ impl Want {
     }
 }
 
+/// How a connection came to its turn to work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    AtOnce,
+    AfterRest,
+}
+
 /// What to do next.
 #[derive(Debug)]
 pub(crate) enum Next {
@@ -112,6 +120,8 @@ struct State {
 struct Queued {
     job: Arc<FileJob>,
     next_offset: u64,
+    /// What was reckoned for it and not handed out yet.
+    cost_left: u64,
 }
 
 impl Schedule {
@@ -137,8 +147,9 @@ impl Schedule {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         for job in jobs {
-            state.cost_left += file_cost(&job);
-            state.files.push_back(Queued { job, next_offset: 0 });
+            let cost_left = file_cost(&job);
+            state.cost_left = state.cost_left.saturating_add(cost_left);
+            state.files.push_back(Queued { job, next_offset: 0, cost_left });
         }
         self.work.notify_all();
         !state.stopped
@@ -174,13 +185,20 @@ impl Schedule {
         self.work.notify_all();
     }
 
-    /// Waits until a connection is to work; `false` where there is nothing left to do.
-    pub(crate) fn wait_for_turn(&self, connection: usize) -> bool {
+    /// Waits until a connection is to work; `None` where there is nothing left to do.
+    pub(crate) fn wait_for_turn(&self, connection: usize) -> Option<Turn> {
         let mut state = self.lock();
+        let mut turn = Turn::AtOnce;
         while connection >= state.active && !state.is_finished() {
+            turn = Turn::AfterRest;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        !state.is_finished()
+        (!state.is_finished()).then_some(turn)
+    }
+
+    /// How many wants were answered so far.
+    pub(crate) fn wants_done(&self) -> u64 {
+        self.lock().wants_done
     }
 
     /// Waits for a while, or until all is done; answers how many wants were answered so far, or `None` at
@@ -243,7 +261,7 @@ impl Schedule {
         state.in_flight -= 1;
         state.cost_left = state.cost_left.saturating_sub(want.cost());
         state.wants_done += 1;
-        state.cost_left += more.iter().map(Want::cost).sum::<u64>();
+        state.cost_left = state.cost_left.saturating_add(more.iter().map(Want::cost).sum());
         let news = !more.is_empty() || state.in_flight == 0;
         state.urgent.extend(more);
         if news {
@@ -336,7 +354,9 @@ impl State {
             }
             let Some(queued) = self.files.pop_front() else { return };
             let range = ByteRange::new(0, file_bytes).expect("within the grid's file");
-            wants.push(Want { job: queued.job, range, purpose: Purpose::Fetch, attempt: 0 });
+            let want = Want { job: queued.job, range, purpose: Purpose::Fetch, attempt: 0 };
+            self.cost_left = self.cost_left.saturating_sub(queued.cost_left.saturating_sub(want.cost()));
+            wants.push(want);
         }
     }
 
@@ -353,21 +373,28 @@ impl State {
         if self.held_back {
             return None;
         }
+        while let Some(failed) = self.files.pop_front_if(|queued| queued.job.has_failed()) {
+            self.cost_left = self.cost_left.saturating_sub(failed.cost_left);
+        }
         let queued = self.files.front_mut()?;
         let whole = next_range(&queued.job, queued.next_offset);
         let range = match cut {
             Cut::Evenly if queued.job.grid.chunk_count() > 1 => cut_short(whole, share / WANTS_IN_SHARE),
             Cut::Evenly | Cut::AtChunks => whole,
         };
-        if range.len() < whole.len() {
-            self.cost_left += WANT_COST;
-        }
         queued.next_offset = range.end();
-        let job = Arc::clone(&queued.job);
-        if range.end() >= job.grid.file_bytes() {
+        let want = Want { job: Arc::clone(&queued.job), range, purpose: Purpose::Fetch, attempt: 0 };
+        // In how many wants a file is fetched shows only now.
+        let reckoned = queued.cost_left;
+        queued.cost_left = reckoned.saturating_sub(want.cost());
+        let mut unused = 0;
+        if range.end() >= want.job.grid.file_bytes() {
+            unused = queued.cost_left;
             self.files.pop_front();
         }
-        Some(Want { job, range, purpose: Purpose::Fetch, attempt: 0 })
+        let missing = want.cost().saturating_sub(reckoned);
+        self.cost_left = self.cost_left.saturating_add(missing).saturating_sub(unused);
+        Some(want)
     }
 }
 
@@ -376,11 +403,15 @@ fn is_bundled(file_bytes: u64) -> bool {
     file_bytes <= BUNDLED_FILE_BYTES_MAX
 }
 
-/// The range to ask for at `offset`: to the end of its chunk, but no longer than compresses.
+/// The range to ask for at `offset`: to the end of its chunk, but no longer than compresses, and never
+/// across the border of what is confirmed at a time: the CRC of such a range could not be split.
 fn next_range(job: &FileJob, offset: u64) -> ByteRange {
     let grid = job.grid;
     let end = match grid.chunk_at(offset) {
-        Some(chunk) => grid.range(chunk).end().min(offset + ZSTD_RANGE_BYTES_MAX),
+        Some(chunk) => {
+            let segment_end = (offset / CONFIRM_BYTES + 1) * CONFIRM_BYTES;
+            grid.range(chunk).end().min(offset + ZSTD_RANGE_BYTES_MAX).min(segment_end)
+        }
         None => grid.file_bytes(),
     };
     ByteRange::new(offset, end - offset).expect("within the grid's file")
@@ -396,7 +427,7 @@ fn file_cost(job: &FileJob) -> u64 {
     let (file_bytes, chunk_bytes) = (job.grid.file_bytes(), job.grid.chunk_bytes());
     let wants_of = |bytes: u64| bytes.div_ceil(ZSTD_RANGE_BYTES_MAX);
     let wants = file_bytes / chunk_bytes * wants_of(chunk_bytes) + wants_of(file_bytes % chunk_bytes);
-    file_bytes + wants.max(1) * WANT_COST
+    file_bytes.saturating_add(wants.max(1).saturating_mul(WANT_COST))
 }
 
 #[cfg(test)]
@@ -406,10 +437,10 @@ mod tests {
     use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
     use super::{
-        BUNDLE_BYTES, BUNDLE_FILES, Bundling, CUT_BYTES_MIN, Cut, Held, HoldBack, Next, Purpose, Schedule, Want,
+        BUNDLE_BYTES, BUNDLE_FILES, Bundling, CUT_BYTES_MIN, Cut, Held, HoldBack, Next, Purpose, Schedule, Turn, Want,
     };
     use crate::dirs::{Age, DirState};
-    use crate::job::FileJob;
+    use crate::job::{Arrival, FileJob};
 
     fn job(file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
         job_in(&DirState::new(RelPath::root(), Age::New, None, None), file_bytes, chunk_kb)
@@ -528,6 +559,51 @@ mod tests {
         assert_eq!(schedule.lock().cost_left, 0);
     }
 
+    /// Takes and answers everything as one connection of two.
+    fn drain(schedule: &Schedule) {
+        schedule.lock().shares.set(1, 100);
+        let mut wants = Vec::new();
+        while matches!(schedule.next(&Held { rate: 100, ..Held::default() }, &mut wants), Next::Wants) {
+            for want in wants.drain(..) {
+                schedule.done(&want, Vec::new());
+            }
+        }
+    }
+
+    #[test]
+    fn the_cost_comes_out_even_however_files_are_cut_or_bundled() {
+        let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly, Bundling::Yes);
+        let dir = DirState::new(RelPath::root(), Age::New, None, None);
+        schedule.add((0..1000).map(|at| job_in(&dir, if at % 8 == 0 { 10 } else { 20 << 10 }, 4)).collect());
+        schedule.add(vec![job(61 << 20, 6144), job((1 << 30) + 5, 5000), job(0, 4)]);
+        schedule.close();
+        drain(&schedule);
+        assert_eq!(schedule.lock().cost_left, 0);
+    }
+
+    #[test]
+    fn no_range_crosses_the_border_of_a_confirmed_segment() {
+        for cut in [Cut::AtChunks, Cut::Evenly] {
+            let schedule = Schedule::new(1, HoldBack::No, cut, Bundling::No);
+            let large = job((1 << 30) + 4096, 5000);
+            schedule.add(vec![Arc::clone(&large)]);
+            schedule.close();
+            let mut last = Arrival::Partial;
+            while let Some(want) = next(&schedule, &Held { rate: 1, ..Held::default() }) {
+                last = large.arrived(want.range, 0);
+                schedule.done(&want, Vec::new());
+            }
+            assert_eq!(last, Arrival::Whole);
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_all_measure_do_not_overflow() {
+        let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
+        schedule.add((0..3).map(|_| job(i64::MAX as u64, 4)).collect());
+        assert!(take(&schedule).range.len() > 0);
+    }
+
     #[test]
     fn a_connection_that_is_not_needed_rests() {
         let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
@@ -535,7 +611,7 @@ mod tests {
         let second = Held { connection: 1, ..Held::default() };
         assert!(matches!(schedule.next(&second, &mut Vec::new()), Next::Rest));
         schedule.set_active(2);
-        assert!(schedule.wait_for_turn(1));
+        assert_eq!(schedule.wait_for_turn(1), Some(Turn::AtOnce));
         assert!(matches!(schedule.next(&second, &mut Vec::new()), Next::Wants));
     }
 

@@ -78,14 +78,10 @@ impl Source {
 }
 
 impl OpenFile {
-    /// Whether this is the file that it was when it was opened, of the same size and time.
+    /// Whether this is the file that it was when it was opened, in the same state. The time of its last
+    /// change counts too: a program that writes and then sets the old time back is seen by it.
     pub(crate) fn is_unchanged(&self) -> bool {
-        let before = &self.stat.identity;
-        Stat::of_fd(&self.file).is_ok_and(|now| {
-            let now = now.identity;
-            (now.device, now.inode) == (before.device, before.inode)
-                && (now.size_bytes, now.mtime) == (before.size_bytes, before.mtime)
-        })
+        Stat::of_fd(&self.file).is_ok_and(|now| now.identity == self.stat.identity)
     }
 }
 

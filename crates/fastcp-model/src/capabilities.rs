@@ -16,6 +16,8 @@ bitflags::bitflags! {
         const VIRTUAL_ARCHIVE = 0x0010;
         /// Offers stream while ranges are fetched.
         const PIPELINE_SYNC = 0x0040;
+        /// Batches of an offer that the receiver has from an earlier one are not sent again.
+        const TREE_CACHE = 0x0080;
         /// Offers are zstd batches.
         const COMPRESSED_TREE = 0x0100;
     }

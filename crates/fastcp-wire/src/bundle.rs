@@ -5,7 +5,7 @@
 //! like as many single requests, with ascending ids. Where the receiver accepts zstd the pieces may come
 //! compressed as one, inside a piece of kind *bundle*: what small files have in common is then sent once.
 
-use fastcp_model::RelPath;
+use fastcp_model::{RelPath, Status};
 
 use crate::WireError;
 use crate::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_LIST_BYTES_MAX, BUNDLE_PIECES_BYTES_MAX};
@@ -98,7 +98,7 @@ impl BundleRequest {
 
 /// The id after this one.
 pub fn id_after(id: u32) -> u32 {
-    (id + 1) % ID_UNREADABLE
+    id.wrapping_add(1) % ID_UNREADABLE
 }
 
 /// What a piece of kind *bundle* holds, by its header. In it `file_size` is the length of the pieces
@@ -121,7 +121,8 @@ impl Bundled {
     /// Reads the header of a bundle.
     ///
     /// # Errors
-    /// More pieces than a request may have names, or more bytes than those may have.
+    /// More pieces than a request may have names, more bytes than those may have, a body that is no shorter,
+    /// or a failure, which has no body.
     pub fn of(header: &PieceHeader) -> Result<Self, WireError> {
         let too_long = |field, value, max| WireError::TooLong { field, value, max };
         let (bytes, pieces) = (header.reply.file_bytes, header.reply.mtime_ns);
@@ -130,6 +131,12 @@ impl Bundled {
         }
         if bytes > BUNDLE_PIECES_BYTES_MAX {
             return Err(too_long("file_size", bytes, BUNDLE_PIECES_BYTES_MAX));
+        }
+        if u64::from(header.body_bytes) >= bytes {
+            return Err(WireError::Value { field: "body_len", value: header.body_bytes.into() });
+        }
+        if header.reply.status != Status::Ok {
+            return Err(WireError::Value { field: "status", value: header.reply.status.code().into() });
         }
         Ok(Self { pieces: pieces as usize, bytes: bytes as usize })
     }

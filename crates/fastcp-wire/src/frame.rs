@@ -29,6 +29,10 @@ pub enum FrameType {
     OfferBatch = 0x0007,
     /// Sender: there are no more listings.
     OfferEnd = 0x0008,
+    /// Receiver: batches that it has from an earlier offer.
+    OfferKnown = 0x0009,
+    /// Sender: one of those batches stands here.
+    OfferSame = 0x000A,
 }
 
 impl FrameType {
@@ -46,6 +50,8 @@ impl FrameType {
             0x0006 => Self::OfferRequest,
             0x0007 => Self::OfferBatch,
             0x0008 => Self::OfferEnd,
+            0x0009 => Self::OfferKnown,
+            0x000A => Self::OfferSame,
             _ => return Err(WireError::UnknownFrame(code)),
         })
     }

@@ -8,11 +8,13 @@
 //! - [`bundle`]: many small files in one request.
 //! - [`frame`]: the envelope of the control dialect.
 //! - [`hello`]: who is there, what both can do, and the ticket for data connections.
+//! - [`known`]: batches of an offer that need not be sent again.
 //! - [`offer`]: the sender's tree, directory by directory.
 
 pub mod bundle;
 pub mod frame;
 pub mod hello;
+pub mod known;
 pub mod limits;
 pub mod offer;
 pub mod range;

@@ -20,6 +20,8 @@ pub const FRAME_PAYLOAD_BYTES_MAX: usize = 4 << 20;
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The most entries in one offer batch.
 pub const BATCH_ENTRIES_MAX: usize = 65_536;
+/// The most batches that a receiver may say it knows.
+pub const KNOWN_BATCHES_MAX: usize = 65_536;
 /// The longest target of a symbolic link, in bytes.
 pub const LINK_TARGET_BYTES_MAX: usize = 4096;
 /// The longest name of a user or group, in bytes.

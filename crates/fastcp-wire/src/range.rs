@@ -142,6 +142,9 @@ impl Request {
         if hasher.finalize() != sum {
             return Err(WireError::Checksum("request"));
         }
+        if id == ID_UNREADABLE {
+            return Err(WireError::Value { field: "id", value: id.into() });
+        }
         if !header.is_bundle() {
             return RangeRequest::from_fields(id, path, header, len).map(Self::Range);
         }

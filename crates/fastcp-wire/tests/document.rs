@@ -9,6 +9,7 @@ use fastcp_model::{
 use fastcp_wire::bundle::BundleRequest;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES, FrameHeader, FrameType, decode_payload};
 use fastcp_wire::hello::{self, Hello, HelloReply, Role, Ticket};
+use fastcp_wire::known::{BatchId, encode_known};
 use fastcp_wire::offer::{
     BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope,
 };
@@ -159,6 +160,7 @@ fn limits_table() {
         ("FRAME_PAYLOAD_BYTES_MAX", limits::FRAME_PAYLOAD_BYTES_MAX as u64),
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX as u64),
         ("BATCH_ENTRIES_MAX", limits::BATCH_ENTRIES_MAX as u64),
+        ("KNOWN_BATCHES_MAX", limits::KNOWN_BATCHES_MAX as u64),
         ("LINK_TARGET_BYTES_MAX", limits::LINK_TARGET_BYTES_MAX as u64),
         ("OWNER_NAME_BYTES_MAX", limits::OWNER_NAME_BYTES_MAX as u64),
         ("CONNECTIONS_MAX", limits::CONNECTIONS_MAX.into()),
@@ -252,6 +254,8 @@ fn fixed_sizes() {
         ("ATTACH", hello::encode_attach(ticket).len()),
         ("FAILURE", hello::encode_failure(Status::Busy).len()),
         ("OFFER_REQUEST", request.encode().len()),
+        ("OFFER_KNOWN", encode_known(&[]).len()),
+        ("OFFER_SAME", BatchId([0; 16]).encode().len()),
         ("OFFER_BATCH", OfferBatch::default().encode(BatchCodec::Raw).expect("small").len() - empty_batch),
         ("OFFER_BATCH body", empty_batch),
         ("Owner", owner),

@@ -7,6 +7,7 @@ use fastcp_model::{
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
+use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_PIECES_BYTES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::range::{Ask, BodyKind, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
@@ -95,6 +96,20 @@ fn range_request() {
          e7f1bd4b           # crc32",
         &request(2, Ask::Confirm),
     );
+}
+
+#[test]
+fn known_batches() {
+    let ids = [BatchId([1; 16]), BatchId([0xfe; 16])];
+    check(
+        "00000002   # count
+         01010101010101010101010101010101   # id
+         fefefefefefefefefefefefefefefefe   # id",
+        &Message::Known(ids.to_vec()),
+    );
+    check("01010101010101010101010101010101   # id", &Message::Same(ids[0]));
+    // XXH3-128 of no bytes, as the canonical big-endian form of its specification has it.
+    assert_eq!(BatchId::of(b"").0[..], hex("99aa06d3014798d86001c324468d497f"));
 }
 
 #[test]

@@ -167,6 +167,8 @@ fn frame(message: &Message) -> Option<(FrameType, Vec<u8>)> {
         Message::OfferRequest(_) => FrameType::OfferRequest,
         Message::OfferBatch(..) => FrameType::OfferBatch,
         Message::OfferEnd(_) => FrameType::OfferEnd,
+        Message::Known(_) => FrameType::OfferKnown,
+        Message::Same(_) => FrameType::OfferSame,
         Message::Frame(frame_type, payload) => return Some((*frame_type, payload.clone())),
         Message::Plain(_)
         | Message::Range(_)
@@ -382,7 +384,7 @@ fn a_frame_is_bounded_by_its_header() {
     assert_too_long(frame_header("0007 0000 00400001"), "payload_len", max + 1, max);
     assert_too_long(frame_header("0007 0000 ffffffff"), "payload_len", u32::MAX.into(), max);
     assert_value(frame_header("0007 0001 00000000"), "flags", 1);
-    for code in [0, 9, 0x1603, u16::MAX] {
+    for code in [0, 11, 0x1603, u16::MAX] {
         assert_eq!(frame_header(&format!("{code:04x} 0000 00000000")), Err(WireError::UnknownFrame(code)));
     }
     let too_long = vec![0; FRAME_PAYLOAD_BYTES_MAX + 1];

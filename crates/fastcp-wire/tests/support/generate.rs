@@ -7,9 +7,10 @@ use fastcp_model::{
 use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
+use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{BUNDLE_BYTES_MAX, CONNECTIONS_MAX, RANGE_BYTES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
-use fastcp_wire::range::{Ask, BodyKind, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
+use fastcp_wire::range::{Ask, BodyKind, ID_UNREADABLE, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
@@ -37,6 +38,11 @@ pub(crate) fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ("offer request", offer_request().prop_map(Message::OfferRequest).boxed()),
         ("raw batch", batch().prop_map(|batch| Message::OfferBatch(BatchCodec::Raw, batch)).boxed()),
         ("zstd batch", batch().prop_map(|batch| Message::OfferBatch(BatchCodec::Zstd, batch)).boxed()),
+        (
+            "known",
+            vec(any::<[u8; 16]>(), 1..5).prop_map(|ids| Message::Known(ids.into_iter().map(BatchId).collect())).boxed(),
+        ),
+        ("same", any::<[u8; 16]>().prop_map(|id| Message::Same(BatchId(id))).boxed()),
         ("offer end", any::<(u64, u64)>().prop_map(offer_end).boxed()),
     ]
 }
@@ -53,7 +59,7 @@ fn bundle_request() -> impl Strategy<Value = BundleRequest> {
     let file = (vec(any::<u8>(), 0..30), 0..=BUNDLE_BYTES_MAX / 8)
         .prop_map(|(name, len)| BundledFile { name: name.into(), len });
     let accept = select(vec![BundleForm::Pieces, BundleForm::PiecesOrZstd]);
-    (any::<u32>(), vec(any::<u8>(), 0..60), accept, vec(file, 1..8))
+    (0..ID_UNREADABLE, vec(any::<u8>(), 0..60), accept, vec(file, 1..8))
         .prop_map(|(id, dir, accept, files)| BundleRequest { id, dir: dir.into(), accept, files })
 }
 
@@ -61,7 +67,7 @@ fn range_request() -> impl Strategy<Value = RangeRequest> {
     let range = (0..i64::MAX as u64 - RANGE_BYTES_MAX, 0..=RANGE_BYTES_MAX)
         .prop_map(|(start, len)| ByteRange::new(start, len).expect("ends below 2^63"));
     let ask = select(vec![Ask::Bytes, Ask::BytesOrZstd, Ask::Confirm]);
-    (any::<u32>(), vec(any::<u8>(), 1..60), range, ask).prop_map(|(id, path, range, ask)| RangeRequest {
+    (0..ID_UNREADABLE, vec(any::<u8>(), 1..60), range, ask).prop_map(|(id, path, range, ask)| RangeRequest {
         id,
         path: path.into(),
         range,

@@ -7,6 +7,7 @@ use fastcp_wire::WireError;
 use fastcp_wire::bundle::BundleRequest;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::{Hello, HelloReply, Ticket, decode_attach, decode_failure, encode_attach, encode_failure};
+use fastcp_wire::known::{BatchId, decode_known, encode_known};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
 use fastcp_wire::range::{
     PieceHeader, PlainRequest, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader, Trailer,
@@ -29,6 +30,8 @@ pub(crate) enum Message {
     OfferRequest(OfferRequest),
     OfferBatch(BatchCodec, OfferBatch),
     OfferEnd(OfferEnd),
+    Known(Vec<BatchId>),
+    Same(BatchId),
 }
 
 impl Message {
@@ -56,6 +59,8 @@ impl Message {
             Self::OfferRequest(request) => request.encode(),
             Self::OfferBatch(codec, batch) => batch.encode(*codec).expect("within the limits"),
             Self::OfferEnd(end) => end.encode(),
+            Self::Known(ids) => encode_known(ids),
+            Self::Same(id) => id.encode(),
         }
     }
 
@@ -74,6 +79,8 @@ impl Message {
             Self::OfferRequest(_) => OfferRequest::decode(bytes).map(Self::OfferRequest),
             Self::OfferBatch(codec, _) => OfferBatch::decode(bytes).map(|batch| Self::OfferBatch(*codec, batch)),
             Self::OfferEnd(_) => OfferEnd::decode(bytes).map(Self::OfferEnd),
+            Self::Known(_) => decode_known(bytes).map(Self::Known),
+            Self::Same(_) => BatchId::decode(bytes).map(Self::Same),
         }
     }
 }
