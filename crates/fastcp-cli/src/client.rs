@@ -143,9 +143,7 @@ fn run_reported(
     if let Some(error) = error {
         complain(&format!("fastcp-client: {error}"));
     }
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let limit = report.limited_by(start.elapsed(), fastcp_engine::processor_time(), processors);
-    say_summary(&Summary::new(&report, start.elapsed(), limit, code), voice);
+    say_summary(&Summary::new(&report, start.elapsed(), report.limited_by(), code), voice);
     code
 }
 

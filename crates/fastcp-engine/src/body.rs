@@ -10,10 +10,12 @@ use std::time::Instant;
 
 use crc32fast::Hasher;
 use fastcp_net::{Connection, NetError};
+use fastcp_sys::process::thread_time;
 use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe};
 
 use crate::inbox::Inbox;
 use crate::part::PartFile;
+use crate::receive_path::{Way, WayChoice};
 use crate::report::Report;
 use crate::settings::ReceivePath;
 
@@ -48,27 +50,41 @@ pub(crate) struct BodyReader<'a> {
     pub(crate) inbox: Inbox,
     pub(crate) report: &'a Report,
     pipe: Option<SplicePipe>,
+    choice: WayChoice,
 }
 
 impl<'a> BodyReader<'a> {
     pub(crate) fn new(connection: &'a Connection, report: &'a Report, path: ReceivePath) -> Self {
-        let pipe = match path {
-            // Measured: splicing into a file copies page by page and the CRC reads it all once more.
-            ReceivePath::Auto | ReceivePath::Copy => None,
-            ReceivePath::Splice => SplicePipe::new().ok(),
-        };
-        Self { connection, inbox: Inbox::new(), report, pipe }
+        Self { connection, inbox: Inbox::new(), report, pipe: None, choice: WayChoice::new(path) }
     }
 
     /// Receives a body of `len` bytes as it is.
     pub(crate) fn receive_raw(&mut self, len: u64, target: Target<'_>) -> Result<Received, NetError> {
-        match (target, self.pipe.take()) {
-            (Target::File(file, offset), Some(pipe)) if len >= SPLICE_BYTES_MIN => self.splice(pipe, file, offset, len),
-            (_, pipe) => {
-                self.pipe = pipe;
-                self.copy(len, target)
-            }
+        let Target::File(file, offset) = target else { return self.copy(len, target) };
+        if len < SPLICE_BYTES_MIN {
+            return self.copy(len, target);
         }
+        let before = if self.choice.is_open() { thread_time().ok() } else { None };
+        let (way, received) = match self.take_pipe() {
+            Some(pipe) => (Way::Splice, self.splice(pipe, file, offset, len)),
+            None => (Way::Copy, self.copy(len, target)),
+        };
+        if let (Some(before), Ok(after)) = (before, thread_time()) {
+            self.choice.took(way, len, after.saturating_sub(before));
+        }
+        received
+    }
+
+    /// The pipe, where the next body is to be spliced.
+    fn take_pipe(&mut self) -> Option<SplicePipe> {
+        if self.choice.next() == Way::Copy {
+            return None;
+        }
+        let pipe = self.pipe.take().or_else(|| SplicePipe::new().ok());
+        if pipe.is_none() {
+            self.choice.rule_out_splice();
+        }
+        pipe
     }
 
     /// Takes bytes that stand for the body, such as what was decompressed.
@@ -143,6 +159,7 @@ impl<'a> BodyReader<'a> {
         self.connection.count_moved(moved_bytes, 0);
         let done = first + moved_bytes;
         if done < len {
+            self.choice.rule_out_splice();
             let rest = self.copy(len - done, Target::File(file, offset + done))?;
             if rest.written.is_err() {
                 return Ok(rest);

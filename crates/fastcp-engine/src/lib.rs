@@ -26,6 +26,7 @@ mod part;
 mod plain;
 mod plan;
 mod processor;
+mod receive_path;
 mod receiver;
 mod report;
 mod scan;
@@ -47,4 +48,4 @@ pub use server::Server;
 pub use settings::{Compression, Connections, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
 pub use source::Source;
 
-pub use fastcp_sys::process::{processor_time, raise_descriptor_limit};
+pub use fastcp_sys::process::raise_descriptor_limit;

@@ -26,7 +26,7 @@ struct Sample {
 
 /// Processor time since the machine started, in the kernel's ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ticks {
+pub(crate) struct Ticks {
     idle: u64,
     total: u64,
 }
@@ -39,11 +39,8 @@ impl Processors {
         match &mut *last {
             Some(sample) if now.duration_since(sample.at) < SAMPLE_EVERY => sample.is_busy,
             _ => {
-                let Some(ticks) = std::fs::read_to_string("/proc/stat").ok().and_then(|text| Ticks::parse(&text))
-                else {
-                    return false;
-                };
-                let is_busy = last.is_some_and(|before| ticks.idle_share_since(before.ticks) < IDLE_SHARE_MIN);
+                let Some(ticks) = Ticks::now() else { return false };
+                let is_busy = last.is_some_and(|before| ticks.were_busy_since(before.ticks));
                 *last = Some(Sample { at: now, ticks, is_busy });
                 is_busy
             }
@@ -52,6 +49,16 @@ impl Processors {
 }
 
 impl Ticks {
+    /// Asks the kernel; `None` where it does not say.
+    pub(crate) fn now() -> Option<Self> {
+        std::fs::read_to_string("/proc/stat").ok().and_then(|text| Self::parse(&text))
+    }
+
+    /// Whether all processors were busy, or nearly so, from `before` to now.
+    pub(crate) fn were_busy_since(self, before: Self) -> bool {
+        self.idle_share_since(before) < IDLE_SHARE_MIN
+    }
+
     /// The first line of `/proc/stat`, as proc_stat(5) describes it: `cpu user nice system idle iowait ...`.
     fn parse(text: &str) -> Option<Self> {
         let line = text.lines().next()?.strip_prefix("cpu ")?;

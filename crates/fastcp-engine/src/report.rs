@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use fastcp_model::{RelPath, SpecialKind, Status};
 use fastcp_net::WireCount;
 
+use crate::processor::Ticks;
+
 const RETRY_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// A number that many threads add to.
@@ -195,6 +197,8 @@ pub struct Report {
     pub counters: Counters,
     /// Bytes on the wire.
     pub wire: Arc<WireCount>,
+    /// The machine's processor time when the transfer began.
+    begun: Option<Ticks>,
     scan_done: AtomicBool,
     root_finished: AtomicBool,
     retry_told: Mutex<Option<Instant>>,
@@ -209,6 +213,7 @@ impl Report {
         Self {
             counters: Counters::default(),
             wire: Arc::default(),
+            begun: Ticks::now(),
             scan_done: AtomicBool::new(false),
             root_finished: AtomicBool::new(false),
             retry_told: Mutex::default(),
@@ -233,10 +238,12 @@ impl Report {
         self.only_moving_source.load(Ordering::Relaxed)
     }
 
-    /// What held the transfer back: the processor where it was busy nearly all of the time, else
-    /// whatever the connections waited for most.
-    pub fn limited_by(&self, elapsed: Duration, processor_time: Duration, processors: usize) -> Limit {
-        if processor_time.as_secs_f64() > 0.85 * elapsed.as_secs_f64() * processors as f64 {
+    /// What held the transfer back: the processors where this machine had none idle, be it for this
+    /// program or another, else whatever the connections waited for most.
+    pub fn limited_by(&self) -> Limit {
+        if let (Some(before), Some(now)) = (self.begun, Ticks::now())
+            && now.were_busy_since(before)
+        {
             return Limit::Cpu;
         }
         let waits = &self.counters;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 #[cfg(feature = "tun")]
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-use nix::sys::time::TimeVal;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Gid, Uid, getgroups};
 
 /// Raises the soft limit of open descriptors to the hard one and answers it.
@@ -21,12 +21,12 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// The processor time that this process has used, in user and kernel.
-pub fn processor_time() -> Duration {
-    let used = getrusage(UsageWho::RUSAGE_SELF).map(|usage| [usage.user_time(), usage.system_time()]);
-    let seconds: i64 = used.iter().flatten().map(TimeVal::tv_sec).sum();
-    let micros: i64 = used.iter().flatten().map(TimeVal::tv_usec).sum();
-    Duration::from_secs(seconds.unsigned_abs()) + Duration::from_micros(micros.unsigned_abs())
+/// The processor time that the calling thread has used, in user and kernel.
+///
+/// # Errors
+/// As `clock_gettime(2)`.
+pub fn thread_time() -> io::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// Lets the calling thread run before all that are scheduled the usual way, and in turns with its like.
