@@ -103,10 +103,10 @@ fn an_unchanged_tree_is_not_offered_again() {
     let workspace = Workspace::new();
     let mut tree = Tree::new(&workspace.at("source"));
     for dir in 0..100 {
-        tree.dir(&format!("dir {dir}"));
+        tree.dir(format!("dir {dir}"));
         for file in 0..50 {
             let number = (dir * 50 + file) as u64;
-            tree.file(&format!("dir {dir}/{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)), b"");
+            tree.file(format!("dir {dir}/{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)), b"");
         }
     }
     let source = tree.finish();
