@@ -80,6 +80,24 @@ fn everything_over_as_many_connections_as_throughput_says() {
     assert_eq!(run.count("reconnects"), 0);
 }
 
+/// Longer than what is confirmed at a time, in chunks that do not divide that.
+#[test]
+fn chunks_of_any_size_make_a_large_file() {
+    let workspace = Workspace::new();
+    let source = workspace.at("source");
+    std::fs::create_dir(&source).expect("create");
+    let file = std::fs::File::create(source.join("large")).expect("create");
+    file.set_len((1 << 30) + (90 << 20)).expect("make sparse");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"across the border", (1 << 30) - 8).expect("write");
+    for (chunk_kb, without) in [(5000, "0"), (7000, "0x10")] {
+        let copy = workspace.at(&format!("copy {chunk_kb}"));
+        let options = format!("--chunk-kb {chunk_kb} --conns 2 --without {without}");
+        let run = Client::pull(contents(&source), &copy).options(&options).run().expect_exit(0);
+        run.expect_counts(&[("files_committed", 1), ("bytes_fetched", (1 << 30) + (90 << 20))]);
+        assert_same(&source, &copy);
+    }
+}
+
 #[test]
 fn any_capability_can_be_switched_off() {
     let workspace = Workspace::new();

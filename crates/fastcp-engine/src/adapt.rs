@@ -19,6 +19,9 @@ const LADDER: [Option<i32>; 5] = [None, Some(1), Some(3), Some(6), Some(9)];
 const WINDOW_BYTES: u64 = 1 << 20;
 /// The same for a step that was never tried: enough to tell, little enough not to hurt a short transfer.
 const FIRST_WINDOW_BYTES: u64 = 128 << 10;
+/// Where the other end is near, nothing is tried before a connection has been busy this long: by then it is
+/// known whether the processors are, and a short transfer is over.
+const TRY_AFTER: Duration = Duration::from_millis(200);
 /// The share of the time that trying may cost.
 const TRY_SHARE: f64 = 0.05;
 /// The weight of a new window against what was known.
@@ -41,6 +44,8 @@ pub(crate) struct Adaptive {
     window_bytes: u64,
     window: Spent,
     processors_busy: bool,
+    /// How long to be busy yet before anything is tried.
+    try_after: Duration,
     /// Nanoseconds that may be lost by trying.
     allowance: f64,
     try_upwards: bool,
@@ -91,6 +96,7 @@ impl Adaptive {
             window_bytes: 0,
             window: Spent::default(),
             processors_busy: false,
+            try_after: if is_far { Duration::ZERO } else { TRY_AFTER },
             allowance: 0.0,
             // Turned before each try: the first goes to the other of the two likeliest steps.
             try_upwards: is_far,
@@ -107,6 +113,7 @@ impl Adaptive {
         self.window_bytes += bytes;
         self.window.work += spent.work;
         self.window.blocked += spent.blocked;
+        self.try_after = self.try_after.saturating_sub(spent.work + spent.blocked);
         let window_bytes = if self.costs[self.step].is_some() { WINDOW_BYTES } else { FIRST_WINDOW_BYTES };
         if self.window_bytes >= window_bytes {
             self.processors_busy = processors_busy();
@@ -158,7 +165,7 @@ impl Adaptive {
     fn next_step(&mut self) -> usize {
         self.try_upwards = !self.try_upwards;
         let neighbour = if self.try_upwards { self.best + 1 } else { self.best.wrapping_sub(1) };
-        if neighbour >= LADDER.len() || (self.try_upwards && self.to_gain() < WORK_MIN) {
+        if !self.try_after.is_zero() || neighbour >= LADDER.len() || (self.try_upwards && self.to_gain() < WORK_MIN) {
             return self.best;
         }
         let known = self.counted(neighbour);

@@ -601,7 +601,7 @@ mod tests {
     fn sizes_beyond_all_measure_do_not_overflow() {
         let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
         schedule.add((0..3).map(|_| job(i64::MAX as u64, 4)).collect());
-        assert!(take(&schedule).range.len() > 0);
+        assert!(!take(&schedule).range.is_empty());
     }
 
     #[test]
