@@ -29,8 +29,8 @@ const NEW_WEIGHT: f64 = 0.4;
 /// What a wait for the socket counts while no processor is idle: on one machine, two processors and eight
 /// connections, such waits were up to ten times what reading took.
 const BUSY_WEIGHT: f64 = 0.125;
-/// The least work of compressing, in nanoseconds for each byte (`docs/performance.md` has zstd's rates): to
-/// save less by it is not worth a try.
+/// The least work of compressing, in nanoseconds for each byte (`docs/performance.md` has zstd's rates), for a
+/// connection that has a processor to itself: to save less by it is not worth a try.
 const WORK_MIN: f64 = 1.5;
 /// How much of what is known of the other steps is forgotten with each window: links change.
 const FORGOTTEN_SHARE: f64 = 0.05;
@@ -44,6 +44,8 @@ pub(crate) struct Adaptive {
     window_bytes: u64,
     window: Spent,
     processors_busy: bool,
+    /// What a try must promise to save, in nanoseconds for each byte.
+    work_min: f64,
     /// How long to be busy yet before anything is tried.
     try_after: Duration,
     /// Nanoseconds that may be lost by trying.
@@ -87,7 +89,8 @@ impl Cost {
 impl Adaptive {
     /// Starts with a guess that the next windows mend: where the other end is far, a short transfer
     /// likely gains by compression.
-    pub(crate) fn new(is_far: bool) -> Self {
+    /// `connections_for_each_processor` is by how many a processor is shared.
+    pub(crate) fn new(is_far: bool, connections_for_each_processor: f64) -> Self {
         let first = usize::from(is_far);
         Self {
             step: first,
@@ -96,6 +99,7 @@ impl Adaptive {
             window_bytes: 0,
             window: Spent::default(),
             processors_busy: false,
+            work_min: WORK_MIN * connections_for_each_processor.max(1.0),
             try_after: if is_far { Duration::ZERO } else { TRY_AFTER },
             allowance: 0.0,
             // Turned before each try: the first goes to the other of the two likeliest steps.
@@ -165,7 +169,10 @@ impl Adaptive {
     fn next_step(&mut self) -> usize {
         self.try_upwards = !self.try_upwards;
         let neighbour = if self.try_upwards { self.best + 1 } else { self.best.wrapping_sub(1) };
-        if !self.try_after.is_zero() || neighbour >= LADDER.len() || (self.try_upwards && self.to_gain() < WORK_MIN) {
+        if !self.try_after.is_zero()
+            || neighbour >= LADDER.len()
+            || (self.try_upwards && self.to_gain() < self.work_min)
+        {
             return self.best;
         }
         let known = self.counted(neighbour);
@@ -206,19 +213,19 @@ mod tests {
 
     #[test]
     fn a_fast_link_gets_none_and_trying_costs_little() {
-        let total = run(&mut Adaptive::new(false), 4000, 0, false);
+        let total = run(&mut Adaptive::new(false, 1.0), 4000, 0, false);
         assert!(total < 4000 * 200 * 107 / 100, "{total}");
     }
 
     #[test]
     fn a_slow_link_gets_more() {
-        let total = run(&mut Adaptive::new(true), 400, 80_000, false);
+        let total = run(&mut Adaptive::new(true, 1.0), 400, 80_000, false);
         assert!(total < 400 * 21_000, "{total}");
     }
 
     #[test]
     fn a_link_that_changes_is_followed() {
-        let mut adaptive = Adaptive::new(false);
+        let mut adaptive = Adaptive::new(false, 1.0);
         run(&mut adaptive, 200, 80_000, false);
         let fast = run(&mut adaptive, 2000, 0, false);
         assert!(fast < 2000 * 500, "{fast}");
@@ -228,13 +235,13 @@ mod tests {
 
     #[test]
     fn a_wait_for_a_processor_is_not_taken_for_a_slow_link() {
-        let mut adaptive = Adaptive::new(false);
+        let mut adaptive = Adaptive::new(false, 1.0);
         run(&mut adaptive, 10, 10_000, true);
         let total = run(&mut adaptive, 1000, 10_000, true);
         assert!(total > 1000 * 10_200 * 9 / 10, "{total}");
         let total = run(&mut adaptive, 200, 80_000, false);
         assert!(total < 200 * 25_000, "as soon as there is an idle processor: {total}");
-        let total = run(&mut Adaptive::new(true), 200, 400_000, true);
+        let total = run(&mut Adaptive::new(true, 1.0), 200, 400_000, true);
         assert!(total < 200 * 110_000, "a very slow link is known all the same: {total}");
     }
 }
