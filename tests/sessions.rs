@@ -57,6 +57,15 @@ impl Served {
     }
 }
 
+/// A session's control connection, which must live as long as the session, and one data connection.
+fn attached(server: &Server) -> (TcpStream, TcpStream) {
+    let mut control = server.connect();
+    let ticket = open_session(&mut control, 1).ticket;
+    let mut data = server.connect();
+    attach(&mut data, ticket);
+    (control, data)
+}
+
 #[test]
 fn first_bytes_of_no_dialect_are_a_bad_request() {
     let served = Served::start();
@@ -208,10 +217,7 @@ const PATHS: [(&[u8], Status); 13] = [
 #[test]
 fn ranges_of_what_is_no_file_say_why_and_the_connection_goes_on() {
     let served = Served::start();
-    let mut control = served.server.connect();
-    let ticket = open_session(&mut control, 1).ticket;
-    let mut data = served.server.connect();
-    attach(&mut data, ticket);
+    let (_control, mut data) = attached(&served.server);
     let range = ByteRange::new(0, 5).expect("lawful");
     let requests = PATHS.into_iter().chain([(&b"dir/file"[..], Status::Ok), (b"file", Status::Ok)]);
     for (id, (path, status)) in (1..).zip(requests) {
@@ -233,10 +239,7 @@ fn ranges_of_what_is_no_file_say_why_and_the_connection_goes_on() {
 fn a_bundle_says_of_each_name_what_it_is() {
     let served = Served::start();
     std::fs::write(served.workspace.at("source/dir/other"), text(50_000)).expect("write");
-    let mut control = served.server.connect();
-    let ticket = open_session(&mut control, 1).ticket;
-    let mut data = served.server.connect();
-    attach(&mut data, ticket);
+    let (_control, mut data) = attached(&served.server);
     let mut ask = |dir: &[u8], names: &[(&[u8], u64)], accept| {
         let files = names.iter().map(|&(name, len)| BundledFile { name: name.into(), len }).collect();
         let mut bytes = Vec::new();
@@ -309,10 +312,7 @@ fn a_bundle_is_compressed_as_one_where_that_is_accepted() {
     let mut tree = Tree::new(&workspace.at("source"));
     tree.dir("dir").file("dir/one", &text(3000)).file("dir/two", &text(3000));
     let server = Server::start_with(&tree.finish(), "127.0.0.1 0 --compress-level 3");
-    let mut control = server.connect();
-    let ticket = open_session(&mut control, 1).ticket;
-    let mut data = server.connect();
-    attach(&mut data, ticket);
+    let (_control, mut data) = attached(&server);
     let files = [&b"one"[..], b"two"].map(|name| BundledFile { name: name.into(), len: 3000 }).to_vec();
     let mut bytes = Vec::new();
     let accept = BundleForm::PiecesOrZstd;
@@ -375,10 +375,7 @@ fn a_corrupted_request_ends_its_connection_only() {
 #[test]
 fn ranges_longer_than_any_chunk_are_refused() {
     let served = Served::start();
-    let mut control = served.server.connect();
-    let ticket = open_session(&mut control, 1).ticket;
-    let mut data = served.server.connect();
-    attach(&mut data, ticket);
+    let (_control, mut data) = attached(&served.server);
     let mut bytes = Vec::new();
     let range = ByteRange::new(0, (64 << 20) + 1).expect("lawful");
     RangeRequest { id: 1, path: b"file"[..].into(), range, ask: Ask::Bytes }.encode(&mut bytes);

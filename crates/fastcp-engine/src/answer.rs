@@ -46,8 +46,7 @@ pub(crate) fn answer_ranges(
     connection.send_by_bbr();
     // The first of two looks: the second will know what happened in between.
     source.processors.are_busy();
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let connections_for_each = f64::from(agreed.connections) / processors as f64;
+    let connections_for_each = f64::from(agreed.connections) / source.processors.count() as f64;
     let compression = if agreed.capabilities.contains(Capabilities::COMPRESS) { compression } else { Compression::Off };
     let mut answerer = Answerer {
         connection,

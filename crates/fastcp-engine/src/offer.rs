@@ -186,13 +186,10 @@ impl Offers<'_> {
         let payload = self.batch.encode(self.codec)?;
         self.batch = OfferBatch::default();
         self.batch_bytes = 0;
-        if self.known.is_empty() {
-            return self.connection.write_frame(FrameType::OfferBatch, &payload);
-        }
-        let id = BatchId::of(&payload);
-        match self.known.contains(&id) {
-            true => self.connection.write_frame(FrameType::OfferSame, &id.encode()),
-            false => self.connection.write_frame(FrameType::OfferBatch, &payload),
+        let id = if self.known.is_empty() { None } else { self.known.get(&BatchId::of(&payload)) };
+        match id {
+            Some(id) => self.connection.write_frame(FrameType::OfferSame, &id.encode()),
+            None => self.connection.write_frame(FrameType::OfferBatch, &payload),
         }
     }
 }

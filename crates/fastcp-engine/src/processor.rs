@@ -12,8 +12,9 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 const IDLE_SHARE_MIN: f64 = 0.15;
 
 /// Samples the machine's idle time. One for all connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Processors {
+    count: usize,
     last: Mutex<Option<Sample>>,
 }
 
@@ -32,6 +33,15 @@ pub(crate) struct Ticks {
 }
 
 impl Processors {
+    pub(crate) fn new() -> Self {
+        Self { count: std::thread::available_parallelism().map_or(1, usize::from), last: Mutex::default() }
+    }
+
+    /// How many this process may use.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Whether all processors were busy of late. Where nobody can say, they were not.
     pub(crate) fn are_busy(&self) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

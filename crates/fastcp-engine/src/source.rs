@@ -40,7 +40,7 @@ impl Source {
         Ok(Self {
             root: Root::open(path)?,
             served: ServedCrcs::default(),
-            processors: Processors::default(),
+            processors: Processors::new(),
             listings: SharedListings::default(),
         })
     }
@@ -49,11 +49,8 @@ impl Source {
     pub(crate) fn open_file(&self, path: &RelPath) -> Result<OpenFile, Status> {
         let file = self.root.open_file(path).map_err(|error| status_of(&error))?;
         let stat = Stat::of_fd(&file).map_err(|error| status_of(&error))?;
-        match stat.file_type {
-            FileType::File => Ok(OpenFile { file, stat }),
-            FileType::Dir => Err(Status::IsADirectory),
-            _ => Err(Status::NotARegularFile),
-        }
+        check_regular(stat.file_type)?;
+        Ok(OpenFile { file, stat })
     }
 
     /// The CRC-32 of a range, from memory where it was served in this state, else by reading it.
@@ -89,14 +86,19 @@ impl OpenFile {
 /// is that of the opened file shows when it is compared with the file's state after reading.
 pub(crate) fn open_in(dir: &Dir, name: &Name) -> Result<OpenFile, Status> {
     let stat = dir.stat_name(name).map_err(|error| status_of(&error))?;
-    match stat.file_type {
-        FileType::File => {}
-        FileType::Dir => return Err(Status::IsADirectory),
-        FileType::Symlink => return Err(Status::OutsideRoot),
-        _ => return Err(Status::NotARegularFile),
-    }
+    check_regular(stat.file_type)?;
     let file = dir.open_file(name).map_err(|error| status_of(&error))?;
     Ok(OpenFile { file, stat })
+}
+
+/// What is said of things that are no regular files. A link may lead anywhere.
+fn check_regular(file_type: FileType) -> Result<(), Status> {
+    match file_type {
+        FileType::File => Ok(()),
+        FileType::Dir => Err(Status::IsADirectory),
+        FileType::Symlink => Err(Status::OutsideRoot),
+        _ => Err(Status::NotARegularFile),
+    }
 }
 
 /// A failure of the file system at the sender, as the receiver is told of it.

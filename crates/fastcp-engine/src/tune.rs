@@ -2,8 +2,8 @@
 //!
 //! A hill climb on throughput. Connections are doubled as long as that brings a tenth more; when it does
 //! not, the new ones go again, and now and then a few of the others too, as long as nothing is lost by
-//! it. A window passes unjudged after each change: new connections have to get up to speed. After a try in vain the next one waits twice as long; a throughput that falls is news and ends
-//! the wait. A link that gives each connection little (losses, a congestion control that takes every
+//! it. A window passes unjudged after each change: new connections have to get up to speed. After a try
+//! in vain the next one waits twice as long; a throughput that falls is news and ends the wait. A link that gives each connection little (losses, a congestion control that takes every
 //! loss for a full link, a limit for each stream) ends up with many, a fast one with few.
 
 use std::time::Duration;

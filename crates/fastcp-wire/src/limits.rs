@@ -1,5 +1,7 @@
 //! Every bound on what a peer may say, named. `docs/protocol.md` repeats them; a test compares.
 
+use crate::range::{PIECE_HEADER_BYTES, TRAILER_BYTES};
+
 /// The longest path in a request, in bytes.
 pub const REQUEST_PATH_BYTES_MAX: usize = 4096;
 /// The longest range that one extended request may ask for, in bytes: the largest chunk.
@@ -13,7 +15,8 @@ pub const BUNDLE_LIST_BYTES_MAX: usize = 16 << 10;
 /// The most bytes of files that one bundle may ask for.
 pub const BUNDLE_BYTES_MAX: u64 = 1 << 20;
 /// The longest bundle once decompressed, in bytes: its files, and a header and a trailer for each.
-pub const BUNDLE_PIECES_BYTES_MAX: u64 = BUNDLE_BYTES_MAX + BUNDLE_FILES_MAX as u64 * 54;
+pub const BUNDLE_PIECES_BYTES_MAX: u64 =
+    BUNDLE_BYTES_MAX + (BUNDLE_FILES_MAX * (PIECE_HEADER_BYTES + TRAILER_BYTES)) as u64;
 /// The longest payload of a frame, in bytes.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// The longest offer batch once decompressed, in bytes.
