@@ -12,7 +12,7 @@ use std::time::Instant;
 use fastcp_model::{Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Attached, Backoff, Connection, Dialer, NetError};
 use fastcp_wire::WireError;
-use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile, id_after};
+use fastcp_wire::bundle::id_after;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
@@ -24,16 +24,18 @@ use crate::destination::Destination;
 use crate::dirs::Finisher;
 use crate::error::{RunError, ends_everything};
 use crate::group::Groups;
-use crate::inbox::Inbox;
 use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::Landing;
 use crate::owners::Owners;
 use crate::part::{PartFile, SenderCrc};
 use crate::report::{Cause, Event, Report};
-use crate::schedule::{Held, Next, Purpose, Schedule, Turn, Want};
+use crate::schedule::{Held, Next, Schedule, Turn};
 use crate::settings::{Durability, ReceiverSettings};
 use crate::share::Pace;
+use crate::want::{Purpose, Want};
 use zstd::bulk::Decompressor;
+
+mod bundle;
 
 /// Bytes of requests on their way at most. The sender reads no requests while it writes; with more
 /// than the sockets' buffers hold, both ends would wait for each other.
@@ -42,6 +44,7 @@ const REQUEST_BYTES_MAX: usize = 32 << 10;
 const STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A range whose checksum was wrong is fetched anew this often.
 const REFETCH_MAX: u32 = 5;
+
 /// What all connections of a transfer share.
 pub(crate) struct Transfer<'a> {
     pub(crate) dialer: &'a Dialer,
@@ -278,13 +281,6 @@ impl<'a> Fetcher<'a> {
         RangeRequest { id, path: self.path_at_sender(want.job.path()), range: want.range, ask }
     }
 
-    fn bundle_request(&self, id: u32, wants: &[Want]) -> BundleRequest {
-        let dir = wants.first().map_or_else(RelPath::root, |want| want.job.dir.path.clone());
-        let accept = if self.may_compress() { BundleForm::PiecesOrZstd } else { BundleForm::Pieces };
-        let file_of = |want: &Want| BundledFile { name: want.job.name.as_bytes().into(), len: want.range.len() };
-        BundleRequest { id, dir: self.path_at_sender(dir), accept, files: wants.iter().map(file_of).collect() }
-    }
-
     fn may_compress(&self) -> bool {
         self.transfer.agreed.capabilities.contains(Capabilities::COMPRESS)
     }
@@ -311,49 +307,6 @@ impl<'a> Fetcher<'a> {
             return Err(End::Broken(NetError::Closed));
         }
         Ok(header)
-    }
-
-    /// Pieces that came compressed as one. They are taken out of memory like any others; where they were
-    /// damaged on the way, all of them are asked for again.
-    fn take_bundle(&mut self, header: &PieceHeader) -> Result<(), End> {
-        let bundled = Bundled::of(header).map_err(broken)?;
-        if self.owed.front().is_none_or(|owed| owed.id != header.id) || bundled.pieces > self.owed.len() {
-            return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
-        }
-        self.scratch.resize(header.body_bytes as usize, 0);
-        self.body.inbox.take_into(self.connection, &mut self.scratch).map_err(End::Broken)?;
-        let trailer = self.body.inbox.take::<TRAILER_BYTES>(self.connection).map_err(End::Broken)?;
-        let pieces = self.decompressor.decompress(&self.scratch, bundled.bytes).ok();
-        let crc32 = Trailer::decode(&trailer).map(|trailer| trailer.crc32);
-        match pieces.filter(|pieces| crc32 == Ok(crc32fast::hash(pieces))) {
-            Some(pieces) => self.take_pieces(pieces, bundled.pieces),
-            None => {
-                for _ in 0..bundled.pieces {
-                    self.refetch_first(header)?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn take_pieces(&mut self, pieces: Vec<u8>, count: usize) -> Result<(), End> {
-        let connection = std::mem::replace(&mut self.body.inbox, Inbox::of(pieces));
-        for _ in 0..count {
-            let header = self.take_header()?;
-            self.take_answer(&header)?;
-        }
-        let left = std::mem::replace(&mut self.body.inbox, connection).buffered().len();
-        if left > 0 { Err(broken(WireError::TrailingBytes(left))) } else { Ok(()) }
-    }
-
-    fn refetch_first(&mut self, header: &PieceHeader) -> Result<(), End> {
-        let Some(owed) = self.owed.front() else {
-            return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
-        };
-        let want = owed.want.clone();
-        let more = self.refetch(&want, 0, Err(WireError::Truncated))?;
-        self.answered(&want, more);
-        Ok(())
     }
 
     fn take_answer(&mut self, header: &PieceHeader) -> Result<(), End> {

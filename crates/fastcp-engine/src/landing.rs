@@ -17,8 +17,8 @@ use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
 use crate::part::{PartFile, SenderCrc, Verified};
 use crate::report::Cause;
-use crate::schedule::Want;
 use crate::settings::Durability;
+use crate::want::Want;
 
 /// Smaller files are not worth reserving room for.
 const ALLOCATE_BYTES_MIN: u64 = 4 << 20;

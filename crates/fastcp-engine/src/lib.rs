@@ -39,6 +39,7 @@ mod shared;
 mod source;
 mod tree_cache;
 mod tune;
+mod want;
 
 pub use error::RunError;
 pub use get::{GetError, GetSettings, Got, get};

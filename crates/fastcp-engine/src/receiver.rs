@@ -26,10 +26,11 @@ use crate::group::Groups;
 use crate::owners::Owners;
 use crate::plan::Planner;
 use crate::report::{Event, Report};
-use crate::schedule::{Bundling, Cut, HoldBack, Schedule, WANT_COST};
+use crate::schedule::{Bundling, Cut, HoldBack, Schedule};
 use crate::settings::{Connections, ReceiverSettings};
 use crate::tree_cache::TreeCache;
 use crate::tune::{Tuner, window_for};
+use crate::want::WANT_COST;
 
 /// The sender sends something every 10 s while it scans.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(60);

@@ -12,18 +12,14 @@ use std::time::{Duration, Instant};
 
 use fastcp_model::ByteRange;
 use fastcp_wire::bundle::BundleRequest;
-use fastcp_wire::limits::{BUNDLE_LIST_BYTES_MAX, ZSTD_RANGE_BYTES_MAX};
+use fastcp_wire::limits::BUNDLE_LIST_BYTES_MAX;
 
-use crate::crc_runs::CONFIRM_BYTES;
 use crate::job::FileJob;
 use crate::share::Shares;
+use crate::want::{Purpose, WANT_COST, Want, cut_short, file_cost, next_range};
 
 /// The most files that wait; the planner pauses there.
 pub(crate) const QUEUED_FILES_MAX: usize = 16_384;
-/// What a want costs beside its bytes, so that many small files weigh as much as they take.
-pub(crate) const WANT_COST: u64 = 32 << 10;
-/// No want is cut shorter than this, so that what each costs beside its bytes stays small.
-const CUT_BYTES_MIN: u64 = 64 << 10;
 /// Files up to this size are bundled.
 const BUNDLED_FILE_BYTES_MAX: u64 = 64 << 10;
 /// The most files of one bundle, and the most bytes: enough to spare calls and to compress well, little
@@ -32,40 +28,6 @@ const BUNDLE_FILES: usize = 64;
 const BUNDLE_BYTES: u64 = 192 << 10;
 /// In how many wants a connection takes its share, at least.
 const WANTS_IN_SHARE: u64 = 4;
-
-/// What is asked of the sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// The bytes.
-    Fetch,
-    /// Their CRC-32.
-    Confirm,
-}
-
-/// One request to make.
-#[derive(Debug, Clone)]
-pub(crate) struct Want {
-    pub(crate) job: Arc<FileJob>,
-    pub(crate) range: ByteRange,
-    pub(crate) purpose: Purpose,
-    /// How often it was begun in vain. After the first, unproven bytes may stand in its range.
-    pub(crate) attempt: u32,
-}
-
-impl Want {
-    /// What it weighs: bytes, and something for the request itself.
-    pub(crate) fn cost(&self) -> u64 {
-        match self.purpose {
-            Purpose::Fetch => self.range.len() + WANT_COST,
-            Purpose::Confirm => WANT_COST,
-        }
-    }
-
-    /// Whether the answer will be all of the file.
-    pub(crate) fn is_whole_file(&self) -> bool {
-        self.range.len() == self.job.grid.file_bytes()
-    }
-}
 
 /// How a connection came to its turn to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -403,44 +365,16 @@ fn is_bundled(file_bytes: u64) -> bool {
     file_bytes <= BUNDLED_FILE_BYTES_MAX
 }
 
-/// The range to ask for at `offset`: to the end of its chunk, but no longer than compresses, and never
-/// across the border of what is confirmed at a time: the CRC of such a range could not be split.
-fn next_range(job: &FileJob, offset: u64) -> ByteRange {
-    let grid = job.grid;
-    let end = match grid.chunk_at(offset) {
-        Some(chunk) => {
-            let segment_end = (offset / CONFIRM_BYTES + 1) * CONFIRM_BYTES;
-            grid.range(chunk).end().min(offset + ZSTD_RANGE_BYTES_MAX).min(segment_end)
-        }
-        None => grid.file_bytes(),
-    };
-    ByteRange::new(offset, end - offset).expect("within the grid's file")
-}
-
-/// The beginning of a range, where all of it would be too much.
-fn cut_short(range: ByteRange, bytes_max: u64) -> ByteRange {
-    let length = (bytes_max - bytes_max % CUT_BYTES_MIN).max(CUT_BYTES_MIN).min(range.len());
-    ByteRange::new(range.start(), length).expect("within a lawful range")
-}
-
-fn file_cost(job: &FileJob) -> u64 {
-    let (file_bytes, chunk_bytes) = (job.grid.file_bytes(), job.grid.chunk_bytes());
-    let wants_of = |bytes: u64| bytes.div_ceil(ZSTD_RANGE_BYTES_MAX);
-    let wants = file_bytes / chunk_bytes * wants_of(chunk_bytes) + wants_of(file_bytes % chunk_bytes);
-    file_bytes.saturating_add(wants.max(1).saturating_mul(WANT_COST))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
-    use super::{
-        BUNDLE_BYTES, BUNDLE_FILES, Bundling, CUT_BYTES_MIN, Cut, Held, HoldBack, Next, Purpose, Schedule, Turn, Want,
-    };
+    use super::{BUNDLE_BYTES, BUNDLE_FILES, Bundling, Cut, Held, HoldBack, Next, Schedule, Turn};
     use crate::dirs::{Age, DirState};
     use crate::job::{Arrival, FileJob};
+    use crate::want::{CUT_BYTES_MIN, Purpose, Want};
 
     fn job(file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
         job_in(&DirState::new(RelPath::root(), Age::New, None, None), file_bytes, chunk_kb)
