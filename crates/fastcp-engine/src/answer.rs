@@ -17,12 +17,14 @@ use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request,
     RequestHeader, TRAILER_BYTES, Trailer,
 };
+use fastcp_wire::signature::{StrongHash, encode_hash};
 
 use crate::adapt::{Adaptive, Spent};
 use crate::compress::{RangeCompressor, SAMPLE_BYTES};
 use crate::inbox::Inbox;
 use crate::settings::Compression;
 use crate::source::{OpenFile, SLICE_BYTES, Source};
+use crate::strong_hash::hash_of;
 
 mod bundle;
 
@@ -207,6 +209,14 @@ impl Answerer<'_> {
                 self.confirm(request, open, reply);
                 Ok(())
             }
+            Ask::Hash => {
+                self.answer_hash(request, open, reply);
+                Ok(())
+            }
+            Ask::Signature(_) => {
+                self.put_header(request.id, Reply::failed(Status::BadRequest), BodyKind::Raw, 0);
+                Ok(())
+            }
             _ if is_hole(open, request.range) => {
                 self.answer_hole(request.id, request.range, open, reply);
                 Ok(())
@@ -231,6 +241,24 @@ impl Answerer<'_> {
             Err(status) => reply.status = status,
         }
         self.put_header(request.id, reply, BodyKind::Raw, 0);
+    }
+
+    fn answer_hash(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) {
+        self.body.resize(SLICE_BYTES, 0);
+        let (hash, status) = match hash_of(&open.file, request.range, &mut self.body) {
+            Ok(Some(hash)) => (hash, Status::Ok),
+            Ok(None) => (StrongHash(0), Status::Changed),
+            Err(_) => (StrongHash(0), Status::InputOutput),
+        };
+        self.answer_computed(request.id, BodyKind::Hash, &encode_hash(hash), status, open, reply);
+    }
+
+    /// A body that is not of the file's bytes but says something of them.
+    fn answer_computed(&mut self, id: u32, kind: BodyKind, body: &[u8], status: Status, open: &OpenFile, reply: Reply) {
+        self.put_header(id, reply, kind, body.len() as u32);
+        self.out.extend_from_slice(body);
+        let status = if status == Status::Ok && !open.is_unchanged() { Status::Changed } else { status };
+        self.out.extend_from_slice(&Trailer { crc32: crc32fast::hash(body), status }.encode());
     }
 
     fn answer_hole(&mut self, id: u32, range: ByteRange, open: &OpenFile, reply: Reply) {

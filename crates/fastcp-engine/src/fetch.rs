@@ -385,7 +385,9 @@ impl<'a> Fetcher<'a> {
             }),
             BodyKind::Raw => self.body.receive_raw(want.range.len(), target).map_err(End::Broken),
             BodyKind::Zstd => self.take_zstd(want, header, target),
-            BodyKind::Bundle => Err(broken(WireError::Value { field: "kind", value: header.kind as u64 })),
+            BodyKind::Bundle | BodyKind::Signature | BodyKind::Hash => {
+                Err(broken(WireError::Value { field: "kind", value: header.kind as u64 }))
+            }
         }
     }
 
@@ -473,7 +475,9 @@ fn check_body(want: &Want, header: &PieceHeader) -> Result<(), WireError> {
         BodyKind::Raw => body_bytes == len,
         BodyKind::Hole => body_bytes == 0,
         BodyKind::Zstd => body_bytes < len && len <= ZSTD_RANGE_BYTES_MAX,
-        BodyKind::Bundle => return Err(WireError::Value { field: "kind", value: header.kind as u64 }),
+        BodyKind::Bundle | BodyKind::Signature | BodyKind::Hash => {
+            return Err(WireError::Value { field: "kind", value: header.kind as u64 });
+        }
     };
     if fits { Ok(()) } else { Err(WireError::Value { field: "body_len", value: body_bytes }) }
 }

@@ -37,6 +37,7 @@ mod settings;
 mod share;
 mod shared;
 mod source;
+mod strong_hash;
 mod tree_cache;
 mod tune;
 mod want;

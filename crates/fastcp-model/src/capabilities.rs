@@ -11,9 +11,13 @@ bitflags::bitflags! {
         const RESUME = 0x0002;
         /// Many small files of one directory are asked for in one request.
         const BUNDLE = 0x0004;
+        /// Signatures and hashes of ranges are answered, so that only what a receiver lacks is wanted.
+        const DELTA = 0x0008;
         /// Large files are cut so that all connections finish together, whatever the sizes of files and
         /// chunks.
         const VIRTUAL_ARCHIVE = 0x0010;
+        /// Chunks that arrived are journaled, so that a rerun fetches the others only.
+        const CHUNK_RESUME = 0x0020;
         /// Offers stream while ranges are fetched.
         const PIPELINE_SYNC = 0x0040;
         /// Batches of an offer that the receiver has from an earlier one are not sent again.

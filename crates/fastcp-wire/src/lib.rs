@@ -18,6 +18,7 @@ pub mod known;
 pub mod limits;
 pub mod offer;
 pub mod range;
+pub mod signature;
 
 mod error;
 mod reader;

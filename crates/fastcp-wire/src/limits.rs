@@ -17,6 +17,17 @@ pub const BUNDLE_BYTES_MAX: u64 = 1 << 20;
 /// The longest bundle once decompressed, in bytes: its files, and a header and a trailer for each.
 pub const BUNDLE_PIECES_BYTES_MAX: u64 =
     BUNDLE_BYTES_MAX + (BUNDLE_FILES_MAX * (PIECE_HEADER_BYTES + TRAILER_BYTES)) as u64;
+/// The longest range of which one request may ask for the coarse signature, in bytes. The list may go beyond
+/// it by what is left of its last chunk.
+pub const SIGNATURE_BYTES_MAX: u64 = 256 << 20;
+/// The longest coarse chunk of a signature, in bytes.
+pub const SIGNATURE_CHUNK_BYTES_MAX: u64 = 2 << 20;
+/// The longest range of which one request may ask for the fine signature, in bytes.
+pub const FINE_SIGNATURE_BYTES_MAX: u64 = 4 << 20;
+/// The longest fine chunk of a signature, in bytes.
+pub const FINE_CHUNK_BYTES_MAX: u64 = 64 << 10;
+/// The longest range of which one request may ask for the hash, in bytes: a second or so of reading.
+pub const HASH_BYTES_MAX: u64 = 1 << 30;
 /// The longest payload of a frame, in bytes.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// The longest offer batch once decompressed, in bytes.

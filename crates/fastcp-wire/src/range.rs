@@ -9,8 +9,12 @@ use fastcp_model::{ByteRange, PathError, RelPath, Status};
 
 use crate::WireError;
 use crate::bundle::{BundleForm, BundleRequest};
-use crate::limits::{BUNDLE_LIST_BYTES_MAX, RANGE_BYTES_MAX, REQUEST_PATH_BYTES_MAX};
+use crate::limits::{
+    BUNDLE_LIST_BYTES_MAX, FINE_SIGNATURE_BYTES_MAX, HASH_BYTES_MAX, RANGE_BYTES_MAX, REQUEST_PATH_BYTES_MAX,
+    SIGNATURE_BYTES_MAX,
+};
 use crate::reader::{Reader, within};
+use crate::signature::Level;
 
 /// `FTQ1`: the first four bytes of a request.
 pub const REQUEST_MAGIC: u32 = 0x4654_5131;
@@ -37,13 +41,23 @@ pub const FLAG_CONFIRM: u16 = 0x0008;
 /// Flag, with [`FLAG_RANGE`]: the path is a directory, and names of files in it follow ([`BundleRequest`]).
 pub const FLAG_BUNDLE: u16 = 0x0010;
 
+/// Flag, with [`FLAG_RANGE`]: the answer is the range's coarse signature.
+pub const FLAG_SIGNATURE: u16 = 0x0020;
+
+/// Flag, with [`FLAG_SIGNATURE`]: the fine signature instead.
+pub const FLAG_FINE: u16 = 0x0040;
+
+/// Flag, with [`FLAG_RANGE`]: the answer is the XXH3-128 of the range's bytes.
+pub const FLAG_HASH: u16 = 0x0080;
+
 /// The id of the reply to a request that could not be read: the connection ends with it. No request
 /// has it.
 pub const ID_UNREADABLE: u32 = u32::MAX;
 
 const EXTENSION_BYTES: usize = 16;
 const FLAGS_PLAIN: u16 = FLAG_WANT_CRC;
-const FLAGS_EXTENDED: u16 = FLAG_RANGE | FLAG_ACCEPT_ZSTD | FLAG_CONFIRM | FLAG_BUNDLE;
+const FLAGS_EXTENDED: u16 =
+    FLAG_RANGE | FLAG_ACCEPT_ZSTD | FLAG_CONFIRM | FLAG_BUNDLE | FLAG_SIGNATURE | FLAG_FINE | FLAG_HASH;
 
 /// The fixed first 16 bytes of a request, which say how much follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +233,44 @@ pub enum Ask {
     BytesOrZstd,
     /// Only their CRC-32, with the file's size and time as they are now.
     Confirm,
+    /// The list of content-defined chunks that they are made of ([`crate::signature`]).
+    Signature(Level),
+    /// Only their XXH3-128.
+    Hash,
+}
+
+impl Ask {
+    const ALL: [Self; 6] = [
+        Self::Bytes,
+        Self::BytesOrZstd,
+        Self::Confirm,
+        Self::Signature(Level::Coarse),
+        Self::Signature(Level::Fine),
+        Self::Hash,
+    ];
+
+    /// The flags that stand for it, beside [`FLAG_RANGE`].
+    fn flags(self) -> u16 {
+        match self {
+            Self::Bytes => 0,
+            Self::BytesOrZstd => FLAG_ACCEPT_ZSTD,
+            Self::Confirm => FLAG_CONFIRM,
+            Self::Signature(Level::Coarse) => FLAG_SIGNATURE,
+            Self::Signature(Level::Fine) => FLAG_SIGNATURE | FLAG_FINE,
+            Self::Hash => FLAG_HASH,
+        }
+    }
+
+    /// The longest range that may be asked for.
+    fn range_bytes_max(self) -> u64 {
+        match self {
+            Self::Bytes | Self::BytesOrZstd => RANGE_BYTES_MAX,
+            Self::Confirm => u64::MAX,
+            Self::Signature(Level::Coarse) => SIGNATURE_BYTES_MAX,
+            Self::Signature(Level::Fine) => FINE_SIGNATURE_BYTES_MAX,
+            Self::Hash => HASH_BYTES_MAX,
+        }
+    }
 }
 
 /// An extended request.
@@ -236,14 +288,11 @@ pub struct RangeRequest {
 
 impl RangeRequest {
     fn from_fields(id: u32, path: &[u8], header: RequestHeader, len: u64) -> Result<Self, WireError> {
-        let ask = match (header.flags & FLAG_ACCEPT_ZSTD != 0, header.flags & FLAG_CONFIRM != 0) {
-            (false, false) => Ask::Bytes,
-            (true, false) => Ask::BytesOrZstd,
-            (false, true) => Ask::Confirm,
-            (true, true) => return Err(WireError::Value { field: "flags", value: header.flags.into() }),
-        };
-        if ask != Ask::Confirm && len > RANGE_BYTES_MAX {
-            return Err(WireError::TooLong { field: "length", value: len, max: RANGE_BYTES_MAX });
+        let ask = Ask::ALL.into_iter().find(|ask| ask.flags() | FLAG_RANGE == header.flags);
+        let ask = ask.ok_or(WireError::Value { field: "flags", value: header.flags.into() })?;
+        let max = ask.range_bytes_max();
+        if len > max {
+            return Err(WireError::TooLong { field: "length", value: len, max });
         }
         let range = ByteRange::new(header.offset, len).map_err(|_| WireError::Value { field: "length", value: len })?;
         Ok(Self { id, path: path.into(), range, ask })
@@ -260,13 +309,7 @@ impl RangeRequest {
     /// Appends the bytes on the wire to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        let flags = FLAG_RANGE
-            | match self.ask {
-                Ask::Bytes => 0,
-                Ask::BytesOrZstd => FLAG_ACCEPT_ZSTD,
-                Ask::Confirm => FLAG_CONFIRM,
-            };
-        put_request_header(out, &self.path, flags, self.range.start());
+        put_request_header(out, &self.path, FLAG_RANGE | self.ask.flags(), self.range.start());
         put_request_end(out, start, self.range.len(), self.id);
     }
 }
@@ -352,6 +395,10 @@ pub enum BodyKind {
     Hole = 2,
     /// One zstd frame of whole pieces, for a [`BundleRequest`]: [`crate::bundle::Bundled`].
     Bundle = 3,
+    /// A list of chunks: [`crate::signature`].
+    Signature = 4,
+    /// 16 bytes, big-endian: the XXH3-128 of the range.
+    Hash = 5,
 }
 
 /// The 48 bytes before the body of an extended reply.
@@ -411,7 +458,7 @@ impl PieceHeader {
 /// The 6 bytes after the body of an extended reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
-    /// CRC-32 of the range's bytes, uncompressed.
+    /// CRC-32 of the range's bytes, uncompressed; of the body in a signature or a hash.
     pub crc32: u32,
     /// [`Status::Ok`], or why the body is padding: the file changed or failed under the read.
     pub status: Status,
@@ -446,6 +493,8 @@ fn body_kind(code: u16) -> Result<BodyKind, WireError> {
         1 => Ok(BodyKind::Zstd),
         2 => Ok(BodyKind::Hole),
         3 => Ok(BodyKind::Bundle),
+        4 => Ok(BodyKind::Signature),
+        5 => Ok(BodyKind::Hash),
         _ => Err(WireError::Value { field: "kind", value: code.into() }),
     }
 }

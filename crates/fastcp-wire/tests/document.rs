@@ -17,6 +17,7 @@ use fastcp_wire::range::{
     self, Ask, BodyKind, PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, REQUEST_HEADER_BYTES, Request, RequestHeader,
     TRAILER_BYTES, Trailer,
 };
+use fastcp_wire::signature::SIGNED_CHUNK_BYTES;
 use fastcp_wire::{WireError, limits};
 
 use hex::hex;
@@ -101,13 +102,16 @@ fn request_flags() {
         (range::FLAG_ACCEPT_ZSTD, "ACCEPT_ZSTD"),
         (range::FLAG_CONFIRM, "CONFIRM"),
         (range::FLAG_BUNDLE, "BUNDLE"),
+        (range::FLAG_SIGNATURE, "SIGNATURE"),
+        (range::FLAG_FINE, "FINE"),
+        (range::FLAG_HASH, "HASH"),
     ];
     assert_eq!(numbered("Request flags"), coded.map(|(bit, name)| (bit.into(), name)));
 }
 
 #[test]
 fn body_kinds() {
-    let kinds = [BodyKind::Raw, BodyKind::Zstd, BodyKind::Hole, BodyKind::Bundle];
+    let kinds = [BodyKind::Raw, BodyKind::Zstd, BodyKind::Hole, BodyKind::Bundle, BodyKind::Signature, BodyKind::Hash];
     let coded = kinds.map(|kind| (kind as u64, format!("{kind:?}")));
     let documented: Vec<_> =
         numbered("Body kinds").into_iter().map(|(number, name)| (number, name.to_owned())).collect();
@@ -157,6 +161,11 @@ fn limits_table() {
         ("BUNDLE_LIST_BYTES_MAX", limits::BUNDLE_LIST_BYTES_MAX as u64),
         ("BUNDLE_BYTES_MAX", limits::BUNDLE_BYTES_MAX),
         ("BUNDLE_PIECES_BYTES_MAX", limits::BUNDLE_PIECES_BYTES_MAX),
+        ("SIGNATURE_BYTES_MAX", limits::SIGNATURE_BYTES_MAX),
+        ("SIGNATURE_CHUNK_BYTES_MAX", limits::SIGNATURE_CHUNK_BYTES_MAX),
+        ("FINE_SIGNATURE_BYTES_MAX", limits::FINE_SIGNATURE_BYTES_MAX),
+        ("FINE_CHUNK_BYTES_MAX", limits::FINE_CHUNK_BYTES_MAX),
+        ("HASH_BYTES_MAX", limits::HASH_BYTES_MAX),
         ("FRAME_PAYLOAD_BYTES_MAX", limits::FRAME_PAYLOAD_BYTES_MAX as u64),
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX as u64),
         ("BATCH_ENTRIES_MAX", limits::BATCH_ENTRIES_MAX as u64),
@@ -248,6 +257,7 @@ fn fixed_sizes() {
         ("FTR1 reply", REPLY_BYTES),
         ("Piece header", PIECE_HEADER_BYTES),
         ("Piece trailer", TRAILER_BYTES),
+        ("Signed chunk", SIGNED_CHUNK_BYTES),
         ("Frame", FRAME_HEADER_BYTES + FRAME_SUM_BYTES),
         ("HELLO", hello.encode().len()),
         ("HELLO_REPLY", reply.encode().len()),

@@ -11,6 +11,9 @@ use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_PIECES_BYTES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::range::{Ask, BodyKind, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
+use fastcp_wire::signature::{
+    Level, SignedChunk, StrongHash, decode_hash, decode_signature, encode_hash, encode_signature,
+};
 
 use hex::hex;
 use message::Message;
@@ -96,6 +99,16 @@ fn range_request() {
          e7f1bd4b           # crc32",
         &request(2, Ask::Confirm),
     );
+    for (flags, sum, ask) in [
+        ("0022 # RANGE, SIGNATURE", "0cce57c0", Ask::Signature(Level::Coarse)),
+        ("0062 # RANGE, SIGNATURE, FINE", "09044ef0", Ask::Signature(Level::Fine)),
+        ("0082 # RANGE, HASH", "05bf6938", Ask::Hash),
+    ] {
+        check(
+            &format!("46545131 0002 {flags}\n 0000000000000000 6869 0000000000000006 00000004 {sum}"),
+            &request(4, ask),
+        );
+    }
 }
 
 #[test]
@@ -527,4 +540,34 @@ fn zstd_batch() {
     let encoded = batch.encode(BatchCodec::Zstd).expect("small");
     assert_eq!(encoded[..9], golden[..9]);
     assert_eq!(OfferBatch::decode(&encoded), Ok(batch));
+}
+
+#[test]
+fn signatures_and_hashes() {
+    let hash = StrongHash(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+    let chunks = [SignedChunk { len: 8192, hash }, SignedChunk { len: 1, hash: StrongHash(1) }];
+    let mut body = Vec::new();
+    encode_signature(&chunks, &mut body);
+    let bytes = hex("00002000 00112233445566778899aabbccddeeff   # 8192 bytes
+         00000001 00000000000000000000000000000001   # 1 byte");
+    assert_eq!(body, bytes);
+    assert_eq!(decode_signature(Level::Fine, &bytes).expect("lawful"), chunks);
+    assert_eq!(decode_signature(Level::Coarse, &[]).expect("lawful"), []);
+    for torn in [1, 19, 21, 39] {
+        assert!(decode_signature(Level::Fine, &bytes[..torn]).is_err(), "{torn} bytes");
+    }
+    for (level, len, lawful) in [
+        (Level::Fine, 0, false),
+        (Level::Fine, 64 << 10, true),
+        (Level::Fine, (64 << 10) + 1, false),
+        (Level::Coarse, 2 << 20, true),
+        (Level::Coarse, (2 << 20) + 1, false),
+    ] {
+        let mut body = Vec::new();
+        encode_signature(&[SignedChunk { len, hash }], &mut body);
+        assert_eq!(decode_signature(level, &body).is_ok(), lawful, "{level:?} {len}");
+    }
+    assert_eq!(encode_hash(hash)[..], hex("00112233445566778899aabbccddeeff"));
+    assert_eq!(decode_hash(&encode_hash(hash)).expect("lawful"), hash);
+    assert!(decode_hash(&[0; 15]).is_err() && decode_hash(&[0; 17]).is_err());
 }

@@ -7,8 +7,9 @@ use fastcp_wire::WireError;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::{Hello, HelloReply};
 use fastcp_wire::limits::{
-    BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, CONNECTIONS_MAX, FRAME_PAYLOAD_BYTES_MAX, LINK_TARGET_BYTES_MAX,
-    OWNER_NAME_BYTES_MAX, RANGE_BYTES_MAX, REQUEST_PATH_BYTES_MAX,
+    BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, CONNECTIONS_MAX, FINE_SIGNATURE_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX,
+    HASH_BYTES_MAX, LINK_TARGET_BYTES_MAX, OWNER_NAME_BYTES_MAX, RANGE_BYTES_MAX, REQUEST_PATH_BYTES_MAX,
+    SIGNATURE_BYTES_MAX,
 };
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferRequest, OwnerClass, OwnerName};
 use fastcp_wire::range::{
@@ -324,10 +325,17 @@ fn a_requests_path_is_bounded_by_its_header() {
 #[test]
 fn a_requests_flags_are_known_and_agree() {
     for flags in 0..=u16::MAX {
-        let lawful_header = matches!(flags, 0 | 1 | 2 | 6 | 10 | 14 | 18 | 22 | 26 | 30);
+        let lawful_header = matches!(flags, 0 | 1) || (flags & 2 != 0 && flags <= 0xff && flags & 1 == 0);
         assert_eq!(request_header(1, flags).is_ok(), lawful_header, "{flags:#x}");
     }
-    for flags in [14, 26, 30] {
+    // All that are alone or, FINE, with SIGNATURE; a bundle has another form.
+    for flags in (2..=0xff).step_by(2).filter(|flags| flags & 0x12 == 2) {
+        match flags {
+            2 | 6 | 0xa | 0x22 | 0x62 | 0x82 => assert!(range_request(flags, 0, 1).is_ok(), "{flags:#x}"),
+            _ => assert_value(range_request(flags, 0, 1), "flags", flags.into()),
+        }
+    }
+    for flags in [26, 30, 0x32, 0x92] {
         assert_value(range_request(flags, 0, 1), "flags", flags.into());
     }
 }
@@ -345,6 +353,10 @@ fn a_range_is_bounded() {
     for flags in [2, 6] {
         assert_too_long(range_request(flags, 0, RANGE_BYTES_MAX + 1), "length", RANGE_BYTES_MAX + 1, RANGE_BYTES_MAX);
         assert_too_long(range_request(flags, 0, u64::MAX), "length", u64::MAX, RANGE_BYTES_MAX);
+    }
+    for (flags, max) in [(0x22, SIGNATURE_BYTES_MAX), (0x62, FINE_SIGNATURE_BYTES_MAX), (0x82, HASH_BYTES_MAX)] {
+        assert!(range_request(flags, 0, max).is_ok());
+        assert_too_long(range_request(flags, 0, max + 1), "length", max + 1, max);
     }
     assert_value(range_request(2, i64::MAX as u64, 1), "length", 1);
     assert_value(range_request(2, u64::MAX, 1), "length", 1);
@@ -368,7 +380,7 @@ fn a_piece_header_is_bounded_even_under_a_right_checksum() {
     assert!(piece(0, 0, 0, max).is_ok());
     assert_too_long(piece(0, 0, 0, max + 1), "body_len", u64::from(max) + 1, RANGE_BYTES_MAX);
     assert_too_long(piece(1, 0, 0, u32::MAX), "body_len", u32::MAX.into(), RANGE_BYTES_MAX);
-    assert_value(piece(4, 0, 0, 0), "kind", 4);
+    assert_value(piece(6, 0, 0, 0), "kind", 6);
     assert_value(piece(0, 0, 1, 0), "status", 1);
     assert_value(piece(0, 19, 19, 0), "status", 19);
 }

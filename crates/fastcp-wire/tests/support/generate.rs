@@ -8,9 +8,10 @@ use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
 use fastcp_wire::known::BatchId;
-use fastcp_wire::limits::{BUNDLE_BYTES_MAX, CONNECTIONS_MAX, RANGE_BYTES_MAX};
+use fastcp_wire::limits::{BUNDLE_BYTES_MAX, CONNECTIONS_MAX, FINE_SIGNATURE_BYTES_MAX, RANGE_BYTES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::range::{Ask, BodyKind, ID_UNREADABLE, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
+use fastcp_wire::signature::Level;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
@@ -66,12 +67,18 @@ fn bundle_request() -> impl Strategy<Value = BundleRequest> {
 fn range_request() -> impl Strategy<Value = RangeRequest> {
     let range = (0..i64::MAX as u64 - RANGE_BYTES_MAX, 0..=RANGE_BYTES_MAX)
         .prop_map(|(start, len)| ByteRange::new(start, len).expect("ends below 2^63"));
-    let ask = select(vec![Ask::Bytes, Ask::BytesOrZstd, Ask::Confirm]);
-    (0..ID_UNREADABLE, vec(any::<u8>(), 1..60), range, ask).prop_map(|(id, path, range, ask)| RangeRequest {
-        id,
-        path: path.into(),
-        range,
-        ask,
+    let ask = select(vec![
+        Ask::Bytes,
+        Ask::BytesOrZstd,
+        Ask::Confirm,
+        Ask::Signature(Level::Coarse),
+        Ask::Signature(Level::Fine),
+        Ask::Hash,
+    ]);
+    (0..ID_UNREADABLE, vec(any::<u8>(), 1..60), range, ask).prop_map(|(id, path, range, ask)| {
+        let len_max = if ask == Ask::Signature(Level::Fine) { FINE_SIGNATURE_BYTES_MAX } else { RANGE_BYTES_MAX };
+        let range = ByteRange::new(range.start(), range.len().min(len_max)).expect("shorter");
+        RangeRequest { id, path: path.into(), range, ask }
     })
 }
 
@@ -85,7 +92,7 @@ fn reply() -> impl Strategy<Value = Reply> {
 }
 
 fn piece_header() -> impl Strategy<Value = PieceHeader> {
-    let kind = select(vec![BodyKind::Raw, BodyKind::Zstd, BodyKind::Hole]);
+    let kind = select(vec![BodyKind::Raw, BodyKind::Zstd, BodyKind::Hole, BodyKind::Signature, BodyKind::Hash]);
     (reply(), any::<u32>(), kind, 0..=RANGE_BYTES_MAX as u32).prop_map(|(reply, id, kind, body_bytes)| PieceHeader {
         reply,
         id,
