@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use fastcp_engine::{
-    Durability, GetSettings, PlainCrc, ReceivePath, ReceiverSettings, Report, Server, ServerSettings, Source,
+    Durability, GetSettings, Interrupt, PlainCrc, ReceivePath, ReceiverSettings, Report, Server, ServerSettings, Source,
 };
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 use crate::args::{ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ReceivePathArg, compression};
 use crate::from::From;
 use crate::output::{Summary, Voice, complain, say_summary};
-use crate::{exit_code, logging, overlap, progress};
+use crate::{exit_code, logging, overlap, progress, signals};
 
 /// `RLIMIT_NOFILE` where it cannot be asked for.
 const DESCRIPTORS_USUAL: usize = 1024;
@@ -40,7 +40,13 @@ pub fn main() -> ExitCode {
     if let Err(error) = fastcp_engine::raise_descriptor_limit() {
         tracing::debug!(%error, "the limit of open descriptors stays as it is");
     }
-    exit_code::exit(match run(args) {
+    // Before the first thread: signals are blocked in all of them.
+    let interrupt = Arc::new(Interrupt::default());
+    if let Err(error) = fastcp_engine::ignore_file_size_signal().and_then(|()| signals::end_on(Arc::clone(&interrupt)))
+    {
+        tracing::debug!(%error, "signals end the process at once");
+    }
+    exit_code::exit(match run(args, &interrupt) {
         Ok(code) => code,
         Err(failure) => {
             complain(&format!("fastcp-client: {}", failure.message));
@@ -61,19 +67,19 @@ impl Failure {
     }
 }
 
-fn run(args: ClientArgs) -> Result<u8, Failure> {
+fn run(args: ClientArgs, interrupt: &Interrupt) -> Result<u8, Failure> {
     let options = &args.options;
     match (args.command, args.dst_dir, args.host, args.port) {
         (Some(ClientCommand::Pull { from, dst_dir }), ..) => {
             let from = From::parse(&from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
-            pull(from, &dst_dir, options)
+            pull(from, &dst_dir, options, interrupt)
         }
         (Some(ClientCommand::Get { host, port, path, out, require_crc }), ..) => {
             get(Endpoint::Tcp { host: unbracketed(host), port }, path, out, require_crc, options)
         }
         (None, Some(dst_dir), Some(host), Some(port)) => {
             let from = From::Server { host: unbracketed(host), port, path: RelPath::root(), scope: Scope::Contents };
-            pull(from, &dst_dir, options)
+            pull(from, &dst_dir, options, interrupt)
         }
         _ => Err(Failure::new(exit_code::USAGE, "expected <DST_DIR> <HOST> <PORT>, or a command; see --help")),
     }
@@ -86,7 +92,7 @@ fn unbracketed(host: String) -> String {
     }
 }
 
-fn pull(from: From, dst_dir: &Path, options: &ClientOptions) -> Result<u8, Failure> {
+fn pull(from: From, dst_dir: &Path, options: &ClientOptions, interrupt: &Interrupt) -> Result<u8, Failure> {
     let (endpoint, path, scope) = match from {
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
         From::Local { root, path, scope } => {
@@ -96,7 +102,7 @@ fn pull(from: From, dst_dir: &Path, options: &ClientOptions) -> Result<u8, Failu
     };
     let settings = receiver_settings(options);
     Ok(run_reported(endpoint, options, |dialer, report| {
-        let result = fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, report);
+        let result = fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, interrupt, report);
         match result {
             Ok(()) => (exit_code::of_report(report), None),
             Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, dst_dir))),
@@ -109,7 +115,8 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
     use fastcp_engine::RunError;
     let kept = format!("what is complete is in place in \"{}\"", shown(dst_dir));
     match error {
-        RunError::Source { .. } | RunError::NoDestination { .. } => error.to_string(),
+        RunError::Source { .. } | RunError::NoDestination { .. } | RunError::Locked { .. } => error.to_string(),
+        RunError::Interrupted => format!("{error}; {kept}, rerun to fetch the rest"),
         RunError::NoAnswer { .. } => format!("{error}; rerun to resume"),
         RunError::Net { .. } => format!("{error}; {kept}, rerun to fetch the rest"),
         RunError::Destination { .. } => format!("{error}; {kept}, part files are kept, rerun once this is mended"),

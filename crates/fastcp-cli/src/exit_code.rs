@@ -14,6 +14,7 @@ pub(crate) const NOT_AUTHORISED: u8 = 5;
 pub(crate) const SOCKET: u8 = 10;
 pub(crate) const FILE_IO: u8 = 11;
 pub(crate) const STREAM: u8 = 12;
+pub(crate) const INTERRUPTED: u8 = 20;
 pub(crate) const SOME_FAILED: u8 = 23;
 pub(crate) const SOME_VANISHED: u8 = 24;
 pub(crate) const TIMED_OUT: u8 = 30;
@@ -33,7 +34,8 @@ pub(crate) fn of_run_error(error: &RunError) -> u8 {
     match error {
         RunError::NoAnswer { .. } => NO_ANSWER,
         RunError::Net { source, .. } => of_net_error(source),
-        RunError::Source { .. } => NOTHING_USABLE,
+        RunError::Source { .. } | RunError::Locked { .. } => NOTHING_USABLE,
+        RunError::Interrupted => INTERRUPTED,
         RunError::NoDestination { .. } | RunError::Destination { .. } => FILE_IO,
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Connection, NetError};
+use fastcp_sys::Stat;
 use fastcp_sys::file::{next_data, read_at};
 use fastcp_sys::transfer::{Moved, send_file};
 use fastcp_wire::WireError;
@@ -190,7 +191,7 @@ impl Answerer<'_> {
             && path == request.path
             && request.ask != Ask::Confirm
         {
-            open.stat = fastcp_sys::Stat::of_fd(&open.file).map_err(|_| Status::InputOutput)?;
+            open.stat = Stat::of_fd(&open.file).map_err(|_| Status::InputOutput)?;
             return Ok(open);
         }
         let path: RelPath = request.rel_path().map_err(|_| Status::BadPath)?;
@@ -198,7 +199,7 @@ impl Answerer<'_> {
     }
 
     fn answer_from(&mut self, request: &RangeRequest, open: &OpenFile) -> Result<(), NetError> {
-        let mut reply = reply_of(open);
+        let mut reply = reply_of(&open.stat);
         if request.range.end() > reply.file_bytes {
             reply.status = Status::BadRange;
             self.put_header(request.id, reply, BodyKind::Raw, 0);
@@ -237,7 +238,11 @@ impl Answerer<'_> {
         self.body.resize(SLICE_BYTES, 0);
         match self.source.crc_of(open, request.range, &mut self.body) {
             Ok(crc32) if open.is_unchanged() => reply.crc32 = crc32,
-            Ok(_) => reply.status = Status::Changed,
+            // What is only added to, such as a log, never holds still: its beginning was read all the same.
+            Ok(crc32) => match open.grown() {
+                Some(now) => reply = Reply { crc32, ..reply_of(&now) },
+                None => reply.status = Status::Changed,
+            },
             Err(status) => reply.status = status,
         }
         self.put_header(request.id, reply, BodyKind::Raw, 0);
@@ -351,14 +356,9 @@ impl Answerer<'_> {
     }
 }
 
-/// The reply about a file as it was when opened.
-fn reply_of(open: &OpenFile) -> Reply {
-    Reply {
-        status: Status::Ok,
-        file_bytes: open.stat.size_bytes(),
-        mtime_ns: open.stat.metadata.mtime.wire_ns(),
-        crc32: 0,
-    }
+/// The reply about a file in a state.
+fn reply_of(stat: &Stat) -> Reply {
+    Reply { status: Status::Ok, file_bytes: stat.size_bytes(), mtime_ns: stat.metadata.mtime.wire_ns(), crc32: 0 }
 }
 
 /// Reads a slice; what cannot be read becomes zeros and a status that says so.

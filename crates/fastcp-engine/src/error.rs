@@ -34,6 +34,15 @@ pub enum RunError {
         /// Why not.
         status: Status,
     },
+    /// The transfer was asked to end.
+    #[error("interrupted")]
+    Interrupted,
+    /// Somebody else is at work in the destination.
+    #[error("\"{path}\" is in use by another fastcp-client")]
+    Locked {
+        /// The destination.
+        path: String,
+    },
     /// The destination cannot be used at all.
     #[error("cannot use \"{path}\" as the destination: {source}")]
     NoDestination {

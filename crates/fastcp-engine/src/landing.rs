@@ -3,10 +3,12 @@
 //! One for each connection. It makes part files and carries finished ones through seal, verify and
 //! metadata to the commit: at once, or by a group's one sync.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use fastcp_model::Capabilities;
 use fastcp_sys::Dir;
 
 use crate::destination::Mount;
@@ -26,6 +28,8 @@ const ALLOCATE_BYTES_MIN: u64 = 4 << 20;
 /// Whether a part file has a name from the start. An unnamed one cannot be resumed, nor replace.
 #[derive(Clone, Copy)]
 enum Naming {
+    /// It has, and a journal too.
+    Journaled,
     Named,
     Unnamed,
 }
@@ -56,7 +60,7 @@ impl<'a> Landing<'a> {
                 let naming = if job.replaces { Naming::Named } else { Naming::Unnamed };
                 self.make_part(job, &dir, naming).map(Arc::new)
             } else {
-                job.part(|| self.make_part(job, &dir, Naming::Named))
+                job.part(|| self.make_part(job, &dir, self.naming_of_long()))
             }
         });
         match made {
@@ -70,19 +74,26 @@ impl<'a> Landing<'a> {
 
     fn make_part(&self, job: &FileJob, dir: &Dir, naming: Naming) -> io::Result<PartFile> {
         let part = match naming {
+            Naming::Journaled => {
+                let (parts, name) = self.transfer.destination.part_place(&job.dir, dir, &job.name)?;
+                PartFile::journaled(parts, name, &job.binding())?
+            }
             Naming::Named => self.make_named_part(job, dir)?,
             Naming::Unnamed => match PartFile::unnamed(dir, job.metadata.mode) {
                 Err(error) if cannot_be_unnamed(&error) => self.make_named_part(job, dir)?,
                 result => result?,
             },
         };
-        let file_bytes = job.grid.file_bytes();
-        if job.sparse {
-            part.file().set_len(file_bytes)?;
-        } else if file_bytes >= ALLOCATE_BYTES_MIN {
-            fastcp_sys::file::allocate(part.file(), file_bytes)?;
-        }
+        make_room(job, part.file())?;
         Ok(part)
+    }
+
+    /// Files that come in several ranges are worth resuming.
+    fn naming_of_long(&self) -> Naming {
+        match self.transfer.agrees(Capabilities::CHUNK_RESUME) {
+            true => Naming::Journaled,
+            false => Naming::Named,
+        }
     }
 
     fn make_named_part(&self, job: &FileJob, dir: &Dir) -> io::Result<PartFile> {
@@ -158,6 +169,17 @@ impl<'a> Landing<'a> {
             source,
         })
     }
+}
+
+/// Gives a part file its length, and, unless holes are to stay, its room on the disk.
+pub(crate) fn make_room(job: &FileJob, part: &File) -> io::Result<()> {
+    let file_bytes = job.grid.file_bytes();
+    if job.sparse {
+        part.set_len(file_bytes)?;
+    } else if file_bytes >= ALLOCATE_BYTES_MIN {
+        fastcp_sys::file::allocate(part, file_bytes)?;
+    }
+    Ok(())
 }
 
 /// The file system has no unnamed files: `EOPNOTSUPP`, or `EISDIR` and `EINVAL` from those that never heard.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use fastcp_model::{ChunkGrid, Entry, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath};
+use fastcp_model::{ChunkGrid, Entry, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, Status};
 use fastcp_net::NetError;
 use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::WireError;
@@ -20,7 +20,9 @@ use crate::attributes;
 use crate::destination::Destination;
 use crate::dirs::{Age, DirState, Finisher};
 use crate::error::{RunError, ends_everything};
+use crate::fetch::Transfer;
 use crate::job::FileJob;
+use crate::leftover;
 use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
 use crate::scan::STATE_DIR;
@@ -31,11 +33,14 @@ const ENTRIES_PER_THREAD_MIN: usize = 128;
 
 /// Plans a transfer, batch by batch.
 pub(crate) struct Planner<'a> {
+    transfer: &'a Transfer<'a>,
     destination: &'a Destination,
     owners: &'a Owners,
     report: &'a Report,
     schedule: &'a Schedule,
     chunk_kb: u32,
+    /// An offer that was broken off comes once more.
+    is_replay: bool,
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
     /// The last name of directories of which another part is to come.
@@ -57,14 +62,23 @@ enum Decision {
 }
 
 impl<'a> Planner<'a> {
-    pub(crate) fn new(
-        destination: &'a Destination,
-        owners: &'a Owners,
-        report: &'a Report,
-        schedule: &'a Schedule,
-        chunk_kb: u32,
-    ) -> Self {
-        Self { destination, owners, report, schedule, chunk_kb, awaited: HashMap::new(), last_names: HashMap::new() }
+    pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
+        Self {
+            transfer,
+            destination: transfer.destination,
+            owners: transfer.owners,
+            report: transfer.report,
+            schedule: transfer.schedule,
+            chunk_kb: transfer.line.agreed.chunk_kb,
+            is_replay: false,
+            awaited: HashMap::new(),
+            last_names: HashMap::new(),
+        }
+    }
+
+    /// The offer comes once more from its beginning: what is planned already is passed over.
+    pub(crate) fn replay(&mut self) {
+        self.is_replay = true;
     }
 
     /// Plans one batch. Waits while the schedule is full.
@@ -74,7 +88,9 @@ impl<'a> Planner<'a> {
         }
         let mut placed = Vec::with_capacity(batch.listings.len());
         for listing in batch.listings {
-            placed.extend(self.place(listing)?);
+            if let Some(listing) = self.unplanned(listing) {
+                placed.extend(self.place(listing)?);
+            }
         }
         let planned: Vec<Vec<FileJob>> =
             placed.par_iter().map(|placed| self.decide(placed)).collect::<Result<_, _>>()?;
@@ -91,9 +107,60 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Whether every directory that was named has been listed.
-    pub(crate) fn check_complete(&self) -> Result<(), RunError> {
-        if self.awaited.is_empty() { Ok(()) } else { Err(broken_offer("the end before all listings")) }
+    /// The offer has ended. Every directory that was named must have been listed, unless it was removed between
+    /// an offer that was broken off and the next.
+    pub(crate) fn finish(&mut self) -> Result<(), RunError> {
+        if !self.awaited.is_empty() && !self.is_replay {
+            return Err(broken_offer("the end before all listings"));
+        }
+        for (path, state) in self.awaited.drain() {
+            self.report.failed(path, Cause::Source(Status::NotFound));
+            Finisher { root: &self.destination.root, owners: self.owners, report: self.report }.release(&state);
+        }
+        Ok(())
+    }
+
+    /// What of a listing has not been planned yet; `None` where that is nothing. Only after a break is there
+    /// anything that has been.
+    fn unplanned(&self, mut listing: Listing) -> Option<Listing> {
+        if !self.is_replay {
+            return Some(listing);
+        }
+        let is_begun = listing.dir.is_root() && self.awaited.is_empty() && self.report.counters.entries.now() == 0;
+        if !is_begun && !self.awaited.contains_key(&listing.dir) {
+            return None;
+        }
+        if let Some(last) = self.last_names.get(&listing.dir) {
+            listing.entries.retain(|entry| entry.name > *last);
+            listing.failures.clear();
+        }
+        Some(listing)
+    }
+
+    /// The job for a file that had changed when it was fetched, as it is offered now; `None` where it has failed
+    /// or is here already.
+    pub(crate) fn plan_again(&self, job: &FileJob, entry: &Entry) -> Result<Option<FileJob>, RunError> {
+        let EntryKind::File { size_bytes, sparse } = entry.kind else {
+            self.transfer.fail(job, Cause::Source(Status::Changed));
+            return Ok(None);
+        };
+        let decided = self
+            .destination
+            .root
+            .dir(&job.dir.path)
+            .and_then(|dir| self.decide_file(&job.dir, &dir, entry, size_bytes, sparse));
+        match decided {
+            Ok(Decision::Fetch(again)) => Ok(Some(again.again(job))),
+            Ok(Decision::Settled) => {
+                self.finisher().release(&job.dir);
+                Ok(None)
+            }
+            Err(source) => {
+                self.fail(&job.path(), "cannot examine", source)?;
+                self.finisher().release(&job.dir);
+                Ok(None)
+            }
+        }
     }
 
     fn finisher(&self) -> Finisher<'a> {
@@ -276,7 +343,7 @@ impl<'a> Planner<'a> {
         let grid = ChunkGrid::new(size_bytes, self.chunk_kb).map_err(io::Error::other)?;
         let replaces = there.is_some_and(|stat| stat.file_type != FileType::Dir);
         let job = FileJob::new(Arc::clone(state), entry.name.clone(), entry.metadata, grid, sparse, replaces);
-        Ok(Decision::Fetch(job))
+        Ok(Decision::Fetch(leftover::begin(job, self.transfer, dir)?))
     }
 
     fn place_link(&self, state: &Arc<DirState>, dir: &Dir, entry: &Entry, target: &[u8]) -> io::Result<()> {

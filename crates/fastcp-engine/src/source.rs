@@ -82,6 +82,13 @@ impl OpenFile {
     }
 }
 
+impl OpenFile {
+    /// Its state now, where it is longer than it was when it was opened.
+    pub(crate) fn grown(&self) -> Option<Stat> {
+        Stat::of_fd(&self.file).ok().filter(|now| now.size_bytes() > self.stat.size_bytes())
+    }
+}
+
 /// Opens a regular file of an open directory. The state that comes with it is from just before: whether it
 /// is that of the opened file shows when it is compared with the file's state after reading.
 pub(crate) fn open_in(dir: &Dir, name: &Name) -> Result<OpenFile, Status> {
