@@ -8,9 +8,15 @@
 mod adapt;
 mod answer;
 mod attributes;
+#[cfg_attr(not(test), expect(dead_code, reason = "no want is made of it yet"))]
+mod basis;
 mod body;
 mod compress;
 mod crc_runs;
+mod cuts;
+mod cutter;
+#[cfg_attr(not(test), expect(dead_code, reason = "no want is made of it yet"))]
+mod delta;
 mod destination;
 mod dirs;
 mod error;
@@ -18,6 +24,7 @@ mod fetch;
 mod get;
 mod group;
 mod inbox;
+mod index;
 mod job;
 mod landing;
 mod offer;
@@ -36,6 +43,7 @@ mod server;
 mod settings;
 mod share;
 mod shared;
+mod signature;
 mod source;
 mod strong_hash;
 mod tree_cache;
