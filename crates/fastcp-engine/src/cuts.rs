@@ -1,0 +1,293 @@
+//! Where a file is cut into chunks: by its content, so that the same bytes are cut the same way wherever
+//! they are.
+//!
+//! A rolling hash of the last 64 bytes makes a position a candidate by itself, whatever came before. The cuts
+//! are then chosen from the candidates in order, with a shortest and a longest chunk. So candidates may be
+//! looked for in parallel, and after an insertion the cuts are soon the same again. `docs/protocol.md`,
+//! "Cuts", says the same for other programs: what is here is part of the protocol.
+//!
+//! Pure: bytes and positions only. Files are cut by `cutter.rs`.
+
+use fastcp_wire::signature::Level;
+
+/// How many bytes the rolling hash looks back over.
+pub(crate) const WINDOW_BYTES: usize = 64;
+
+const COARSE_BYTES_MIN: u64 = 64 << 10;
+const FINE_BYTES_MIN: u64 = 1 << 10;
+/// One position in so many is a candidate.
+const COARSE_GAP: u64 = 256 << 10;
+const FINE_GAP: u64 = 4 << 10;
+
+/// What each byte adds to the rolling hash. Made by the SplitMix64 generator from the seed below, so that
+/// another program can make it too.
+const GEAR: [u64; 256] = gear();
+const GEAR_SEED: u64 = u64::from_be_bytes(*b"fastcp 1");
+
+const fn gear() -> [u64; 256] {
+    let mut table = [0; 256];
+    let mut state = GEAR_SEED;
+    let mut at = 0;
+    while at < table.len() {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        table[at] = mixed ^ (mixed >> 31);
+        at += 1;
+    }
+    table
+}
+
+/// The shortest chunk of a level but for the last one of a list, in bytes. Longer than the window: no byte
+/// before a chunk has a say in where it ends.
+pub(crate) fn chunk_bytes_min(level: Level) -> u64 {
+    const { assert!(FINE_BYTES_MIN >= WINDOW_BYTES as u64) };
+    match level {
+        Level::Coarse => COARSE_BYTES_MIN,
+        Level::Fine => FINE_BYTES_MIN,
+    }
+}
+
+/// Hashes below this make candidates. Every coarse candidate is a fine one as well.
+fn hash_limit(level: Level) -> u64 {
+    match level {
+        Level::Coarse => u64::MAX / COARSE_GAP + 1,
+        Level::Fine => u64::MAX / FINE_GAP + 1,
+    }
+}
+
+fn roll(hash: u64, byte: u8) -> u64 {
+    (hash << 1).wrapping_add(GEAR[usize::from(byte)])
+}
+
+/// The candidates among the positions of `bytes` that have a whole window before them, in order. A position is
+/// the count of bytes before it.
+pub(crate) fn candidates(level: Level, bytes: &[u8], mut found: impl FnMut(usize)) {
+    let Some(positions) = (bytes.len() + 1).checked_sub(WINDOW_BYTES) else { return };
+    // Two streams side by side: each has to wait for its own last hash, and the processor for neither.
+    let half = positions / 2;
+    let mut later = Vec::new();
+    let limit = hash_limit(level);
+    let (mut first, left) = stream(bytes, 0, half);
+    let (mut second, right) = stream(bytes, half, half);
+    for (at, (&near, &far)) in left.iter().zip(right).enumerate() {
+        first = roll(first, near);
+        second = roll(second, far);
+        if first < limit {
+            found(at + WINDOW_BYTES);
+        }
+        if second < limit {
+            later.push(half + at + WINDOW_BYTES);
+        }
+    }
+    later.into_iter().for_each(&mut found);
+    if positions % 2 == 1 && roll_all(&bytes[positions - 1..]) < limit {
+        found(bytes.len());
+    }
+}
+
+/// The hash just before the first of `count` positions, those from `skip` on, and the bytes that lead on to
+/// each of them.
+fn stream(bytes: &[u8], skip: usize, count: usize) -> (u64, &[u8]) {
+    let start = skip + WINDOW_BYTES - 1;
+    (roll_all(&bytes[skip..start]), &bytes[start..start + count])
+}
+
+fn roll_all(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |hash, &byte| roll(hash, byte))
+}
+
+/// Chooses the cuts from the candidates. Cuts are the ends of chunks.
+#[derive(Debug)]
+pub(crate) struct Cuts {
+    level: Level,
+    last: u64,
+}
+
+impl Cuts {
+    /// Starts at `start`, which counts as a cut.
+    pub(crate) fn from(level: Level, start: u64) -> Self {
+        Self { level, last: start }
+    }
+
+    /// Takes the next candidate; candidates ascend.
+    pub(crate) fn candidate(&mut self, at: u64, mut cut: impl FnMut(u64)) {
+        self.cut_long(at, &mut cut);
+        if at.saturating_sub(self.last) >= chunk_bytes_min(self.level) {
+            self.last = at;
+            cut(at);
+        }
+    }
+
+    /// Takes the end of what is cut, where the last chunk ends too.
+    pub(crate) fn end(&mut self, at: u64, mut cut: impl FnMut(u64)) {
+        self.cut_long(at, &mut cut);
+        if at > self.last {
+            self.last = at;
+            cut(at);
+        }
+    }
+
+    /// Ends chunks that grow too long before `at`.
+    fn cut_long(&mut self, at: u64, cut: &mut impl FnMut(u64)) {
+        let max = self.level.chunk_bytes_max();
+        while at.saturating_sub(self.last) > max {
+            self.last += max;
+            cut(self.last);
+        }
+    }
+}
+
+/// All cuts of `bytes`, as positions in it; the last one is its end.
+pub(crate) fn cuts_of(level: Level, bytes: &[u8]) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut cuts = Cuts::from(level, 0);
+    // A position in a slice fits both kinds of integer.
+    candidates(level, bytes, |at| cuts.candidate(at as u64, |cut| found.push(cut as usize)));
+    cuts.end(bytes.len() as u64, |cut| found.push(cut as usize));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use fastcp_wire::signature::Level;
+
+    use super::{COARSE_GAP, Cuts, FINE_GAP, GEAR, WINDOW_BYTES, candidates, chunk_bytes_min, cuts_of, hash_limit};
+
+    const LEVELS: [Level; 2] = [Level::Coarse, Level::Fine];
+
+    fn random(count: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// As the specification says it, one position after the other.
+    fn candidates_by_definition(level: Level, bytes: &[u8]) -> Vec<usize> {
+        let is_candidate = |at: &usize| {
+            let window = bytes[*at - WINDOW_BYTES..*at].iter().rev().zip(0..);
+            window.fold(0u64, |hash, (byte, shift)| hash.wrapping_add(GEAR[usize::from(*byte)] << shift))
+                < hash_limit(level)
+        };
+        (WINDOW_BYTES..=bytes.len()).filter(is_candidate).collect()
+    }
+
+    fn cuts_by_definition(level: Level, bytes: &[u8]) -> Vec<usize> {
+        let (min, max) = (chunk_bytes_min(level) as usize, level.chunk_bytes_max() as usize);
+        let candidates = candidates_by_definition(level, bytes);
+        let (mut cuts, mut last) = (Vec::new(), 0);
+        while last < bytes.len() {
+            let longest = (last + max).min(bytes.len());
+            let first = candidates.iter().copied().find(|at| (last + min..longest).contains(at));
+            last = first.unwrap_or(longest);
+            cuts.push(last);
+        }
+        cuts
+    }
+
+    #[test]
+    fn the_table_is_that_of_the_specification() {
+        assert_eq!(
+            (GEAR[0], GEAR[1], GEAR[255]),
+            (0xa606_7d6f_064b_b9b3, 0x7d75_7a30_7c70_1fcf, 0xd6a9_72e4_7cec_03c3)
+        );
+    }
+
+    #[test]
+    fn candidates_are_those_of_the_definition_at_every_length() {
+        let bytes = random(200_000, 1);
+        for length in (0..200).chain([4095, 4096, 4097, 100_001, 200_000]) {
+            let mut found = Vec::new();
+            candidates(Level::Fine, &bytes[..length], |at| found.push(at));
+            assert_eq!(found, candidates_by_definition(Level::Fine, &bytes[..length]), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn cuts_are_those_of_the_definition() {
+        let bytes = random(3 << 20, 2);
+        for level in LEVELS {
+            assert_eq!(cuts_of(level, &bytes), cuts_by_definition(level, &bytes));
+        }
+    }
+
+    #[test]
+    fn segments_with_a_run_up_give_the_same_cuts() {
+        let bytes = random(1 << 20, 3);
+        for level in LEVELS {
+            for segment in [WINDOW_BYTES, 100, 4096, 65_537, 1 << 19, 1 << 20] {
+                let mut found = Vec::new();
+                let mut cuts = Cuts::from(level, 0);
+                for start in (0..bytes.len()).step_by(segment) {
+                    // As `cutter.rs` does: a position belongs to the segment that ends with it or after it.
+                    let from = start.saturating_sub(WINDOW_BYTES - 1);
+                    let end = bytes.len().min(start + segment);
+                    candidates(level, &bytes[from..end], |at| {
+                        cuts.candidate((from + at) as u64, |cut| found.push(cut as usize));
+                    });
+                }
+                cuts.end(bytes.len() as u64, |cut| found.push(cut as usize));
+                assert_eq!(found, cuts_of(level, &bytes), "{level:?}, segments of {segment}");
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_keep_to_their_lengths() {
+        let bytes = random(32 << 20, 4);
+        for (level, gap) in [(Level::Coarse, COARSE_GAP), (Level::Fine, FINE_GAP)] {
+            let cuts = cuts_of(level, &bytes);
+            let mut last = 0;
+            for &cut in &cuts {
+                let length = (cut - last) as u64;
+                assert!(length <= level.chunk_bytes_max());
+                assert!(length >= chunk_bytes_min(level) || cut == bytes.len());
+                last = cut;
+            }
+            let average = bytes.len() as u64 / cuts.len() as u64;
+            let expected = gap + chunk_bytes_min(level);
+            assert!((expected / 2..expected * 2).contains(&average), "{level:?}: {average}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_all_the_same_are_cut_at_the_longest_only() {
+        for byte in 0..=255 {
+            assert_eq!(cuts_of(Level::Fine, &vec![byte; 150_000]), [65_536, 131_072, 150_000], "{byte}");
+        }
+        assert_eq!(cuts_of(Level::Coarse, &vec![0; 5 << 20]), [2 << 20, 4 << 20, 5 << 20]);
+    }
+
+    #[test]
+    fn short_inputs_are_one_chunk() {
+        for level in LEVELS {
+            assert_eq!(cuts_of(level, &[]), [0; 0]);
+            for length in [1, 63, 64, 65, chunk_bytes_min(level) as usize] {
+                assert_eq!(cuts_of(level, &random(length, 5)), [length], "{level:?}, {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_around_the_longest_chunk() {
+        for length in [65_535, 65_536, 65_537, 131_072] {
+            let bytes = vec![7; length];
+            assert_eq!(cuts_of(Level::Fine, &bytes), cuts_by_definition(Level::Fine, &bytes), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn an_insertion_at_the_front_changes_the_first_chunks_only() {
+        let old = random(8 << 20, 6);
+        let new = [random(1000, 7), old.clone()].concat();
+        for level in LEVELS {
+            let (before, after) = (cuts_of(level, &old), cuts_of(level, &new));
+            let moved: Vec<usize> = before.iter().map(|cut| cut + 1000).collect();
+            let same = after.iter().rev().zip(moved.iter().rev()).take_while(|(a, b)| a == b).count();
+            assert!(after.len() - same <= 4, "{level:?}: {} of {} cuts differ", after.len() - same, after.len());
+        }
+    }
+}
