@@ -85,6 +85,15 @@ pub(crate) struct ClientOptions {
     /// What survives a power cut: nothing promised, everything by groups, everything file by file
     #[arg(long, global = true, value_enum, env = "FASTCP_DURABILITY", default_value = "batch")]
     pub(crate) durability: DurabilityArg,
+    /// Fetch changed files whole [default for a local source]
+    #[arg(short = 'W', long, global = true, env = "FASTCP_WHOLE_FILE", overrides_with = "no_whole_file")]
+    pub(crate) whole_file: bool,
+    /// Fetch of changed files only what their old versions lack [default for a server]
+    #[arg(long, global = true, env = "FASTCP_NO_WHOLE_FILE")]
+    pub(crate) no_whole_file: bool,
+    /// Write into the files themselves: a run that does not end well leaves them neither old nor new
+    #[arg(long, global = true, env = "FASTCP_INPLACE")]
+    pub(crate) inplace: bool,
     /// How bodies are received; for measurements
     #[arg(long, global = true, value_enum, env = "FASTCP_RECEIVE_PATH", default_value = "auto", hide = true)]
     pub(crate) receive_path: ReceivePathArg,

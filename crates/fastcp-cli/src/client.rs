@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use fastcp_engine::{
-    Durability, GetSettings, Interrupt, PlainCrc, ReceivePath, ReceiverSettings, Report, Server, ServerSettings, Source,
+    Delta, Durability, GetSettings, Interrupt, Placement, PlainCrc, ReceivePath, ReceiverSettings, Report, Server,
+    ServerSettings, Source,
 };
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
@@ -100,7 +101,11 @@ fn pull(from: From, dst_dir: &Path, options: &ClientOptions, interrupt: &Interru
             (embedded(&root, options)?, path, scope)
         }
     };
-    let settings = receiver_settings(options);
+    let from = match endpoint {
+        Endpoint::Embedded(_) => Nearness::Here,
+        Endpoint::Tcp { .. } => Nearness::Elsewhere,
+    };
+    let settings = receiver_settings(options, from);
     Ok(run_reported(endpoint, options, |dialer, report| {
         let result = fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, interrupt, report);
         match result {
@@ -162,7 +167,7 @@ fn voice(options: &ClientOptions) -> Voice {
     }
 }
 
-fn receiver_settings(options: &ClientOptions) -> ReceiverSettings {
+fn receiver_settings(options: &ClientOptions, from: Nearness) -> ReceiverSettings {
     ReceiverSettings {
         capabilities: capabilities(options),
         connections: options.conns,
@@ -178,10 +183,23 @@ fn receiver_settings(options: &ClientOptions) -> ReceiverSettings {
             DurabilityArg::Batch => Durability::Batch,
             DurabilityArg::File => Durability::File,
         },
+        delta: match (options.whole_file, options.no_whole_file, from) {
+            (true, ..) | (false, false, Nearness::Here) => Delta::Unused,
+            (false, true, _) | (false, false, Nearness::Elsewhere) => Delta::Used,
+        },
+        placement: if options.inplace { Placement::InPlace } else { Placement::PartFile },
         // Raised at the start; asking again only answers it.
         descriptors_max: fastcp_engine::raise_descriptor_limit()
             .map_or(DESCRIPTORS_USUAL, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
     }
+}
+
+/// Where the source is.
+#[derive(Clone, Copy)]
+enum Nearness {
+    /// On this machine: reading the old version costs as much as reading the new one.
+    Here,
+    Elsewhere,
 }
 
 fn capabilities(options: &ClientOptions) -> Capabilities {

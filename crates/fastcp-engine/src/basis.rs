@@ -42,6 +42,11 @@ impl<'a> Basis<'a> {
         Ok(Self { cutter, files, coarse: OnceLock::new() })
     }
 
+    /// A basis that has nothing.
+    pub(crate) fn empty(cutter: &'a Cutter) -> Self {
+        Self { cutter, files: Vec::new(), coarse: OnceLock::new() }
+    }
+
     /// Whether it has no bytes.
     pub(crate) fn is_empty(&self) -> bool {
         self.files.iter().all(|(_, stat)| stat.size_bytes() == 0)

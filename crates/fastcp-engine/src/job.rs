@@ -32,7 +32,7 @@ pub(crate) enum Start {
     Afresh,
     /// A part file with ranges in it, of which some may have to be checked.
     Resumed,
-    /// Another version, in which some of it may be found.
+    /// Another version, in which some of it may be found; a part file as well, perhaps.
     Basis,
 }
 
@@ -133,6 +133,11 @@ impl FileJob {
     /// Whether there are claims to check.
     pub(crate) fn is_doubtful(&self) -> bool {
         !self.lock().doubtful.is_empty()
+    }
+
+    /// Whether any byte of a range stands in the part file.
+    pub(crate) fn has_any_of(&self, range: ByteRange) -> bool {
+        self.lock().runs.overlaps(range)
     }
 
     /// The claims to check; they are the caller's from now on.

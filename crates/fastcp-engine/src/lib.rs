@@ -12,6 +12,7 @@ mod basis;
 mod body;
 mod compress;
 mod control;
+mod copying;
 mod crc_runs;
 mod cuts;
 mod cutter;
@@ -61,7 +62,9 @@ pub use interrupt::Interrupt;
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
-pub use settings::{Compression, Connections, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
+pub use settings::{
+    Compression, Connections, Delta, Durability, Placement, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings,
+};
 pub use source::Source;
 
 pub use fastcp_sys::process::{ignore_file_size_signal, raise_descriptor_limit};

@@ -341,9 +341,9 @@ impl<'a> Planner<'a> {
             clear_empty_dir(dir, &entry.name, stat)?;
         }
         let grid = ChunkGrid::new(size_bytes, self.chunk_kb).map_err(io::Error::other)?;
-        let replaces = there.is_some_and(|stat| stat.file_type != FileType::Dir);
+        let replaces = there.as_ref().is_some_and(|stat| stat.file_type != FileType::Dir);
         let job = FileJob::new(Arc::clone(state), entry.name.clone(), entry.metadata, grid, sparse, replaces);
-        Ok(Decision::Fetch(leftover::begin(job, self.transfer, dir)?))
+        Ok(Decision::Fetch(leftover::begin(job, self.transfer, dir, there.as_ref())?))
     }
 
     fn place_link(&self, state: &Arc<DirState>, dir: &Dir, entry: &Entry, target: &[u8]) -> io::Result<()> {

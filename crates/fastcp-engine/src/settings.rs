@@ -72,6 +72,24 @@ pub enum Connections {
     Auto,
 }
 
+/// Whether other versions of a file are looked through before it is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delta {
+    /// They are: only what they lack is fetched.
+    Used,
+    /// Whole files are fetched.
+    Unused,
+}
+
+/// Where a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Into a part file, which gets the final name when it is proven.
+    PartFile,
+    /// Into the target itself. A run that does not end well leaves it neither old nor new.
+    InPlace,
+}
+
 /// What a receiving side is told.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiverSettings {
@@ -87,6 +105,10 @@ pub struct ReceiverSettings {
     pub receive_path: ReceivePath,
     /// What survives a power cut.
     pub durability: Durability,
+    /// Whether other versions of a file are made use of.
+    pub delta: Delta,
+    /// Where files are written.
+    pub placement: Placement,
     /// How many descriptors the process may open; a quarter of them serves files that wait for a sync.
     pub descriptors_max: usize,
 }
