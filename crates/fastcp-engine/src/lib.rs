@@ -5,19 +5,26 @@
 //! state of a transfer is the receiver's. Nothing here knows which side dialled, prints, or reads
 //! arguments: settings come in, a [`Report`] goes out.
 
+mod act;
 mod adapt;
 mod answer;
 mod attributes;
+mod backup;
 mod body;
+mod candidates;
 mod compress;
 mod crc_runs;
+mod decide;
+mod deletion;
 mod destination;
 mod dirs;
 mod error;
+mod extraneous;
 mod fetch;
 mod get;
 mod group;
 mod inbox;
+mod itemize;
 mod job;
 mod landing;
 mod offer;
@@ -25,9 +32,11 @@ mod owners;
 mod part;
 mod plain;
 mod plan;
+mod preview;
 mod processor;
 mod receive_path;
 mod receiver;
+mod removal;
 mod report;
 mod scan;
 mod schedule;
@@ -42,12 +51,18 @@ mod tree_cache;
 mod tune;
 mod want;
 
-pub use error::RunError;
+pub use deletion::Refusal;
+pub use error::{BackupProblem, RunError};
 pub use get::{GetError, GetSettings, Got, get};
+pub use itemize::{Item, ItemKind};
+pub use preview::preview;
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
-pub use settings::{Compression, Connections, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
+pub use settings::{
+    Compression, Connections, Deletion, Durability, EmptySource, Itemize, MaxDelete, PlainCrc, ReceivePath,
+    ReceiverSettings, ServerSettings,
+};
 pub use source::Source;
 
 pub use fastcp_sys::process::raise_descriptor_limit;

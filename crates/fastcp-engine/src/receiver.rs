@@ -33,7 +33,7 @@ use crate::tune::{Tuner, window_for};
 use crate::want::WANT_COST;
 
 /// The sender sends something every 10 s while it scans.
-const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Brings `path` of the sender's tree, its contents or itself, into the directory `into`.
 ///
@@ -51,6 +51,7 @@ pub fn pull(
         path: fastcp_model::Escaped(std::os::unix::ffi::OsStrExt::as_bytes(into.as_os_str())).to_string(),
         source,
     })?;
+    let destination = destination.with_backup(into, settings.backup_dir.as_deref())?;
     let session = open_session(dialer, settings, report)?;
     let request = OfferRequest { path: path.clone(), scope };
     let owners = Owners::new();
@@ -189,7 +190,7 @@ impl FirstError<'_> {
     }
 }
 
-fn open_session(dialer: &Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Session, RunError> {
+pub(crate) fn open_session(dialer: &Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Session, RunError> {
     let connections = match settings.connections {
         Connections::Fixed(connections) => connections,
         Connections::Auto => CONNECTIONS_MAX,
@@ -230,6 +231,7 @@ fn take_offers(control: &Connection, request: &OfferRequest, transfer: &Transfer
         transfer.report,
         transfer.schedule,
         transfer.agreed.chunk_kb,
+        transfer.settings,
     );
     loop {
         match control.read_frame() {
@@ -247,8 +249,7 @@ fn take_offers(control: &Connection, request: &OfferRequest, transfer: &Transfer
                 planner.plan(OfferBatch::decode(&payload).map_err(|error| net(error.into()))?)?;
             }
             Ok((FrameType::OfferEnd, payload)) => {
-                OfferEnd::decode(&payload).map_err(|error| net(error.into()))?;
-                planner.check_complete()?;
+                planner.finish(&OfferEnd::decode(&payload).map_err(|error| net(error.into()))?)?;
                 if let Some(cache) = cache {
                     cache.finish();
                 }
@@ -268,6 +269,6 @@ fn take_offers(control: &Connection, request: &OfferRequest, transfer: &Transfer
     }
 }
 
-fn is_about_the_path(status: Status) -> bool {
+pub(crate) fn is_about_the_path(status: Status) -> bool {
     !matches!(status, Status::BadRequest | Status::Unauthorised | Status::Busy | Status::TimedOut)
 }
