@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use fastcp_model::{Escaped, Name, RelPath};
+use fastcp_model::{Escaped, Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType, Root, metadata};
 use nix::libc::{EISDIR, ELOOP, ENOTDIR};
 
@@ -78,10 +78,8 @@ impl Backup {
     }
 
     /// Makes the counterpart of a directory that is about to go.
-    pub(crate) fn take_dir(&self, destination: &Root, path: &RelPath) -> io::Result<()> {
-        let now = destination.dir(path)?.stat()?;
-        let kept = self.place(destination, path)?;
-        metadata::set_handle_mtime(&kept, now.metadata.mtime)
+    pub(crate) fn take_dir(&self, destination: &Root, path: &RelPath, mtime: Timestamp) -> io::Result<()> {
+        metadata::set_handle_mtime(self.place(destination, path)?, mtime)
     }
 
     /// The root of a backup directory outside the destination: where the user says, links followed.

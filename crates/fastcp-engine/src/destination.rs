@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use fastcp_model::{Name, RelPath};
+use fastcp_model::{Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, Root, SyncHandle};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -79,10 +79,10 @@ impl Destination {
         }
     }
 
-    /// Removes an empty directory, the one at `path`.
-    pub(crate) fn remove_dir(&self, dir: &Dir, name: &Name, path: &RelPath) -> io::Result<()> {
+    /// Removes an empty directory, the one at `path`, which had this time before it was emptied.
+    pub(crate) fn remove_dir(&self, dir: &Dir, name: &Name, path: &RelPath, mtime: Timestamp) -> io::Result<()> {
         if let Some(backup) = &self.backup {
-            backup.take_dir(&self.root, path)?;
+            backup.take_dir(&self.root, path, mtime)?;
         }
         dir.remove_dir(name)
     }

@@ -8,7 +8,7 @@
 
 use std::io;
 
-use fastcp_model::{Name, RelPath};
+use fastcp_model::{Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType};
 
 use crate::act::open_up;
@@ -58,7 +58,8 @@ pub(crate) struct Place<'p> {
 
 /// What was found under a name.
 enum Found {
-    Dir(Dir, Vec<Vec<u8>>),
+    /// With its own time, which changes as it is emptied, and what it holds.
+    Dir(Dir, Timestamp, Vec<Vec<u8>>),
     MountPoint,
     Other,
 }
@@ -83,12 +84,12 @@ impl Removal<'_> {
                 Err(source) => self.fail(&path, source),
                 Ok(()) => Ok(self.gone(path, ItemKind::Other)),
             },
-            Ok(Found::Dir(dir, names)) => {
+            Ok(Found::Dir(dir, mtime, names)) => {
                 let below = Place { dir: &dir, path: &path, mount: place.mount };
                 if self.visit_all(&below, &names)? == Fate::Stays {
                     return Ok(Fate::Stays);
                 }
-                match self.remove_dir(place, name, &path) {
+                match self.remove_dir(place, name, &path, mtime) {
                     Err(source) => self.fail(&path, source),
                     Ok(()) => Ok(self.gone(path, ItemKind::Dir)),
                 }
@@ -100,15 +101,12 @@ impl Removal<'_> {
     /// gives way, it does not count itself.
     pub(crate) fn displace(&mut self, place: &Place<'_>, name: &Name) -> Result<(), RunError> {
         let path = place.path.join(name).unwrap_or_else(|_| place.path.clone());
-        let fate = match self.examine(place, name) {
-            Ok(Found::Dir(dir, names)) => {
-                self.visit_all(&Place { dir: &dir, path: &path, mount: place.mount }, &names)?
+        // Whoever wants the name finds out what else is wrong with it, and says so.
+        let Ok(Found::Dir(dir, mtime, names)) = self.examine(place, name) else { return Ok(()) };
+        match self.visit_all(&Place { dir: &dir, path: &path, mount: place.mount }, &names)? {
+            Fate::Gone => {
+                self.remove_dir(place, name, &path, mtime).or_else(|source| self.fail(&path, source).map(drop))
             }
-            // Whoever wants the name finds it taken, and says so.
-            _ => return Ok(()),
-        };
-        match fate {
-            Fate::Gone => self.remove_dir(place, name, &path).or_else(|source| self.fail(&path, source).map(drop)),
             Fate::Stays => Ok(()),
         }
     }
@@ -135,12 +133,13 @@ impl Removal<'_> {
         if dir.mount_id()? != place.mount {
             return Ok(Found::MountPoint);
         }
+        let stat = dir.stat()?;
         if let Deed::Remove(_) = self.deed {
-            open_up(&dir, &dir.stat()?, self.owners)?;
+            open_up(&dir, &stat, self.owners)?;
         }
         let mut names = dir.names()?.collect::<io::Result<Vec<_>>>()?;
         names.sort_unstable();
-        Ok(Found::Dir(dir, names))
+        Ok(Found::Dir(dir, stat.metadata.mtime, names))
     }
 
     fn remove_other(&self, place: &Place<'_>, name: &Name) -> io::Result<()> {
@@ -150,9 +149,9 @@ impl Removal<'_> {
         }
     }
 
-    fn remove_dir(&self, place: &Place<'_>, name: &Name, path: &RelPath) -> io::Result<()> {
+    fn remove_dir(&self, place: &Place<'_>, name: &Name, path: &RelPath, mtime: Timestamp) -> io::Result<()> {
         match self.deed {
-            Deed::Remove(destination) => destination.remove_dir(place.dir, name, path),
+            Deed::Remove(destination) => destination.remove_dir(place.dir, name, path, mtime),
             Deed::Count | Deed::Preview => Ok(()),
         }
     }
