@@ -171,7 +171,7 @@ fn a_directory_that_cannot_be_read_at_the_source_keeps_everything() {
         let status = Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(&copy).status();
         assert!(status.expect("chown runs").success());
     }
-    fs::set_permissions(source.join("closed"), Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions(source.join("closed"), Permissions::from_mode(0o000)).expect("chmod");
     let run = pull("--delete").expect_exit(23).expect_counts(&[("deleted", 0), ("files_failed", 1)]);
     assert_eq!(refusals(&run), ["source errors"]);
     assert!(run.stderr.contains("not deleting: the source could not be read completely"), "{}", run.stderr);
@@ -462,7 +462,7 @@ fn an_unprivileged_user_deletes_read_only_directories_of_their_own() {
     let workspace = Workspace::for_nobody();
     let mut tree = Tree::new(&workspace.at("source"));
     tree.dir("kept").mode(0o555).file("kept/file", b"1").dir("kept/gone").mode(0o555);
-    tree.file("kept/gone/file", b"2").mode(0o400).dir("kept/gone/closed").mode(0o0).mode(0o500);
+    tree.file("kept/gone/file", b"2").mode(0o400).dir("kept/gone/closed").mode(0o500);
     tree.give_to_nobody();
     let source = tree.finish();
     let copy = workspace.at("copy");

@@ -13,8 +13,8 @@ use fastcp_sys::Root;
 use crate::error::RunError;
 use crate::extraneous::Extraneous;
 use crate::owners::Owners;
-use crate::removal::{Deed, Place, Removal};
-use crate::report::{Cause, Report};
+use crate::removal::{Deed, Removal};
+use crate::report::Report;
 use crate::settings::{Deletion, EmptySource, Itemize, MaxDelete};
 
 /// Why nothing was deleted though deletion was asked for.
@@ -114,7 +114,7 @@ impl Step<'_> {
         let Self { owners, report, itemize, backup, .. } = *self;
         let mut removal = Removal { deed, owners, report, itemize, backup, count: 0 };
         for held in &extraneous.candidates.dirs {
-            self.enter(root, &held.state.path, |place| {
+            removal.enter(root, &held.state.path, |removal, place| {
                 for name in extraneous.candidates.names_of(held) {
                     removal.visit(place, &name.map_err(cannot_keep)?)?;
                 }
@@ -122,25 +122,10 @@ impl Step<'_> {
             })?;
         }
         for displacing in &extraneous.displacing {
-            self.enter(root, &displacing.state.path, |place| removal.displace(place, &displacing.entry.name))?;
+            let name = &displacing.entry.name;
+            removal.enter(root, &displacing.state.path, |removal, place| removal.displace(place, name))?;
         }
         Ok(removal.count)
-    }
-
-    /// Does something in a directory. That it cannot be entered any more is its own failure.
-    fn enter(
-        &self,
-        root: &Root,
-        path: &RelPath,
-        work: impl FnOnce(&Place<'_>) -> Result<(), RunError>,
-    ) -> Result<(), RunError> {
-        match root.dir(path).and_then(|dir| Ok((dir.mount_id()?, dir))) {
-            Ok((mount, dir)) => work(&Place { dir: &dir, path, mount }),
-            Err(source) => {
-                self.report.failed(path.clone(), Cause::Destination { operation: "cannot open directory", source });
-                Ok(())
-            }
-        }
     }
 }
 

@@ -11,31 +11,29 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use fastcp_model::{Entry, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath};
+use fastcp_model::{Entry, EntryKind, Listing, ListingEnd, Name, RelPath};
 use fastcp_net::NetError;
-use fastcp_sys::{FileType, Root, Stat};
+use fastcp_sys::Root;
 use fastcp_wire::WireError;
 use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
-use crate::act::{Actor, open_up};
-use crate::decide::{Decision, Ground, decide, existing};
+use crate::act::Actor;
+use crate::decide::Ground;
 use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
 use crate::destination::Destination;
 use crate::dirs::{Age, DirState, Finisher};
 use crate::error::{RunError, ends_everything};
 use crate::extraneous::{Displacing, Extraneous, MakeFile};
-use crate::itemize::{How, Item, ItemKind, letters};
 use crate::job::FileJob;
 use crate::owners::Owners;
 use crate::removal::Deed;
-use crate::report::{Cause, Count, Event, Report};
+use crate::report::{Cause, Count, Report};
 use crate::scan::STATE_DIR;
 use crate::schedule::Schedule;
 use crate::settings::{Deletion, Itemize, ReceiverSettings};
 
-/// Entries of one directory planned on one thread before another is asked to help.
-const ENTRIES_PER_THREAD_MIN: usize = 128;
+mod entry;
 
 /// Plans a transfer, batch by batch.
 pub(crate) struct Planner<'a> {
@@ -299,22 +297,6 @@ impl<'a> Planner<'a> {
         Ok(state)
     }
 
-    /// The destination itself may be read-only from an earlier run.
-    fn look_at_root(&self, metadata: &Metadata) -> Result<(), RunError> {
-        let path = RelPath::root();
-        let opened = self.root.map_or(Ok(None), |root| root.dir(&path).and_then(|dir| Ok(Some((dir.stat()?, dir)))));
-        let result = opened.and_then(|there| {
-            let stat = there.as_ref().map(|(stat, _)| *stat).filter(|_| self.root_age == Age::Old);
-            let how = if stat.is_some() { How::Attributes } else { How::Content };
-            self.tell_item(&EntryKind::Dir, metadata, how, stat.as_ref(), &path);
-            match (there, &self.actor) {
-                (Some((stat, dir)), Some(_)) => open_up(&dir, &stat, self.owners),
-                _ => Ok(()),
-            }
-        });
-        result.or_else(|source| self.fail(&path, "cannot open directory", source))
-    }
-
     fn open(&self, state: &Arc<DirState>) -> Result<Ground, RunError> {
         let root = match (state.age, &self.actor, self.root) {
             (Age::Blocked, ..) => return Ok(Ground::Lost),
@@ -347,129 +329,11 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Decides about a directory, and makes it where it is missing.
-    fn plan_dir(&self, parent: &DirState, ground: &Ground, entry: &Entry, path: &RelPath) -> io::Result<Age> {
-        if matches!(ground, Ground::Lost) {
-            return Ok(Age::Blocked);
-        }
-        let there = existing(ground, &entry.name, parent.age)?;
-        self.there_before.add(u64::from(there.is_some()));
-        let is_there = there.is_some_and(|stat| stat.file_type == FileType::Dir);
-        let how = if is_there { How::Attributes } else { How::Content };
-        self.tell_item(&entry.kind, &entry.metadata, how, there.as_ref(), path);
-        match (&self.actor, ground.dir()) {
-            (Some(actor), Some(dir)) => actor.make_dir(parent, dir, &entry.name, there.as_ref()),
-            _ => Ok(if is_there { Age::Old } else { Age::New }),
-        }
-    }
-
     fn path_of(&self, dir: &DirState, name: &Name) -> Result<RelPath, RunError> {
         dir.path.join(name).map_err(|error| RunError::Net {
             during: "reading offers",
             source: NetError::Protocol(WireError::Path(error)),
         })
-    }
-
-    fn plan_entries(&self, placed: &Placed) -> Result<Vec<Outcome>, RunError> {
-        if matches!(placed.ground, Ground::Lost) {
-            return Ok(Vec::new());
-        }
-        let outcomes: Vec<Outcome> = placed
-            .listing
-            .entries
-            .par_iter()
-            .with_min_len(ENTRIES_PER_THREAD_MIN)
-            .filter(|entry| entry.kind != EntryKind::Dir)
-            .map(|entry| {
-                self.count_offered(entry);
-                self.plan_entry(&placed.state, &placed.ground, entry)
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(outcomes.into_iter().filter(|outcome| !matches!(outcome, Outcome::Settled)).collect())
-    }
-
-    fn count_offered(&self, entry: &Entry) {
-        if let EntryKind::File { size_bytes, .. } = &entry.kind {
-            self.report.counters.files.add(1);
-            self.report.counters.bytes_total.add(*size_bytes);
-        }
-    }
-
-    /// Decides about a file or link, and acts on it.
-    fn plan_entry(&self, state: &Arc<DirState>, ground: &Ground, entry: &Entry) -> Result<Outcome, RunError> {
-        let result = decide(ground, state.age, entry, self.owners)
-            .map_err(|error| ("cannot examine", error))
-            .and_then(|decision| self.carry_out(state, ground, entry, decision));
-        match result {
-            Ok(outcome) => Ok(outcome),
-            Err((operation, source)) => {
-                self.fail(&self.path_of(state, &entry.name)?, operation, source)?;
-                Ok(Outcome::Settled)
-            }
-        }
-    }
-
-    fn carry_out(
-        &self,
-        state: &Arc<DirState>,
-        ground: &Ground,
-        entry: &Entry,
-        decision: Decision,
-    ) -> Result<Outcome, (&'static str, io::Error)> {
-        let counters = &self.report.counters;
-        let was_there = !matches!(decision, Decision::Make(None) | Decision::Skip(_));
-        self.there_before.add(u64::from(was_there));
-        let tell = |how, there| self.tell_entry(state, entry, how, there);
-        match &decision {
-            Decision::Skip(kind) => {
-                counters.special_skipped.add(1);
-                let path = state.path.join(&entry.name).unwrap_or_else(|_| state.path.clone());
-                self.report.tell(Event::Skipped { path, kind: *kind });
-                return Ok(Outcome::Settled);
-            }
-            Decision::InTheWay if self.extraneous.is_some() => return Ok(Outcome::Displaces(entry.clone())),
-            Decision::InTheWay => {
-                return Err(("cannot make", io::Error::from_raw_os_error(nix::libc::ENOTEMPTY)));
-            }
-            Decision::Make(there) => tell(How::Content, there.as_ref()),
-            Decision::Mend(there) => tell(How::Attributes, Some(there)),
-            Decision::Unchanged => {}
-        }
-        self.count_decided(entry, &decision);
-        let (Some(actor), Some(dir)) = (&self.actor, ground.dir()) else { return Ok(Outcome::Settled) };
-        let operation = match &entry.kind {
-            EntryKind::Symlink { .. } => "cannot make link",
-            _ => "cannot make way",
-        };
-        let job = actor.act(state, dir, entry, decision).map_err(|error| (operation, error))?;
-        Ok(job.map_or(Outcome::Settled, Outcome::Fetch))
-    }
-
-    fn count_decided(&self, entry: &Entry, decision: &Decision) {
-        let counters = &self.report.counters;
-        let EntryKind::File { size_bytes, .. } = entry.kind else { return };
-        let (files, bytes) = match decision {
-            Decision::Make(_) => (&counters.files_wanted, &counters.bytes_wanted),
-            _ => (&counters.files_unchanged, &counters.bytes_unchanged),
-        };
-        files.add(1);
-        bytes.add(size_bytes);
-    }
-
-    fn tell_entry(&self, state: &DirState, entry: &Entry, how: How, there: Option<&Stat>) {
-        if self.itemize == Itemize::Changes
-            && let Ok(path) = state.path.join(&entry.name)
-        {
-            self.tell_item(&entry.kind, &entry.metadata, how, there, &path);
-        }
-    }
-
-    fn tell_item(&self, kind: &EntryKind, wanted: &Metadata, how: How, there: Option<&Stat>, path: &RelPath) {
-        if self.itemize == Itemize::Changes
-            && let Some(change) = letters(kind, wanted, how, there, self.owners)
-        {
-            self.report.tell(Event::Item(Item { change, path: path.clone(), kind: ItemKind::of(kind) }));
-        }
     }
 
     /// One entry failed, or, where the failure concerns all of them, the run did.

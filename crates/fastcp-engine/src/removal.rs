@@ -9,9 +9,8 @@
 use std::io;
 
 use fastcp_model::{Name, RelPath, Timestamp};
-use fastcp_sys::{Dir, FileType};
+use fastcp_sys::{Dir, FileType, Root, Stat};
 
-use crate::act::open_up;
 use crate::destination::Destination;
 use crate::error::{RunError, ends_everything};
 use crate::itemize::{Item, ItemKind};
@@ -51,9 +50,9 @@ pub(crate) enum Fate {
 
 /// An open directory of the destination.
 pub(crate) struct Place<'p> {
-    pub(crate) dir: &'p Dir,
-    pub(crate) path: &'p RelPath,
-    pub(crate) mount: u64,
+    dir: &'p Dir,
+    path: &'p RelPath,
+    mount: u64,
 }
 
 /// What was found under a name.
@@ -134,11 +133,11 @@ impl Removal<'_> {
             return Ok(Found::MountPoint);
         }
         let stat = dir.stat()?;
-        if let Deed::Remove(_) = self.deed {
-            open_up(&dir, &stat, self.owners)?;
-        }
         let mut names = dir.names()?.collect::<io::Result<Vec<_>>>()?;
         names.sort_unstable();
+        if let Deed::Remove(_) = self.deed {
+            let_write(&dir, &stat, self.owners)?;
+        }
         Ok(Found::Dir(dir, stat.metadata.mtime, names))
     }
 
@@ -179,9 +178,31 @@ impl Removal<'_> {
         Ok(Fate::Stays)
     }
 
+    /// Does something in the directory at `path`, if it can still be entered.
+    pub(crate) fn enter(
+        &mut self,
+        root: &Root,
+        path: &RelPath,
+        work: impl FnOnce(&mut Self, &Place<'_>) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
+        match root.dir(path).and_then(|dir| Ok((dir.mount_id()?, dir))) {
+            Ok((mount, dir)) => work(self, &Place { dir: &dir, path, mount }),
+            Err(source) => self.fail(path, source).map(drop),
+        }
+    }
+
     fn tell_failed(&self, path: &RelPath, cause: Cause) {
         if !matches!(self.deed, Deed::Count) {
             self.report.failed(path.clone(), cause);
         }
     }
+}
+
+/// Lets the owner of a read-only directory empty it. One that cannot be read fails when it is counted as
+/// well as when it is to go: so never more goes than was counted.
+fn let_write(dir: &Dir, stat: &Stat, owners: &Owners) -> io::Result<()> {
+    if owners.is_root() || stat.metadata.mode & 0o200 != 0 {
+        return Ok(());
+    }
+    fastcp_sys::metadata::set_handle_mode(dir, stat.metadata.mode | 0o200)
 }
