@@ -157,7 +157,8 @@ pub(crate) fn listing(path: &str, entries: Vec<Entry>) -> Listing {
 
 /// A whole offer: the listings and the end.
 pub(crate) fn offer(listings: Vec<Listing>) -> Offer {
-    let entries = listings.iter().map(|listing| listing.entries.len() as u64).sum();
+    let count = |listing: &Listing| listing.entries.len() as u64 + u64::from(listing.root.is_some());
+    let entries = listings.iter().map(count).sum();
     let batch = OfferBatch { owners: Vec::new(), listings };
     let end = OfferEnd { entries, failures: 0 };
     vec![

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use fastcp_engine::{
-    Delta, Durability, GetSettings, Interrupt, Placement, PlainCrc, ReceivePath, ReceiverSettings, Report, Server,
-    ServerSettings, Source,
+    Delta, Durability, GetSettings, Interrupt, Itemize, Placement, PlainCrc, ReceivePath, ReceiverSettings, Report,
+    Server, ServerSettings, Source,
 };
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
@@ -70,6 +70,7 @@ impl Failure {
 
 fn run(args: ClientArgs, interrupt: &Interrupt) -> Result<u8, Failure> {
     let options = &args.options;
+    options.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
     match (args.command, args.dst_dir, args.host, args.port) {
         (Some(ClientCommand::Pull { from, dst_dir }), ..) => {
             let from = From::parse(&from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
@@ -106,8 +107,9 @@ fn pull(from: From, dst_dir: &Path, options: &ClientOptions, interrupt: &Interru
         Endpoint::Tcp { .. } => Nearness::Elsewhere,
     };
     let settings = receiver_settings(options, from);
+    let work = if options.changes.dry_run { fastcp_engine::preview } else { fastcp_engine::pull };
     Ok(run_reported(endpoint, options, |dialer, report| {
-        let result = fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, interrupt, report);
+        let result = work(dialer, &path, scope, dst_dir, &settings, interrupt, report);
         match result {
             Ok(()) => (exit_code::of_report(report), None),
             Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, dst_dir))),
@@ -120,7 +122,10 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
     use fastcp_engine::RunError;
     let kept = format!("what is complete is in place in \"{}\"", shown(dst_dir));
     match error {
-        RunError::Source { .. } | RunError::NoDestination { .. } | RunError::Locked { .. } => error.to_string(),
+        RunError::Source { .. }
+        | RunError::NoDestination { .. }
+        | RunError::Backup { .. }
+        | RunError::Locked { .. } => error.to_string(),
         RunError::Interrupted => format!("{error}; {kept}, rerun to fetch the rest"),
         RunError::NoAnswer { .. } => format!("{error}; rerun to resume"),
         RunError::Net { .. } => format!("{error}; {kept}, rerun to fetch the rest"),
@@ -191,6 +196,9 @@ fn receiver_settings(options: &ClientOptions, from: Nearness) -> ReceiverSetting
         // Raised at the start; asking again only answers it.
         descriptors_max: fastcp_engine::raise_descriptor_limit()
             .map_or(DESCRIPTORS_USUAL, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        deletion: options.changes.deletion(),
+        backup_dir: options.changes.backup_dir.clone(),
+        itemize: if options.changes.itemize_changes { Itemize::Changes } else { Itemize::No },
     }
 }
 
@@ -253,6 +261,12 @@ fn get(
     require_crc: bool,
     options: &ClientOptions,
 ) -> Result<u8, Failure> {
+    if options.changes.is_any_given() {
+        return Err(Failure::new(
+            exit_code::USAGE,
+            "get takes no --dry-run, --itemize-changes, --delete or --backup-dir",
+        ));
+    }
     let out = out_file(&path, out)?;
     let settings = GetSettings { retry: Duration::from_secs(options.retry), require_crc };
     let path = path.into_vec();

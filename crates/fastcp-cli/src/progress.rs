@@ -23,11 +23,7 @@ pub(crate) fn show(report: &Report, events: &Receiver<Event>, voice: Voice) {
     let mut next_tick = Instant::now() + TICK;
     loop {
         match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-            Ok(event) => {
-                if let Some(line) = say_event(&event, voice) {
-                    display.complain(&line);
-                }
-            }
+            Ok(event) => display.say(&event, voice),
             Err(RecvTimeoutError::Timeout) => {
                 display.tick(report);
                 next_tick = Instant::now() + TICK;
@@ -70,11 +66,16 @@ impl Display {
         }
     }
 
-    /// Shows a line without breaking the bars.
-    fn complain(&self, line: &str) {
+    /// Says an event, on whichever stream, without breaking the bars.
+    fn say(&self, event: &Event, voice: Voice) {
+        let say = || {
+            if let Some(line) = say_event(event, voice) {
+                complain(&line);
+            }
+        };
         match self {
-            Self::Bars(bars) => bars.all.suspend(|| complain(line)),
-            Self::Lines { .. } | Self::Nothing => complain(line),
+            Self::Bars(bars) => bars.all.suspend(say),
+            Self::Lines { .. } | Self::Nothing => say(),
         }
     }
 

@@ -51,6 +51,14 @@ pub enum RunError {
         /// Why not.
         source: io::Error,
     },
+    /// The backup directory cannot be used.
+    #[error("cannot use \"{path}\" as the backup directory: {problem}")]
+    Backup {
+        /// The backup directory.
+        path: String,
+        /// Why not.
+        problem: BackupProblem,
+    },
     /// The destination cannot take any more.
     #[error("cannot {operation} \"{path}\": {source}")]
     Destination {
@@ -61,6 +69,26 @@ pub enum RunError {
         /// What came of it.
         source: io::Error,
     },
+}
+
+/// Why a directory cannot take backups.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupProblem {
+    /// A rename never leaves a mount.
+    #[error("it is not on the destination's file system, and entries are kept by renaming them")]
+    OtherFileSystem,
+    /// It is the destination, or the destination is in it: a backup could replace what was copied.
+    #[error("it holds the destination")]
+    HoldsDestination,
+    /// It is named as a directory below the destination and is not one.
+    #[error("a symbolic link in the destination leads there")]
+    Link,
+    /// It is in fastcp's own directory, which may be removed at any time.
+    #[error("it is inside .fastcp, which may be removed at any time")]
+    State,
+    /// It cannot be opened or made.
+    #[error("{0}")]
+    Io(io::Error),
 }
 
 /// Whether a failure of the destination concerns all files and not one: no room, no writing, no disk.

@@ -167,7 +167,11 @@ fn sync_data(files: &[Landed], mounts: &[Arc<Mount>]) -> io::Result<()> {
 pub(crate) fn commit_one(transfer: &Transfer<'_>, landed: Landed) -> Result<(), RunError> {
     let Landed { part, job, dir, .. } = landed;
     let fallback = || transfer.destination.part_place(&job.dir, &dir, &job.name);
-    match part.commit(&dir, &job.name, fallback) {
+    let kept = match job.replaces {
+        true => transfer.destination.keep_backup(&dir, &job.name, &job.dir.path),
+        false => Ok(()),
+    };
+    match kept.and_then(|()| part.commit(&dir, &job.name, fallback)) {
         Ok(()) => {
             transfer.report.counters.files_committed.add(1);
             transfer.finisher().release(&job.dir);

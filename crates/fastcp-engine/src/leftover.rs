@@ -68,6 +68,11 @@ fn resume(job: FileJob, transfer: &Transfer<'_>, target: &Dir) -> io::Result<(Fi
     Ok((job, parts.stat_name(&stale_name).is_ok()))
 }
 
+/// The name of the part file that was set aside under this name, if it is such a one.
+pub(crate) fn part_of(name: &[u8]) -> Option<&[u8]> {
+    name.strip_suffix(STALE_SUFFIX)
+}
+
 /// Other versions of a file: the old target first, if there is one, then a part file that was set aside. What
 /// cannot be opened is of no use.
 pub(crate) fn open_bases(transfer: &Transfer<'_>, job: &FileJob) -> Vec<File> {

@@ -5,27 +5,34 @@
 //! state of a transfer is the receiver's. Nothing here knows which side dialled, prints, or reads
 //! arguments: settings come in, a [`Report`] goes out.
 
+mod act;
 mod adapt;
 mod answer;
 mod attributes;
+mod backup;
 mod basis;
 mod body;
+mod candidates;
 mod compress;
 mod control;
 mod copying;
 mod crc_runs;
 mod cuts;
 mod cutter;
+mod decide;
+mod deletion;
 mod delta;
 mod destination;
 mod dirs;
 mod error;
+mod extraneous;
 mod fetch;
 mod get;
 mod group;
 mod inbox;
 mod index;
 mod interrupt;
+mod itemize;
 mod job;
 mod journal;
 mod landing;
@@ -37,9 +44,11 @@ mod part;
 mod patience;
 mod plain;
 mod plan;
+mod preview;
 mod processor;
 mod receive_path;
 mod receiver;
+mod removal;
 mod report;
 mod reuse;
 mod scan;
@@ -56,14 +65,18 @@ mod tree_cache;
 mod tune;
 mod want;
 
-pub use error::RunError;
+pub use deletion::Refusal;
+pub use error::{BackupProblem, RunError};
 pub use get::{GetError, GetSettings, Got, get};
 pub use interrupt::Interrupt;
+pub use itemize::{Item, ItemKind};
+pub use preview::preview;
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
 pub use settings::{
-    Compression, Connections, Delta, Durability, Placement, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings,
+    Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, MaxDelete, Placement, PlainCrc,
+    ReceivePath, ReceiverSettings, ServerSettings,
 };
 pub use source::Source;
 

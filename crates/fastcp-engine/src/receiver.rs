@@ -48,6 +48,7 @@ pub fn pull(
     let _listening = interrupt.listen();
     let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
     let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
+    let destination = destination.with_backup(into, settings.backup_dir.as_deref())?;
     let lock = destination.lock().map_err(|Locked| RunError::Locked { path: shown() })?;
     let line = Line::open(dialer, settings, interrupt, report)?;
     let agrees = |capability| line.agreed.capabilities.contains(capability);
@@ -74,7 +75,7 @@ pub fn pull(
         settings,
     };
     run(&transfer, &request, tuner, interrupt)?;
-    if let Some(since) = lock.and_then(|lock| lock.since) {
+    if let Some(since) = lock.as_ref().and_then(|lock| lock.since).filter(|_| report.is_source_read()) {
         leftover::clear(&destination, path, scope, since);
     }
     Ok(())

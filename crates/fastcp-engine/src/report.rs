@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use fastcp_model::{RelPath, SpecialKind, Status};
 use fastcp_net::WireCount;
 
+use crate::deletion::Refusal;
+use crate::itemize::Item;
 use crate::processor::Ticks;
 
 const RETRY_TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -46,6 +48,10 @@ pub struct Counters {
     pub files: Count,
     /// Bytes of all files offered.
     pub bytes_total: Count,
+    /// Regular files that differ from what is there, or are missing there.
+    pub files_wanted: Count,
+    /// Their bytes.
+    pub bytes_wanted: Count,
     /// Files whose new content is under its final name.
     pub files_committed: Count,
     /// Files that were there already.
@@ -58,7 +64,7 @@ pub struct Counters {
     pub dirs_made: Count,
     /// Devices, pipes and sockets passed over.
     pub special_skipped: Count,
-    /// Entries removed.
+    /// Entries removed, or that a dry run would remove.
     pub deleted: Count,
     /// File bytes received and kept.
     pub bytes_fetched: Count,
@@ -99,6 +105,8 @@ pub enum Cause {
     },
     /// A directory that is not empty stands where something else belongs.
     DirectoryInTheWay,
+    /// Another file system is mounted where something would be deleted.
+    MountPoint,
 }
 
 impl Cause {
@@ -115,6 +123,7 @@ impl Cause {
             Self::Destination { .. } => "failed at the destination",
             Self::Checksum { .. } => "checksum mismatch",
             Self::DirectoryInTheWay => "directory in the way",
+            Self::MountPoint => "mount point",
         }
     }
 
@@ -135,6 +144,7 @@ impl std::fmt::Display for Cause {
             Self::Destination { operation, source } => write!(f, "{operation}: {source} (at the destination)"),
             Self::Checksum { want, got } => write!(f, "crc32 mismatch (want {want:08x}, got {got:08x})"),
             Self::DirectoryInTheWay => f.write_str("a directory that is not empty is in the way; move it first"),
+            Self::MountPoint => f.write_str("not deleted: another file system is mounted there"),
         }
     }
 }
@@ -156,6 +166,10 @@ pub enum Event {
         /// What it is.
         kind: SpecialKind,
     },
+    /// An entry changes, or would.
+    Item(Item),
+    /// Nothing is deleted, though deletion was asked for.
+    NotDeleting(Refusal),
     /// Nothing answers; trying again.
     Retrying {
         /// What went wrong.
@@ -201,9 +215,12 @@ pub struct Report {
     begun: Option<Ticks>,
     scan_done: AtomicBool,
     root_finished: AtomicBool,
+    source_unread: AtomicBool,
     retry_told: Mutex<Option<Instant>>,
     tally: Mutex<BTreeMap<&'static str, u64>>,
     only_moving_source: AtomicBool,
+    dry_run: AtomicBool,
+    refusal: Mutex<Option<Refusal>>,
     events: Mutex<Option<Sender<Event>>>,
 }
 
@@ -216,9 +233,12 @@ impl Report {
             begun: Ticks::now(),
             scan_done: AtomicBool::new(false),
             root_finished: AtomicBool::new(false),
+            source_unread: AtomicBool::new(false),
             retry_told: Mutex::default(),
             tally: Mutex::default(),
             only_moving_source: AtomicBool::new(true),
+            dry_run: AtomicBool::new(false),
+            refusal: Mutex::default(),
             events: Mutex::new(Some(events)),
         }
     }
@@ -236,6 +256,26 @@ impl Report {
     /// Whether all failures are of a source that moved on meanwhile.
     pub fn is_only_moving_source(&self) -> bool {
         self.only_moving_source.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is changed and the counters say what would be.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_dry_run(&self) {
+        self.dry_run.store(true, Ordering::Relaxed);
+    }
+
+    /// Why nothing was deleted, where deletion was asked for and refused.
+    pub fn refusal(&self) -> Option<Refusal> {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing will be deleted.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        self.tell(Event::NotDeleting(refusal));
     }
 
     /// What held the transfer back: the processors where this machine had none idle, be it for this
@@ -264,6 +304,16 @@ impl Report {
 
     pub(crate) fn is_root_finished(&self) -> bool {
         self.root_finished.load(Ordering::Relaxed)
+    }
+
+    /// Something at the source could not be read: what is missing from the offer may exist.
+    pub(crate) fn set_source_unread(&self) {
+        self.source_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether everything at the source could be read so far.
+    pub(crate) fn is_source_read(&self) -> bool {
+        !self.source_unread.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_scan_done(&self) {

@@ -1,5 +1,6 @@
 //! What each role is told to do. The command line fills these in; nothing below reads arguments.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fastcp_model::Capabilities;
@@ -90,8 +91,54 @@ pub enum Placement {
     InPlace,
 }
 
+/// What is done with entries that the source does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    /// More than this, and nothing is deleted at all.
+    pub max: Option<MaxDelete>,
+    /// An empty source.
+    pub empty_source: EmptySource,
+}
+
+/// How much may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxDelete {
+    /// So many entries.
+    Entries(u64),
+    /// So many in a hundred of the entries that the destination had: of those that would go and those
+    /// that were offered and there already.
+    Percent(u8),
+}
+
+impl std::fmt::Display for MaxDelete {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Entries(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// Whether a source without a single entry empties the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptySource {
+    /// It is taken for a mistake: nothing is deleted.
+    Refused,
+    /// It does.
+    Deletes,
+}
+
+/// Whether each change is told, in rsync's letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Itemize {
+    /// Only what fails is.
+    No,
+    /// As an event.
+    Changes,
+}
+
 /// What a receiving side is told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ReceiverSettings {
     /// The capabilities that it advertises.
     pub capabilities: Capabilities,
@@ -111,4 +158,10 @@ pub struct ReceiverSettings {
     pub placement: Placement,
     /// How many descriptors the process may open; a quarter of them serves files that wait for a sync.
     pub descriptors_max: usize,
+    /// Deletion of what the source does not have; `None` keeps all of it.
+    pub deletion: Option<Deletion>,
+    /// Where entries go that are deleted or replaced; a relative path starts at the destination.
+    pub backup_dir: Option<PathBuf>,
+    /// Whether each change is told.
+    pub itemize: Itemize,
 }

@@ -193,6 +193,15 @@ impl Dir {
         Ok(renameat(&self.fd, name.as_bytes(), &to.fd, to_name.as_bytes())?)
     }
 
+    /// Gives what `name` is, a link as the link itself, a second name.
+    ///
+    /// # Errors
+    /// `EEXIST` where the new name is taken; `EPERM` for a directory, or where the file system or the
+    /// kernel's protection of others' files refuses. Else as `linkat(2)`.
+    pub fn link(&self, name: &Name, to: &Self, to_name: &Name) -> io::Result<()> {
+        Ok(linkat(&self.fd, name.as_bytes(), &to.fd, to_name.as_bytes(), AtFlags::empty())?)
+    }
+
     /// Removes a name that is not a directory.
     ///
     /// # Errors
