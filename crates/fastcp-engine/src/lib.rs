@@ -20,6 +20,7 @@ mod group;
 mod inbox;
 mod job;
 mod landing;
+mod listing_order;
 mod offer;
 mod owners;
 mod part;

@@ -21,9 +21,9 @@ use crate::destination::Destination;
 use crate::dirs::{Age, DirState, Finisher};
 use crate::error::{RunError, ends_everything};
 use crate::job::FileJob;
+use crate::listing_order::{ListingOrder, broken_offer};
 use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
-use crate::scan::STATE_DIR;
 use crate::schedule::Schedule;
 
 /// Entries of one directory planned on one thread before another is asked to help.
@@ -38,8 +38,7 @@ pub(crate) struct Planner<'a> {
     chunk_kb: u32,
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
-    /// The last name of directories of which another part is to come.
-    last_names: HashMap<RelPath, Name>,
+    order: ListingOrder,
 }
 
 /// A listing and the open directory that it is about.
@@ -64,7 +63,8 @@ impl<'a> Planner<'a> {
         schedule: &'a Schedule,
         chunk_kb: u32,
     ) -> Self {
-        Self { destination, owners, report, schedule, chunk_kb, awaited: HashMap::new(), last_names: HashMap::new() }
+        let (awaited, order) = (HashMap::new(), ListingOrder::default());
+        Self { destination, owners, report, schedule, chunk_kb, awaited, order }
     }
 
     /// Plans one batch. Waits while the schedule is full.
@@ -103,7 +103,7 @@ impl<'a> Planner<'a> {
     /// Finds the directory that a listing is about and makes those that it names.
     fn place(&mut self, listing: Listing) -> Result<Option<Placed>, RunError> {
         let state = self.state_of(&listing)?;
-        self.check_names(&listing)?;
+        self.order.check(&listing)?;
         if let ListingEnd::Broken(status) = listing.end {
             self.report.failed(listing.dir.clone(), Cause::Source(status));
         }
@@ -118,24 +118,6 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(Some(Placed { listing, state, dir }))
-    }
-
-    /// Two files of one name would share a part file, and files of ours would be replaced.
-    fn check_names(&mut self, listing: &Listing) -> Result<(), RunError> {
-        let before = self.last_names.remove(&listing.dir);
-        let names = || before.iter().chain(listing.entries.iter().map(|entry| &entry.name));
-        if !names().is_sorted_by(|one, next| one < next) {
-            return Err(broken_offer("names that do not ascend"));
-        }
-        if listing.dir.is_root() && names().any(|name| name.as_bytes() == STATE_DIR) {
-            return Err(broken_offer("the receiver's own directory"));
-        }
-        if listing.end == ListingEnd::More
-            && let Some(last) = names().last()
-        {
-            self.last_names.insert(listing.dir.clone(), last.clone());
-        }
-        Ok(())
     }
 
     fn state_of(&mut self, listing: &Listing) -> Result<Arc<DirState>, RunError> {
@@ -311,10 +293,6 @@ impl<'a> Planner<'a> {
         self.report.failed(path.clone(), cause);
         Ok(())
     }
-}
-
-fn broken_offer(what: &'static str) -> RunError {
-    RunError::Net { during: "reading offers", source: NetError::Offer(what) }
 }
 
 /// What has this name, where the directory is old enough to hold anything.
