@@ -108,6 +108,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// The client's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until the client has told of this event.
     pub(crate) fn wait_for_event(&mut self, event: &str) {
         loop {

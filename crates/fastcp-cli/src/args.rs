@@ -85,6 +85,10 @@ pub(crate) struct ClientOptions {
     /// What survives a power cut: nothing promised, everything by groups, everything file by file
     #[arg(long, global = true, value_enum, env = "FASTCP_DURABILITY", default_value = "batch")]
     pub(crate) durability: DurabilityArg,
+    /// What a file's checksum is taken over before it gets its name: the bytes as they were received, what
+    /// its part file reads as, or what the disk gives back
+    #[arg(long, global = true, value_enum, env = "FASTCP_VERIFY", default_value = "received")]
+    pub(crate) verify: VerifyArg,
     /// How bodies are received; for measurements
     #[arg(long, global = true, value_enum, env = "FASTCP_RECEIVE_PATH", default_value = "auto", hide = true)]
     pub(crate) receive_path: ReceivePathArg,
@@ -102,6 +106,14 @@ pub(crate) enum DurabilityArg {
     None,
     Batch,
     File,
+}
+
+/// What the checksum of a whole file is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    Received,
+    Written,
+    Disk,
 }
 
 /// How bodies are received.

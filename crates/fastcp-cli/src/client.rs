@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use fastcp_engine::{
     Durability, GetSettings, PlainCrc, ReceivePath, ReceiverSettings, Report, Server, ServerSettings, Source,
+    VerifyOver,
 };
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
@@ -18,7 +19,7 @@ use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::Scope;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ReceivePathArg, compression};
+use crate::args::{ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ReceivePathArg, VerifyArg, compression};
 use crate::from::From;
 use crate::output::{Summary, Voice, complain, say_summary};
 use crate::{exit_code, logging, overlap, progress};
@@ -170,6 +171,11 @@ fn receiver_settings(options: &ClientOptions) -> ReceiverSettings {
             DurabilityArg::None => Durability::None,
             DurabilityArg::Batch => Durability::Batch,
             DurabilityArg::File => Durability::File,
+        },
+        verify: match options.verify {
+            VerifyArg::Received => VerifyOver::Received,
+            VerifyArg::Written => VerifyOver::Written,
+            VerifyArg::Disk => VerifyOver::Disk,
         },
         // Raised at the start; asking again only answers it.
         descriptors_max: fastcp_engine::raise_descriptor_limit()

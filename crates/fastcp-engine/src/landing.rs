@@ -16,6 +16,7 @@ use crate::fetch::Transfer;
 use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
 use crate::part::{PartFile, SenderCrc, Verified};
+use crate::read_back::look_at;
 use crate::report::Cause;
 use crate::settings::Durability;
 use crate::want::Want;
@@ -111,7 +112,16 @@ impl<'a> Landing<'a> {
         written: u32,
         sender: SenderCrc,
     ) -> Result<(), RunError> {
-        let verified = match part.seal(written).verify(sender) {
+        let start = Instant::now();
+        let seen = look_at(part.file(), job.grid.file_bytes(), written, self.transfer.settings.verify, None);
+        self.transfer.report.counters.waited_destination.add_since(start);
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(source) => {
+                return self.transfer.give_up(job, Cause::Destination { operation: "cannot read back", source });
+            }
+        };
+        let verified = match part.seal(seen.crc).verify(sender) {
             Ok(verified) => verified,
             Err(mismatch) => {
                 return self.transfer.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got });

@@ -10,6 +10,7 @@ mod answer;
 mod attributes;
 mod body;
 mod compress;
+mod content_hash;
 mod crc_runs;
 mod destination;
 mod dirs;
@@ -27,6 +28,7 @@ mod part;
 mod plain;
 mod plan;
 mod processor;
+mod read_back;
 mod receive_path;
 mod receiver;
 mod report;
@@ -43,12 +45,15 @@ mod tree_cache;
 mod tune;
 mod want;
 
+pub use content_hash::ManifestHash;
 pub use error::RunError;
 pub use get::{GetError, GetSettings, Got, get};
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
-pub use settings::{Compression, Connections, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
+pub use settings::{
+    Compression, Connections, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
+};
 pub use source::Source;
 
 pub use fastcp_sys::process::raise_descriptor_limit;

@@ -63,6 +63,18 @@ pub enum Durability {
     File,
 }
 
+/// What the checksum of a whole file is taken over before the file gets its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyOver {
+    /// The bytes as they were received and handed to the kernel.
+    Received,
+    /// The bytes that the part file reads as: a second pass, mostly through the page cache.
+    Written,
+    /// The bytes that the disk has: the part file is synced, let go of and read. Where a file system lives in
+    /// memory, or ignores the hint to let go, this is as [`VerifyOver::Written`].
+    Disk,
+}
+
 /// How many data connections a receiver uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connections {
@@ -87,6 +99,8 @@ pub struct ReceiverSettings {
     pub receive_path: ReceivePath,
     /// What survives a power cut.
     pub durability: Durability,
+    /// What the checksum of a whole file is taken over.
+    pub verify: VerifyOver,
     /// How many descriptors the process may open; a quarter of them serves files that wait for a sync.
     pub descriptors_max: usize,
 }
