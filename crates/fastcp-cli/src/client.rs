@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use fastcp_engine::{
-    Durability, GetSettings, PlainCrc, ReceivePath, ReceiverSettings, Report, Server, ServerSettings, Source,
-    VerifyOver,
+    Durability, GetSettings, ManifestHash, ManifestWriter, PlainCrc, ReceivePath, ReceiverSettings, Report, Server,
+    ServerSettings, Source, VerifyOver,
 };
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
@@ -19,10 +19,13 @@ use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::Scope;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ReceivePathArg, VerifyArg, compression};
+use crate::args::{
+    ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ManifestHashArg, ReceivePathArg, VerifyArg, compression,
+};
 use crate::from::From;
 use crate::output::{Summary, Voice, complain, say_summary};
-use crate::{exit_code, logging, overlap, progress};
+use crate::progress::Course;
+use crate::{exit_code, logging, overlap, progress, verify};
 
 /// `RLIMIT_NOFILE` where it cannot be asked for.
 const DESCRIPTORS_USUAL: usize = 1024;
@@ -51,13 +54,13 @@ pub fn main() -> ExitCode {
 }
 
 /// A run that could not start.
-struct Failure {
+pub(crate) struct Failure {
     code: u8,
     message: String,
 }
 
 impl Failure {
-    fn new(code: u8, message: impl ToString) -> Self {
+    pub(crate) fn new(code: u8, message: impl ToString) -> Self {
         Self { code, message: message.to_string() }
     }
 }
@@ -72,6 +75,7 @@ fn run(args: ClientArgs) -> Result<u8, Failure> {
         (Some(ClientCommand::Get { host, port, path, out, require_crc }), ..) => {
             get(Endpoint::Tcp { host: unbracketed(host), port }, path, out, require_crc, options)
         }
+        (Some(ClientCommand::Verify { dst_dir, from }), ..) => verify::verify(&dst_dir, from.as_deref(), options),
         (None, Some(dst_dir), Some(host), Some(port)) => {
             let from = From::Server { host: unbracketed(host), port, path: RelPath::root(), scope: Scope::Contents };
             pull(from, &dst_dir, options)
@@ -95,7 +99,7 @@ fn pull(from: From, dst_dir: &Path, options: &ClientOptions) -> Result<u8, Failu
             (embedded(&root, options)?, path, scope)
         }
     };
-    let settings = receiver_settings(options);
+    let settings = receiver_settings(options, manifest_to_write(options, dst_dir)?);
     Ok(run_reported(endpoint, options, |dialer, report| {
         let result = fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, report);
         match result {
@@ -110,7 +114,10 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
     use fastcp_engine::RunError;
     let kept = format!("what is complete is in place in \"{}\"", shown(dst_dir));
     match error {
-        RunError::Source { .. } | RunError::NoDestination { .. } => error.to_string(),
+        RunError::Source { .. } | RunError::NoDestination { .. } | RunError::CannotHash => error.to_string(),
+        RunError::Manifest(_) => {
+            format!("{error}; {kept}, but what is not in the manifest will not be recorded by a rerun")
+        }
         RunError::NoAnswer { .. } => format!("{error}; rerun to resume"),
         RunError::Net { .. } => format!("{error}; {kept}, rerun to fetch the rest"),
         RunError::Destination { .. } => format!("{error}; {kept}, part files are kept, rerun once this is mended"),
@@ -134,7 +141,7 @@ fn run_reported(
     let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
     let (code, error) = std::thread::scope(|threads| {
         let shared = &report;
-        let shown = threads.spawn(move || progress::show(shared, &events, voice));
+        let shown = threads.spawn(move || progress::show(shared, &events, voice, Course::Copy));
         let result = work(&dialer, &report);
         report.close();
         // A panic in the display has been printed; the copy itself is what counts.
@@ -148,7 +155,7 @@ fn run_reported(
     code
 }
 
-fn voice(options: &ClientOptions) -> Voice {
+pub(crate) fn voice(options: &ClientOptions) -> Voice {
     match (options.json, options.log.quiet) {
         (true, _) => Voice::Json,
         (false, true) => Voice::Quiet,
@@ -156,7 +163,7 @@ fn voice(options: &ClientOptions) -> Voice {
     }
 }
 
-fn receiver_settings(options: &ClientOptions) -> ReceiverSettings {
+pub(crate) fn receiver_settings(options: &ClientOptions, manifest: Option<ManifestWriter>) -> ReceiverSettings {
     ReceiverSettings {
         capabilities: capabilities(options),
         connections: options.conns,
@@ -177,10 +184,26 @@ fn receiver_settings(options: &ClientOptions) -> ReceiverSettings {
             VerifyArg::Written => VerifyOver::Written,
             VerifyArg::Disk => VerifyOver::Disk,
         },
+        manifest: manifest.map(Arc::new),
         // Raised at the start; asking again only answers it.
         descriptors_max: fastcp_engine::raise_descriptor_limit()
             .map_or(DESCRIPTORS_USUAL, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
     }
+}
+
+/// The manifest to append to. It must not lie where the run itself writes.
+fn manifest_to_write(options: &ClientOptions, dst_dir: &Path) -> Result<Option<ManifestWriter>, Failure> {
+    let Some(path) = &options.manifest else { return Ok(None) };
+    if overlap::is_inside(path, dst_dir) {
+        let message = format!("the manifest \"{}\" must not be inside the destination", shown(path));
+        return Err(Failure::new(exit_code::USAGE, message));
+    }
+    let hash = match options.manifest_hash {
+        ManifestHashArg::Xxh3 => ManifestHash::Xxh3,
+        ManifestHashArg::Sha256 => ManifestHash::Sha256,
+    };
+    let opened = ManifestWriter::open(path, hash);
+    opened.map(Some).map_err(|error| Failure::new(exit_code::of_manifest_error(&error), error))
 }
 
 fn capabilities(options: &ClientOptions) -> Capabilities {
@@ -207,7 +230,7 @@ fn check_overlap(root: &Path, path: &RelPath, dst_dir: &Path) -> Result<(), Fail
 }
 
 /// A server within this process, one thread for each connection.
-fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint, Failure> {
+pub(crate) fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint, Failure> {
     let source = Source::open(root).map_err(|error| {
         Failure::new(exit_code::NOTHING_USABLE, format!("cannot open the source \"{}\": {error}", shown(root)))
     })?;
@@ -234,6 +257,9 @@ fn get(
     require_crc: bool,
     options: &ClientOptions,
 ) -> Result<u8, Failure> {
+    if options.manifest.is_some() {
+        return Err(Failure::new(exit_code::USAGE, "get writes no manifest"));
+    }
     let out = out_file(&path, out)?;
     let settings = GetSettings { retry: Duration::from_secs(options.retry), require_crc };
     let path = path.into_vec();

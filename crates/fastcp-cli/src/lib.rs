@@ -13,3 +13,4 @@ mod logging;
 mod output;
 mod overlap;
 mod progress;
+mod verify;

@@ -63,7 +63,8 @@ pub(crate) fn differ(now: &Stat, wanted: &Metadata, owners: &Owners) -> bool {
     now.metadata.mode != wanted.mode || owner_to_set(now, wanted, owners).is_some()
 }
 
-fn owner_to_set(now: &Stat, wanted: &Metadata, owners: &Owners) -> Option<(Option<u32>, Option<u32>)> {
+/// What of owner and group would be set on an entry.
+pub(crate) fn owner_to_set(now: &Stat, wanted: &Metadata, owners: &Owners) -> Option<(Option<u32>, Option<u32>)> {
     let (uid, gid) = owners.wanted(wanted);
     let uid = uid.filter(|&uid| uid != now.metadata.uid);
     let gid = gid.filter(|&gid| gid != now.metadata.gid);

@@ -13,6 +13,7 @@ mod compress;
 mod content_hash;
 mod crc_runs;
 mod destination;
+mod difference;
 mod dirs;
 mod error;
 mod fetch;
@@ -22,6 +23,7 @@ mod inbox;
 mod job;
 mod landing;
 mod listing_order;
+mod manifest;
 mod offer;
 mod owners;
 mod part;
@@ -43,11 +45,14 @@ mod source;
 mod strong_hash;
 mod tree_cache;
 mod tune;
+mod verify;
 mod want;
 
 pub use content_hash::ManifestHash;
+pub use difference::Difference;
 pub use error::RunError;
 pub use get::{GetError, GetSettings, Got, get};
+pub use manifest::{ManifestError, ManifestWriter, verify_manifest};
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
@@ -55,5 +60,6 @@ pub use settings::{
     Compression, Connections, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
 };
 pub use source::Source;
+pub use verify::verify;
 
 pub use fastcp_sys::process::raise_descriptor_limit;

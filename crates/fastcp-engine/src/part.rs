@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::{Metadata, Name};
-use fastcp_sys::Dir;
+use fastcp_sys::{Dir, Stat};
 
 use crate::attributes;
 use crate::owners::Owners;
@@ -122,6 +122,11 @@ impl Dressed {
     /// Syncs this file alone, where no sync of the whole file system does it for a group.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.part.file.sync_all()
+    }
+
+    /// What the file is by now: a file system may have rounded its time.
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        Stat::of_fd(&self.part.file)
     }
 
     /// Gives the file its name `name` in `dir`, replacing what had it. Where an unnamed file finds its

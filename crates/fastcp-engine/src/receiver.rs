@@ -33,7 +33,7 @@ use crate::tune::{Tuner, window_for};
 use crate::want::WANT_COST;
 
 /// The sender sends something every 10 s while it scans.
-const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Brings `path` of the sender's tree, its contents or itself, into the directory `into`.
 ///
@@ -86,7 +86,10 @@ pub fn pull(
         report,
         settings,
     };
-    run(&transfer, &session.control, &request, tuner)
+    let result = run(&transfer, &session.control, &request, tuner);
+    // Records of what was committed are kept, however the run ended.
+    let recorded = settings.manifest.iter().try_for_each(|manifest| manifest.finish());
+    result.and(recorded.map_err(RunError::from))
 }
 
 /// Runs the threads of a transfer to their end.
@@ -147,7 +150,7 @@ fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duratio
 }
 
 /// The directory that offered paths are relative to.
-fn base_of(path: &RelPath, scope: Scope) -> RelPath {
+pub(crate) fn base_of(path: &RelPath, scope: Scope) -> RelPath {
     match (scope, path.split()) {
         (Scope::Itself, Some((parent, _))) => parent,
         _ => path.clone(),
@@ -189,7 +192,7 @@ impl FirstError<'_> {
     }
 }
 
-fn open_session(dialer: &Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Session, RunError> {
+pub(crate) fn open_session(dialer: &Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Session, RunError> {
     let connections = match settings.connections {
         Connections::Fixed(connections) => connections,
         Connections::Auto => CONNECTIONS_MAX,
@@ -268,6 +271,6 @@ fn take_offers(control: &Connection, request: &OfferRequest, transfer: &Transfer
     }
 }
 
-fn is_about_the_path(status: Status) -> bool {
+pub(crate) fn is_about_the_path(status: Status) -> bool {
     !matches!(status, Status::BadRequest | Status::Unauthorised | Status::Busy | Status::TimedOut)
 }

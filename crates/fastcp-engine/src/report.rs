@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::{RelPath, SpecialKind, Status};
 use fastcp_net::WireCount;
 
+use crate::difference::Difference;
 use crate::processor::Ticks;
 
 const RETRY_TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -66,6 +67,12 @@ pub struct Counters {
     pub bytes_reused: Count,
     /// Bytes of files that turned out unchanged.
     pub bytes_unchanged: Count,
+    /// Files whose contents were compared and found equal.
+    pub files_verified: Count,
+    /// Bytes that were compared and found equal.
+    pub bytes_verified: Count,
+    /// Differences found; an entry may have several.
+    pub differences: Count,
     /// Ranges fetched a second time because their checksum was wrong.
     pub chunks_refetched: Count,
     /// Data connections dialled again.
@@ -97,6 +104,11 @@ pub enum Cause {
         /// Of what was written.
         got: u32,
     },
+    /// A line of the manifest makes no sense.
+    DamagedRecord {
+        /// Counted from 1.
+        line: u64,
+    },
     /// A directory that is not empty stands where something else belongs.
     DirectoryInTheWay,
 }
@@ -114,6 +126,7 @@ impl Cause {
             }
             Self::Destination { .. } => "failed at the destination",
             Self::Checksum { .. } => "checksum mismatch",
+            Self::DamagedRecord { .. } => "damaged record in the manifest",
             Self::DirectoryInTheWay => "directory in the way",
         }
     }
@@ -134,6 +147,9 @@ impl std::fmt::Display for Cause {
             Self::Source(status) => write!(f, "{status} (at the source)"),
             Self::Destination { operation, source } => write!(f, "{operation}: {source} (at the destination)"),
             Self::Checksum { want, got } => write!(f, "crc32 mismatch (want {want:08x}, got {got:08x})"),
+            Self::DamagedRecord { line } => {
+                write!(f, "line {line} of the manifest is damaged; its file was not verified")
+            }
             Self::DirectoryInTheWay => f.write_str("a directory that is not empty is in the way; move it first"),
         }
     }
@@ -148,6 +164,13 @@ pub enum Event {
         path: RelPath,
         /// Why.
         cause: Cause,
+    },
+    /// An entry is not what it should be.
+    Differs {
+        /// Relative to the destination.
+        path: RelPath,
+        /// In which way.
+        what: Difference,
     },
     /// A device, pipe or socket was passed over.
     Skipped {
@@ -204,6 +227,7 @@ pub struct Report {
     retry_told: Mutex<Option<Instant>>,
     tally: Mutex<BTreeMap<&'static str, u64>>,
     only_moving_source: AtomicBool,
+    difference_tally: Mutex<BTreeMap<Difference, u64>>,
     events: Mutex<Option<Sender<Event>>>,
 }
 
@@ -219,6 +243,7 @@ impl Report {
             retry_told: Mutex::default(),
             tally: Mutex::default(),
             only_moving_source: AtomicBool::new(true),
+            difference_tally: Mutex::default(),
             events: Mutex::new(Some(events)),
         }
     }
@@ -231,6 +256,11 @@ impl Report {
     /// Failures by cause.
     pub fn failures(&self) -> BTreeMap<&'static str, u64> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Differences by kind.
+    pub fn differences(&self) -> BTreeMap<Difference, u64> {
+        self.difference_tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether all failures are of a source that moved on meanwhile.
@@ -277,6 +307,12 @@ impl Report {
             self.only_moving_source.store(false, Ordering::Relaxed);
         }
         self.tell(Event::Failed { path, cause });
+    }
+
+    pub(crate) fn differs(&self, path: RelPath, what: Difference) {
+        self.counters.differences.add(1);
+        *self.difference_tally.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_insert(0) += 1;
+        self.tell(Event::Differs { path, what });
     }
 
     /// Connections that break together need not all say so: `true` for one in a while.

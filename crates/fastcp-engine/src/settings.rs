@@ -1,8 +1,11 @@
 //! What each role is told to do. The command line fills these in; nothing below reads arguments.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::Capabilities;
+
+use crate::manifest::ManifestWriter;
 
 /// How the sender answers ranges that may be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +88,7 @@ pub enum Connections {
 }
 
 /// What a receiving side is told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ReceiverSettings {
     /// The capabilities that it advertises.
     pub capabilities: Capabilities,
@@ -101,6 +104,8 @@ pub struct ReceiverSettings {
     pub durability: Durability,
     /// What the checksum of a whole file is taken over.
     pub verify: VerifyOver,
+    /// Where to record what was committed.
+    pub manifest: Option<Arc<ManifestWriter>>,
     /// How many descriptors the process may open; a quarter of them serves files that wait for a sync.
     pub descriptors_max: usize,
 }
