@@ -58,6 +58,13 @@ impl Course {
         }
     }
 
+    fn done_word(self) -> &'static str {
+        match self {
+            Self::Copy => "fetched",
+            Self::Verify => "verified",
+        }
+    }
+
     fn bytes_done(self, report: &Report) -> u64 {
         match self {
             Self::Copy => report.counters.bytes_fetched.now(),
@@ -123,7 +130,7 @@ fn line_of(report: &Report, elapsed: Duration, course: Course) -> String {
     format!(
         "{scan} {} entries; {} {} of {} ({rate}/s); {} of {} files done",
         counters.entries.now(),
-        course.phase(),
+        course.done_word(),
         size(done),
         size(total),
         files_done(report),

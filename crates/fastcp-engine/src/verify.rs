@@ -155,3 +155,94 @@ impl FirstError<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use fastcp_model::{Capabilities, RelPath};
+    use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
+    use fastcp_wire::offer::{OfferRequest, Scope};
+
+    use super::verify_in_ranges;
+    use crate::difference::Difference;
+    use crate::report::Report;
+    use crate::server::Server;
+    use crate::settings::{
+        Compression, Connections, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
+    };
+    use crate::source::Source;
+
+    fn served(root: &Path) -> Endpoint {
+        let settings = ServerSettings {
+            capabilities: Capabilities::SUPPORTED,
+            connections: 8,
+            chunk_kb: None,
+            compression: Compression::Off,
+            plain_crc: PlainCrc::Given,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        };
+        let server = Arc::new(Server::new(Source::open(root).expect("open"), settings));
+        Endpoint::Embedded(Arc::new(move |stream| {
+            let server = Arc::clone(&server);
+            std::thread::spawn(move || server.serve(stream));
+        }))
+    }
+
+    fn verify(source: &Path, copy: &Path, connections: u16, range_bytes_max: u64) -> Report {
+        let settings = ReceiverSettings {
+            capabilities: Capabilities::SUPPORTED,
+            connections: Connections::Fixed(connections),
+            chunk_kb: None,
+            retry: Duration::ZERO,
+            receive_path: ReceivePath::Auto,
+            durability: Durability::None,
+            verify: VerifyOver::Received,
+            manifest: None,
+            descriptors_max: 1024,
+        };
+        let report = Report::new(channel().0);
+        let dialer = Dialer::new(served(source), Arc::clone(&report.wire));
+        let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+        verify_in_ranges(&dialer, &request, copy, &settings, &report, range_bytes_max).expect("a run to its end");
+        report
+    }
+
+    /// A file that is longer than a range is compared range by range, on as many connections as there are.
+    #[test]
+    fn files_of_many_ranges_are_compared_to_their_end() {
+        let top = tempfile::tempdir().expect("temporary directory");
+        let (source, copy) = (top.path().join("source"), top.path().join("copy"));
+        let bytes: Vec<u8> = (0..100_003u32).map(|at| (at % 251) as u8).collect();
+        fs::create_dir(&source).expect("create");
+        fs::write(source.join("file"), &bytes).expect("write");
+        let sparse = fs::File::create(source.join("sparse")).expect("create");
+        sparse.set_len(1_000_000).expect("grow");
+        sparse.write_all_at(b"island", 500_000).expect("write");
+        let copied = std::process::Command::new("cp").arg("-a").arg(&source).arg(&copy).status().expect("cp");
+        assert!(copied.success());
+        for (connections, range_bytes_max) in [(1, 1000), (4, 1000), (4, 99_999), (2, 1 << 30), (8, 100_003)] {
+            let report = verify(&source, &copy, connections, range_bytes_max);
+            assert_eq!(report.counters.differences.now(), 0);
+            assert_eq!(report.counters.files_verified.now(), 2);
+            assert_eq!(report.counters.bytes_verified.now(), 1_100_003);
+        }
+        let time = fs::metadata(copy.join("file")).expect("examine").modified().expect("a time");
+        for at in [0, 999, 1000, 99_999, 100_002] {
+            let file = fs::File::options().write(true).open(copy.join("file")).expect("open");
+            file.write_all_at(&[bytes[at] ^ 1], at as u64).expect("write");
+            file.set_modified(time).expect("set the time");
+            let report = verify(&source, &copy, 4, 1000);
+            assert_eq!(report.differences().into_iter().collect::<Vec<_>>(), [(Difference::Contents, 1)], "byte {at}");
+            assert_eq!(report.counters.files_verified.now(), 1);
+            assert!(report.counters.bytes_verified.now() < 1_100_003);
+            file.write_all_at(&[bytes[at]], at as u64).expect("write");
+            file.set_modified(time).expect("set the time");
+        }
+    }
+}
