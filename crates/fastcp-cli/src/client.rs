@@ -114,7 +114,7 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
     use fastcp_engine::RunError;
     let kept = format!("what is complete is in place in \"{}\"", shown(dst_dir));
     match error {
-        RunError::Source { .. } | RunError::NoDestination { .. } | RunError::CannotHash => error.to_string(),
+        RunError::Source { .. } | RunError::NoDestination { .. } => error.to_string(),
         RunError::Manifest(_) => {
             format!("{error}; {kept}, but what is not in the manifest will not be recorded by a rerun")
         }

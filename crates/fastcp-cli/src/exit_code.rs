@@ -39,7 +39,6 @@ pub(crate) fn of_run_error(error: &RunError) -> u8 {
         RunError::NoAnswer { .. } => NO_ANSWER,
         RunError::Net { source, .. } => of_net_error(source),
         RunError::Source { .. } => NOTHING_USABLE,
-        RunError::CannotHash => PROTOCOL,
         RunError::Manifest(error) => of_manifest_error(error),
         RunError::NoDestination { .. } | RunError::Destination { .. } => FILE_IO,
     }

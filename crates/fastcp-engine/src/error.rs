@@ -31,9 +31,6 @@ pub enum RunError {
     /// The manifest cannot be used, or not any more.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// Contents cannot be compared.
-    #[error("the server does not hash ranges (capability DELTA): contents cannot be compared")]
-    CannotHash,
     /// What was asked for is not there.
     #[error("cannot read \"{path}\" at the source: {status}")]
     Source {

@@ -8,11 +8,10 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use fastcp_model::{Capabilities, Escaped, RelPath};
+use fastcp_model::{Escaped, RelPath};
 use fastcp_net::{Connection, Dialer, NetError};
 use fastcp_sys::Root;
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::limits::HASH_BYTES_MAX;
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::error::RunError;
@@ -21,10 +20,12 @@ use crate::receiver::{OFFER_TIMEOUT, base_of, is_about_the_path, open_session};
 use crate::report::Report;
 use crate::settings::{Connections, ReceiverSettings};
 
+mod answer;
 mod contents;
 mod listing;
 mod queue;
 
+use answer::Hashing;
 use contents::Verification;
 use listing::Comparer;
 use queue::CheckQueue;
@@ -46,9 +47,10 @@ pub fn verify(
     settings: &ReceiverSettings,
     report: &Report,
 ) -> Result<(), RunError> {
-    verify_in_ranges(dialer, &OfferRequest { path: path.clone(), scope }, against, settings, report, HASH_BYTES_MAX)
+    verify_in_ranges(dialer, &OfferRequest { path: path.clone(), scope }, against, settings, report, u64::MAX)
 }
 
+/// As [`verify`], but with ranges of this length at most.
 fn verify_in_ranges(
     dialer: &Dialer,
     request: &OfferRequest,
@@ -59,14 +61,12 @@ fn verify_in_ranges(
 ) -> Result<(), RunError> {
     let root = open_destination(against)?;
     let session = open_session(dialer, settings, report)?;
-    if !session.agreed.capabilities.contains(Capabilities::DELTA) {
-        return Err(RunError::CannotHash);
-    }
+    let hashing = Hashing::agreed(session.agreed.capabilities);
     let connections = match settings.connections {
         Connections::Fixed(_) => session.agreed.connections,
         Connections::Auto => session.agreed.connections.min(AUTO_CONNECTIONS),
     };
-    let queue = CheckQueue::new(range_bytes_max);
+    let queue = CheckQueue::new(range_bytes_max.min(hashing.range_bytes_max()));
     let verification = Verification {
         dialer,
         attached: session.attach_right(),
@@ -75,6 +75,7 @@ fn verify_in_ranges(
         queue: &queue,
         report,
         retry: settings.retry,
+        hashing,
     };
     let first_error = FirstError { queue: &queue, error: Mutex::new(None) };
     std::thread::scope(|threads| {

@@ -16,11 +16,10 @@ use fastcp_net::{Attached, Backoff, Connection, Dialer, NetError};
 use fastcp_sys::{Root, Stat};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
-use fastcp_wire::range::{
-    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
-};
-use fastcp_wire::signature::{StrongHash, decode_hash};
+use fastcp_wire::range::{ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest};
+use fastcp_wire::signature::StrongHash;
 
+use super::answer::{Answer, Hashing, take_answer};
 use super::queue::{Check, CheckQueue, FileCheck, Next, Patience};
 use crate::difference::Difference;
 use crate::error::RunError;
@@ -36,10 +35,8 @@ const ASKED_BYTES_MAX: u64 = 64 << 20;
 /// The sender answers when it has hashed all that it was asked for: a range of 1 GiB and a window before it,
 /// even off a slow disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// An answer that arrives damaged is asked for again this often.
-const DAMAGED_MAX: u32 = 5;
-/// The body of a piece of kind *hash*.
-const HASH_BODY_BYTES: usize = 16;
+/// An answer that cannot be used is asked for again this often.
+const ATTEMPTS_MAX: u32 = 5;
 
 /// What all connections of a verification share.
 pub(super) struct Verification<'a> {
@@ -51,6 +48,7 @@ pub(super) struct Verification<'a> {
     pub(super) queue: &'a CheckQueue,
     pub(super) report: &'a Report,
     pub(super) retry: Duration,
+    pub(super) hashing: Hashing,
 }
 
 impl Verification<'_> {
@@ -108,14 +106,6 @@ impl Verification<'_> {
 enum Outcome {
     Differs(Difference),
     Failed(Cause),
-}
-
-/// What the sender says of a range.
-enum Answer {
-    Hash(StrongHash),
-    Failed(Status),
-    /// It arrived damaged.
-    Damaged,
 }
 
 /// One data connection at work.
@@ -201,7 +191,8 @@ impl<'a> Asker<'a> {
         let start = self.requests.len();
         let path = self.verification.base.join_path(&check.file.path).unwrap_or_else(|_| check.file.path.clone());
         let id = self.next_id;
-        let request = RangeRequest { id, path: path.as_bytes().into(), range: check.range, ask: Ask::Hash };
+        let request =
+            RangeRequest { id, path: path.as_bytes().into(), range: check.range, ask: self.verification.hashing.ask() };
         request.encode(&mut self.requests);
         let request_bytes = self.requests.len() - start;
         self.request_bytes += request_bytes;
@@ -235,26 +226,7 @@ impl<'a> Asker<'a> {
         if self.owed.front().is_none_or(|owed| owed.id != header.id) {
             return Err(WireError::Value { field: "id", value: header.id.into() }.into());
         }
-        if header.reply.status != Status::Ok {
-            return Ok(Answer::Failed(header.reply.status));
-        }
-        if header.kind != BodyKind::Hash {
-            return Err(WireError::Value { field: "kind", value: header.kind as u64 }.into());
-        }
-        if header.body_bytes as usize != HASH_BODY_BYTES {
-            return Err(WireError::Value { field: "body_len", value: header.body_bytes.into() }.into());
-        }
-        let body = self.inbox.take::<HASH_BODY_BYTES>(self.connection)?;
-        let trailer = Trailer::decode(&self.inbox.take::<TRAILER_BYTES>(self.connection)?);
-        if header.reply.file_bytes != check.file.size_bytes || header.reply.mtime_ns != check.file.mtime.wire_ns() {
-            return Ok(Answer::Failed(Status::Changed));
-        }
-        match trailer {
-            Ok(Trailer { crc32, .. }) if crc32 != crc32fast::hash(&body) => Ok(Answer::Damaged),
-            Ok(Trailer { status: Status::Ok, .. }) => Ok(Answer::Hash(decode_hash(&body)?)),
-            Ok(Trailer { status, .. }) => Ok(Answer::Failed(status)),
-            Err(_) => Ok(Answer::Damaged),
-        }
+        take_answer(&header, check, self.verification.hashing, &mut self.inbox, self.connection)
     }
 
     fn compare(&mut self, check: Check, here: io::Result<Option<StrongHash>>, answer: Answer) {
@@ -264,12 +236,11 @@ impl<'a> Asker<'a> {
         }
         let verification = self.verification;
         let outcome = match (answer, here) {
-            (Answer::Damaged, _) if check.damaged < DAMAGED_MAX => {
+            (Answer::Again(_), _) if check.attempt < ATTEMPTS_MAX => {
                 verification.report.counters.chunks_refetched.add(1);
-                return verification.queue.give_back([Check { damaged: check.damaged + 1, ..check }]);
+                return verification.queue.give_back([Check { attempt: check.attempt + 1, ..check }]);
             }
-            (Answer::Damaged, _) => Some(Outcome::Failed(Cause::Source(Status::InputOutput))),
-            (Answer::Failed(status), _) => Some(Outcome::Failed(Cause::Source(status))),
+            (Answer::Again(status) | Answer::Failed(status), _) => Some(Outcome::Failed(Cause::Source(status))),
             (_, Err(source)) => Some(Outcome::Failed(Cause::Destination { operation: "cannot read", source })),
             (Answer::Hash(_), Ok(None)) => Some(Outcome::Differs(Difference::Size)),
             (Answer::Hash(there), Ok(Some(here))) if there != here => Some(Outcome::Differs(Difference::Contents)),

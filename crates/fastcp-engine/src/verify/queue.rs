@@ -51,8 +51,8 @@ impl FileCheck {
 pub(super) struct Check {
     pub(super) file: Arc<FileCheck>,
     pub(super) range: ByteRange,
-    /// How often its answer arrived damaged.
-    pub(super) damaged: u32,
+    /// How often its answer could not be used.
+    pub(super) attempt: u32,
 }
 
 /// Whether to wait for something to do.
@@ -110,7 +110,7 @@ impl State {
             if range.end() < file.size_bytes {
                 self.files.push_front((Arc::clone(&file), range.end()));
             }
-            return Some(Check { file, range, damaged: 0 });
+            return Some(Check { file, range, attempt: 0 });
         }
         None
     }
