@@ -44,21 +44,21 @@ pub(super) struct Comparer<'a> {
     in_parts: HashMap<RelPath, Unnamed>,
 }
 
-/// A listing, and the directory here that it is about.
+/// A listing that has its place in the offer.
 struct Placed {
     listing: Listing,
-    here: Here,
-    is_whole: Parts,
+    parts: Parts,
 }
 
 enum Here {
     Dir(Dir),
     /// No such directory: nothing in it is here.
     Missing,
-    /// It cannot be looked into, which was reported.
-    Closed,
+    /// It cannot be entered.
+    Closed(io::Error),
 }
 
+/// In how many listings a directory comes.
 #[derive(PartialEq, Eq)]
 enum Parts {
     One,
@@ -106,29 +106,25 @@ impl<'a> Comparer<'a> {
         if listing.end != ListingEnd::More {
             self.awaited.remove(&listing.dir);
         }
-        let here = self.open(&listing.dir);
-        let is_whole = self.note_part(&listing, &here);
-        Ok(Placed { listing, here, is_whole })
+        let parts = self.note_part(&listing);
+        Ok(Placed { listing, parts })
     }
 
     fn open(&self, path: &RelPath) -> Here {
         match self.root.dir(path) {
             Ok(dir) => Here::Dir(dir),
             Err(error) if is_not_there(&error) => Here::Missing,
-            Err(source) => {
-                self.fail(path.clone(), "cannot open directory", source);
-                Here::Closed
-            }
+            Err(error) => Here::Closed(error),
         }
     }
 
     /// Keeps account of a directory that comes in parts.
-    fn note_part(&mut self, listing: &Listing, here: &Here) -> Parts {
+    fn note_part(&mut self, listing: &Listing) -> Parts {
         let begun = self.in_parts.remove(&listing.dir);
         if begun.is_none() && listing.end != ListingEnd::More {
             return Parts::One;
         }
-        let Here::Dir(dir) = here else { return Parts::Several };
+        let Here::Dir(dir) = &self.open(&listing.dir) else { return Parts::Several };
         let mut unnamed = match begun {
             Some(unnamed) => unnamed,
             None => self.names_in(dir, &listing.dir).into_iter().collect(),
@@ -148,21 +144,40 @@ impl<'a> Comparer<'a> {
         let listing = &placed.listing;
         self.report.counters.entries.add(listing.entries.len() as u64 + u64::from(listing.root.is_some()));
         self.tell_failures(listing);
-        if let (Here::Dir(dir), Some(root)) = (&placed.here, &listing.root) {
+        // Opened here and not in order: a batch may have more listings than there are descriptors.
+        let dir = match self.open(&listing.dir) {
+            Here::Dir(dir) => Some(dir),
+            Here::Missing => None,
+            Here::Closed(source) => {
+                // Once for all parts.
+                if listing.end != ListingEnd::More {
+                    self.fail(listing.dir.clone(), "cannot open directory", source);
+                }
+                return Ok(Vec::new());
+            }
+        };
+        if let Some(dir) = &dir {
+            self.compare_dir(dir, placed);
+        }
+        let compare = |entry| self.compare_entry(&listing.dir, dir.as_ref(), entry);
+        let found = listing.entries.par_iter().with_min_len(ENTRIES_PER_THREAD_MIN).map(compare);
+        Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// Compares a directory as a whole.
+    fn compare_dir(&self, dir: &Dir, Placed { listing, parts }: &Placed) {
+        if let Some(root) = &listing.root {
             match dir.stat() {
                 Ok(stat) => self.compare_metadata(&listing.dir, &stat, root),
                 Err(source) => self.fail(listing.dir.clone(), "cannot examine", source),
             }
         }
-        if let (Here::Dir(dir), Parts::One, ListingEnd::Complete) = (&placed.here, &placed.is_whole, listing.end) {
+        if *parts == Parts::One && listing.end == ListingEnd::Complete {
             let mut unnamed = self.names_in(dir, &listing.dir);
             let known: HashSet<&[u8]> = named(listing).map(Name::as_bytes).collect();
             unnamed.retain(|name| !known.contains(name.as_slice()));
             self.tell_extraneous(dir, &listing.dir, unnamed);
         }
-        let compare = |entry| self.compare_entry(&listing.dir, &placed.here, entry);
-        let found = listing.entries.par_iter().with_min_len(ENTRIES_PER_THREAD_MIN).map(compare);
-        Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
     fn tell_failures(&self, listing: &Listing) {
@@ -175,20 +190,17 @@ impl<'a> Comparer<'a> {
         }
     }
 
-    /// Compares one entry. A file whose contents are to be compared is answered.
-    fn compare_entry(&self, dir_path: &RelPath, here: &Here, entry: &Entry) -> Result<Option<FileCheck>, RunError> {
-        let path = path_of(dir_path, &entry.name)?;
+    /// Compares one entry, of a directory that is here or not. A file whose contents are to be compared is
+    /// answered.
+    fn compare_entry(&self, above: &RelPath, dir: Option<&Dir>, entry: &Entry) -> Result<Option<FileCheck>, RunError> {
+        let path = path_of(above, &entry.name)?;
         if let EntryKind::File { size_bytes, .. } = entry.kind {
             self.report.counters.files.add(1);
             self.report.counters.bytes_total.add(size_bytes);
         }
-        let dir = match here {
-            Here::Dir(dir) => dir,
-            Here::Missing => {
-                self.tell_missing(path, entry);
-                return Ok(None);
-            }
-            Here::Closed => return Ok(None),
+        let Some(dir) = dir else {
+            self.tell_missing(path, entry);
+            return Ok(None);
         };
         match dir.stat_name(&entry.name) {
             Ok(stat) => Ok(self.compare_there(dir, path, entry, &stat)),
