@@ -15,6 +15,8 @@ use crate::logging::LogFormat;
 #[command(name = "fastcp-client", version, about, long_about = None, subcommand_negates_reqs = true)]
 #[command(override_usage = "fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>\n       \
     fastcp-client pull [OPTIONS] <FROM> <DST_DIR>\n       \
+    fastcp-client verify [OPTIONS] <DST_DIR> <FROM>\n       \
+    fastcp-client verify [OPTIONS] --manifest <FILE> <DST_DIR>\n       \
     fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]")]
 pub(crate) struct ClientArgs {
     #[command(subcommand)]
@@ -41,6 +43,13 @@ pub(crate) enum ClientCommand {
         from: OsString,
         /// Where to copy to
         dst_dir: PathBuf,
+    },
+    /// Compare a directory with a source, or with a manifest; list differences and change nothing
+    Verify {
+        /// What to compare
+        dst_dir: PathBuf,
+        /// What to compare it with, as for pull
+        from: Option<OsString>,
     },
     /// Copy one file from any server that speaks FTQ1
     Get {
@@ -96,6 +105,16 @@ pub(crate) struct ClientOptions {
     pub(crate) inplace: bool,
     #[command(flatten)]
     pub(crate) changes: ChangeOptions,
+    /// What a file's checksum is taken over before it gets its name: the bytes as they were received, what
+    /// its part file reads as, or what the disk gives back
+    #[arg(long, global = true, value_enum, env = "FASTCP_VERIFY", default_value = "received")]
+    pub(crate) verify: VerifyArg,
+    /// Append what was copied to this file: hash, size, time and path of each. With verify: compare with it
+    #[arg(long, global = true, value_name = "FILE", env = "FASTCP_MANIFEST")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// The hash of a manifest's records
+    #[arg(long, global = true, value_enum, env = "FASTCP_MANIFEST_HASH", default_value = "xxh3")]
+    pub(crate) manifest_hash: ManifestHashArg,
     /// How bodies are received; for measurements
     #[arg(long, global = true, value_enum, env = "FASTCP_RECEIVE_PATH", default_value = "auto", hide = true)]
     pub(crate) receive_path: ReceivePathArg,
@@ -171,6 +190,21 @@ pub(crate) enum DurabilityArg {
     None,
     Batch,
     File,
+}
+
+/// What the checksum of a whole file is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    Received,
+    Written,
+    Disk,
+}
+
+/// The hash of a manifest's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ManifestHashArg {
+    Xxh3,
+    Sha256,
 }
 
 /// How bodies are received.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fastcp_engine::{BackupProblem, GetError, Refusal, Report, RunError};
+use fastcp_engine::{BackupProblem, GetError, ManifestError, Refusal, Report, RunError};
 use fastcp_model::Status;
 use fastcp_net::NetError;
 
@@ -33,6 +33,11 @@ pub(crate) fn of_report(report: &Report) -> u8 {
     }
 }
 
+/// The code of a comparison that came to its end.
+pub(crate) fn of_verification(report: &Report) -> u8 {
+    if report.counters.differences.now() > 0 { SOME_FAILED } else { of_report(report) }
+}
+
 /// The code of a run that ended before its time.
 pub(crate) fn of_run_error(error: &RunError) -> u8 {
     match error {
@@ -40,6 +45,7 @@ pub(crate) fn of_run_error(error: &RunError) -> u8 {
         RunError::Net { source, .. } => of_net_error(source),
         RunError::Source { .. } | RunError::Locked { .. } => NOTHING_USABLE,
         RunError::Interrupted => INTERRUPTED,
+        RunError::Manifest(error) => of_manifest_error(error),
         RunError::Backup { problem: BackupProblem::Io(_), .. }
         | RunError::NoDestination { .. }
         | RunError::Destination { .. } => FILE_IO,
@@ -57,6 +63,18 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
         GetError::Net(error) => of_net_error(error),
         GetError::Output { .. } => FILE_IO,
         GetError::Checksum { .. } | GetError::NoChecksum => SOME_FAILED,
+    }
+}
+
+/// The code of a manifest that cannot be used.
+pub(crate) fn of_manifest_error(error: &ManifestError) -> u8 {
+    match error {
+        ManifestError::File { .. } => FILE_IO,
+        ManifestError::NotAManifest(_)
+        | ManifestError::Version { .. }
+        | ManifestError::UnknownHash { .. }
+        | ManifestError::OtherHash { .. }
+        | ManifestError::Busy(_) => USAGE,
     }
 }
 

@@ -152,6 +152,14 @@ impl Journal {
         }
     }
 
+    /// Something in the part file is wrong, and nobody knows what: no rerun may go on with it.
+    pub(crate) fn abandon(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
+        if let Err(error) = self.file.set_len(0) {
+            tracing::warn!(%error, "the journal of a damaged part file cannot be ended; remove .fastcp/parts");
+        }
+    }
+
     /// Its part file has become the target, or is of no use any more.
     pub(crate) fn remove(self) {
         if let Err(error) = self.dir.remove_file(&self.name) {

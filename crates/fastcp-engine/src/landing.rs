@@ -11,13 +11,16 @@ use std::time::Instant;
 use fastcp_model::Capabilities;
 use fastcp_sys::Dir;
 
+use crate::content_hash::ContentHash;
 use crate::destination::Mount;
 use crate::dirs::DirState;
 use crate::error::RunError;
 use crate::fetch::Transfer;
 use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
+use crate::manifest::Record;
 use crate::part::{PartFile, SenderCrc, Verified};
+use crate::read_back::look_at;
 use crate::report::Cause;
 use crate::settings::{Durability, Placement};
 use crate::want::Want;
@@ -174,14 +177,25 @@ impl<'a> Landing<'a> {
         written: u32,
         sender: SenderCrc,
     ) -> Result<(), RunError> {
-        let verified = match part.seal(written).verify(sender) {
+        let start = Instant::now();
+        let settings = self.transfer.settings;
+        let hash = settings.manifest.as_ref().map(|manifest| manifest.hash());
+        let seen = look_at(part.file(), job.grid.file_bytes(), written, settings.verify, hash);
+        self.transfer.report.counters.waited_destination.add_since(start);
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(source) => {
+                return self.transfer.give_up(job, Cause::Destination { operation: "cannot read back", source });
+            }
+        };
+        let verified = match part.seal(seen.crc).verify(sender) {
             Ok(verified) => verified,
             Err(mismatch) => {
-                return self.transfer.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got });
+                return self.transfer.mismatched(job, mismatch);
             }
         };
         let start = Instant::now();
-        let landed = self.dress(job, verified);
+        let landed = self.dress(job, verified, seen.hash);
         let result = match landed {
             Ok(landed) => self.commit(landed),
             Err(source) => {
@@ -192,10 +206,19 @@ impl<'a> Landing<'a> {
         result
     }
 
-    fn dress(&mut self, job: &Arc<FileJob>, verified: Verified) -> io::Result<Landed> {
+    fn dress(&mut self, job: &Arc<FileJob>, verified: Verified, hash: Option<ContentHash>) -> io::Result<Landed> {
         let part = verified.set_metadata(&job.metadata, self.transfer.owners)?;
         let place = self.place_of(job)?;
-        Ok(Landed { part, job: Arc::clone(job), dir: place.dir, mount: place.mount })
+        let record = match hash {
+            Some(hash) => Some(Record {
+                hash,
+                size_bytes: job.grid.file_bytes(),
+                mtime: part.stat()?.metadata.mtime,
+                path: job.path(),
+            }),
+            None => None,
+        };
+        Ok(Landed { part, job: Arc::clone(job), dir: place.dir, mount: place.mount, record })
     }
 
     fn commit(&self, landed: Landed) -> Result<(), RunError> {
@@ -215,6 +238,7 @@ impl<'a> Landing<'a> {
             return self.transfer.give_up(&job, Cause::Destination { operation: "cannot sync", source });
         }
         commit_one(self.transfer, landed)?;
+        self.transfer.settings.manifest.iter().try_for_each(|manifest| manifest.flush())?;
         dir.sync_handle().and_then(|handle| handle.sync_dir()).map_err(|source| RunError::Destination {
             operation: "sync",
             path: job.dir.path.to_string(),

@@ -14,6 +14,7 @@ mod basis;
 mod body;
 mod candidates;
 mod compress;
+mod content_hash;
 mod control;
 mod copying;
 mod crc_runs;
@@ -23,6 +24,7 @@ mod decide;
 mod deletion;
 mod delta;
 mod destination;
+mod difference;
 mod dirs;
 mod error;
 mod extraneous;
@@ -38,6 +40,8 @@ mod journal;
 mod landing;
 mod leftover;
 mod line;
+mod listing_order;
+mod manifest;
 mod offer;
 mod owners;
 mod part;
@@ -46,6 +50,7 @@ mod plain;
 mod plan;
 mod preview;
 mod processor;
+mod read_back;
 mod receive_path;
 mod receiver;
 mod removal;
@@ -63,21 +68,26 @@ mod source;
 mod strong_hash;
 mod tree_cache;
 mod tune;
+mod verify;
 mod want;
 
+pub use content_hash::ManifestHash;
 pub use deletion::Refusal;
+pub use difference::Difference;
 pub use error::{BackupProblem, RunError};
 pub use get::{GetError, GetSettings, Got, get};
 pub use interrupt::Interrupt;
 pub use itemize::{Item, ItemKind};
+pub use manifest::{ManifestError, ManifestWriter, verify_manifest};
 pub use preview::preview;
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
 pub use settings::{
     Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, MaxDelete, Placement, PlainCrc,
-    ReceivePath, ReceiverSettings, ServerSettings,
+    ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
 };
 pub use source::Source;
+pub use verify::verify;
 
 pub use fastcp_sys::process::{ignore_file_size_signal, raise_descriptor_limit};

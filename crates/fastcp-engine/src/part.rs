@@ -91,6 +91,13 @@ impl PartFile {
         Some((part, replayed, stat))
     }
 
+    /// What is in it is not what the sender has: a rerun begins anew.
+    pub(crate) fn distrust(&self) {
+        if let Some(journal) = &self.journal {
+            journal.abandon();
+        }
+    }
+
     /// It will not become the target: from now on it is called `name`, and has no journal.
     pub(crate) fn set_aside(mut self, name: &Name) -> io::Result<()> {
         if let Some(journal) = self.journal.take() {
@@ -169,6 +176,7 @@ impl Sealed {
         if self.crc == sender.0 {
             Ok(Verified { part: self.part })
         } else {
+            self.part.distrust();
             Err(Mismatch { want: sender.0, got: self.crc })
         }
     }
@@ -198,6 +206,11 @@ impl Dressed {
     /// Syncs this file alone, where no sync of the whole file system does it for a group.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.part.file.sync_all()
+    }
+
+    /// What the file is by now: a file system may have rounded its time.
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        Stat::of_fd(&self.part.file)
     }
 
     /// Gives the file its name `name` in `dir`, replacing what had it. Where an unnamed file finds its

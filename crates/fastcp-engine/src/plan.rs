@@ -26,10 +26,10 @@ use crate::error::{RunError, ends_everything};
 use crate::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::fetch::Transfer;
 use crate::job::FileJob;
+use crate::listing_order::{ListingOrder, broken_offer};
 use crate::owners::Owners;
 use crate::removal::Deed;
 use crate::report::{Cause, Count, Report};
-use crate::scan::STATE_DIR;
 use crate::settings::{Deletion, Itemize, ReceiverSettings};
 
 mod entry;
@@ -55,8 +55,7 @@ pub(crate) struct Planner<'a> {
     is_replay: bool,
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
-    /// The last name of directories of which another part is to come.
-    last_names: HashMap<RelPath, Name>,
+    order: ListingOrder,
 }
 
 /// A listing and the open directory that it is about.
@@ -130,7 +129,7 @@ impl<'a> Planner<'a> {
             backup,
             is_replay: false,
             awaited: HashMap::new(),
-            last_names: HashMap::new(),
+            order: ListingOrder::default(),
         }
     }
 
@@ -176,7 +175,7 @@ impl<'a> Planner<'a> {
         if !is_first && !self.awaited.contains_key(&listing.dir) {
             return None;
         }
-        if let Some(last) = self.last_names.get(&listing.dir) {
+        if let Some(last) = self.order.last_of(&listing.dir) {
             listing.entries.retain(|entry| entry.name > *last);
             listing.failures.clear();
         }
@@ -295,7 +294,7 @@ impl<'a> Planner<'a> {
     /// Finds the directory that a listing is about and makes those that it names.
     fn place(&mut self, listing: Listing) -> Result<Placed, RunError> {
         let state = self.state_of(&listing)?;
-        self.check_names(&listing)?;
+        self.order.check(&listing)?;
         if let ListingEnd::Broken(status) = listing.end {
             self.report.failed(listing.dir.clone(), Cause::Source(status));
         }
@@ -313,24 +312,6 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(Placed { listing, state, ground })
-    }
-
-    /// Two files of one name would share a part file, and files of ours would be replaced.
-    fn check_names(&mut self, listing: &Listing) -> Result<(), RunError> {
-        let before = self.last_names.remove(&listing.dir);
-        let names = || before.iter().chain(listing.entries.iter().map(|entry| &entry.name));
-        if !names().is_sorted_by(|one, next| one < next) {
-            return Err(broken_offer("names that do not ascend"));
-        }
-        if listing.dir.is_root() && names().any(|name| name.as_bytes() == STATE_DIR) {
-            return Err(broken_offer("the receiver's own directory"));
-        }
-        if listing.end == ListingEnd::More
-            && let Some(last) = names().last()
-        {
-            self.last_names.insert(listing.dir.clone(), last.clone());
-        }
-        Ok(())
     }
 
     fn state_of(&mut self, listing: &Listing) -> Result<Arc<DirState>, RunError> {
@@ -401,8 +382,4 @@ impl<'a> Planner<'a> {
         self.report.failed(path.clone(), cause);
         Ok(())
     }
-}
-
-fn broken_offer(what: &'static str) -> RunError {
-    RunError::Net { during: "reading offers", source: NetError::Offer(what) }
 }

@@ -74,7 +74,10 @@ pub fn pull(
         report,
         settings,
     };
-    run(&transfer, &request, tuner, interrupt)?;
+    let result = run(&transfer, &request, tuner, interrupt);
+    // Records of what was committed are kept, however the run ended.
+    let recorded = settings.manifest.iter().try_for_each(|manifest| manifest.finish());
+    result.and(recorded.map_err(RunError::from))?;
     if let Some(since) = lock.as_ref().and_then(|lock| lock.since).filter(|_| report.is_source_read()) {
         leftover::clear(&destination, path, scope, since);
     }
@@ -149,7 +152,7 @@ fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duratio
 }
 
 /// The directory that offered paths are relative to.
-fn base_of(path: &RelPath, scope: Scope) -> RelPath {
+pub(crate) fn base_of(path: &RelPath, scope: Scope) -> RelPath {
     match (scope, path.split()) {
         (Scope::Itself, Some((parent, _))) => parent,
         _ => path.clone(),

@@ -1,9 +1,12 @@
 //! What each role is told to do. The command line fills these in; nothing below reads arguments.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::Capabilities;
+
+use crate::manifest::ManifestWriter;
 
 /// How the sender answers ranges that may be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,18 @@ pub enum Durability {
     Batch,
     /// Everything, and each file by itself as soon as it is there.
     File,
+}
+
+/// What the checksum of a whole file is taken over before the file gets its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyOver {
+    /// The bytes as they were received and handed to the kernel.
+    Received,
+    /// The bytes that the part file reads as: a second pass, mostly through the page cache.
+    Written,
+    /// The bytes that the disk has: the part file is synced, let go of and read. Where a file system lives in
+    /// memory, or ignores the hint to let go, this is as [`VerifyOver::Written`].
+    Disk,
 }
 
 /// How many data connections a receiver uses.
@@ -156,6 +171,10 @@ pub struct ReceiverSettings {
     pub delta: Delta,
     /// Where files are written.
     pub placement: Placement,
+    /// What the checksum of a whole file is taken over.
+    pub verify: VerifyOver,
+    /// Where to record what was committed.
+    pub manifest: Option<Arc<ManifestWriter>>,
     /// How many descriptors the process may open; a quarter of them serves files that wait for a sync.
     pub descriptors_max: usize,
     /// Deletion of what the source does not have; `None` keeps all of it.
