@@ -8,16 +8,11 @@
 //!
 //! Pure: bytes and positions only. Files are cut by `cutter.rs`.
 
+use fastcp_wire::limits::FINE_CHUNK_BYTES_MIN;
 use fastcp_wire::signature::Level;
 
 /// How many bytes the rolling hash looks back over.
 pub(crate) const WINDOW_BYTES: usize = 64;
-
-const COARSE_BYTES_MIN: u64 = 64 << 10;
-const FINE_BYTES_MIN: u64 = 1 << 10;
-/// One position in so many is a candidate.
-const COARSE_GAP: u64 = 256 << 10;
-const FINE_GAP: u64 = 4 << 10;
 
 /// What each byte adds to the rolling hash. Made by the SplitMix64 generator from the seed below, so that
 /// another program can make it too.
@@ -29,31 +24,25 @@ const fn gear() -> [u64; 256] {
     let mut state = GEAR_SEED;
     let mut at = 0;
     while at < table.len() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        table[at] = mixed ^ (mixed >> 31);
+        (state, table[at]) = splitmix(state);
         at += 1;
     }
     table
 }
 
-/// The shortest chunk of a level but for the last one of a list, in bytes. Longer than the window: no byte
-/// before a chunk has a say in where it ends.
-pub(crate) fn chunk_bytes_min(level: Level) -> u64 {
-    const { assert!(FINE_BYTES_MIN >= WINDOW_BYTES as u64) };
-    match level {
-        Level::Coarse => COARSE_BYTES_MIN,
-        Level::Fine => FINE_BYTES_MIN,
-    }
+/// The next state of the generator, and the next number.
+const fn splitmix(state: u64) -> (u64, u64) {
+    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (state, mixed ^ (mixed >> 31))
 }
 
 /// Hashes below this make candidates. Every coarse candidate is a fine one as well.
 fn hash_limit(level: Level) -> u64 {
-    match level {
-        Level::Coarse => u64::MAX / COARSE_GAP + 1,
-        Level::Fine => u64::MAX / FINE_GAP + 1,
-    }
+    // No byte before a chunk has a say in where it ends.
+    const { assert!(FINE_CHUNK_BYTES_MIN >= WINDOW_BYTES as u64) };
+    u64::MAX / level.candidate_every() + 1
 }
 
 fn roll(hash: u64, byte: u8) -> u64 {
@@ -132,7 +121,7 @@ impl Cuts {
     /// Takes the next candidate; candidates ascend.
     pub(crate) fn candidate(&mut self, at: u64, mut cut: impl FnMut(u64)) {
         self.cut_long(at, &mut cut);
-        if at.saturating_sub(self.last) >= chunk_bytes_min(self.level) {
+        if at.saturating_sub(self.last) >= self.level.chunk_bytes_min() {
             self.last = at;
             cut(at);
         }
@@ -171,7 +160,7 @@ pub(crate) fn cuts_of(level: Level, bytes: &[u8]) -> Vec<usize> {
 mod tests {
     use fastcp_wire::signature::Level;
 
-    use super::{COARSE_GAP, Cuts, FINE_GAP, GEAR, WINDOW_BYTES, candidates, chunk_bytes_min, cuts_of, hash_limit};
+    use super::{Cuts, GEAR, WINDOW_BYTES, candidates, cuts_of, hash_limit, splitmix};
 
     const LEVELS: [Level; 2] = [Level::Coarse, Level::Fine];
 
@@ -195,7 +184,7 @@ mod tests {
     }
 
     fn cuts_by_definition(level: Level, bytes: &[u8]) -> Vec<usize> {
-        let (min, max) = (chunk_bytes_min(level) as usize, level.chunk_bytes_max() as usize);
+        let (min, max) = (level.chunk_bytes_min() as usize, level.chunk_bytes_max() as usize);
         let candidates = candidates_by_definition(level, bytes);
         let (mut cuts, mut last) = (Vec::new(), 0);
         while last < bytes.len() {
@@ -207,12 +196,20 @@ mod tests {
         cuts
     }
 
+    /// `docs/protocol.md` gives the same numbers, which another program made.
     #[test]
-    fn the_table_is_that_of_the_specification() {
-        assert_eq!(
-            (GEAR[0], GEAR[1], GEAR[255]),
-            (0xa606_7d6f_064b_b9b3, 0x7d75_7a30_7c70_1fcf, 0xd6a9_72e4_7cec_03c3)
-        );
+    fn the_numbers_of_the_specification() {
+        let ends = (GEAR[0], GEAR[1], GEAR[255]);
+        assert_eq!(ends, (0xa606_7d6f_064b_b9b3, 0x7d75_7a30_7c70_1fcf, 0xd6a9_72e4_7cec_03c3));
+        let (mut state, mut number, mut bytes) = (0, 0, Vec::new());
+        while bytes.len() < 1 << 20 {
+            (state, number) = splitmix(state);
+            bytes.extend_from_slice(&u64::to_be_bytes(number));
+        }
+        assert_eq!(bytes[..4], [0xe2, 0x20, 0xa8, 0x39]);
+        let fine = [1588, 3631, 7367, 8893, 21_141, 27_069, 30_606, 35_789, 42_795, 46_137, 49_073, 65_536];
+        assert_eq!(cuts_of(Level::Fine, &bytes[..65_536]), fine);
+        assert_eq!(cuts_of(Level::Coarse, &bytes), [365_185, 513_349, 657_115, 906_155, 1_048_576]);
     }
 
     #[test]
@@ -257,17 +254,17 @@ mod tests {
     #[test]
     fn chunks_keep_to_their_lengths() {
         let bytes = random(32 << 20, 4);
-        for (level, gap) in [(Level::Coarse, COARSE_GAP), (Level::Fine, FINE_GAP)] {
+        for level in LEVELS {
             let cuts = cuts_of(level, &bytes);
             let mut last = 0;
             for &cut in &cuts {
                 let length = (cut - last) as u64;
                 assert!(length <= level.chunk_bytes_max());
-                assert!(length >= chunk_bytes_min(level) || cut == bytes.len());
+                assert!(length >= level.chunk_bytes_min() || cut == bytes.len());
                 last = cut;
             }
             let average = bytes.len() as u64 / cuts.len() as u64;
-            let expected = gap + chunk_bytes_min(level);
+            let expected = level.candidate_every() + level.chunk_bytes_min();
             assert!((expected / 2..expected * 2).contains(&average), "{level:?}: {average}");
         }
     }
@@ -284,7 +281,7 @@ mod tests {
     fn short_inputs_are_one_chunk() {
         for level in LEVELS {
             assert_eq!(cuts_of(level, &[]), [0; 0]);
-            for length in [1, 63, 64, 65, chunk_bytes_min(level) as usize] {
+            for length in [1, 63, 64, 65, level.chunk_bytes_min() as usize] {
                 assert_eq!(cuts_of(level, &random(length, 5)), [length], "{level:?}, {length} bytes");
             }
         }
