@@ -201,10 +201,11 @@ mod tests {
     fn the_numbers_of_the_specification() {
         let ends = (GEAR[0], GEAR[1], GEAR[255]);
         assert_eq!(ends, (0xa606_7d6f_064b_b9b3, 0x7d75_7a30_7c70_1fcf, 0xd6a9_72e4_7cec_03c3));
-        let (mut state, mut number, mut bytes) = (0, 0, Vec::new());
+        let (mut state, mut bytes) = (0, Vec::new());
         while bytes.len() < 1 << 20 {
-            (state, number) = splitmix(state);
-            bytes.extend_from_slice(&u64::to_be_bytes(number));
+            let (next, number) = splitmix(state);
+            bytes.extend_from_slice(&number.to_be_bytes());
+            state = next;
         }
         assert_eq!(bytes[..4], [0xe2, 0x20, 0xa8, 0x39]);
         let fine = [1588, 3631, 7367, 8893, 21_141, 27_069, 30_606, 35_789, 42_795, 46_137, 49_073, 65_536];
