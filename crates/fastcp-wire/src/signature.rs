@@ -18,7 +18,7 @@ pub const SIGNED_CHUNK_BYTES: usize = 20;
 /// How long chunks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// About 300 KiB. The list starts at the start of the range, and ends with the first cut at or past its
+    /// About 160 KiB. The list starts at the start of the range, and ends with the first cut at or past its
     /// end, or with the file.
     Coarse,
     /// About 5 KiB. The list is of the range and nothing else: the last chunk ends with it.

@@ -124,7 +124,7 @@ fn searched(new: &[u8], bases: &[&[u8]]) -> (usize, Tally) {
 }
 
 /// The most of a coarse chunk, and of a fine one.
-const COARSE: usize = 2 << 20;
+const COARSE: usize = 1 << 20;
 const FINE: usize = 64 << 10;
 
 #[test]
