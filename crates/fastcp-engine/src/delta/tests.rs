@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,11 +42,6 @@ struct Served {
 impl Served {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().to_path_buf();
-        Self::of(dir, &path)
-    }
-
-    fn of(dir: TempDir, path: &Path) -> Self {
         let settings = ServerSettings {
             capabilities: Capabilities::SUPPORTED,
             connections: 4,
@@ -56,7 +50,7 @@ impl Served {
             plain_crc: PlainCrc::Given,
             handshake_timeout: Duration::from_secs(60),
         };
-        let server = Arc::new(Server::new(Source::open(path).expect("open"), settings));
+        let server = Arc::new(Server::new(Source::open(dir.path()).expect("open"), settings));
         let hear = Arc::new(move |stream| {
             let server = Arc::clone(&server);
             std::thread::spawn(move || server.serve(stream));
@@ -323,31 +317,4 @@ fn a_basis_that_cannot_be_read_ends_the_search_and_not_the_connection() {
         assert!(matches!(&end, DeltaEnd::Basis(error) if error.raw_os_error() == Some(nix::libc::EBADF)), "{end:?}");
         assert!(found.is_empty());
     }
-}
-
-/// Prints what a delta of a large file costs. Run it in release with a directory that holds `old` and `new`:
-/// `FASTCP_DELTA_DIR=... cargo test --release -p fastcp-engine -- --ignored --nocapture measure`.
-#[test]
-#[ignore = "a measurement"]
-fn measure() {
-    let dir = std::path::PathBuf::from(std::env::var_os("FASTCP_DELTA_DIR").expect("FASTCP_DELTA_DIR"));
-    let cutter = Cutter::default();
-    let open = |name: &str| File::open(dir.join(name)).expect("open");
-    let start = std::time::Instant::now();
-    let basis = Basis::new(&cutter, vec![open("old")]).expect("stat");
-    basis.coarse().expect("cut");
-    let cut = start.elapsed();
-    let served = Served::of(tempfile::tempdir().expect("temporary directory"), &dir);
-    let stat = Stat::of_fd(open("new")).expect("stat");
-    let basis = Basis::new(&cutter, vec![open("old")]).expect("stat");
-    let file =
-        DeltaFile { path: b"new", file_bytes: stat.size_bytes(), mtime_ns: stat.metadata.mtime.wire_ns(), basis };
-    let start = std::time::Instant::now();
-    let (end, found, tally) = served.search(&file);
-    let took = start.elapsed();
-    let found_bytes: u64 = found.iter().map(|found| found.range.len()).sum();
-    use std::io::Write;
-    let mut err = std::io::stderr();
-    let missed = stat.size_bytes() - found_bytes;
-    writeln!(err, "cut at one end {cut:?}; search {took:?}, {end:?}, not found {missed}, {tally:?}").expect("stderr");
 }
