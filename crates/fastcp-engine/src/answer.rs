@@ -261,10 +261,11 @@ impl Answerer<'_> {
 
     fn answer_signature(&mut self, request: &RangeRequest, level: Level, open: &OpenFile, reply: Reply) {
         let mut buffer = std::mem::take(&mut self.body);
-        let (list, status) = match self.source.signatures.list(open, level, request.range, &mut buffer) {
-            Ok(list) => (list, Status::Ok),
-            Err(status) => (Arc::default(), status),
-        };
+        let (list, status) =
+            match self.source.signatures.list(&self.source.served, open, level, request.range, &mut buffer) {
+                Ok(list) => (list, Status::Ok),
+                Err(status) => (Arc::default(), status),
+            };
         self.body = buffer;
         self.answer_computed(request.id, BodyKind::Signature, &list, status, open, reply);
         // Cutting tells nothing of what compression costs.

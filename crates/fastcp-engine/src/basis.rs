@@ -107,7 +107,7 @@ impl<'a> Basis<'a> {
         let mut at = 0;
         while at < file.bytes() && places.len() < ENTRIES_MAX {
             let step = range(at, SIGNATURE_BYTES_MAX.min(file.bytes() - at))?;
-            put_places(number, &mut at, &self.cutter.coarse(file, step)?, places);
+            put_places(number, &mut at, &self.cutter.coarse_signed(file, step)?, places);
         }
         Ok(())
     }

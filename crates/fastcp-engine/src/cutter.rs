@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::ByteRange;
 use fastcp_sys::Stat;
@@ -23,7 +23,6 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::cuts::{Cuts, WINDOW_BYTES, candidates, cuts_of};
 use crate::source::SLICE_BYTES;
-use crate::strong_hash::hash_of;
 
 /// What one thread looks through for candidates before it takes the next.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -35,7 +34,6 @@ const THREADS_MAX: usize = 16;
 pub(crate) struct Cutter {
     /// Made when first needed: most runs cut nothing.
     pool: Mutex<Option<Arc<ThreadPool>>>,
-    longest_zeros: OnceLock<StrongHash>,
 }
 
 /// A file to be cut, of the length that it had when it was looked at.
@@ -58,14 +56,18 @@ pub(crate) enum CutError {
 impl Cutter {
     /// The coarse chunks from the start of the range, which counts as a cut, to the first cut at or after its
     /// end, or to the end of the file.
-    pub(crate) fn coarse(&self, file: &CutFile<'_>, range: ByteRange) -> Result<Vec<SignedChunk>, CutError> {
+    pub(crate) fn coarse(&self, file: &CutFile<'_>, range: ByteRange) -> Result<Vec<ByteRange>, CutError> {
         // A chunk that begins before the end of the range ends no later.
         let end = range.end().saturating_add(SIGNATURE_CHUNK_BYTES_MAX).min(file.file_bytes);
         self.install(|| {
             let found = file.candidates(Level::Coarse, range.start(), end)?;
-            let chunks = chunks_between(range, end, found.iter().flatten().copied());
-            self.hashed(file, &chunks)
+            Ok(chunks_between(range, end, found.iter().flatten().copied()))
         })
+    }
+
+    /// The same chunks with their hashes.
+    pub(crate) fn coarse_signed(&self, file: &CutFile<'_>, range: ByteRange) -> Result<Vec<SignedChunk>, CutError> {
+        self.map(&self.coarse(file, range)?, |slice, chunk| file.signed(*chunk, slice, |_| {}))
     }
 
     /// Runs `work` for each of `inputs`, in parallel, each thread with a buffer of its own.
@@ -75,24 +77,6 @@ impl Cutter {
         work: impl Fn(&mut Vec<u8>, &T) -> Result<U, CutError> + Sync,
     ) -> Result<Vec<U>, CutError> {
         self.install(|| inputs.par_iter().map_init(Vec::new, |buffer, input| work(buffer, input)).collect())
-    }
-
-    fn hashed(&self, file: &CutFile<'_>, chunks: &[ByteRange]) -> Result<Vec<SignedChunk>, CutError> {
-        let hashed = |slice: &mut Vec<u8>, chunk: &ByteRange| {
-            // A chunk is at most 2 MiB long.
-            Ok(SignedChunk { len: chunk.len() as u32, hash: self.hash(file, *chunk, slice)? })
-        };
-        chunks.par_iter().map_init(|| vec![0; SLICE_BYTES], hashed).collect()
-    }
-
-    fn hash(&self, file: &CutFile<'_>, chunk: ByteRange, slice: &mut [u8]) -> Result<StrongHash, CutError> {
-        if !file.is_hole(chunk) {
-            return hash_of(file.file, chunk, slice).map_err(CutError::Io)?.ok_or(CutError::Ended);
-        }
-        Ok(match chunk.len() {
-            SIGNATURE_CHUNK_BYTES_MAX => *self.longest_zeros.get_or_init(|| hash_of_zeros(SIGNATURE_CHUNK_BYTES_MAX)),
-            shorter => hash_of_zeros(shorter),
-        })
     }
 
     fn install<T: Send>(&self, work: impl FnOnce() -> Result<T, CutError> + Send) -> Result<T, CutError> {
@@ -169,6 +153,33 @@ impl<'a> CutFile<'a> {
         }
     }
 
+    /// The hash of a chunk, read slice by slice; `each` sees the slices too.
+    pub(crate) fn signed(
+        &self,
+        chunk: ByteRange,
+        slice: &mut Vec<u8>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<SignedChunk, CutError> {
+        slice.resize(SLICE_BYTES, 0);
+        let is_hole = self.is_hole(chunk);
+        if is_hole {
+            slice.fill(0);
+        }
+        let mut hasher = Xxh3::new();
+        let mut at = chunk.start();
+        while at < chunk.end() {
+            let slice = &mut slice[..SLICE_BYTES.min((chunk.end() - at) as usize)];
+            if !is_hole {
+                self.read(slice, at)?;
+            }
+            hasher.update(slice);
+            each(slice);
+            at += slice.len() as u64;
+        }
+        // A chunk is at most 1 MiB long.
+        Ok(SignedChunk { len: chunk.len() as u32, hash: StrongHash(hasher.digest128()) })
+    }
+
     /// Whether the range is known to hold zeros only.
     pub(crate) fn is_hole(&self, range: ByteRange) -> bool {
         self.is_sparse
@@ -205,18 +216,6 @@ fn chunks_between(range: ByteRange, end: u64, candidates: impl Iterator<Item = u
     chunks
 }
 
-fn hash_of_zeros(count: u64) -> StrongHash {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    let mut hasher = Xxh3::new();
-    let mut left = count;
-    while left > 0 {
-        let step = left.min(ZEROS.len() as u64);
-        hasher.update(&ZEROS[..step as usize]);
-        left -= step;
-    }
-    StrongHash(hasher.digest128())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -241,7 +240,7 @@ mod tests {
 
     fn coarse(file: &File, start: u64, len: u64) -> Result<Vec<SignedChunk>, CutError> {
         let stat = Stat::of_fd(file).expect("stat");
-        Cutter::default().coarse(&CutFile::new(file, &stat), ByteRange::new(start, len).expect("lawful"))
+        Cutter::default().coarse_signed(&CutFile::new(file, &stat), ByteRange::new(start, len).expect("lawful"))
     }
 
     /// What one thread makes of it, in memory.
@@ -300,7 +299,7 @@ mod tests {
         let stat = Stat::of_fd(&file).expect("stat");
         file.set_len(1000).expect("cut off");
         let range = ByteRange::new(0, 1 << 20).expect("lawful");
-        let result = Cutter::default().coarse(&CutFile::new(&file, &stat), range);
+        let result = Cutter::default().coarse_signed(&CutFile::new(&file, &stat), range);
         assert!(matches!(result, Err(CutError::Ended)));
     }
 }

@@ -1,7 +1,7 @@
 //! Which ranges of a changed file the receiver has already, somewhere in what it has of it.
 //!
 //! The sender lists the chunks of the new file, coarse ones first; the receiver looks them up in its basis. Only
-//! for coarse chunks that it lacks it asks for the fine ones. So the lists stay small: 20 bytes for some 300 KiB
+//! for coarse chunks that it lacks it asks for the fine ones. So the lists stay small: 20 bytes for some 160 KiB
 //! that are the same, and for some 5 KiB where something changed. What is found is handed over as it is found,
 //! and nothing is kept but the coarse chunks that were missed. Nothing is fetched or written here: the rest is
 //! the plan's.
@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::NetError;
@@ -21,21 +21,16 @@ use crate::basis::Basis;
 use crate::index::{Index, Kind, Kinds, Place};
 
 mod asker;
+mod effort;
+mod waiting;
 
 pub(crate) use asker::Asker;
 use asker::{Asked, Outcome, Pipeline};
+use effort::Effort;
+use waiting::{Early, Made};
 
 /// The longest file for [`find_small`], in bytes.
 pub(crate) const SMALL_BYTES_MAX: u64 = FINE_SIGNATURE_BYTES_MAX;
-/// The most chunks that wait for the basis: 4 MiB of memory.
-const EARLY_CHUNKS_MAX: usize = 128 << 10;
-/// Fine lists of so many bytes may be in vain before fewer are asked for.
-const VAIN_BYTES_MAX: u64 = 64 << 20;
-/// Then it is one in so many, until something is found again.
-const VAIN_ASK_EVERY: u32 = 16;
-/// A byte that is found makes up for so many in vain: a list costs less than that.
-const FOUND_WORTH: u64 = 32;
-
 /// A file that changed.
 #[derive(Debug)]
 pub(crate) struct DeltaFile<'a> {
@@ -89,8 +84,7 @@ pub(crate) fn find(asker: &mut Asker<'_>, file: &DeltaFile<'_>, take: Take<'_>) 
     let end = if file.file_bytes <= SMALL_BYTES_MAX {
         find_whole(&mut pipeline, file, take)
     } else {
-        find_coarse(&mut pipeline, file, take)
-            .and_then(|(coarse, missed)| find_fine(&mut pipeline, file, &coarse, &missed, take))
+        find_coarse(&mut pipeline, file, take).and_then(|coarse| find_fine(&mut pipeline, file, &coarse, take))
     };
     match end {
         Err(Stop::Net(error)) => Err(error),
@@ -125,7 +119,11 @@ pub(crate) fn find_small<'p>(
         }
         let Some((asked, outcome)) = pipeline.answer()? else { return Ok(()) };
         let Some(basis) = waiting.remove(&asked.number) else { continue };
-        match listed(outcome).and_then(|chunks| Ok(in_small(&chunks, &basis.all_fine(&mut buffer)?))) {
+        let found = listed(outcome).and_then(|chunks| {
+            let index = basis.all_fine(&mut buffer)?;
+            Ok(in_list(&index, 0, &chunks, &mut Effort::default()))
+        });
+        match found {
             Ok(found) => take(asked.number, &found, DeltaEnd::Done),
             Err(Stop::File(end)) => take(asked.number, &[], end),
             Err(Stop::Net(error)) => return Err(error),
@@ -171,14 +169,8 @@ fn find_whole<'p>(pipeline: &mut Pipeline<'_, '_, 'p>, file: &DeltaFile<'p>, tak
     let index = file.basis.all_fine(&mut Vec::new());
     let Some((_, outcome)) = pipeline.answer()? else { return Ok(()) };
     let chunks = listed(outcome)?;
-    give(&in_small(&chunks, &index?), take);
+    give(&in_list(&index?, 0, &chunks, &mut Effort::default()), take);
     Ok(())
-}
-
-fn in_small(chunks: &[SignedChunk], index: &Index) -> Vec<Found> {
-    let mut found = Vec::new();
-    look_up(index, 0, chunks, |range, place| found.extend(place.map(|(_, place)| found_at(range, place))));
-    found
 }
 
 /// What the coarse search leaves for the fine one.
@@ -186,59 +178,67 @@ struct Coarse<'f> {
     index: &'f Index,
     /// Those chunks of the basis that the new file has.
     found: Kinds,
+    /// Those ranges of the new file that the basis lacks.
+    missed: Vec<ByteRange>,
 }
 
-/// Looks for the coarse chunks; answers which ranges they leave.
+impl<'f> Coarse<'f> {
+    fn new(index: &'f Index) -> Self {
+        Self { index, found: index.no_kinds(), missed: Vec::new() }
+    }
+
+    /// Looks up a list that starts at `start`.
+    fn sort_out(&mut self, start: u64, chunks: &[SignedChunk], take: Take<'_>) {
+        let mut found = Vec::new();
+        look_up(self.index, start, chunks, |range, place| match place {
+            Some((kind, place)) => {
+                self.found.insert(kind);
+                found.push(found_at(range, place));
+            }
+            None => self.missed.push(range),
+        });
+        give(&found, take);
+    }
+}
+
+/// Looks for coarse chunks, from one end of the file to the other.
 fn find_coarse<'f, 'p>(
     pipeline: &mut Pipeline<'_, '_, 'p>,
     file: &'f DeltaFile<'p>,
     take: Take<'_>,
-) -> Result<(Coarse<'f>, Vec<ByteRange>), Stop> {
+) -> Result<Coarse<'f>, Stop> {
     thread::scope(|threads| {
-        let mut index = Made::by(threads.spawn(|| file.basis.coarse()));
-        let (mut early, mut missed, mut kinds) = (Early::default(), Vec::new(), None);
+        let mut coarse = Made::by(threads.spawn(|| file.basis.coarse().map(Coarse::new)));
+        let mut early = Early::default();
         let mut at = 0;
         while at < file.file_bytes {
-            pipeline.ask(asked(file, range(at, SIGNATURE_BYTES_MAX.min(file.file_bytes - at)), Level::Coarse));
+            let step = SIGNATURE_BYTES_MAX.min(file.file_bytes - at);
+            pipeline.ask(asked(file, range(at, step), Level::Coarse));
             if let Some((asked, outcome)) = pipeline.answer()? {
                 at += early.push(asked.range.start(), listed(outcome)?);
             }
-            if at < file.file_bytes && !early.may_go(&index) {
-                continue;
-            }
-            let index = index.wait()?;
-            let kinds = kinds.get_or_insert_with(|| index.no_kinds());
-            for (start, chunks) in early.take() {
-                let mut found = Vec::new();
-                look_up(index, start, &chunks, |range, place| match place {
-                    Some((kind, place)) => {
-                        kinds.insert(kind);
-                        found.push(found_at(range, place));
-                    }
-                    None => missed.push(range),
-                });
-                give(&found, take);
+            if at == file.file_bytes || early.may_go(&coarse) {
+                let coarse = coarse.wait()?;
+                early.take().for_each(|(start, chunks)| coarse.sort_out(start, &chunks, take));
             }
         }
-        let index = index.wait()?;
-        Ok((Coarse { index, found: kinds.unwrap_or_else(|| index.no_kinds()) }, missed))
+        Ok(coarse.finish()?)
     })
 }
 
-/// Looks for fine chunks in the ranges that the coarse search left.
+/// Looks for fine chunks in the ranges that the coarse search missed.
 fn find_fine<'p>(
     pipeline: &mut Pipeline<'_, '_, 'p>,
     file: &DeltaFile<'p>,
     coarse: &Coarse<'_>,
-    missed: &[ByteRange],
     take: Take<'_>,
 ) -> Result<(), Stop> {
-    if missed.is_empty() {
+    if coarse.missed.is_empty() {
         return Ok(());
     }
     thread::scope(|threads| {
         let mut index = Made::by(threads.spawn(|| file.basis.fine(coarse.index, &coarse.found)));
-        let (mut early, mut effort, mut missed) = (Early::default(), Effort::default(), missed.iter());
+        let (mut early, mut effort, mut missed) = (Early::default(), Effort::default(), coarse.missed.iter());
         loop {
             while pipeline.has_room()
                 && let Some(range) = missed.find(|_| effort.may_ask())
@@ -252,14 +252,7 @@ fn find_fine<'p>(
             }
             if is_last || early.may_go(&index) {
                 let index = index.wait()?;
-                for (start, chunks) in early.take() {
-                    let mut found = Vec::new();
-                    look_up(index, start, &chunks, |range, place| {
-                        effort.looked_up(range, place.is_some());
-                        found.extend(place.map(|(_, place)| found_at(range, place)));
-                    });
-                    give(&found, take);
-                }
+                early.take().for_each(|(start, chunks)| give(&in_list(index, start, &chunks, &mut effort), take));
             }
             if is_last {
                 return Ok(());
@@ -282,6 +275,16 @@ fn give(found: &[Found], take: Take<'_>) {
     }
 }
 
+/// What a fine list that starts at `start` has in common with the basis.
+fn in_list(index: &Index, start: u64, chunks: &[SignedChunk], effort: &mut Effort) -> Vec<Found> {
+    let mut found = Vec::new();
+    look_up(index, start, chunks, |range, place| {
+        effort.looked_up(range, place.is_some());
+        found.extend(place.map(|(_, place)| found_at(range, place)));
+    });
+    found
+}
+
 /// Looks up each chunk of a list that starts at `start`.
 fn look_up(index: &Index, start: u64, chunks: &[SignedChunk], mut each: impl FnMut(ByteRange, Option<(Kind, Place)>)) {
     let mut at = start;
@@ -295,86 +298,6 @@ fn look_up(index: &Index, start: u64, chunks: &[SignedChunk], mut each: impl FnM
 /// A range within an offered file or a list that was checked against it.
 fn range(start: u64, len: u64) -> ByteRange {
     ByteRange::new(start, len).expect("within a file whose length fits")
-}
-
-/// What another thread is making.
-struct Made<'scope, T> {
-    thread: Option<ScopedJoinHandle<'scope, io::Result<T>>>,
-    made: Option<T>,
-}
-
-impl<'scope, T> Made<'scope, T> {
-    fn by(thread: ScopedJoinHandle<'scope, io::Result<T>>) -> Self {
-        Self { thread: Some(thread), made: None }
-    }
-
-    fn is_ready(&self) -> bool {
-        self.thread.as_ref().is_none_or(ScopedJoinHandle::is_finished)
-    }
-
-    fn wait(&mut self) -> io::Result<&T> {
-        if let Some(thread) = self.thread.take() {
-            self.made = Some(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-        }
-        Ok(self.made.as_ref().expect("a search ends where this fails"))
-    }
-}
-
-/// Lists that came before the basis was cut.
-#[derive(Default)]
-struct Early {
-    lists: Vec<(u64, Vec<SignedChunk>)>,
-    chunks: usize,
-}
-
-impl Early {
-    /// Adds a list that begins at `start`; answers how many bytes it covers.
-    fn push(&mut self, start: u64, chunks: Vec<SignedChunk>) -> u64 {
-        let listed = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
-        self.chunks += chunks.len();
-        self.lists.push((start, chunks));
-        listed
-    }
-
-    /// Whether it is time to look them up: it can be done without waiting, or there are too many.
-    fn may_go<T>(&self, index: &Made<'_, T>) -> bool {
-        index.is_ready() || self.chunks >= EARLY_CHUNKS_MAX
-    }
-
-    fn take(&mut self) -> Vec<(u64, Vec<SignedChunk>)> {
-        self.chunks = 0;
-        std::mem::take(&mut self.lists)
-    }
-}
-
-/// Whether fine lists are worth asking for: in a file that is new from end to end they find nothing.
-struct Effort {
-    left_bytes: u64,
-    skipped: u32,
-}
-
-impl Default for Effort {
-    fn default() -> Self {
-        Self { left_bytes: VAIN_BYTES_MAX, skipped: 0 }
-    }
-}
-
-impl Effort {
-    fn may_ask(&mut self) -> bool {
-        if self.left_bytes > 0 {
-            return true;
-        }
-        self.skipped += 1;
-        self.skipped.is_multiple_of(VAIN_ASK_EVERY)
-    }
-
-    fn looked_up(&mut self, range: ByteRange, is_found: bool) {
-        self.left_bytes = if is_found {
-            VAIN_BYTES_MAX.min(self.left_bytes + range.len() * FOUND_WORTH)
-        } else {
-            self.left_bytes.saturating_sub(range.len())
-        };
-    }
 }
 
 #[cfg(test)]

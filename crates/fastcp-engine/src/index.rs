@@ -6,8 +6,8 @@
 
 use fastcp_wire::signature::{SignedChunk, StrongHash};
 
-/// The most chunks in an index: 128 MiB of memory.
-pub(crate) const ENTRIES_MAX: usize = 4 << 20;
+/// The most chunks in an index: 256 MiB of memory, for 1.3 TB of coarse chunks or 40 GB of fine ones.
+pub(crate) const ENTRIES_MAX: usize = 8 << 20;
 
 /// A chunk of a basis. The order of the fields is the order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

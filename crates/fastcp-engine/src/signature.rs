@@ -2,17 +2,21 @@
 //!
 //! Coarse lists are worth remembering: each takes up to 256 MiB of reading, and clients that sync the same
 //! change ask for the same. They are bound to the exact state of the file, as the CRCs in `served.rs` are and
-//! for the same reasons. Fine lists are cheap to make and never asked for twice by one client.
+//! for the same reasons. CRCs are taken and remembered there by the way: whoever asks for a list will have the
+//! file confirmed, and it need not be read once more for that. Fine lists are cheap to make and never asked for
+//! twice by one client.
 
 use std::collections::{HashMap, VecDeque};
+use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_sys::Identity;
-use fastcp_wire::signature::{Level, encode_signature};
+use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
+use crate::crc_runs::CONFIRM_BYTES;
 use crate::cutter::{CutError, CutFile, Cutter, fine_chunks};
-use crate::served::changed_recently;
+use crate::served::{ServedCrcs, changed_recently};
 use crate::source::{OpenFile, status_of};
 
 /// The most coarse lists remembered.
@@ -43,6 +47,7 @@ impl Signatures {
     /// The list for a range that lies within the file, as it goes on the wire. `buffer` is lent for reading.
     pub(crate) fn list(
         &self,
+        served: &ServedCrcs,
         open: &OpenFile,
         level: Level,
         range: ByteRange,
@@ -50,7 +55,7 @@ impl Signatures {
     ) -> Result<Arc<[u8]>, Status> {
         let file = CutFile::new(&open.file, &open.stat);
         let list = match level {
-            Level::Coarse => self.coarse(open, &file, range),
+            Level::Coarse => self.coarse(served, open, &file, range),
             Level::Fine => fine(&file, range, buffer),
         };
         list.map_err(|error| match error {
@@ -59,15 +64,24 @@ impl Signatures {
         })
     }
 
-    fn coarse(&self, open: &OpenFile, file: &CutFile<'_>, range: ByteRange) -> Result<Arc<[u8]>, CutError> {
+    fn coarse(
+        &self,
+        served: &ServedCrcs,
+        open: &OpenFile,
+        file: &CutFile<'_>,
+        range: ByteRange,
+    ) -> Result<Arc<[u8]>, CutError> {
         let key = (open.stat.identity, range);
         if let Some(list) = self.lock().recall(&key) {
             return Ok(list);
         }
+        let chunks = self.cutter.coarse(file, range)?;
+        let summed = self.cutter.map(&chunks, |slice, chunk| summed(file, *chunk, slice))?;
         let mut list = Vec::new();
-        encode_signature(&self.cutter.coarse(file, range)?, &mut list);
+        summed.iter().for_each(|(signed, _)| encode_signature(slice::from_ref(signed), &mut list));
         let list: Arc<[u8]> = list.into();
         if open.is_unchanged() && !changed_recently(&key.0) {
+            summed.iter().flat_map(|(_, crcs)| crcs).for_each(|(part, crc)| served.remember(key.0, *part, *crc));
             self.lock().remember(key, Arc::clone(&list));
         }
         Ok(list)
@@ -100,6 +114,47 @@ impl Remembered {
     }
 }
 
+fn summed(file: &CutFile<'_>, chunk: ByteRange, slice: &mut Vec<u8>) -> Result<Summed, CutError> {
+    let mut crcs = SegmentCrcs::from(chunk.start());
+    let signed = file.signed(chunk, slice, |bytes| crcs.update(bytes))?;
+    crcs.end_part();
+    Ok((signed, crcs.parts))
+}
+
+/// A chunk, and the CRC-32s of its parts: one, unless a segment of confirmation ends within it.
+type Summed = (SignedChunk, Vec<(ByteRange, u32)>);
+
+/// CRC-32s of bytes that follow each other, none across the border of two segments of confirmation.
+struct SegmentCrcs {
+    start: u64,
+    at: u64,
+    crc: crc32fast::Hasher,
+    parts: Vec<(ByteRange, u32)>,
+}
+
+impl SegmentCrcs {
+    fn from(start: u64) -> Self {
+        Self { start, at: start, crc: crc32fast::Hasher::new(), parts: Vec::new() }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        let left = CONFIRM_BYTES - self.at % CONFIRM_BYTES;
+        let (here, beyond) = bytes.split_at(bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+        self.crc.update(here);
+        self.at += here.len() as u64;
+        if !beyond.is_empty() {
+            self.end_part();
+            self.update(beyond);
+        }
+    }
+
+    fn end_part(&mut self) {
+        let crc = std::mem::take(&mut self.crc).finalize();
+        self.parts.extend(ByteRange::new(self.start, self.at - self.start).map(|range| (range, crc)));
+        self.start = self.at;
+    }
+}
+
 fn fine(file: &CutFile<'_>, range: ByteRange, buffer: &mut Vec<u8>) -> Result<Arc<[u8]>, CutError> {
     // At most 4 MiB: the request was checked when it was decoded.
     buffer.resize(range.len() as usize, 0);
@@ -119,7 +174,9 @@ mod tests {
     use fastcp_sys::{Identity, Stat};
     use fastcp_wire::signature::Level;
 
-    use super::{LIST_BYTES_MAX, LISTS_MAX, Remembered, Signatures};
+    use super::{LIST_BYTES_MAX, LISTS_MAX, Remembered, SegmentCrcs, Signatures};
+    use crate::crc_runs::CONFIRM_BYTES;
+    use crate::served::ServedCrcs;
     use crate::source::OpenFile;
 
     fn range(start: u64, len: u64) -> ByteRange {
@@ -140,12 +197,13 @@ mod tests {
     #[test]
     fn a_file_that_changed_just_now_is_read_again() {
         let open = file_of(&[7; 100_000]);
-        let signatures = Signatures::default();
+        let (signatures, served) = (Signatures::default(), ServedCrcs::default());
         for _ in 0..2 {
-            signatures.list(&open, Level::Coarse, range(0, 100_000), &mut Vec::new()).expect("a list");
+            signatures.list(&served, &open, Level::Coarse, range(0, 100_000), &mut Vec::new()).expect("a list");
         }
         assert_eq!(signatures.lock().recalled, 0);
         assert!(signatures.lock().lists.is_empty());
+        assert_eq!(served.recall(open.stat.identity, range(0, 100_000)), None);
     }
 
     #[test]
@@ -153,9 +211,12 @@ mod tests {
         // Older than this test program, which was made from it.
         let open = open(File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).expect("open"));
         let whole = range(0, open.stat.size_bytes());
-        let signatures = Signatures::default();
-        let lists = [(); 3].map(|()| signatures.list(&open, Level::Coarse, whole, &mut Vec::new()).expect("a list"));
+        let (signatures, served) = (Signatures::default(), ServedCrcs::default());
+        let lists =
+            [(); 3].map(|()| signatures.list(&served, &open, Level::Coarse, whole, &mut Vec::new()).expect("a list"));
         assert_eq!(signatures.lock().recalled, 2);
+        let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).expect("read");
+        assert_eq!(served.recall(open.stat.identity, whole), Some(crc32fast::hash(&bytes)));
         assert!(lists.iter().all(|list| *list == lists[0] && !list.is_empty()));
     }
 
@@ -164,8 +225,26 @@ mod tests {
         let open = file_of(&[7; 100_000]);
         open.file.set_len(10).expect("cut off");
         for level in [Level::Coarse, Level::Fine] {
-            let list = Signatures::default().list(&open, level, range(0, 100_000), &mut Vec::new());
+            let list =
+                Signatures::default().list(&ServedCrcs::default(), &open, level, range(0, 100_000), &mut Vec::new());
             assert_eq!(list, Err(Status::Changed));
+        }
+    }
+
+    #[test]
+    fn crcs_end_with_their_segments() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for before in [1, 100, 255, 256, 300] {
+            let start = 3 * CONFIRM_BYTES - before;
+            let mut crcs = SegmentCrcs::from(start);
+            bytes.chunks(90).for_each(|slice| crcs.update(slice));
+            crcs.end_part();
+            let border = (before as usize).min(bytes.len());
+            let part = |from: usize, to: usize| {
+                (from < to).then(|| (range(start + from as u64, (to - from) as u64), crc32fast::hash(&bytes[from..to])))
+            };
+            let expected: Vec<_> = [part(0, border), part(border, bytes.len())].into_iter().flatten().collect();
+            assert_eq!(crcs.parts, expected, "{before} bytes before the border");
         }
     }
 

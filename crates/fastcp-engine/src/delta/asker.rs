@@ -16,7 +16,6 @@ use fastcp_wire::range::{
 };
 use fastcp_wire::signature::{Level, SIGNED_CHUNK_BYTES, SignedChunk, decode_signature};
 
-use crate::cuts::chunk_bytes_min;
 use crate::inbox::Inbox;
 
 /// Bytes of requests on their way at most, as in `fetch.rs`: the sender reads none while it writes.
@@ -220,7 +219,7 @@ impl<'a, 'c, 'p> Pipeline<'a, 'c, 'p> {
 
 /// The longest list that whoever keeps to the shortest chunk has for a range.
 fn list_bytes_max(asked: &Asked<'_>) -> u64 {
-    (asked.range.len() / chunk_bytes_min(asked.level) + 2) * SIGNED_CHUNK_BYTES as u64
+    (asked.range.len() / asked.level.chunk_bytes_min() + 2) * SIGNED_CHUNK_BYTES as u64
 }
 
 /// Whether a list is of what was asked for: how many bytes it covers.
