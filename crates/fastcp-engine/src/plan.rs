@@ -19,6 +19,7 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
 use crate::act::Actor;
+use crate::candidates::nameless_file;
 use crate::decide::Ground;
 use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
 use crate::destination::Destination;
@@ -52,6 +53,8 @@ pub(crate) struct Planner<'a> {
     there_before: Count,
     /// The backup directory below the destination.
     backup: Option<RelPath>,
+    /// Whether the root's listing has begun: it is named by no other, and comes once.
+    has_root: bool,
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
     /// The last name of directories of which another part is to come.
@@ -93,7 +96,7 @@ impl<'a> Planner<'a> {
         settings: &ReceiverSettings,
     ) -> Self {
         let backup = destination.backup().and_then(|backup| backup.within().cloned());
-        let make_file: MakeFile<'a> = Box::new(|| destination.state_dir()?.create_unnamed(0o600));
+        let make_file: MakeFile<'a> = Box::new(|| nameless_file(&destination.state_dir()?));
         let mut planner = Self::over(Some(&destination.root), backup, owners, report, settings, make_file);
         planner.root_age = destination.age;
         planner.actor = Some(Actor { destination, owners, report, schedule, chunk_kb });
@@ -110,7 +113,7 @@ impl<'a> Planner<'a> {
     ) -> Self {
         // Nothing is to change at the destination, so what does not fit in memory lies elsewhere.
         let make_file: MakeFile<'a> =
-            Box::new(|| Root::open(&std::env::temp_dir())?.dir(&RelPath::root())?.create_unnamed(0o600));
+            Box::new(|| nameless_file(&Root::open(&std::env::temp_dir())?.dir(&RelPath::root())?));
         Self::over(root, backup, owners, report, settings, make_file)
     }
 
@@ -133,6 +136,7 @@ impl<'a> Planner<'a> {
             extraneous: settings.deletion.map(|_| Extraneous::new(root, backup.clone(), make_file)),
             there_before: Count::default(),
             backup,
+            has_root: false,
             awaited: HashMap::new(),
             last_names: HashMap::new(),
         }
@@ -156,7 +160,6 @@ impl<'a> Planner<'a> {
                 return Ok(());
             }
             if placed.listing.end != ListingEnd::More {
-                self.awaited.remove(&placed.listing.dir);
                 self.release(&placed.state);
             }
         }
@@ -244,6 +247,10 @@ impl<'a> Planner<'a> {
     fn place(&mut self, listing: Listing) -> Result<Placed, RunError> {
         let state = self.state_of(&listing)?;
         self.check_names(&listing)?;
+        if listing.end != ListingEnd::More {
+            // Whatever else comes of this directory, even in the same batch, comes too late.
+            self.awaited.remove(&listing.dir);
+        }
         if let ListingEnd::Broken(status) = listing.end {
             self.report.failed(listing.dir.clone(), Cause::Source(status));
         }
@@ -287,6 +294,9 @@ impl<'a> Planner<'a> {
         }
         if !listing.dir.is_root() {
             return Err(broken_offer("a listing of a directory that was not named"));
+        }
+        if std::mem::replace(&mut self.has_root, true) {
+            return Err(broken_offer("the root twice"));
         }
         if let Some(metadata) = &listing.root {
             self.report.counters.entries.add(1);
