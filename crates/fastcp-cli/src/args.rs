@@ -85,8 +85,6 @@ pub(crate) struct ClientOptions {
     /// What survives a power cut: nothing promised, everything by groups, everything file by file
     #[arg(long, global = true, value_enum, env = "FASTCP_DURABILITY", default_value = "batch")]
     pub(crate) durability: DurabilityArg,
-    #[command(flatten)]
-    pub(crate) changes: ChangeOptions,
     /// How bodies are received; for measurements
     #[arg(long, global = true, value_enum, env = "FASTCP_RECEIVE_PATH", default_value = "auto", hide = true)]
     pub(crate) receive_path: ReceivePathArg,
@@ -96,6 +94,8 @@ pub(crate) struct ClientOptions {
     pub(crate) without: u32,
     #[command(flatten)]
     pub(crate) log: LogOptions,
+    #[command(flatten)]
+    pub(crate) changes: ChangeOptions,
 }
 
 /// What is done at the destination beside copying. What makes entries go is never taken from the
