@@ -175,9 +175,10 @@ fn a_directory_that_cannot_be_read_at_the_source_keeps_everything() {
     let run = pull("--delete").expect_exit(23).expect_counts(&[("deleted", 0), ("files_failed", 1)]);
     assert_eq!(refusals(&run), ["source errors"]);
     assert!(run.stderr.contains("not deleting: the source could not be read completely"), "{}", run.stderr);
-    assert!(copy.join("extra").exists() && copy.join("closed/file").exists());
+    assert!(copy.join("extra").exists() && copy.join("closed").exists());
     fs::set_permissions(source.join("closed"), Permissions::from_mode(0o755)).expect("chmod");
-    pull("--delete").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
+    pull("--delete").expect_exit(0).expect_counts(&[("deleted", EXTRA), ("files_committed", 0)]);
+    assert_same(&source, &copy);
 }
 
 #[test]
@@ -257,7 +258,10 @@ fn an_offer_that_is_cut_short_deletes_nothing() {
     torn[1] = (FrameType::Hello, Vec::new());
     let mut unlisted = offer(vec![listing("", vec![dir("sub")])]);
     unlisted[1].1 = OfferEnd { entries: 2, failures: 0 }.encode();
-    for frames in [torn, unlisted] {
+    let twice = offer(vec![listing("", vec![file("file", b"bytes")]), listing("", vec![])]);
+    let below = |end| offer(vec![listing("", vec![dir("sub")]), listing("sub", vec![file("small", b"bytes")]), end]);
+    let twice_below = below(listing("sub", vec![]));
+    for frames in [torn, unlisted, twice, twice_below] {
         let (copied, run) = delete_by(frames);
         let run = run.expect_exit(12).expect_counts(&[("deleted", 0)]);
         assert_eq!(refusals(&run), ["cut short"]);
@@ -508,4 +512,39 @@ fn options_that_mean_nothing_alone_are_refused() {
         copied.assert_extra_kept();
     }
     Client::get(9, "file", copied.workspace.at("out")).options("--delete").run().expect_exit(1);
+}
+
+#[test]
+fn what_may_not_be_linked_is_kept_by_renaming_it() {
+    if !is_root() {
+        return say_skipped("only root can make a file that another user may not link");
+    }
+    let workspace = Workspace::for_nobody();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.file("file", b"new");
+    tree.give_to_nobody();
+    let source = tree.finish();
+    let copy = workspace.at("copy");
+    let pull = |options: &str| Client::pull(contents(&source), &copy).options(options).unprivileged(&workspace).run();
+    pull("").expect_exit(0);
+    fs::remove_file(copy.join("file")).expect("remove");
+    fs::write(copy.join("file"), b"root's").expect("write");
+    pull("--backup-dir ../bak").expect_exit(0).expect_counts(&[("files_committed", 1)]);
+    assert_eq!(fs::read(workspace.at("bak/file")).expect("kept"), b"root's");
+    assert_same(&source, &copy);
+}
+
+#[test]
+fn what_cannot_be_kept_is_not_replaced() {
+    let copied = Copied::of(plain);
+    fs::create_dir(copied.source.join("disk")).expect("create");
+    fs::write(copied.source.join("disk/file"), b"newer").expect("write");
+    let Some(_disk) = SmallDisk::mount(&copied.copy.join("disk"), 4096) else { return };
+    fs::write(copied.copy.join("disk/file"), b"old").expect("write");
+    fs::write(copied.copy.join("disk/extra"), b"extra").expect("write");
+    let run = copied.delete("--backup-dir ../bak").expect_exit(23);
+    assert_eq!(run.paths_of("failed"), ["disk/extra", "disk/file"]);
+    run.expect_counts(&[("deleted", 0), ("files_committed", 0), ("files_failed", 2)]);
+    assert_eq!(fs::read(copied.copy.join("disk/file")).expect("kept"), b"old");
+    copied.delete("").expect_exit(0).expect_counts(&[("deleted", 1), ("files_committed", 1)]);
 }

@@ -103,8 +103,6 @@ pub(crate) struct ClientOptions {
     /// Write into the files themselves: a run that does not end well leaves them neither old nor new
     #[arg(long, global = true, env = "FASTCP_INPLACE")]
     pub(crate) inplace: bool,
-    #[command(flatten)]
-    pub(crate) changes: ChangeOptions,
     /// What a file's checksum is taken over before it gets its name: the bytes as they were received, what
     /// its part file reads as, or what the disk gives back
     #[arg(long, global = true, value_enum, env = "FASTCP_VERIFY", default_value = "received")]
@@ -124,6 +122,8 @@ pub(crate) struct ClientOptions {
     pub(crate) without: u32,
     #[command(flatten)]
     pub(crate) log: LogOptions,
+    #[command(flatten)]
+    pub(crate) changes: ChangeOptions,
 }
 
 /// What is done at the destination beside copying. What makes entries go is never taken from the

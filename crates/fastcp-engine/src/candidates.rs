@@ -9,6 +9,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::sync::Arc;
 
 use fastcp_model::{NAME_BYTES_MAX, Name};
+use fastcp_sys::Dir;
 
 use crate::dirs::DirState;
 
@@ -76,6 +77,17 @@ impl Candidates {
         };
         Names { source: BufReader::new(source), left: held.count }
     }
+}
+
+/// A file in `dir` that is gone with the process.
+pub(crate) fn nameless_file(dir: &Dir) -> io::Result<File> {
+    // Not every file system has files that never had a name.
+    dir.create_unnamed(0o600).or_else(|_| {
+        let name = Name::new(format!(".fastcp-names-{}", std::process::id()).as_bytes()).map_err(io::Error::other)?;
+        let file = dir.create_file(&name)?;
+        dir.remove_file(&name)?;
+        Ok(file)
+    })
 }
 
 fn put(to: &mut impl Write, length: u8, bytes: &[u8]) -> io::Result<()> {

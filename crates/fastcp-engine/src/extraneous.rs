@@ -56,7 +56,8 @@ struct Search {
     compared: usize,
     extraneous: Vec<Name>,
     offered: u64,
-    result: io::Result<()>,
+    /// Why the directory could not be read, until that was told.
+    failure: Option<io::Error>,
 }
 
 impl<'a> Extraneous<'a> {
@@ -81,37 +82,38 @@ impl<'a> Extraneous<'a> {
         }
         let mut searches = self.searches_of(placed);
         let backup = self.backup.as_ref();
-        searches.par_iter_mut().for_each(|(search, dir, listings)| {
-            search.result = search.compare(dir, listings, backup);
-        });
+        searches.par_iter_mut().for_each(|(search, listings)| search.compare(listings, backup));
         let mut failed = Vec::new();
-        for (search, _, listings) in searches {
-            match (&search.result, listings.last().map(|listing| listing.end)) {
-                (Err(_), _) => failed.extend(search.result.err().map(|error| (search.state.path.clone(), error))),
-                (Ok(()), Some(ListingEnd::Complete)) => self.close(search)?,
-                (Ok(()), Some(ListingEnd::More)) => {
+        for (mut search, listings) in searches {
+            failed.extend(search.failure.take().map(|error| (search.state.path.clone(), error)));
+            match listings.last().map(|placed| placed.listing.end) {
+                Some(ListingEnd::Complete) => self.close(search)?,
+                Some(ListingEnd::More) => {
                     self.open.insert(search.state.path.clone(), search);
                 }
                 // What was not listed is not known.
-                (Ok(()), _) => {}
+                _ => {}
             }
         }
         Ok(failed)
     }
 
-    /// Directories of a batch that were there before, each with its listings in order.
-    fn searches_of<'p>(&mut self, placed: &'p [Placed]) -> Vec<(Search, &'p Dir, Vec<&'p Listing>)> {
-        let mut searches: Vec<(Search, &Dir, Vec<&Listing>)> = Vec::new();
+    /// Directories of a batch that were there before, each with all its listings in order.
+    fn searches_of<'p>(&mut self, placed: &'p [Placed]) -> Vec<(Search, Vec<&'p Placed>)> {
+        let mut searches: Vec<(Search, Vec<&Placed>)> = Vec::new();
         let mut places: HashMap<*const DirState, usize> = HashMap::new();
-        for Placed { listing, state, ground } in placed {
+        for one in placed {
+            let Placed { listing, state, .. } = one;
             self.is_root_selected |= listing.dir.is_root() && listing.end == ListingEnd::Selected;
-            let Some(dir) = ground.dir().filter(|_| state.age == Age::Old) else { continue };
+            if state.age != Age::Old {
+                continue;
+            }
             let place = *places.entry(Arc::as_ptr(state)).or_insert_with(|| {
                 let search = self.open.remove(&listing.dir).unwrap_or_else(|| Search::new(state));
-                searches.push((search, dir, Vec::new()));
+                searches.push((search, Vec::new()));
                 searches.len() - 1
             });
-            searches[place].2.push(listing);
+            searches[place].1.push(one);
         }
         searches
     }
@@ -147,17 +149,23 @@ impl<'a> Extraneous<'a> {
 
 impl Search {
     fn new(state: &Arc<DirState>) -> Self {
-        Self { state: Arc::clone(state), names: None, compared: 0, extraneous: Vec::new(), offered: 0, result: Ok(()) }
+        let state = Arc::clone(state);
+        Self { state, names: None, compared: 0, extraneous: Vec::new(), offered: 0, failure: None }
     }
 
-    fn compare(&mut self, dir: &Dir, listings: &[&Listing], backup: Option<&RelPath>) -> io::Result<()> {
-        if self.names.is_none() {
-            self.names = Some(names_ascending(dir)?);
-        }
-        for listing in listings {
+    /// Every part of a listing has to pass here, or what it names would look extraneous. So a directory
+    /// that cannot be read now counts as one that holds nothing, though it could be read later.
+    fn compare(&mut self, listings: &[&Placed], backup: Option<&RelPath>) {
+        for Placed { listing, ground, .. } in listings {
+            if self.names.is_none() {
+                let read = ground.dir().map_or(Ok(Vec::new()), names_ascending);
+                self.names = Some(read.unwrap_or_else(|error| {
+                    self.failure = Some(error);
+                    Vec::new()
+                }));
+            }
             self.merge(listing, backup);
         }
-        Ok(())
     }
 
     fn merge(&mut self, listing: &Listing, backup: Option<&RelPath>) {
@@ -211,7 +219,10 @@ fn is_part_file(name: &Name) -> bool {
 mod tests {
     use fastcp_model::{Entry, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, Timestamp};
 
-    use super::{Search, is_part_file};
+    use fastcp_sys::Root;
+
+    use super::{Extraneous, Placed, Search, is_part_file};
+    use crate::decide::Ground;
     use crate::dirs::{Age, DirState};
 
     fn name(text: &str) -> Name {
@@ -239,6 +250,29 @@ mod tests {
             parts.iter().for_each(|part| search.merge(part, None));
             assert_eq!(search.extraneous, ["a", "c", "e", "g"].map(name));
             assert_eq!(search.offered, 4);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_opens_only_later_has_nothing_extraneous() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        for text in ["a", "b", "c"] {
+            std::fs::write(tree.path().join(text), b"").expect("write");
+        }
+        let root = Root::open(tree.path()).expect("open");
+        let state = DirState::new(RelPath::root(), Age::Old, None, None);
+        let open = || Ground::Open(root.dir(&RelPath::root()).expect("open"));
+        let placed = |ground, names: &[&str], end| Placed { listing: part(names, end), state: state.clone(), ground };
+        for (grounds, candidates) in [([open(), open()], 1), ([Ground::Lost, open()], 0), ([open(), Ground::Lost], 1)] {
+            let [first, second] = grounds;
+            let parts = [placed(first, &["a"], ListingEnd::More), placed(second, &["c"], ListingEnd::Complete)];
+            for batches in [&[&parts[..1], &parts[1..]][..], &[&parts[..]]] {
+                let mut extraneous = Extraneous::new(Some(&root), None, Box::new(tempfile::tempfile));
+                for batch in batches {
+                    assert!(extraneous.look(batch).expect("look").is_empty());
+                }
+                assert_eq!(extraneous.candidates.dirs.len(), candidates);
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
 use crate::act::Actor;
+use crate::candidates::nameless_file;
 use crate::decide::{Decision, Ground, decide};
 use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
 use crate::dirs::{Age, DirState, Finisher};
@@ -53,6 +54,8 @@ pub(crate) struct Planner<'a> {
     backup: Option<RelPath>,
     /// An offer that was broken off comes once more.
     is_replay: bool,
+    /// Whether the root's listing has begun: it is named by no other, and comes once.
+    has_root: bool,
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
     order: ListingOrder,
@@ -87,7 +90,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
         let Transfer { destination, owners, report, settings, .. } = *transfer;
         let backup = destination.backup().and_then(|backup| backup.within().cloned());
-        let make_file: MakeFile<'a> = Box::new(|| destination.state_dir()?.create_unnamed(0o600));
+        let make_file: MakeFile<'a> = Box::new(|| nameless_file(&destination.state_dir()?));
         let mut planner = Self::over(Some(&destination.root), backup, owners, report, settings, make_file);
         planner.root_age = destination.age;
         planner.actor = Some(Actor { transfer });
@@ -104,7 +107,7 @@ impl<'a> Planner<'a> {
     ) -> Self {
         // Nothing is to change at the destination, so what does not fit in memory lies elsewhere.
         let make_file: MakeFile<'a> =
-            Box::new(|| Root::open(&std::env::temp_dir())?.dir(&RelPath::root())?.create_unnamed(0o600));
+            Box::new(|| nameless_file(&Root::open(&std::env::temp_dir())?.dir(&RelPath::root())?));
         Self::over(root, backup, owners, report, settings, make_file)
     }
 
@@ -128,6 +131,7 @@ impl<'a> Planner<'a> {
             there_before: Count::default(),
             backup,
             is_replay: false,
+            has_root: false,
             awaited: HashMap::new(),
             order: ListingOrder::default(),
         }
@@ -153,7 +157,6 @@ impl<'a> Planner<'a> {
                 return Ok(());
             }
             if placed.listing.end != ListingEnd::More {
-                self.awaited.remove(&placed.listing.dir);
                 self.release(&placed.state);
             }
         }
@@ -171,7 +174,7 @@ impl<'a> Planner<'a> {
         if !self.is_replay {
             return Some(listing);
         }
-        let is_first = listing.dir.is_root() && self.awaited.is_empty() && self.report.counters.entries.now() == 0;
+        let is_first = listing.dir.is_root() && !self.has_root;
         if !is_first && !self.awaited.contains_key(&listing.dir) {
             return None;
         }
@@ -295,6 +298,10 @@ impl<'a> Planner<'a> {
     fn place(&mut self, listing: Listing) -> Result<Placed, RunError> {
         let state = self.state_of(&listing)?;
         self.order.check(&listing)?;
+        if listing.end != ListingEnd::More {
+            // Whatever else comes of this directory, even in the same batch, comes too late.
+            self.awaited.remove(&listing.dir);
+        }
         if let ListingEnd::Broken(status) = listing.end {
             self.report.failed(listing.dir.clone(), Cause::Source(status));
         }
@@ -320,6 +327,9 @@ impl<'a> Planner<'a> {
         }
         if !listing.dir.is_root() {
             return Err(broken_offer("a listing of a directory that was not named"));
+        }
+        if std::mem::replace(&mut self.has_root, true) {
+            return Err(broken_offer("the root twice"));
         }
         if let Some(metadata) = &listing.root {
             self.report.counters.entries.add(1);

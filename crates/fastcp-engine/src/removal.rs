@@ -100,6 +100,9 @@ impl Removal<'_> {
     /// gives way, it does not count itself.
     pub(crate) fn displace(&mut self, place: &Place<'_>, name: &Name) -> Result<(), RunError> {
         let path = place.path.join(name).unwrap_or_else(|_| place.path.clone());
+        if self.backup == Some(&path) {
+            return Ok(());
+        }
         // Whoever wants the name finds out what else is wrong with it, and says so.
         let Ok(Found::Dir(dir, mtime, names)) = self.examine(place, name) else { return Ok(()) };
         match self.visit_all(&Place { dir: &dir, path: &path, mount: place.mount }, &names)? {
