@@ -63,6 +63,15 @@ impl PartFile {
         &self.file
     }
 
+    /// Removes a part file that holds wrong bytes: nothing may be resumed from it.
+    fn discard(self) {
+        if let Place::Named { dir, name } = &self.place
+            && let Err(error) = dir.remove_file(name)
+        {
+            tracing::debug!(%error, "a part file with wrong bytes stays");
+        }
+    }
+
     /// No more bytes: `crc` is that of all that was written.
     pub(crate) fn seal(self, crc: u32) -> Sealed {
         Sealed { part: self, crc }
@@ -88,11 +97,12 @@ pub(crate) struct Mismatch {
 }
 
 impl Sealed {
-    /// Compares what was written with what the sender has.
+    /// Compares what was written with what the sender has. A part file that is something else is gone.
     pub(crate) fn verify(self, sender: SenderCrc) -> Result<Verified, Mismatch> {
         if self.crc == sender.0 {
             Ok(Verified { part: self.part })
         } else {
+            self.part.discard();
             Err(Mismatch { want: sender.0, got: self.crc })
         }
     }
