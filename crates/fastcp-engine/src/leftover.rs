@@ -34,6 +34,10 @@ pub(crate) fn begin(job: FileJob, transfer: &Transfer<'_>, target: &Dir) -> io::
     if records.is_empty() {
         return Ok(job);
     }
+    // What stands behind the end would stand there under the final name as well.
+    if stat.size_bytes() > job.grid.file_bytes() {
+        part.file().set_len(job.grid.file_bytes())?;
+    }
     make_room(&job, part.file())?;
     let job = job.resumed(part, grid, records, trust);
     transfer.report.counters.bytes_reused.add(job.reused_bytes());
