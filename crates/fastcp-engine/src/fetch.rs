@@ -457,9 +457,11 @@ impl<'a> Fetcher<'a> {
                 Confirmation::Whole(part, crc) => self.landing.land(job, part, crc, SenderCrc(crc)),
                 // What was there before it grew is not what is there now.
                 Confirmation::Mismatch { .. } if state == SourceState::Grown => {
+                    job.spoil();
                     self.transfer.moved(job, Status::Changed)
                 }
                 Confirmation::Mismatch { got } => {
+                    job.spoil();
                     self.transfer.give_up(job, Cause::Checksum { want: reply.crc32, got })
                 }
             }

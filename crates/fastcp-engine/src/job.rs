@@ -243,6 +243,14 @@ impl FileJob {
         segments(self.grid.file_bytes())
     }
 
+    /// The sender has other bytes than the part file, though each range was right when it came. To go on from it
+    /// would fail in the same way, run after run.
+    pub(crate) fn spoil(&self) {
+        if let Some(part) = &self.lock().part {
+            part.spoil();
+        }
+    }
+
     /// Gives the file up; `true` for whoever does so first. A named part file stays where it is.
     pub(crate) fn fail(&self) -> bool {
         let mut progress = self.lock();

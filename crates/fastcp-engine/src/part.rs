@@ -82,6 +82,13 @@ impl PartFile {
         }
     }
 
+    /// Its bytes are not the sender's: a rerun begins anew.
+    pub(crate) fn spoil(&self) {
+        if let Some(journal) = &self.journal {
+            journal.spoil();
+        }
+    }
+
     /// Writes all of `bytes` at `offset`.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
