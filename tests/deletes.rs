@@ -193,6 +193,8 @@ fn an_empty_source_empties_nothing_unless_that_is_meant() {
         let top = if itself { copy.join("source") } else { copy.clone() };
         if itself {
             fs::rename(&copied.copy, &top).expect("move");
+            // That of an earlier destination is extraneous here.
+            fs::remove_dir_all(top.join(".fastcp")).expect("remove");
         }
         fs::remove_dir_all(&copied.source).expect("remove");
         fs::create_dir(&copied.source).expect("create");
@@ -333,11 +335,12 @@ fn a_directory_that_is_not_empty_gives_way_when_deletion_is_asked_for() {
 fn our_own_files_are_never_deleted() {
     let copied = Copied::with_extra();
     let part = format!("sub/.fastcp-{}.part", "0123456789abcdef".repeat(2));
-    fs::write(copied.copy.join(&part), b"part").expect("write");
-    fs::create_dir_all(copied.copy.join(".fastcp/parts")).expect("create");
-    fs::write(copied.copy.join(".fastcp/parts/kept"), b"part").expect("write");
+    let kept = [part.clone(), format!("{part}.journal"), format!("{part}.stale"), ".fastcp/own".to_owned()];
+    for name in &kept {
+        fs::write(copied.copy.join(name), b"ours").expect("write");
+    }
     copied.delete("").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
-    assert!(copied.copy.join(part).exists() && copied.copy.join(".fastcp/parts/kept").exists());
+    assert!(kept.iter().all(|name| copied.copy.join(name).exists()));
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn a_source_that_moved_on_exits_with_24_and_leaves_the_old_file() {
     type Change = fn(&mut PieceHeader);
     let changes: [Change; 4] = [
         |header| header.reply.mtime_ns += 1,
-        |header| header.reply.file_bytes += 1,
+        |header| header.reply.file_bytes -= 1,
         |header| (header.reply.status, header.body_bytes) = (Status::NotFound, 0),
         |header| (header.reply.status, header.body_bytes) = (Status::BadRange, 0),
     ];
@@ -252,6 +252,28 @@ fn a_source_that_moved_on_exits_with_24_and_leaves_the_old_file() {
         let run = run.expect_exit(24);
         assert_eq!((run.count("files_failed"), run.paths_of("failed")), (1, vec!["file".to_owned()]));
         assert!(!workspace.at("copy/file").exists());
+    }
+}
+
+#[test]
+fn a_file_that_only_grew_is_confirmed_as_far_as_it_was_offered() {
+    for (confirmed, code) in [(true, 0), (false, 24)] {
+        let (workspace, run) = pull_lies(one_file(), move |request| {
+            let mut header = header(request, BYTES);
+            header.reply.file_bytes += 5;
+            let rest = match request {
+                RangeRequest { ask: Ask::Confirm, .. } => {
+                    header.reply.crc32 ^= u32::from(!confirmed);
+                    Vec::new()
+                }
+                _ => body(BYTES),
+            };
+            [header.encode().to_vec(), rest].concat()
+        });
+        let run = run.expect_exit(code);
+        assert_eq!(run.count("files_committed"), u64::from(confirmed));
+        let copied = fs::read(workspace.at("copy/file")).ok();
+        assert_eq!(copied.as_deref(), confirmed.then_some(BYTES));
     }
 }
 

@@ -15,6 +15,8 @@ use crate::logging::LogFormat;
 #[command(name = "fastcp-client", version, about, long_about = None, subcommand_negates_reqs = true)]
 #[command(override_usage = "fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>\n       \
     fastcp-client pull [OPTIONS] <FROM> <DST_DIR>\n       \
+    fastcp-client verify [OPTIONS] <DST_DIR> <FROM>\n       \
+    fastcp-client verify [OPTIONS] --manifest <FILE> <DST_DIR>\n       \
     fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]")]
 pub(crate) struct ClientArgs {
     #[command(subcommand)]
@@ -41,6 +43,13 @@ pub(crate) enum ClientCommand {
         from: OsString,
         /// Where to copy to
         dst_dir: PathBuf,
+    },
+    /// Compare a directory with a source, or with a manifest; list differences and change nothing
+    Verify {
+        /// What to compare
+        dst_dir: PathBuf,
+        /// What to compare it with, as for pull
+        from: Option<OsString>,
     },
     /// Copy one file from any server that speaks FTQ1
     Get {
@@ -85,6 +94,25 @@ pub(crate) struct ClientOptions {
     /// What survives a power cut: nothing promised, everything by groups, everything file by file
     #[arg(long, global = true, value_enum, env = "FASTCP_DURABILITY", default_value = "batch")]
     pub(crate) durability: DurabilityArg,
+    /// Fetch changed files whole [default for a local source]
+    #[arg(short = 'W', long, global = true, env = "FASTCP_WHOLE_FILE", overrides_with = "no_whole_file")]
+    pub(crate) whole_file: bool,
+    /// Fetch of changed files only what their old versions lack [default for a server]
+    #[arg(long, global = true, env = "FASTCP_NO_WHOLE_FILE")]
+    pub(crate) no_whole_file: bool,
+    /// Write into the files themselves: a run that does not end well leaves them neither old nor new
+    #[arg(long, global = true, env = "FASTCP_INPLACE")]
+    pub(crate) inplace: bool,
+    /// What a file's checksum is taken over before it gets its name: the bytes as they were received, what
+    /// its part file reads as, or what the disk gives back
+    #[arg(long, global = true, value_enum, env = "FASTCP_VERIFY", default_value = "received")]
+    pub(crate) verify: VerifyArg,
+    /// Append what was copied to this file: hash, size, time and path of each. With verify: compare with it
+    #[arg(long, global = true, value_name = "FILE", env = "FASTCP_MANIFEST")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// The hash of a manifest's records
+    #[arg(long, global = true, value_enum, env = "FASTCP_MANIFEST_HASH", default_value = "xxh3")]
+    pub(crate) manifest_hash: ManifestHashArg,
     /// How bodies are received; for measurements
     #[arg(long, global = true, value_enum, env = "FASTCP_RECEIVE_PATH", default_value = "auto", hide = true)]
     pub(crate) receive_path: ReceivePathArg,
@@ -123,6 +151,16 @@ pub(crate) struct ChangeOptions {
     pub(crate) backup_dir: Option<PathBuf>,
 }
 
+impl ClientOptions {
+    /// Options that do not go together.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.inplace && self.changes.backup_dir.is_some() {
+            return Err("--backup-dir keeps what is replaced, and --inplace replaces nothing: choose one");
+        }
+        self.changes.check()
+    }
+}
+
 impl ChangeOptions {
     /// Options that mean nothing without another. An option may stand before the command and the other
     /// behind it, which the parser cannot see together.
@@ -152,6 +190,21 @@ pub(crate) enum DurabilityArg {
     None,
     Batch,
     File,
+}
+
+/// What the checksum of a whole file is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    Received,
+    Written,
+    Disk,
+}
+
+/// The hash of a manifest's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ManifestHashArg {
+    Xxh3,
+    Sha256,
 }
 
 /// How bodies are received.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fastcp_engine::{BackupProblem, GetError, Refusal, Report, RunError};
+use fastcp_engine::{BackupProblem, GetError, ManifestError, Refusal, Report, RunError};
 use fastcp_model::Status;
 use fastcp_net::NetError;
 
@@ -14,6 +14,7 @@ pub(crate) const NOT_AUTHORISED: u8 = 5;
 pub(crate) const SOCKET: u8 = 10;
 pub(crate) const FILE_IO: u8 = 11;
 pub(crate) const STREAM: u8 = 12;
+pub(crate) const INTERRUPTED: u8 = 20;
 pub(crate) const SOME_FAILED: u8 = 23;
 pub(crate) const SOME_VANISHED: u8 = 24;
 pub(crate) const DELETE_LIMIT: u8 = 25;
@@ -32,12 +33,19 @@ pub(crate) fn of_report(report: &Report) -> u8 {
     }
 }
 
+/// The code of a comparison that came to its end.
+pub(crate) fn of_verification(report: &Report) -> u8 {
+    if report.counters.differences.now() > 0 { SOME_FAILED } else { of_report(report) }
+}
+
 /// The code of a run that ended before its time.
 pub(crate) fn of_run_error(error: &RunError) -> u8 {
     match error {
         RunError::NoAnswer { .. } => NO_ANSWER,
         RunError::Net { source, .. } => of_net_error(source),
-        RunError::Source { .. } => NOTHING_USABLE,
+        RunError::Source { .. } | RunError::Locked { .. } => NOTHING_USABLE,
+        RunError::Interrupted => INTERRUPTED,
+        RunError::Manifest(error) => of_manifest_error(error),
         RunError::Backup { problem: BackupProblem::Io(_), .. }
         | RunError::NoDestination { .. }
         | RunError::Destination { .. } => FILE_IO,
@@ -55,6 +63,18 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
         GetError::Net(error) => of_net_error(error),
         GetError::Output { .. } => FILE_IO,
         GetError::Checksum { .. } | GetError::NoChecksum => SOME_FAILED,
+    }
+}
+
+/// The code of a manifest that cannot be used.
+pub(crate) fn of_manifest_error(error: &ManifestError) -> u8 {
+    match error {
+        ManifestError::File { .. } => FILE_IO,
+        ManifestError::NotAManifest(_)
+        | ManifestError::Version { .. }
+        | ManifestError::UnknownHash { .. }
+        | ManifestError::OtherHash { .. }
+        | ManifestError::Busy(_) => USAGE,
     }
 }
 

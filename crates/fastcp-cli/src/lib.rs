@@ -13,3 +13,5 @@ mod logging;
 mod output;
 mod overlap;
 mod progress;
+mod signals;
+mod verify;

@@ -12,6 +12,8 @@ use fastcp_model::{Escaped, SpecialKind};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::progress::{Course, files_done};
+
 /// How a run speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Voice {
@@ -148,6 +150,10 @@ pub(crate) fn say_event(event: &Event, voice: Voice) -> Option<String> {
             format!("\"{path}\": {cause}"),
             json!({"event": "failed", "path": path.to_string(), "cause": cause.kind(), "error": cause.to_string()}),
         ),
+        Event::Differs { path, what } => (
+            format!("differs: {} \"{path}\"", what.name()),
+            json!({"event": "differs", "path": path.to_string(), "what": what.name()}),
+        ),
         Event::Skipped { path, kind } => (
             format!("skipped \"{path}\": a {}", kind_name(*kind)),
             json!({"event": "skipped", "path": path.to_string(), "kind": kind_name(*kind)}),
@@ -159,6 +165,13 @@ pub(crate) fn say_event(event: &Event, voice: Voice) -> Option<String> {
     };
     if voice == Voice::Json {
         say_json(&value);
+    }
+    // A difference is a result and not a complaint: it goes to stdout, in one form or the other.
+    if let Event::Differs { .. } = event {
+        if voice == Voice::Text {
+            say(&line);
+        }
+        return None;
     }
     let is_shown = voice == Voice::Text || matches!(event, Event::Failed { .. } | Event::NotDeleting(_));
     is_shown.then(|| format!("fastcp-client: {line}"))
@@ -192,16 +205,17 @@ fn kind_name(kind: SpecialKind) -> &'static str {
 }
 
 /// A progress line for scripts.
-pub(crate) fn say_progress_json(report: &Report) {
+pub(crate) fn say_progress_json(report: &Report, course: Course) {
     let counters = &report.counters;
     say_json(&json!({
         "event": "progress",
-        "phase": if report.is_scan_done() { "fetch" } else { "scan" },
+        "phase": if report.is_scan_done() { course.phase() } else { "scan" },
         "entries": counters.entries.now(),
         "files": counters.files.now(),
-        "files_done": counters.files_committed.now() + counters.files_unchanged.now() + counters.files_failed.now(),
+        "files_done": files_done(report),
         "bytes_total": counters.bytes_total.now(),
         "bytes_fetched": counters.bytes_fetched.now(),
+        "bytes_verified": counters.bytes_verified.now(),
     }));
 }
 

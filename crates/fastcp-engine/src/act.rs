@@ -12,20 +12,15 @@ use fastcp_sys::{Dir, FileType, Stat};
 
 use crate::attributes;
 use crate::decide::Decision;
-use crate::destination::Destination;
 use crate::dirs::{Age, DirState};
+use crate::fetch::Transfer;
 use crate::job::FileJob;
+use crate::leftover;
 use crate::owners::Owners;
-use crate::report::Report;
-use crate::schedule::Schedule;
 
 /// What a run has and a dry run lacks.
 pub(crate) struct Actor<'a> {
-    pub(crate) destination: &'a Destination,
-    pub(crate) owners: &'a Owners,
-    pub(crate) report: &'a Report,
-    pub(crate) schedule: &'a Schedule,
-    pub(crate) chunk_kb: u32,
+    pub(crate) transfer: &'a Transfer<'a>,
 }
 
 impl Actor<'_> {
@@ -39,10 +34,10 @@ impl Actor<'_> {
     ) -> io::Result<Option<FileJob>> {
         match (&entry.kind, decision) {
             (EntryKind::File { .. }, Decision::Mend(there)) => {
-                attributes::mend(dir.handle(&entry.name)?, &there, &entry.metadata, self.owners)?;
+                attributes::mend(dir.handle(&entry.name)?, &there, &entry.metadata, self.transfer.owners)?;
             }
             (EntryKind::Symlink { .. }, Decision::Mend(_)) => {
-                attributes::mend_link(dir, &entry.name, &entry.metadata, self.owners)?;
+                attributes::mend_link(dir, &entry.name, &entry.metadata, self.transfer.owners)?;
             }
             (EntryKind::File { size_bytes, sparse }, Decision::Make(there)) => {
                 return self.job_of(state, dir, entry, *size_bytes, *sparse, there.as_ref()).map(Some);
@@ -67,9 +62,10 @@ impl Actor<'_> {
         if let Some(stat) = there {
             clear_empty_dir(dir, &entry.name, stat)?;
         }
-        let grid = ChunkGrid::new(size_bytes, self.chunk_kb).map_err(io::Error::other)?;
+        let grid = ChunkGrid::new(size_bytes, self.transfer.line.agreed.chunk_kb).map_err(io::Error::other)?;
         let replaces = there.is_some_and(|stat| stat.file_type != FileType::Dir);
-        Ok(FileJob::new(Arc::clone(state), entry.name.clone(), entry.metadata, grid, sparse, replaces))
+        let job = FileJob::new(Arc::clone(state), entry.name.clone(), entry.metadata, grid, sparse, replaces);
+        leftover::begin(job, self.transfer, dir, there)
     }
 
     fn make_link(
@@ -84,18 +80,18 @@ impl Actor<'_> {
         match there {
             Some(stat) => {
                 clear_empty_dir(dir, name, stat)?;
-                let (parts, part_name) = self.destination.part_place(state, dir, name)?;
+                let (parts, part_name) = self.transfer.destination.part_place(state, dir, name)?;
                 let _ = parts.remove_file(&part_name);
                 parts.make_link(target, &part_name)?;
                 if stat.file_type != FileType::Dir {
-                    self.destination.keep_backup(dir, name, &state.path)?;
+                    self.transfer.destination.keep_backup(dir, name, &state.path)?;
                 }
                 parts.rename(&part_name, dir, name)?;
             }
             None => dir.make_link(target, name)?,
         }
-        self.report.counters.links_made.add(1);
-        attributes::mend_link(dir, name, &entry.metadata, self.owners)
+        self.transfer.report.counters.links_made.add(1);
+        attributes::mend_link(dir, name, &entry.metadata, self.transfer.owners)
     }
 
     /// Makes sure that `name` in `dir` is a directory that this process can work in. Answers its age.
@@ -103,13 +99,13 @@ impl Actor<'_> {
         match there {
             None => {}
             Some(stat) if stat.file_type == FileType::Dir => {
-                open_up(&dir.dir(name)?, stat, self.owners)?;
+                open_up(&dir.dir(name)?, stat, self.transfer.owners)?;
                 return Ok(Age::Old);
             }
-            Some(_) => self.destination.remove(dir, name, &state.path)?,
+            Some(_) => self.transfer.destination.remove(dir, name, &state.path)?,
         }
         dir.make_dir(name)?;
-        self.report.counters.dirs_made.add(1);
+        self.transfer.report.counters.dirs_made.add(1);
         Ok(Age::New)
     }
 }

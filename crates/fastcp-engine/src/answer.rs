@@ -5,10 +5,12 @@
 //! After the last byte the file is looked at once more: one that changed under the read is said to
 //! have, in the trailer, and a body that could not be completed is padded to its announced length.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Connection, NetError};
+use fastcp_sys::Stat;
 use fastcp_sys::file::{next_data, read_at};
 use fastcp_sys::transfer::{Moved, send_file};
 use fastcp_wire::WireError;
@@ -17,7 +19,7 @@ use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request,
     RequestHeader, TRAILER_BYTES, Trailer,
 };
-use fastcp_wire::signature::{StrongHash, encode_hash};
+use fastcp_wire::signature::{Level, StrongHash, encode_hash};
 
 use crate::adapt::{Adaptive, Spent};
 use crate::compress::{RangeCompressor, SAMPLE_BYTES};
@@ -190,7 +192,7 @@ impl Answerer<'_> {
             && path == request.path
             && request.ask != Ask::Confirm
         {
-            open.stat = fastcp_sys::Stat::of_fd(&open.file).map_err(|_| Status::InputOutput)?;
+            open.stat = Stat::of_fd(&open.file).map_err(|_| Status::InputOutput)?;
             return Ok(open);
         }
         let path: RelPath = request.rel_path().map_err(|_| Status::BadPath)?;
@@ -198,7 +200,7 @@ impl Answerer<'_> {
     }
 
     fn answer_from(&mut self, request: &RangeRequest, open: &OpenFile) -> Result<(), NetError> {
-        let mut reply = reply_of(open);
+        let mut reply = reply_of(&open.stat);
         if request.range.end() > reply.file_bytes {
             reply.status = Status::BadRange;
             self.put_header(request.id, reply, BodyKind::Raw, 0);
@@ -213,8 +215,8 @@ impl Answerer<'_> {
                 self.answer_hash(request, open, reply);
                 Ok(())
             }
-            Ask::Signature(_) => {
-                self.put_header(request.id, Reply::failed(Status::BadRequest), BodyKind::Raw, 0);
+            Ask::Signature(level) => {
+                self.answer_signature(request, level, open, reply);
                 Ok(())
             }
             _ if is_hole(open, request.range) => {
@@ -237,7 +239,11 @@ impl Answerer<'_> {
         self.body.resize(SLICE_BYTES, 0);
         match self.source.crc_of(open, request.range, &mut self.body) {
             Ok(crc32) if open.is_unchanged() => reply.crc32 = crc32,
-            Ok(_) => reply.status = Status::Changed,
+            // What is only added to, such as a log, never holds still: its beginning was read all the same.
+            Ok(crc32) => match open.grown() {
+                Some(now) => reply = Reply { crc32, ..reply_of(&now) },
+                None => reply.status = Status::Changed,
+            },
             Err(status) => reply.status = status,
         }
         self.put_header(request.id, reply, BodyKind::Raw, 0);
@@ -251,6 +257,19 @@ impl Answerer<'_> {
             Err(_) => (StrongHash(0), Status::InputOutput),
         };
         self.answer_computed(request.id, BodyKind::Hash, &encode_hash(hash), status, open, reply);
+    }
+
+    fn answer_signature(&mut self, request: &RangeRequest, level: Level, open: &OpenFile, reply: Reply) {
+        let mut buffer = std::mem::take(&mut self.body);
+        let (list, status) =
+            match self.source.signatures.list(&self.source.served, open, level, request.range, &mut buffer) {
+                Ok(list) => (list, Status::Ok),
+                Err(status) => (Arc::default(), status),
+            };
+        self.body = buffer;
+        self.answer_computed(request.id, BodyKind::Signature, &list, status, open, reply);
+        // Cutting tells nothing of what compression costs.
+        (self.busy_since, self.blocked) = (Instant::now(), Duration::ZERO);
     }
 
     /// A body that is not of the file's bytes but says something of them.
@@ -351,14 +370,9 @@ impl Answerer<'_> {
     }
 }
 
-/// The reply about a file as it was when opened.
-fn reply_of(open: &OpenFile) -> Reply {
-    Reply {
-        status: Status::Ok,
-        file_bytes: open.stat.size_bytes(),
-        mtime_ns: open.stat.metadata.mtime.wire_ns(),
-        crc32: 0,
-    }
+/// The reply about a file in a state.
+fn reply_of(stat: &Stat) -> Reply {
+    Reply { status: Status::Ok, file_bytes: stat.size_bytes(), mtime_ns: stat.metadata.mtime.wire_ns(), crc32: 0 }
 }
 
 /// Reads a slice; what cannot be read becomes zeros and a status that says so.

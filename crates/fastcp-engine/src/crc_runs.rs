@@ -61,14 +61,40 @@ impl CrcRuns {
         segments(file_bytes).try_fold(0, |crc, segment| Some(combine(crc, self.crc_of(segment)?, segment.len())))
     }
 
+    /// The ranges that are accounted for, in order.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = ByteRange> {
+        self.runs.iter().filter_map(|(&start, &(len, _))| ByteRange::new(start, len).ok())
+    }
+
     /// How many runs there are.
     pub(crate) fn len(&self) -> usize {
         self.runs.len()
     }
 
-    fn overlaps(&self, range: ByteRange) -> bool {
+    /// Whether any byte of a range is accounted for.
+    pub(crate) fn overlaps(&self, range: ByteRange) -> bool {
         self.runs.range(..range.end()).next_back().is_some_and(|(start, (len, _))| start + len > range.start())
     }
+}
+
+/// What of a file of this length no range of `covered` covers, in order. They may overlap and come in any order.
+/// An empty file has one gap, which is empty.
+pub(crate) fn gaps(file_bytes: u64, covered: impl Iterator<Item = ByteRange>) -> Vec<ByteRange> {
+    let mut covered: Vec<ByteRange> = covered.collect();
+    covered.sort_unstable();
+    let mut gaps = Vec::new();
+    let mut at = 0;
+    let end = ByteRange::new(file_bytes, 0).ok();
+    for range in covered.into_iter().chain(end) {
+        if range.start() > at {
+            gaps.extend(ByteRange::new(at, range.start() - at));
+        }
+        at = at.max(range.end());
+    }
+    if file_bytes == 0 {
+        gaps.extend(end);
+    }
+    gaps
 }
 
 /// The segments in which a file of this length is confirmed.
@@ -90,7 +116,7 @@ pub(crate) fn combine(first: u32, second: u32, second_bytes: u64) -> u32 {
 mod tests {
     use fastcp_model::ByteRange;
 
-    use super::{CONFIRM_BYTES, CrcRuns};
+    use super::{CONFIRM_BYTES, CrcRuns, gaps};
 
     fn range(start: u64, len: u64) -> ByteRange {
         ByteRange::new(start, len).expect("lawful")
@@ -111,6 +137,19 @@ mod tests {
             assert_eq!(runs.len(), 1);
             assert_eq!(runs.whole(100_000), Some(crc32fast::hash(&bytes)));
         }
+    }
+
+    #[test]
+    fn gaps_are_what_is_not_covered() {
+        let gaps_of = |covered: &[(u64, u64)]| -> Vec<(u64, u64)> {
+            let covered = covered.iter().map(|&(start, len)| range(start, len));
+            gaps(100, covered).into_iter().map(|gap| (gap.start(), gap.len())).collect()
+        };
+        assert_eq!(gaps_of(&[]), [(0, 100)]);
+        assert_eq!(gaps_of(&[(0, 100)]), []);
+        assert_eq!(gaps_of(&[(50, 10), (10, 5), (12, 20)]), [(0, 10), (32, 18), (60, 40)]);
+        assert_eq!(gaps_of(&[(0, 1), (99, 1)]), [(1, 98)]);
+        assert_eq!(gaps(0, std::iter::empty()), [range(0, 0)]);
     }
 
     #[test]

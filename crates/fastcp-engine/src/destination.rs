@@ -5,12 +5,13 @@
 //! tree on that mount. Where that cannot be made, a part file lies beside its target.
 
 use std::collections::HashMap;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fastcp_model::{Name, RelPath, Timestamp};
-use fastcp_sys::{Dir, Root, SyncHandle};
+use fastcp_sys::{Dir, Root, Stat, SyncHandle, metadata};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::backup::Backup;
@@ -19,6 +20,7 @@ use crate::error::RunError;
 use crate::scan::STATE_DIR;
 
 const PARTS_DIR: &[u8] = b"parts";
+const LOCK_NAME: &[u8] = b"lock";
 
 /// The destination of a transfer.
 #[derive(Debug)]
@@ -38,6 +40,18 @@ pub(crate) struct Mount {
     /// The directory of part files, or `None` where it cannot be made. Made when first needed.
     parts: OnceLock<Option<Arc<Dir>>>,
 }
+
+/// The right to work in a destination.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    /// When it was taken, by the clock of the destination's file system; `None` where that is not known.
+    pub(crate) since: Option<Timestamp>,
+    _file: File,
+}
+
+/// Another receiver is at work.
+#[derive(Debug)]
+pub(crate) struct Locked;
 
 impl Destination {
     /// Opens the directory, making it where it is missing and its parent is there, as rsync does.
@@ -97,6 +111,25 @@ impl Destination {
         }
     }
 
+    /// Keeps other receivers out for as long as what is answered lives. Where no lock can be made, as in a
+    /// directory that is not ours to write, there is none: the entries will tell.
+    pub(crate) fn lock(&self) -> Result<Option<Lock>, Locked> {
+        let name = lawful_name_of(LOCK_NAME);
+        let file = self.state_dir().and_then(|dir| match dir.create_file(&name) {
+            // Another user's serves as well: it is not written to.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => dir.open_file(&name),
+            result => result,
+        });
+        match file.map(|file| file.try_lock().map(|()| file)) {
+            Ok(Err(TryLockError::WouldBlock)) => Err(Locked),
+            Ok(Ok(file)) => Ok(Some(Lock { since: begun(&file), _file: file })),
+            Ok(Err(TryLockError::Error(error))) | Err(error) => {
+                tracing::debug!(%error, "the destination is not locked");
+                Ok(None)
+            }
+        }
+    }
+
     /// Our own directory at the root, made where it is missing.
     pub(crate) fn state_dir(&self) -> io::Result<Dir> {
         sub_dir(&self.root.dir(&RelPath::root())?, &lawful_name_of(STATE_DIR))
@@ -117,6 +150,14 @@ impl Destination {
         let mount = Arc::new(Mount { sync: dir.sync_handle()?, parts: OnceLock::new() });
         mounts.insert(id, Arc::clone(&mount));
         Ok(mount)
+    }
+
+    /// The directories of part files of all mounts that are known by now, and of the root's in any case.
+    pub(crate) fn parts_dirs(&self) -> Vec<Arc<Dir>> {
+        let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = mounts.values().filter_map(|mount| mount.parts.get()?.clone());
+        let of_root = self.state_dir_if_there().and_then(|dir| dir.dir(&lawful_name_of(PARTS_DIR)));
+        known.chain(of_root.map(Arc::new)).collect()
     }
 
     fn parts_dir(&self, dir: &Arc<DirState>, target: &Dir) -> io::Result<Option<Arc<Dir>>> {
@@ -151,6 +192,10 @@ impl Destination {
         let state = sub_dir(&self.root.dir(top)?, &lawful_name_of(STATE_DIR))?;
         sub_dir(&state, &lawful_name_of(PARTS_DIR))
     }
+}
+
+fn begun(lock: &File) -> Option<Timestamp> {
+    metadata::touch(lock).and_then(|()| Stat::of_fd(lock)).map(|stat| stat.metadata.mtime).ok()
 }
 
 fn sub_dir(dir: &Dir, name: &Name) -> io::Result<Dir> {

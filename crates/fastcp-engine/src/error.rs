@@ -5,6 +5,8 @@ use std::io;
 use fastcp_model::{RelPath, Status};
 use fastcp_net::NetError;
 
+use crate::manifest::ManifestError;
+
 /// Why a transfer ended before its time.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -26,6 +28,9 @@ pub enum RunError {
         /// What happened.
         source: NetError,
     },
+    /// The manifest cannot be used, or not any more.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// What was asked for is not there.
     #[error("cannot read \"{path}\" at the source: {status}")]
     Source {
@@ -33,6 +38,15 @@ pub enum RunError {
         path: RelPath,
         /// Why not.
         status: Status,
+    },
+    /// The transfer was asked to end.
+    #[error("interrupted")]
+    Interrupted,
+    /// Somebody else is at work in the destination.
+    #[error("\"{path}\" is in use by another fastcp-client")]
+    Locked {
+        /// The destination.
+        path: String,
     },
     /// The destination cannot be used at all.
     #[error("cannot use \"{path}\" as the destination: {source}")]
@@ -80,6 +94,12 @@ pub enum BackupProblem {
     /// It cannot be opened or made.
     #[error("{0}")]
     Io(io::Error),
+}
+
+/// Nothing has the name, or, on the way to it, something else than a directory.
+pub(crate) fn is_not_there(error: &io::Error) -> bool {
+    use nix::libc::{ELOOP, ENOENT, ENOTDIR};
+    matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP))
 }
 
 /// Whether a failure of the destination concerns all files and not one: no room, no writing, no disk.

@@ -17,6 +17,8 @@ use rayon::prelude::*;
 
 use crate::candidates::Candidates;
 use crate::dirs::{Age, DirState};
+use crate::journal::Journal;
+use crate::leftover;
 use crate::plan::Placed;
 use crate::scan::STATE_DIR;
 
@@ -205,9 +207,11 @@ fn names_ascending(dir: &Dir) -> io::Result<Vec<Name>> {
     Ok(names)
 }
 
-/// A part file that lies beside its target: see `Destination::part_place`.
+/// A part file that lies beside its target, or what goes with one: see `Destination::part_place`.
 fn is_part_file(name: &Name) -> bool {
-    let hash = name.as_bytes().strip_prefix(b".fastcp-").and_then(|rest| rest.strip_suffix(b".part"));
+    let part = Journal::part_of(name.as_bytes()).or_else(|| leftover::part_of(name.as_bytes()));
+    let part = part.unwrap_or(name.as_bytes());
+    let hash = part.strip_prefix(b".fastcp-").and_then(|rest| rest.strip_suffix(b".part"));
     hash.is_some_and(|hash| hash.len() == 32 && hash.iter().all(u8::is_ascii_hexdigit))
 }
 

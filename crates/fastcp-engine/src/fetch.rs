@@ -10,25 +10,28 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{Capabilities, RelPath, Status};
-use fastcp_net::{Agreed, Attached, Backoff, Connection, Dialer, NetError};
+use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::range::{
-    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
+    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, TRAILER_BYTES, Trailer,
 };
 
 use crate::answer::crc_of_zeros;
 use crate::body::{BodyReader, Received, Target};
+use crate::control::OFFERED_AGAIN_MAX;
 use crate::destination::Destination;
 use crate::dirs::Finisher;
 use crate::error::{RunError, ends_everything};
 use crate::group::Groups;
 use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::Landing;
+use crate::line::Line;
 use crate::owners::Owners;
-use crate::part::{PartFile, SenderCrc};
-use crate::report::{Cause, Event, Report};
+use crate::part::{Mismatch, PartFile, SenderCrc};
+use crate::patience::Patience;
+use crate::report::{Cause, Report};
 use crate::schedule::{Held, Next, Schedule, Turn};
 use crate::settings::{Durability, ReceiverSettings};
 use crate::share::Pace;
@@ -47,9 +50,7 @@ const REFETCH_MAX: u32 = 5;
 
 /// What all connections of a transfer share.
 pub(crate) struct Transfer<'a> {
-    pub(crate) dialer: &'a Dialer,
-    pub(crate) attached: Attached,
-    pub(crate) agreed: Agreed,
+    pub(crate) line: &'a Line<'a>,
     pub(crate) base: RelPath,
     pub(crate) destination: &'a Destination,
     pub(crate) owners: &'a Owners,
@@ -75,16 +76,13 @@ impl Transfer<'_> {
     /// Fetches until nothing is left, over as many connections, one after another, as it takes.
     /// `connection` is a number that tells those that work at a time apart.
     pub(crate) fn run_connection(&self, connection: usize) -> Result<(), RunError> {
-        let mut backoff = Backoff::default();
-        let mut last_progress = Instant::now();
+        let mut patience = Patience::new(self.schedule, self.report, self.settings.retry);
         let mut is_first = true;
         while let Some(turn) = self.schedule.wait_for_turn(connection) {
             if turn == Turn::AfterRest {
-                // Nothing was tried meanwhile, so nothing was in vain.
-                (backoff, last_progress) = (Backoff::default(), Instant::now());
+                patience.renew();
             }
-            let before = self.schedule.wants_done();
-            let error = match self.attached.dial(self.dialer) {
+            let error = match self.line.dial() {
                 // Nothing was said yet but the greeting, and a damaged one is best said again.
                 Err(NetError::Protocol(_)) => NetError::Closed,
                 Err(error) => error,
@@ -105,26 +103,29 @@ impl Transfer<'_> {
             if self.schedule.is_finished() {
                 return Ok(());
             }
-            if self.schedule.wants_done() > before {
-                backoff.reset();
-                last_progress = Instant::now();
-            }
-            let wait = backoff.next_wait();
-            if !error.is_transient() || last_progress.elapsed() + wait > self.settings.retry {
+            let Some(wait) = patience.next_wait().filter(|_| error.is_transient()) else {
                 return Err(self.out_of_time(error));
-            }
-            if self.report.may_tell_retry() {
-                self.report.tell(Event::Retrying { error: error.to_string(), wait });
-            }
-            std::thread::sleep(wait);
+            };
+            self.tell_retry(&error, wait);
+            self.schedule.pause(wait);
         }
         Ok(())
     }
 
-    fn out_of_time(&self, error: NetError) -> RunError {
+    /// What was agreed with the sender.
+    pub(crate) fn agrees(&self, capability: Capabilities) -> bool {
+        self.line.agreed.capabilities.contains(capability)
+    }
+
+    /// Where the sender has what is `path` here.
+    pub(crate) fn path_at_sender(&self, path: RelPath) -> RelPath {
+        self.base.join_path(&path).unwrap_or(path)
+    }
+
+    pub(crate) fn out_of_time(&self, error: NetError) -> RunError {
         match error {
             NetError::Connect { .. } => RunError::NoAnswer {
-                address: self.dialer.endpoint().to_string(),
+                address: self.line.address(),
                 seconds: self.settings.retry.as_secs(),
                 source: error,
             },
@@ -143,8 +144,37 @@ impl Transfer<'_> {
             other => other,
         };
         if job.fail() {
-            self.report.failed(job.path(), cause);
-            self.finisher().release(&job.dir);
+            self.fail(job, cause);
+        }
+        Ok(())
+    }
+
+    /// Reports a file as failed that nobody works on any more.
+    pub(crate) fn fail(&self, job: &FileJob, cause: Cause) {
+        self.report.failed(job.path(), cause);
+        self.finisher().release(&job.dir);
+    }
+
+    /// What was brought together of a file is not what the sender has. It is fetched once more, whole.
+    pub(crate) fn mismatched(&self, job: &Arc<FileJob>, mismatch: Mismatch) -> Result<(), RunError> {
+        if job.offered_before > 0 {
+            return self.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got });
+        }
+        tracing::warn!(path = %job.path(), ?mismatch, "crc32 mismatch; the file is fetched once more");
+        job.distrust();
+        if job.fail() {
+            self.schedule.moved(Arc::clone(job));
+        }
+        Ok(())
+    }
+
+    /// The source is not what was offered any more: it is offered again, unless that has been done too often.
+    pub(crate) fn moved(&self, job: &Arc<FileJob>, status: Status) -> Result<(), RunError> {
+        if job.offered_before >= OFFERED_AGAIN_MAX || !is_moving(status) {
+            return self.give_up(job, Cause::Source(status));
+        }
+        if job.fail() {
+            self.schedule.moved(Arc::clone(job));
         }
         Ok(())
     }
@@ -278,15 +308,12 @@ impl<'a> Fetcher<'a> {
             Purpose::Fetch if self.may_compress() => Ask::BytesOrZstd,
             Purpose::Fetch => Ask::Bytes,
         };
-        RangeRequest { id, path: self.path_at_sender(want.job.path()), range: want.range, ask }
+        let path = self.transfer.path_at_sender(want.job.path());
+        RangeRequest { id, path: path.as_bytes().into(), range: want.range, ask }
     }
 
     fn may_compress(&self) -> bool {
-        self.transfer.agreed.capabilities.contains(Capabilities::COMPRESS)
-    }
-
-    fn path_at_sender(&self, path: RelPath) -> Box<[u8]> {
-        self.transfer.base.join_path(&path).unwrap_or(path).as_bytes().into()
+        self.transfer.agrees(Capabilities::COMPRESS)
     }
 
     fn take_piece(&mut self) -> Result<(), End> {
@@ -336,21 +363,23 @@ impl<'a> Fetcher<'a> {
 
     fn take_bytes(&mut self, want: &Want, header: &PieceHeader) -> Result<Vec<Want>, End> {
         if header.reply.status != Status::Ok {
-            self.transfer.give_up(&want.job, Cause::Source(header.reply.status)).map_err(End::Fatal)?;
+            self.transfer.moved(&want.job, header.reply.status).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
         check_body(want, header).map_err(broken)?;
-        let is_offered = header.reply.file_bytes == want.job.grid.file_bytes()
-            && header.reply.mtime_ns == want.job.metadata.mtime.wire_ns();
-        let part =
-            if is_offered && !want.job.has_failed() { self.landing.part_for(want).map_err(End::Fatal)? } else { None };
+        let state = state_of_source(&want.job, &header.reply);
+        if state == SourceState::Grown {
+            want.job.set_grown();
+        }
+        let is_of_use = state != SourceState::Changed && !want.job.has_failed();
+        let part = if is_of_use { self.landing.part_for(want).map_err(End::Fatal)? } else { None };
         let received = self.take_body(want, header, part.as_deref())?;
         let trailer = self.body.inbox.take::<TRAILER_BYTES>(self.connection).map_err(End::Broken)?;
         let trailer = Trailer::decode(&trailer);
         let job = &want.job;
         let Some(part) = part else {
-            if !is_offered {
-                self.transfer.give_up(job, Cause::Source(Status::Changed)).map_err(End::Fatal)?;
+            if state == SourceState::Changed {
+                self.transfer.moved(job, Status::Changed).map_err(End::Fatal)?;
             }
             return Ok(Vec::new());
         };
@@ -359,7 +388,7 @@ impl<'a> Fetcher<'a> {
             return Ok(Vec::new());
         }
         match (received.crc, trailer) {
-            (Some(crc), Ok(Trailer { crc32, status: Status::Ok })) if crc == crc32 => {
+            (Some(crc), Ok(Trailer { crc32, status })) if crc == crc32 && is_as_sent(job, status) => {
                 self.transfer.report.counters.bytes_fetched.add(want.range.len());
                 self.arrived(want, part, crc, SenderCrc(crc32))
             }
@@ -406,6 +435,11 @@ impl<'a> Fetcher<'a> {
     fn arrived(&mut self, want: &Want, part: Arc<PartFile>, crc: u32, sender: SenderCrc) -> Result<Vec<Want>, End> {
         if want.is_whole_file() {
             let part = Arc::into_inner(part).expect("a part file of one range has one writer");
+            if want.job.has_grown() {
+                want.job.adopt(part);
+                want.job.stands(want.range, crc);
+                return Ok(Want::confirmations(&want.job));
+            }
             self.landing.land(&want.job, part, crc, sender).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
@@ -415,32 +449,31 @@ impl<'a> Fetcher<'a> {
         drop(part);
         match want.job.arrived(want.range, crc) {
             Arrival::Partial => Ok(Vec::new()),
-            Arrival::Whole => Ok(want
-                .job
-                .segments()
-                .map(|range| Want { job: Arc::clone(&want.job), range, purpose: Purpose::Confirm, attempt: 0 })
-                .collect()),
+            Arrival::Whole => Ok(Want::confirmations(&want.job)),
         }
     }
 
     fn take_confirmation(&mut self, want: &Want, header: &PieceHeader) -> Result<Vec<Want>, End> {
         let job = &want.job;
         let reply = header.reply;
-        if reply.status != Status::Ok {
-            self.transfer.give_up(job, Cause::Source(reply.status)).map_err(End::Fatal)?;
-        } else if reply.file_bytes != job.grid.file_bytes() || reply.mtime_ns != job.metadata.mtime.wire_ns() {
-            self.transfer.give_up(job, Cause::Source(Status::Changed)).map_err(End::Fatal)?;
+        if job.has_failed() {
+            return Ok(Vec::new());
+        }
+        let state = state_of_source(job, &reply);
+        let ended = if reply.status != Status::Ok {
+            self.transfer.moved(job, reply.status)
+        } else if state == SourceState::Changed {
+            self.transfer.moved(job, Status::Changed)
         } else {
             match job.confirmed(want.range, reply.crc32) {
-                Confirmation::Partial => {}
-                Confirmation::Whole(part, crc) => {
-                    self.landing.land(job, part, crc, SenderCrc(crc)).map_err(End::Fatal)?
-                }
-                Confirmation::Mismatch { got } => {
-                    self.transfer.give_up(job, Cause::Checksum { want: reply.crc32, got }).map_err(End::Fatal)?
-                }
+                Confirmation::Partial => Ok(()),
+                Confirmation::Whole(part, crc) => self.landing.land(job, part, crc, SenderCrc(crc)),
+                // What was there before it grew is not what is there now.
+                Confirmation::Mismatch(_) if state == SourceState::Grown => self.transfer.moved(job, Status::Changed),
+                Confirmation::Mismatch(mismatch) => self.transfer.mismatched(job, mismatch),
             }
-        }
+        };
+        ended.map_err(End::Fatal)?;
         Ok(Vec::new())
     }
 
@@ -449,14 +482,47 @@ impl<'a> Fetcher<'a> {
             self.transfer.report.counters.chunks_refetched.add(1);
             return Ok(vec![Want { attempt: want.attempt + 1, ..want.clone() }]);
         }
-        let cause = match trailer {
-            Ok(Trailer { crc32, status: Status::Ok }) => Cause::Checksum { want: crc32, got },
-            Ok(Trailer { status, .. }) => Cause::Source(status),
-            Err(_) => Cause::Source(Status::InputOutput),
+        let ended = match trailer {
+            Ok(Trailer { crc32, status: Status::Ok }) => {
+                self.transfer.give_up(&want.job, Cause::Checksum { want: crc32, got })
+            }
+            Ok(Trailer { status, .. }) => self.transfer.moved(&want.job, status),
+            Err(_) => self.transfer.give_up(&want.job, Cause::Source(Status::InputOutput)),
         };
-        self.transfer.give_up(&want.job, cause).map_err(End::Fatal)?;
+        ended.map_err(End::Fatal)?;
         Ok(Vec::new())
     }
+}
+
+/// The source beside what was offered of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SourceState {
+    Offered,
+    /// Longer. What was offered may still be its beginning: the confirmation will tell.
+    Grown,
+    Changed,
+}
+
+fn state_of_source(job: &FileJob, reply: &Reply) -> SourceState {
+    let offered_bytes = job.grid.file_bytes();
+    if reply.file_bytes > offered_bytes {
+        SourceState::Grown
+    } else if reply.file_bytes == offered_bytes && reply.mtime_ns == job.metadata.mtime.wire_ns() {
+        SourceState::Offered
+    } else {
+        SourceState::Changed
+    }
+}
+
+/// Whether a body may be kept whose checksum is right: one that is still growing is confirmed by a second
+/// reading, and says "changed" at every look.
+fn is_as_sent(job: &FileJob, status: Status) -> bool {
+    status == Status::Ok || (status == Status::Changed && job.has_grown())
+}
+
+/// Whether the source may be in good order when it is looked at again.
+fn is_moving(status: Status) -> bool {
+    matches!(status, Status::Changed | Status::BadRange)
 }
 
 /// Whether the range reads as zeros, so that zeros need not be written: it was never written to, or what

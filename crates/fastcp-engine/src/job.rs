@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
 
-use crate::crc_runs::{CrcRuns, segments};
+use crate::crc_runs::{CrcRuns, gaps, segments};
 use crate::dirs::DirState;
-use crate::part::PartFile;
+use crate::journal::{Binding, Record};
+use crate::part::{Mismatch, PartFile};
 
 /// What is known of a file before its first byte, and what has become of it since.
 #[derive(Debug)]
@@ -18,15 +19,43 @@ pub(crate) struct FileJob {
     pub(crate) sparse: bool,
     /// Whether something has the target's name already.
     pub(crate) replaces: bool,
+    /// How often it was offered before, and had changed by the time it was fetched.
+    pub(crate) offered_before: u32,
+    start: Start,
     progress: Mutex<Progress>,
+}
+
+/// What there is of a file before anything is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Nothing.
+    Afresh,
+    /// A part file with ranges in it, of which some may have to be checked.
+    Resumed,
+    /// Another version, in which some of it may be found; a part file as well, perhaps.
+    Basis,
 }
 
 #[derive(Debug, Default)]
 struct Progress {
     failed: bool,
+    /// The source was longer than offered when it was looked at.
+    grown: bool,
+    is_distrusted: bool,
     part: Option<Arc<PartFile>>,
     runs: CrcRuns,
+    /// Claims of an earlier run that nobody has checked yet.
+    doubtful: Vec<Record>,
     confirmed_bytes: u64,
+}
+
+/// What becomes of the claims of a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// They count.
+    Taken,
+    /// The bytes are read first.
+    ToCheck,
 }
 
 /// What the arrival of a range leads to.
@@ -46,10 +75,7 @@ pub(crate) enum Confirmation {
     /// Every segment has the sender's CRC: the part file, and the CRC of the whole.
     Whole(PartFile, u32),
     /// The segment's bytes are not the sender's.
-    Mismatch {
-        /// CRC-32 of what was written.
-        got: u32,
-    },
+    Mismatch(Mismatch),
 }
 
 impl FileJob {
@@ -61,7 +87,105 @@ impl FileJob {
         sparse: bool,
         replaces: bool,
     ) -> Self {
-        Self { dir, name, metadata, grid, sparse, replaces, progress: Mutex::default() }
+        let (offered_before, start) = (0, Start::Afresh);
+        Self { dir, name, metadata, grid, sparse, replaces, offered_before, start, progress: Mutex::default() }
+    }
+
+    /// The file as offered anew, after it had changed since it was offered before.
+    pub(crate) fn again(mut self, before: &Self) -> Self {
+        self.offered_before = before.offered_before + 1;
+        if before.lock().is_distrusted {
+            // Whatever led there is not to lead there again.
+            self.start = Start::Afresh;
+        }
+        self
+    }
+
+    /// What was brought together of it is not what the sender has.
+    pub(crate) fn distrust(&self) {
+        self.lock().is_distrusted = true;
+    }
+
+    /// Goes on with the part file of an earlier run. What `records` claim counts at once, or has to be checked
+    /// first.
+    pub(crate) fn resumed(mut self, part: PartFile, grid: ChunkGrid, records: Vec<Record>, trust: Trust) -> Self {
+        let mut progress = Progress { part: Some(Arc::new(part)), ..Progress::default() };
+        match trust {
+            Trust::Taken => records.iter().for_each(|record| progress.runs.insert(record.range, record.crc)),
+            Trust::ToCheck => progress.doubtful = records,
+        }
+        (self.start, self.grid, self.progress) = (Start::Resumed, grid, Mutex::new(progress));
+        self
+    }
+
+    /// Another version of the file may hold some of it.
+    pub(crate) fn with_basis(mut self) -> Self {
+        self.start = Start::Basis;
+        self
+    }
+
+    /// What there was of it before anything was fetched. Unless that is nothing, unproven bytes may stand
+    /// anywhere in its part file.
+    pub(crate) fn start(&self) -> Start {
+        self.start
+    }
+
+    /// What is neither there nor claimed to be.
+    pub(crate) fn gaps(&self) -> Vec<ByteRange> {
+        let progress = self.lock();
+        let doubtful = progress.doubtful.iter().map(|record| record.range);
+        gaps(self.grid.file_bytes(), progress.runs.ranges().chain(doubtful))
+    }
+
+    /// Whether there are claims to check.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        !self.lock().doubtful.is_empty()
+    }
+
+    /// Whether any byte of a range stands in the part file.
+    pub(crate) fn has_any_of(&self, range: ByteRange) -> bool {
+        self.lock().runs.overlaps(range)
+    }
+
+    /// The claims to check; they are the caller's from now on.
+    pub(crate) fn take_doubtful(&self) -> Vec<Record> {
+        std::mem::take(&mut self.lock().doubtful)
+    }
+
+    /// How many of its bytes are there already.
+    pub(crate) fn reused_bytes(&self) -> u64 {
+        self.lock().runs.ranges().map(ByteRange::len).sum()
+    }
+
+    /// What `look` finds in the part file; `false` where there is none.
+    pub(crate) fn has_part(&self, look: impl FnOnce(&PartFile) -> bool) -> bool {
+        let part = self.lock().part.clone();
+        part.is_some_and(|part| look(&part))
+    }
+
+    /// The source is longer than it was when it was offered.
+    pub(crate) fn set_grown(&self) {
+        self.lock().grown = true;
+    }
+
+    /// Whether the source has been seen longer than it was when it was offered.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.lock().grown
+    }
+
+    /// Takes a part file that was written in one piece, to have it confirmed.
+    pub(crate) fn adopt(&self, part: PartFile) {
+        self.lock().part = Some(Arc::new(part));
+    }
+
+    /// What its journal is bound to.
+    pub(crate) fn binding(&self) -> Binding {
+        Binding {
+            path: self.path(),
+            file_bytes: self.grid.file_bytes(),
+            mtime: self.metadata.mtime,
+            chunk_kb: self.grid.chunk_kb(),
+        }
     }
 
     /// The file's path below the destination. The planner made sure that it fits.
@@ -80,8 +204,17 @@ impl FileJob {
         Ok(made)
     }
 
-    /// A range was written and its CRC proven.
+    /// A range was written and its CRC proven; the journal learns of it.
     pub(crate) fn arrived(&self, range: ByteRange, crc: u32) -> Arrival {
+        let part = self.lock().part.clone();
+        if let Some(part) = part {
+            part.record(range, crc);
+        }
+        self.stands(range, crc)
+    }
+
+    /// A range stands in the part file, as the journal has known all along.
+    pub(crate) fn stands(&self, range: ByteRange, crc: u32) -> Arrival {
         let mut progress = self.lock();
         progress.runs.insert(range, crc);
         if !progress.failed && progress.runs.is_whole(self.grid.file_bytes()) {
@@ -91,12 +224,23 @@ impl FileJob {
         }
     }
 
+    /// Whether every byte stands in the part file.
+    pub(crate) fn is_whole(&self) -> bool {
+        let progress = self.lock();
+        !progress.failed && progress.runs.is_whole(self.grid.file_bytes())
+    }
+
     /// The sender's CRC of a segment.
     pub(crate) fn confirmed(&self, segment: ByteRange, sender_crc: u32) -> Confirmation {
         let mut progress = self.lock();
         match progress.runs.crc_of(segment) {
             Some(crc) if crc == sender_crc => {}
-            other => return Confirmation::Mismatch { got: other.unwrap_or(0) },
+            other => {
+                if let Some(part) = &progress.part {
+                    part.distrust();
+                }
+                return Confirmation::Mismatch(Mismatch { want: sender_crc, got: other.unwrap_or(0) });
+            }
         }
         progress.confirmed_bytes += segment.len();
         if progress.confirmed_bytes < self.grid.file_bytes() || progress.failed {

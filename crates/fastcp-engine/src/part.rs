@@ -3,17 +3,19 @@
 //! `PartFile -seal-> Sealed -verify-> Verified -set_metadata-> Dressed -commit-> done`. Each step
 //! consumes the one before, so no code can commit what was not verified. The order is the promise of
 //! the whole program: data written, whole-file CRC proven, metadata set, synced (`group.rs`), and only
-//! then the name. [`Dressed::commit`] is the only caller of rename and link for files.
+//! then the name, and after it the end of the journal. [`Dressed::commit`] is the only caller of rename and
+//! link for files.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fastcp_model::{Metadata, Name};
-use fastcp_sys::Dir;
+use fastcp_model::{ByteRange, Metadata, Name};
+use fastcp_sys::{Dir, Stat};
 
 use crate::attributes;
+use crate::journal::{Binding, Journal, Record, Replayed, remove_if_there};
 use crate::owners::Owners;
 
 /// The unfinished target.
@@ -21,6 +23,7 @@ use crate::owners::Owners;
 pub(crate) struct PartFile {
     file: File,
     place: Place,
+    journal: Option<Journal>,
     /// The kernel lets one thread at a time write to an inode and has the others spin for it. Waiting
     /// here instead leaves them the processor.
     writing: Mutex<()>,
@@ -32,24 +35,89 @@ enum Place {
     Unnamed,
     /// Under a name that only part files have.
     Named { dir: Arc<Dir>, name: Name },
+    /// Under the target's own name.
+    Target,
 }
 
 impl PartFile {
     /// A part file without a name, for a target that is new and comes in one answer. It may as well have
     /// the target's mode from the start: nobody can open it.
     pub(crate) fn unnamed(dir: &Dir, mode: u16) -> io::Result<Self> {
-        Ok(Self { file: dir.create_unnamed(mode)?, place: Place::Unnamed, writing: Mutex::default() })
+        Ok(Self::new(dir.create_unnamed(mode)?, Place::Unnamed))
     }
 
     /// An empty part file `name` in `dir`. An older one is removed and never written to: it may be a
     /// hard link to something else.
     pub(crate) fn named(dir: Arc<Dir>, name: Name) -> io::Result<Self> {
-        match dir.remove_file(&name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        remove_if_there(&dir, &name)?;
+        Ok(Self::new(dir.create_file(&name)?, Place::Named { dir, name }))
+    }
+
+    /// The target itself, of which what is beyond `file_bytes` goes. A link or anything else that is no file in
+    /// its place is replaced.
+    pub(crate) fn in_place(dir: &Dir, name: &Name, file_bytes: u64) -> io::Result<Self> {
+        let file = match dir.open_to_write(name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => dir.create_file(name)?,
+            Err(error) if is_no_file(&error) => {
+                dir.remove_file(name)?;
+                dir.create_file(name)?
+            }
+            Err(error) => return Err(error),
+        };
+        if Stat::of_fd(&file)?.size_bytes() > file_bytes {
+            file.set_len(file_bytes)?;
         }
-        let file = dir.create_file(&name)?;
-        Ok(Self { file, place: Place::Named { dir, name }, writing: Mutex::default() })
+        Ok(Self::new(file, Place::Target))
+    }
+
+    /// The same, with a journal: what arrives in it need not arrive again.
+    pub(crate) fn journaled(dir: Arc<Dir>, name: Name, binding: &Binding) -> io::Result<Self> {
+        let mut part = Self::named(Arc::clone(&dir), name.clone())?;
+        part.journal = Some(Journal::create(dir, &name, &part.file, binding)?);
+        Ok(part)
+    }
+
+    /// The part file that an earlier run left, and what its journal says of it.
+    pub(crate) fn resume(dir: &Arc<Dir>, name: &Name) -> Option<(Self, Replayed, Stat)> {
+        let (journal, replayed) = Journal::resume(dir, name)?;
+        let file = dir.open_own_file(name).ok()?;
+        let stat = Stat::of_fd(&file).ok()?;
+        if !replayed.is_of(&stat) {
+            return None;
+        }
+        let mut part = Self::new(file, Place::Named { dir: Arc::clone(dir), name: name.clone() });
+        part.journal = Some(journal);
+        Some((part, replayed, stat))
+    }
+
+    /// What is in it is not what the sender has: a rerun begins anew.
+    pub(crate) fn distrust(&self) {
+        if let Some(journal) = &self.journal {
+            journal.abandon();
+        }
+    }
+
+    /// It will not become the target: from now on it is called `name`, and has no journal.
+    pub(crate) fn set_aside(mut self, name: &Name) -> io::Result<()> {
+        if let Some(journal) = self.journal.take() {
+            journal.remove();
+        }
+        match &self.place {
+            Place::Named { dir, name: part_name } => dir.rename(part_name, dir, name),
+            Place::Unnamed | Place::Target => Ok(()),
+        }
+    }
+
+    fn new(file: File, place: Place) -> Self {
+        Self { file, place, journal: None, writing: Mutex::default() }
+    }
+
+    /// Takes note, for a rerun, that a range stands in the file. Its bytes were written before.
+    pub(crate) fn record(&self, range: ByteRange, crc: u32) {
+        if let Some(journal) = &self.journal {
+            journal.record(Record { range, crc });
+        }
     }
 
     /// Writes all of `bytes` at `offset`.
@@ -66,6 +134,21 @@ impl PartFile {
     /// No more bytes: `crc` is that of all that was written.
     pub(crate) fn seal(self, crc: u32) -> Sealed {
         Sealed { part: self, crc }
+    }
+}
+
+/// `ELOOP` for a link, `ENXIO` for a pipe or socket, `EINVAL` for what turned out to be a device.
+fn is_no_file(error: &io::Error) -> bool {
+    use nix::libc::{EINVAL, ELOOP, ENXIO};
+    matches!(error.raw_os_error(), Some(EINVAL | ELOOP | ENXIO))
+}
+
+/// A part file that does not become the target now may do so in a rerun.
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if let Some(journal) = self.journal.take() {
+            journal.close(&self.file);
+        }
     }
 }
 
@@ -93,6 +176,7 @@ impl Sealed {
         if self.crc == sender.0 {
             Ok(Verified { part: self.part })
         } else {
+            self.part.distrust();
             Err(Mismatch { want: sender.0, got: self.crc })
         }
     }
@@ -124,16 +208,22 @@ impl Dressed {
         self.part.file.sync_all()
     }
 
+    /// What the file is by now: a file system may have rounded its time.
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        Stat::of_fd(&self.part.file)
+    }
+
     /// Gives the file its name `name` in `dir`, replacing what had it. Where an unnamed file finds its
     /// name taken, `fallback` makes a name for it that it can be renamed from.
     pub(crate) fn commit(
-        self,
+        mut self,
         dir: &Dir,
         name: &Name,
         fallback: impl FnOnce() -> io::Result<(Arc<Dir>, Name)>,
     ) -> io::Result<()> {
-        match self.part.place {
-            Place::Named { dir: from, name: part_name } => from.rename(&part_name, dir, name),
+        match &self.part.place {
+            Place::Target => Ok(()),
+            Place::Named { dir: from, name: part_name } => from.rename(part_name, dir, name),
             Place::Unnamed => match dir.link_unnamed(&self.part.file, name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     let (from, part_name) = fallback()?;
@@ -143,6 +233,10 @@ impl Dressed {
                 }
                 result => result,
             },
+        }?;
+        if let Some(journal) = self.part.journal.take() {
+            journal.remove();
         }
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use fastcp_model::{Entry, EntryKind, Listing, ListingEnd, Name, RelPath};
+use fastcp_model::{Entry, EntryKind, Listing, ListingEnd, Name, RelPath, Status};
 use fastcp_net::NetError;
 use fastcp_sys::Root;
 use fastcp_wire::WireError;
@@ -20,18 +20,17 @@ use rayon::prelude::*;
 
 use crate::act::Actor;
 use crate::candidates::nameless_file;
-use crate::decide::Ground;
+use crate::decide::{Decision, Ground, decide};
 use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
-use crate::destination::Destination;
 use crate::dirs::{Age, DirState, Finisher};
 use crate::error::{RunError, ends_everything};
 use crate::extraneous::{Displacing, Extraneous, MakeFile};
+use crate::fetch::Transfer;
 use crate::job::FileJob;
+use crate::listing_order::{ListingOrder, broken_offer};
 use crate::owners::Owners;
 use crate::removal::Deed;
 use crate::report::{Cause, Count, Report};
-use crate::scan::STATE_DIR;
-use crate::schedule::Schedule;
 use crate::settings::{Deletion, Itemize, ReceiverSettings};
 
 mod entry;
@@ -55,10 +54,11 @@ pub(crate) struct Planner<'a> {
     backup: Option<RelPath>,
     /// Whether the root's listing has begun: it is named by no other, and comes once.
     has_root: bool,
+    /// An offer that was broken off comes once more.
+    is_replay: bool,
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
-    /// The last name of directories of which another part is to come.
-    last_names: HashMap<RelPath, Name>,
+    order: ListingOrder,
 }
 
 /// A listing and the open directory that it is about.
@@ -87,19 +87,13 @@ impl Drop for Planner<'_> {
 }
 
 impl<'a> Planner<'a> {
-    pub(crate) fn new(
-        destination: &'a Destination,
-        owners: &'a Owners,
-        report: &'a Report,
-        schedule: &'a Schedule,
-        chunk_kb: u32,
-        settings: &ReceiverSettings,
-    ) -> Self {
+    pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
+        let Transfer { destination, owners, report, settings, .. } = *transfer;
         let backup = destination.backup().and_then(|backup| backup.within().cloned());
         let make_file: MakeFile<'a> = Box::new(|| nameless_file(&destination.state_dir()?));
         let mut planner = Self::over(Some(&destination.root), backup, owners, report, settings, make_file);
         planner.root_age = destination.age;
-        planner.actor = Some(Actor { destination, owners, report, schedule, chunk_kb });
+        planner.actor = Some(Actor { transfer });
         planner
     }
 
@@ -137,8 +131,9 @@ impl<'a> Planner<'a> {
             there_before: Count::default(),
             backup,
             has_root: false,
+            is_replay: false,
             awaited: HashMap::new(),
-            last_names: HashMap::new(),
+            order: ListingOrder::default(),
         }
     }
 
@@ -149,7 +144,9 @@ impl<'a> Planner<'a> {
         }
         let mut placed = Vec::with_capacity(batch.listings.len());
         for listing in batch.listings {
-            placed.push(self.place(listing)?);
+            if let Some(listing) = self.unplanned(listing) {
+                placed.push(self.place(listing)?);
+            }
         }
         self.look_for_extraneous(&placed)?;
         let planned: Vec<Vec<Outcome>> =
@@ -166,14 +163,68 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// The offer has ended: deletes what is extraneous, and plans what waited for that.
+    /// The offer comes once more from its beginning: what is planned already is passed over.
+    pub(crate) fn replay(&mut self) {
+        self.is_replay = true;
+    }
+
+    /// What of a listing has not been planned yet; `None` where that is nothing. Only after a break is there
+    /// anything that has been.
+    fn unplanned(&self, mut listing: Listing) -> Option<Listing> {
+        if !self.is_replay {
+            return Some(listing);
+        }
+        let is_first = listing.dir.is_root() && self.awaited.is_empty() && self.report.counters.entries.now() == 0;
+        if !is_first && !self.awaited.contains_key(&listing.dir) {
+            return None;
+        }
+        if let Some(last) = self.order.last_of(&listing.dir) {
+            listing.entries.retain(|entry| entry.name > *last);
+            listing.failures.clear();
+        }
+        Some(listing)
+    }
+
+    /// The job for a file that had changed when it was fetched, as it is offered now; `None` where it has failed
+    /// or is here already. The directory waits for it as before.
+    pub(crate) fn plan_again(&self, job: &FileJob, entry: &Entry) -> Result<Option<FileJob>, RunError> {
+        let ground = self.open(&job.dir)?;
+        let decided = decide(&ground, job.dir.age, entry, self.owners).and_then(|decision| {
+            match (&entry.kind, &decision, &self.actor, ground.dir()) {
+                (EntryKind::File { .. }, Decision::Make(_) | Decision::Mend(_), Some(actor), Some(dir)) => {
+                    actor.act(&job.dir, dir, entry, decision)
+                }
+                (EntryKind::File { .. }, Decision::Unchanged, ..) => Ok(None),
+                _ => Err(io::Error::from_raw_os_error(nix::libc::ENOTEMPTY)),
+            }
+        });
+        match decided {
+            Ok(Some(again)) => return Ok(Some(again.again(job))),
+            Ok(None) => {}
+            Err(_) if !matches!(entry.kind, EntryKind::File { .. }) => {
+                self.report.failed(job.path(), Cause::Source(Status::Changed));
+            }
+            Err(source) => self.fail(&job.path(), "cannot examine", source)?,
+        }
+        self.release(&job.dir);
+        Ok(None)
+    }
+
+    /// The offer has ended. Every directory that was named must have been listed, unless it was removed between
+    /// an offer that was broken off and the next. Deletes what is extraneous, and plans what waited for that.
     pub(crate) fn finish(&mut self, end: &OfferEnd) -> Result<(), RunError> {
-        if !self.awaited.is_empty() {
+        if !self.awaited.is_empty() && !self.is_replay {
             return Err(broken_offer("the end before all listings"));
+        }
+        for (path, state) in std::mem::take(&mut self.awaited) {
+            self.report.set_source_unread();
+            self.report.failed(path, Cause::Source(Status::NotFound));
+            self.release(&state);
         }
         let (Some(mut extraneous), Some(deletion)) = (self.extraneous.take(), self.deletion) else { return Ok(()) };
         // A sender that counts otherwise knows of something that is not known here.
-        extraneous.spoilt |= end.failures > 0 || end.entries != self.report.counters.entries.now();
+        extraneous.spoilt |=
+            !self.report.is_source_read() || end.failures > 0 || end.entries != self.report.counters.entries.now();
         let verdict = self.step(deletion).take(&mut extraneous)?;
         for held in &extraneous.candidates.dirs {
             self.release(&held.state);
@@ -195,7 +246,7 @@ impl<'a> Planner<'a> {
     fn step(&self, deletion: Deletion) -> Step<'_> {
         Step {
             deletion,
-            deed: self.actor.as_ref().map_or(Deed::Preview, |actor| Deed::Remove(actor.destination)),
+            deed: self.actor.as_ref().map_or(Deed::Preview, |actor| Deed::Remove(actor.transfer.destination)),
             root: self.root,
             owners: self.owners,
             report: self.report,
@@ -229,7 +280,7 @@ impl<'a> Planner<'a> {
         match &self.actor {
             Some(actor) if !jobs.is_empty() => {
                 state.expect(jobs.len() as u64);
-                actor.schedule.add(jobs)
+                actor.transfer.schedule.add(jobs)
             }
             _ => true,
         }
@@ -238,7 +289,7 @@ impl<'a> Planner<'a> {
     /// One thing less that a directory waits for. In a dry run nothing is finished.
     fn release(&self, state: &Arc<DirState>) {
         if let Some(actor) = &self.actor {
-            let root = &actor.destination.root;
+            let root = &actor.transfer.destination.root;
             Finisher { root, owners: self.owners, report: self.report }.release(state);
         }
     }
@@ -246,7 +297,7 @@ impl<'a> Planner<'a> {
     /// Finds the directory that a listing is about and makes those that it names.
     fn place(&mut self, listing: Listing) -> Result<Placed, RunError> {
         let state = self.state_of(&listing)?;
-        self.check_names(&listing)?;
+        self.order.check(&listing)?;
         if listing.end != ListingEnd::More {
             // Whatever else comes of this directory, even in the same batch, comes too late.
             self.awaited.remove(&listing.dir);
@@ -258,8 +309,8 @@ impl<'a> Planner<'a> {
             let path = listing.dir.join(&failure.name).unwrap_or_else(|_| listing.dir.clone());
             self.report.failed(path, Cause::Source(failure.cause));
         }
-        if let Some(extraneous) = &mut self.extraneous {
-            extraneous.spoilt |= matches!(listing.end, ListingEnd::Broken(_)) || !listing.failures.is_empty();
+        if matches!(listing.end, ListingEnd::Broken(_)) || !listing.failures.is_empty() {
+            self.report.set_source_unread();
         }
         let ground = self.open(&state)?;
         for entry in &listing.entries {
@@ -268,24 +319,6 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(Placed { listing, state, ground })
-    }
-
-    /// Two files of one name would share a part file, and files of ours would be replaced.
-    fn check_names(&mut self, listing: &Listing) -> Result<(), RunError> {
-        let before = self.last_names.remove(&listing.dir);
-        let names = || before.iter().chain(listing.entries.iter().map(|entry| &entry.name));
-        if !names().is_sorted_by(|one, next| one < next) {
-            return Err(broken_offer("names that do not ascend"));
-        }
-        if listing.dir.is_root() && names().any(|name| name.as_bytes() == STATE_DIR) {
-            return Err(broken_offer("the receiver's own directory"));
-        }
-        if listing.end == ListingEnd::More
-            && let Some(last) = names().last()
-        {
-            self.last_names.insert(listing.dir.clone(), last.clone());
-        }
-        Ok(())
     }
 
     fn state_of(&mut self, listing: &Listing) -> Result<Arc<DirState>, RunError> {
@@ -359,8 +392,4 @@ impl<'a> Planner<'a> {
         self.report.failed(path.clone(), cause);
         Ok(())
     }
-}
-
-fn broken_offer(what: &'static str) -> RunError {
-    RunError::Net { during: "reading offers", source: NetError::Offer(what) }
 }

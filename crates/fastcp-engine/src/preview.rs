@@ -16,10 +16,12 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::backup::Backup;
+use crate::control::{OFFER_TIMEOUT, is_about_the_path};
 use crate::error::RunError;
+use crate::interrupt::Interrupt;
+use crate::line::Line;
 use crate::owners::Owners;
 use crate::plan::Planner;
-use crate::receiver::{OFFER_TIMEOUT, is_about_the_path, open_session};
 use crate::report::Report;
 use crate::settings::{Connections, ReceiverSettings};
 
@@ -33,6 +35,7 @@ pub fn preview(
     scope: Scope,
     into: &Path,
     settings: &ReceiverSettings,
+    interrupt: &Interrupt,
     report: &Report,
 ) -> Result<(), RunError> {
     report.set_dry_run();
@@ -47,9 +50,9 @@ pub fn preview(
         connections: Connections::Fixed(1),
         ..settings.clone()
     };
-    let session = open_session(dialer, &terms, report)?;
+    let line = Line::open(dialer, &terms, interrupt, report)?;
     let planner = Planner::for_preview(root.as_ref(), backup, &owners, report, settings);
-    take_offers(&session.control, &OfferRequest { path: path.clone(), scope }, planner, report)
+    take_offers(&line.session().control, &OfferRequest { path: path.clone(), scope }, planner, report)
 }
 
 /// The destination, or `None` where a run would make it.

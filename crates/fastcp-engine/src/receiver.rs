@@ -4,6 +4,7 @@
 //! commits. They meet in the schedule. The first error that concerns everything stops them all, and
 //! what is done by then stays done.
 
+use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -11,29 +12,25 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use fastcp_model::{Capabilities, RelPath, Status};
-use fastcp_net::{Backoff, Connection, Dialer, NetError, Session, Terms, WireCount};
-use fastcp_wire::frame::FrameType;
-use fastcp_wire::hello::Role;
-use fastcp_wire::known::{BatchId, encode_known};
-use fastcp_wire::limits::CONNECTIONS_MAX;
-use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
+use fastcp_model::{Capabilities, Escaped, RelPath};
+use fastcp_net::{Dialer, WireCount};
+use fastcp_wire::offer::{OfferRequest, Scope};
 
-use crate::destination::Destination;
+use crate::control::Control;
+use crate::destination::{Destination, Locked};
 use crate::error::RunError;
 use crate::fetch::Transfer;
 use crate::group::Groups;
+use crate::interrupt::Interrupt;
+use crate::leftover;
+use crate::line::Line;
 use crate::owners::Owners;
-use crate::plan::Planner;
-use crate::report::{Event, Report};
+use crate::report::Report;
+use crate::reuse::Reuse;
 use crate::schedule::{Bundling, Cut, HoldBack, Schedule};
 use crate::settings::{Connections, ReceiverSettings};
-use crate::tree_cache::TreeCache;
 use crate::tune::{Tuner, window_for};
 use crate::want::WANT_COST;
-
-/// The sender sends something every 10 s while it scans.
-pub(crate) const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Brings `path` of the sender's tree, its contents or itself, into the directory `into`.
 ///
@@ -45,40 +42,30 @@ pub fn pull(
     scope: Scope,
     into: &Path,
     settings: &ReceiverSettings,
+    interrupt: &Interrupt,
     report: &Report,
 ) -> Result<(), RunError> {
-    let destination = Destination::open(into).map_err(|source| RunError::NoDestination {
-        path: fastcp_model::Escaped(std::os::unix::ffi::OsStrExt::as_bytes(into.as_os_str())).to_string(),
-        source,
-    })?;
+    let _listening = interrupt.listen();
+    let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
+    let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
     let destination = destination.with_backup(into, settings.backup_dir.as_deref())?;
-    let session = open_session(dialer, settings, report)?;
+    let lock = destination.lock().map_err(|Locked| RunError::Locked { path: shown() })?;
+    let line = Line::open(dialer, settings, interrupt, report)?;
+    let agrees = |capability| line.agreed.capabilities.contains(capability);
     let request = OfferRequest { path: path.clone(), scope };
     let owners = Owners::new();
-    let hold_back = if session.agreed.capabilities.contains(Capabilities::PIPELINE_SYNC) {
-        HoldBack::No
-    } else {
-        HoldBack::UntilClosed
-    };
-    let cut = match session.agreed.capabilities.contains(Capabilities::VIRTUAL_ARCHIVE) {
-        true => Cut::Evenly,
-        false => Cut::AtChunks,
-    };
+    let hold_back = if agrees(Capabilities::PIPELINE_SYNC) { HoldBack::No } else { HoldBack::UntilClosed };
+    let cut = if agrees(Capabilities::VIRTUAL_ARCHIVE) { Cut::Evenly } else { Cut::AtChunks };
     let tuner = match settings.connections {
         Connections::Fixed(_) => None,
-        Connections::Auto => Some(Tuner::new(session.agreed.connections)),
+        Connections::Auto => Some(Tuner::new(line.agreed.connections)),
     };
-    let active = tuner.as_ref().map_or(session.agreed.connections, Tuner::active);
-    let bundling = match session.agreed.capabilities.contains(Capabilities::BUNDLE) {
-        true => Bundling::Yes,
-        false => Bundling::No,
-    };
+    let active = tuner.as_ref().map_or(line.agreed.connections, Tuner::active);
+    let bundling = if agrees(Capabilities::BUNDLE) { Bundling::Yes } else { Bundling::No };
     let schedule = Schedule::new(active, hold_back, cut, bundling);
     let groups = Groups::new(settings.descriptors_max / 4);
     let transfer = Transfer {
-        dialer,
-        attached: session.attach_right(),
-        agreed: session.agreed,
+        line: &line,
         base: base_of(path, scope),
         destination: &destination,
         owners: &owners,
@@ -87,30 +74,47 @@ pub fn pull(
         report,
         settings,
     };
-    run(&transfer, &session.control, &request, tuner)
+    let result = run(&transfer, &request, tuner, interrupt);
+    // Records of what was committed are kept, however the run ended.
+    let recorded = settings.manifest.iter().try_for_each(|manifest| manifest.finish());
+    result.and(recorded.map_err(RunError::from))?;
+    if let Some(since) = lock.as_ref().and_then(|lock| lock.since).filter(|_| report.is_source_read()) {
+        leftover::clear(&destination, path, scope, since);
+    }
+    Ok(())
 }
 
 /// Runs the threads of a transfer to their end.
 fn run(
     transfer: &Transfer<'_>,
-    control: &Connection,
     request: &OfferRequest,
     tuner: Option<Tuner>,
+    interrupt: &Interrupt,
 ) -> Result<(), RunError> {
     let (schedule, groups) = (transfer.schedule, transfer.groups);
-    let first_error = &FirstError { schedule, error: Mutex::new(None) };
+    let first_error = &FirstError { schedule, line: transfer.line, error: Mutex::new(None) };
     std::thread::scope(|threads| {
         let _guard = StopOnPanic(schedule);
+        let _over = Over(interrupt);
+        threads.spawn(|| {
+            if interrupt.wait() {
+                first_error.keep(Err(RunError::Interrupted));
+            }
+        });
         let _last_group = LastGroup(groups);
         threads.spawn(|| {
             let _guard = StopOnPanic(schedule);
             first_error.keep(groups.run(transfer));
         });
         if let Some(tuner) = tuner {
-            let window = window_for(control.tcp_info().round_trip);
+            let window = window_for(transfer.line.session().control.tcp_info().round_trip);
             threads.spawn(move || tune(tuner, schedule, &transfer.report.wire, window));
         }
-        let fetching: Vec<_> = (0..transfer.agreed.connections)
+        threads.spawn(|| {
+            let _guard = StopOnPanic(schedule);
+            first_error.keep(Reuse::new(transfer).run());
+        });
+        let fetching: Vec<_> = (0..transfer.line.agreed.connections)
             .map(|number| {
                 threads.spawn(move || {
                     let _guard = StopOnPanic(schedule);
@@ -118,7 +122,7 @@ fn run(
                 })
             })
             .collect();
-        first_error.keep(take_offers(control, request, transfer));
+        first_error.keep(Control::new(transfer).run(request));
         let results: Vec<_> = fetching.into_iter().map(ScopedJoinHandle::join).collect();
         if let Some(panic) = results.into_iter().find_map(Result::err) {
             resume_unwind(panic);
@@ -148,7 +152,7 @@ fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duratio
 }
 
 /// The directory that offered paths are relative to.
-fn base_of(path: &RelPath, scope: Scope) -> RelPath {
+pub(crate) fn base_of(path: &RelPath, scope: Scope) -> RelPath {
     match (scope, path.split()) {
         (Scope::Itself, Some((parent, _))) => parent,
         _ => path.clone(),
@@ -166,6 +170,15 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
+/// However the threads end, nobody need wait for an interruption any more.
+struct Over<'a>(&'a Interrupt);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.over();
+    }
+}
+
 /// However the threads end, the groups must learn that nothing more will come.
 struct LastGroup<'a>(&'a Groups);
 
@@ -178,6 +191,7 @@ impl Drop for LastGroup<'_> {
 /// The error that stopped the run. Others that follow from the stop are not told.
 struct FirstError<'a> {
     schedule: &'a Schedule,
+    line: &'a Line<'a>,
     error: Mutex<Option<RunError>>,
 }
 
@@ -186,89 +200,7 @@ impl FirstError<'_> {
         if let Err(error) = result {
             self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             self.schedule.stop();
+            self.line.hang_up();
         }
     }
-}
-
-pub(crate) fn open_session(dialer: &Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Session, RunError> {
-    let connections = match settings.connections {
-        Connections::Fixed(connections) => connections,
-        Connections::Auto => CONNECTIONS_MAX,
-    };
-    let terms = Terms { capabilities: settings.capabilities, connections, chunk_kb: settings.chunk_kb };
-    let start = Instant::now();
-    let mut backoff = Backoff::default();
-    loop {
-        let error = match Session::open(dialer, Role::Receiver, &terms) {
-            Ok(session) => return Ok(session),
-            Err(error) if error.is_transient() => error,
-            Err(source) => return Err(RunError::Net { during: "opening the session", source }),
-        };
-        let wait = backoff.next_wait();
-        if start.elapsed() + wait > settings.retry {
-            let address = dialer.endpoint().to_string();
-            return Err(RunError::NoAnswer { address, seconds: settings.retry.as_secs(), source: error });
-        }
-        report.tell(Event::Retrying { error: error.to_string(), wait });
-        std::thread::sleep(wait);
-    }
-}
-
-fn take_offers(control: &Connection, request: &OfferRequest, transfer: &Transfer<'_>) -> Result<(), RunError> {
-    let net = |source| RunError::Net { during: "reading offers", source };
-    control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(net)?;
-    let mut cache = match transfer.agreed.capabilities.contains(Capabilities::TREE_CACHE) {
-        true => Some(TreeCache::open(transfer.destination)),
-        false => None,
-    };
-    if let Some(cache) = &cache {
-        control.write_frame(FrameType::OfferKnown, &encode_known(&cache.known())).map_err(net)?;
-    }
-    control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
-    let mut planner = Planner::new(
-        transfer.destination,
-        transfer.owners,
-        transfer.report,
-        transfer.schedule,
-        transfer.agreed.chunk_kb,
-        transfer.settings,
-    );
-    loop {
-        match control.read_frame() {
-            Ok((FrameType::OfferBatch, payload)) => {
-                let batch = OfferBatch::decode(&payload).map_err(|error| net(error.into()))?;
-                if let Some(cache) = cache.as_mut().filter(|_| !batch.listings.is_empty()) {
-                    cache.sent(&payload);
-                }
-                planner.plan(batch)?;
-            }
-            Ok((FrameType::OfferSame, payload)) => {
-                let id = BatchId::decode(&payload).map_err(|error| net(error.into()))?;
-                let payload = cache.as_mut().and_then(|cache| cache.recall(id));
-                let payload = payload.ok_or_else(|| net(NetError::Offer("a batch that is not known here")))?;
-                planner.plan(OfferBatch::decode(&payload).map_err(|error| net(error.into()))?)?;
-            }
-            Ok((FrameType::OfferEnd, payload)) => {
-                planner.finish(&OfferEnd::decode(&payload).map_err(|error| net(error.into()))?)?;
-                if let Some(cache) = cache {
-                    cache.finish();
-                }
-                transfer.report.set_scan_done();
-                transfer.schedule.close();
-                return Ok(());
-            }
-            Ok((other, _)) => return Err(net(NetError::UnexpectedFrame(other))),
-            Err(NetError::Refused(status)) if is_about_the_path(status) => {
-                return Err(RunError::Source { path: request.path.clone(), status });
-            }
-            Err(error) => return Err(net(error)),
-        }
-        if transfer.schedule.is_stopped() {
-            return Ok(());
-        }
-    }
-}
-
-pub(crate) fn is_about_the_path(status: Status) -> bool {
-    !matches!(status, Status::BadRequest | Status::Unauthorised | Status::Busy | Status::TimedOut)
 }

@@ -14,6 +14,7 @@ use fastcp_model::{RelPath, SpecialKind, Status};
 use fastcp_net::WireCount;
 
 use crate::deletion::Refusal;
+use crate::difference::Difference;
 use crate::itemize::Item;
 use crate::processor::Ticks;
 
@@ -72,6 +73,12 @@ pub struct Counters {
     pub bytes_reused: Count,
     /// Bytes of files that turned out unchanged.
     pub bytes_unchanged: Count,
+    /// Files whose contents were compared and found equal.
+    pub files_verified: Count,
+    /// Bytes that were compared and found equal.
+    pub bytes_verified: Count,
+    /// Differences found; an entry may have several.
+    pub differences: Count,
     /// Ranges fetched a second time because their checksum was wrong.
     pub chunks_refetched: Count,
     /// Data connections dialled again.
@@ -103,6 +110,11 @@ pub enum Cause {
         /// Of what was written.
         got: u32,
     },
+    /// A line of the manifest makes no sense.
+    DamagedRecord {
+        /// Counted from 1.
+        line: u64,
+    },
     /// A directory that is not empty stands where something else belongs.
     DirectoryInTheWay,
     /// Another file system is mounted where something would be deleted.
@@ -122,6 +134,7 @@ impl Cause {
             }
             Self::Destination { .. } => "failed at the destination",
             Self::Checksum { .. } => "checksum mismatch",
+            Self::DamagedRecord { .. } => "damaged record in the manifest",
             Self::DirectoryInTheWay => "directory in the way",
             Self::MountPoint => "mount point",
         }
@@ -143,6 +156,9 @@ impl std::fmt::Display for Cause {
             Self::Source(status) => write!(f, "{status} (at the source)"),
             Self::Destination { operation, source } => write!(f, "{operation}: {source} (at the destination)"),
             Self::Checksum { want, got } => write!(f, "crc32 mismatch (want {want:08x}, got {got:08x})"),
+            Self::DamagedRecord { line } => {
+                write!(f, "line {line} of the manifest is damaged; its file was not verified")
+            }
             Self::DirectoryInTheWay => f.write_str("a directory that is not empty is in the way; move it first"),
             Self::MountPoint => f.write_str("not deleted: another file system is mounted there"),
         }
@@ -158,6 +174,13 @@ pub enum Event {
         path: RelPath,
         /// Why.
         cause: Cause,
+    },
+    /// An entry is not what it should be.
+    Differs {
+        /// Relative to the destination.
+        path: RelPath,
+        /// In which way.
+        what: Difference,
     },
     /// A device, pipe or socket was passed over.
     Skipped {
@@ -215,11 +238,13 @@ pub struct Report {
     begun: Option<Ticks>,
     scan_done: AtomicBool,
     root_finished: AtomicBool,
+    source_unread: AtomicBool,
     retry_told: Mutex<Option<Instant>>,
     tally: Mutex<BTreeMap<&'static str, u64>>,
     only_moving_source: AtomicBool,
     dry_run: AtomicBool,
     refusal: Mutex<Option<Refusal>>,
+    difference_tally: Mutex<BTreeMap<Difference, u64>>,
     events: Mutex<Option<Sender<Event>>>,
 }
 
@@ -232,11 +257,13 @@ impl Report {
             begun: Ticks::now(),
             scan_done: AtomicBool::new(false),
             root_finished: AtomicBool::new(false),
+            source_unread: AtomicBool::new(false),
             retry_told: Mutex::default(),
             tally: Mutex::default(),
             only_moving_source: AtomicBool::new(true),
             dry_run: AtomicBool::new(false),
             refusal: Mutex::default(),
+            difference_tally: Mutex::default(),
             events: Mutex::new(Some(events)),
         }
     }
@@ -249,6 +276,11 @@ impl Report {
     /// Failures by cause.
     pub fn failures(&self) -> BTreeMap<&'static str, u64> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Differences by kind.
+    pub fn differences(&self) -> BTreeMap<Difference, u64> {
+        self.difference_tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether all failures are of a source that moved on meanwhile.
@@ -304,6 +336,16 @@ impl Report {
         self.root_finished.load(Ordering::Relaxed)
     }
 
+    /// Something at the source could not be read: what is missing from the offer may exist.
+    pub(crate) fn set_source_unread(&self) {
+        self.source_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether everything at the source could be read so far.
+    pub(crate) fn is_source_read(&self) -> bool {
+        !self.source_unread.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_scan_done(&self) {
         self.scan_done.store(true, Ordering::Relaxed);
     }
@@ -315,6 +357,12 @@ impl Report {
             self.only_moving_source.store(false, Ordering::Relaxed);
         }
         self.tell(Event::Failed { path, cause });
+    }
+
+    pub(crate) fn differs(&self, path: RelPath, what: Difference) {
+        self.counters.differences.add(1);
+        *self.difference_tally.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_insert(0) += 1;
+        self.tell(Event::Differs { path, what });
     }
 
     /// Connections that break together need not all say so: `true` for one in a while.

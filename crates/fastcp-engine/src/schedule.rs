@@ -14,9 +14,9 @@ use fastcp_model::ByteRange;
 use fastcp_wire::bundle::BundleRequest;
 use fastcp_wire::limits::BUNDLE_LIST_BYTES_MAX;
 
-use crate::job::FileJob;
+use crate::job::{FileJob, Start};
 use crate::share::Shares;
-use crate::want::{Purpose, WANT_COST, Want, cut_short, file_cost, next_range};
+use crate::want::{Purpose, WANT_COST, Want, cut_short, gap_cost, next_range};
 
 /// The most files that wait; the planner pauses there.
 pub(crate) const QUEUED_FILES_MAX: usize = 16_384;
@@ -66,8 +66,13 @@ struct State {
     /// Wants that exist already: those handed back, and confirmations.
     urgent: VecDeque<Want>,
     files: VecDeque<Queued>,
+    /// Files of which something may be here already.
+    to_reuse: VecDeque<Arc<FileJob>>,
+    /// Files that changed at the source, to be offered anew.
+    moved: Vec<Arc<FileJob>>,
     cost_left: u64,
     wants_done: u64,
+    /// Wants that are being answered, and files that somebody has in hand: more wants may come of them.
     in_flight: usize,
     /// Connections below this number work; the others rest.
     active: usize,
@@ -81,9 +86,34 @@ struct State {
 #[derive(Debug)]
 struct Queued {
     job: Arc<FileJob>,
+    /// What of the file is being handed out, and from where on.
+    gap: ByteRange,
     next_offset: u64,
+    /// What comes after it.
+    gaps: std::vec::IntoIter<ByteRange>,
     /// What was reckoned for it and not handed out yet.
     cost_left: u64,
+}
+
+impl Queued {
+    /// `None` where nothing is missing of the file.
+    fn new(job: Arc<FileJob>) -> Option<Self> {
+        let gaps = job.gaps();
+        let cost_left = gaps.iter().fold(0, |cost: u64, gap| cost.saturating_add(gap_cost(&job, *gap)));
+        let mut gaps = gaps.into_iter();
+        let gap = gaps.next()?;
+        Some(Self { job, gap, next_offset: gap.start(), gaps, cost_left })
+    }
+
+    /// Everything before `offset` has been handed out. `false` where that was all.
+    fn advance(&mut self, offset: u64) -> bool {
+        self.next_offset = offset;
+        if offset >= self.gap.end() {
+            let Some(gap) = self.gaps.next() else { return false };
+            (self.gap, self.next_offset) = (gap, gap.start());
+        }
+        true
+    }
 }
 
 impl Schedule {
@@ -104,23 +134,91 @@ impl Schedule {
     /// Adds files, waiting while there are too many. `false` where the run was stopped meanwhile.
     pub(crate) fn add(&self, jobs: Vec<Arc<FileJob>>) -> bool {
         let mut state = self.lock();
-        while state.files.len() >= self.files_max && !state.stopped {
+        while state.queued() >= self.files_max && !state.stopped {
             state.planner_waits = true;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         for job in jobs {
-            let cost_left = file_cost(&job);
-            state.cost_left = state.cost_left.saturating_add(cost_left);
-            state.files.push_back(Queued { job, next_offset: 0, cost_left });
+            state.add(job);
         }
         self.work.notify_all();
         !state.stopped
+    }
+
+    /// The offer has ended. Only files that are offered anew may still be added.
+    pub(crate) fn release(&self) {
+        self.lock().held_back = false;
+        self.work.notify_all();
     }
 
     /// No more files will be added.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         (state.closed, state.held_back) = (true, false);
+        self.work.notify_all();
+    }
+
+    /// The next file of which something may be here already; waits for one. `None` at the end.
+    pub(crate) fn next_to_reuse(&self) -> Option<Arc<FileJob>> {
+        let mut state = self.lock();
+        loop {
+            if state.is_finished() {
+                return None;
+            }
+            if let Some(job) = state.to_reuse.pop_front() {
+                return Some(job);
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// More such files, as long as `are_alike` says so of the next, without waiting.
+    pub(crate) fn more_to_reuse(&self, mut are_alike: impl FnMut(&FileJob) -> bool) -> Option<Arc<FileJob>> {
+        self.lock().to_reuse.pop_front_if(|job| are_alike(job))
+    }
+
+    /// What is here of a file has been found: the rest is to be fetched.
+    pub(crate) fn reused(&self, job: &Arc<FileJob>) {
+        let mut state = self.lock();
+        state.in_flight -= 1;
+        state.add_gaps(Arc::clone(job));
+        self.work.notify_all();
+    }
+
+    /// The claims about a file have been checked, with these wants as the outcome.
+    pub(crate) fn checked(&self, wants: Vec<Want>) {
+        let mut state = self.lock();
+        state.in_flight -= 1;
+        state.cost_left = state.cost_left.saturating_add(wants.iter().map(Want::cost).sum());
+        state.urgent.extend(wants);
+        self.work.notify_all();
+    }
+
+    /// A file changed at the source since it was offered.
+    pub(crate) fn moved(&self, job: Arc<FileJob>) {
+        let mut state = self.lock();
+        state.in_flight += 1;
+        state.moved.push(job);
+        self.work.notify_all();
+    }
+
+    /// Waits until nothing is left to do but files that changed, and hands those out, for
+    /// [`Schedule::offered_anew`]. `None` where there are none.
+    pub(crate) fn wait_for_moved(&self) -> Option<Vec<Arc<FileJob>>> {
+        let mut state = self.lock();
+        while !state.is_settled() && !state.stopped {
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        (!state.stopped && !state.moved.is_empty()).then(|| std::mem::take(&mut state.moved))
+    }
+
+    /// A file that had changed was offered anew, as `job`, or has failed for good.
+    pub(crate) fn offered_anew(&self, job: Option<Arc<FileJob>>) {
+        let mut state = self.lock();
+        state.in_flight -= 1;
+        if let Some(job) = job {
+            state.add(job);
+        }
         self.work.notify_all();
     }
 
@@ -163,6 +261,19 @@ impl Schedule {
         self.lock().wants_done
     }
 
+    /// Waits for a while, or until the run is stopped.
+    pub(crate) fn pause(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut state = self.lock();
+        while !state.stopped {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Waits for a while, or until all is done; answers how many wants were answered so far, or `None` at
     /// the end.
     pub(crate) fn watch(&self, wait: Duration) -> Option<u64> {
@@ -201,7 +312,7 @@ impl Schedule {
                 state.in_flight += wants.len() - before;
                 // Every call of notify is a system call, waiter or not. The planner comes back to some room,
                 // not to a single place.
-                if state.planner_waits && state.files.len() < self.files_max - self.files_max / 8 {
+                if state.planner_waits && state.queued() < self.files_max - self.files_max / 8 {
                     state.planner_waits = false;
                     self.room.notify_one();
                 }
@@ -210,8 +321,12 @@ impl Schedule {
             if held.wants > 0 {
                 return Next::Enough;
             }
-            if state.closed && state.in_flight == 0 {
+            if state.is_finished() {
                 return Next::Done;
+            }
+            if state.is_settled() {
+                // Files that had failed were all that was left: whoever waits for the end must learn of it.
+                self.work.notify_all();
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -224,7 +339,7 @@ impl Schedule {
         state.cost_left = state.cost_left.saturating_sub(want.cost());
         state.wants_done += 1;
         state.cost_left = state.cost_left.saturating_add(more.iter().map(Want::cost).sum());
-        let news = !more.is_empty() || state.in_flight == 0;
+        let news = !more.is_empty() || state.is_settled();
         state.urgent.extend(more);
         if news {
             self.work.notify_all();
@@ -295,6 +410,41 @@ impl Held {
 }
 
 impl State {
+    /// How many files wait.
+    fn queued(&self) -> usize {
+        self.files.len() + self.to_reuse.len()
+    }
+
+    /// Takes a file on.
+    fn add(&mut self, job: Arc<FileJob>) {
+        let is_basis = job.start() == Start::Basis;
+        if is_basis || job.is_doubtful() {
+            self.in_flight += 1;
+            self.to_reuse.push_back(Arc::clone(&job));
+        }
+        if !is_basis {
+            self.add_gaps(job);
+        }
+    }
+
+    /// What is missing of a file is to be fetched; where nothing is, it is to be confirmed.
+    fn add_gaps(&mut self, job: Arc<FileJob>) {
+        match Queued::new(Arc::clone(&job)) {
+            Some(queued) => {
+                self.cost_left = self.cost_left.saturating_add(queued.cost_left);
+                self.files.push_back(queued);
+            }
+            None if job.is_whole() => self.urgent.extend(Want::confirmations(&job)),
+            None => {}
+        }
+    }
+
+    /// Whether nothing is in hand but files that changed at the source.
+    fn is_settled(&self) -> bool {
+        let is_idle = self.urgent.is_empty() && self.files.is_empty() && self.to_reuse.is_empty();
+        is_idle && self.in_flight == self.moved.len()
+    }
+
     /// After a small file that was just taken, those of its directory that come next.
     fn take_bundle(&mut self, wants: &mut Vec<Want>, cost_max: u64) {
         let Some(first) = wants.last().filter(|want| want.is_whole_file() && want.attempt == 0) else { return };
@@ -311,20 +461,20 @@ impl State {
             cost += file_bytes + WANT_COST;
             list_bytes += BundleRequest::listed_bytes(next.job.name.as_bytes());
             let fits = bytes <= BUNDLE_BYTES && cost <= cost_max && list_bytes <= BUNDLE_LIST_BYTES_MAX;
-            if !fits || !is_bundled(file_bytes) || next.next_offset > 0 || !Arc::ptr_eq(&next.job.dir, &dir) {
+            let is_untouched = next.next_offset == 0 && next.job.start() == Start::Afresh;
+            if !fits || !is_bundled(file_bytes) || !is_untouched || !Arc::ptr_eq(&next.job.dir, &dir) {
                 return;
             }
             let Some(queued) = self.files.pop_front() else { return };
             let range = ByteRange::new(0, file_bytes).expect("within the grid's file");
-            let want = Want { job: queued.job, range, purpose: Purpose::Fetch, attempt: 0 };
+            let want = Want::fetch(queued.job, range);
             self.cost_left = self.cost_left.saturating_sub(queued.cost_left.saturating_sub(want.cost()));
             wants.push(want);
         }
     }
 
     fn is_finished(&self) -> bool {
-        let is_empty = self.closed && self.in_flight == 0 && self.urgent.is_empty() && self.files.is_empty();
-        self.stopped || is_empty
+        self.stopped || (self.closed && self.is_settled())
     }
 
     /// The next want, for a connection that has this share of what is left.
@@ -339,18 +489,17 @@ impl State {
             self.cost_left = self.cost_left.saturating_sub(failed.cost_left);
         }
         let queued = self.files.front_mut()?;
-        let whole = next_range(&queued.job, queued.next_offset);
+        let whole = next_range(&queued.job, queued.next_offset, queued.gap);
         let range = match cut {
             Cut::Evenly if queued.job.grid.chunk_count() > 1 => cut_short(whole, share / WANTS_IN_SHARE),
             Cut::Evenly | Cut::AtChunks => whole,
         };
-        queued.next_offset = range.end();
-        let want = Want { job: Arc::clone(&queued.job), range, purpose: Purpose::Fetch, attempt: 0 };
+        let want = Want::fetch(Arc::clone(&queued.job), range);
         // In how many wants a file is fetched shows only now.
         let reckoned = queued.cost_left;
         queued.cost_left = reckoned.saturating_sub(want.cost());
         let mut unused = 0;
-        if range.end() >= want.job.grid.file_bytes() {
+        if !queued.advance(range.end()) {
             unused = queued.cost_left;
             self.files.pop_front();
         }

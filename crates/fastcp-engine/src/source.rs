@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use crate::processor::Processors;
 use crate::served::ServedCrcs;
 use crate::shared::SharedListings;
+use crate::signature::Signatures;
 
 /// What is read at a time: it stays in a core's own cache while the CRC runs over it.
 pub(crate) const SLICE_BYTES: usize = 256 << 10;
@@ -22,6 +23,7 @@ pub struct Source {
     pub(crate) served: ServedCrcs,
     pub(crate) processors: Processors,
     pub(crate) listings: SharedListings,
+    pub(crate) signatures: Signatures,
 }
 
 /// A file as it was when opened.
@@ -42,6 +44,7 @@ impl Source {
             served: ServedCrcs::default(),
             processors: Processors::new(),
             listings: SharedListings::default(),
+            signatures: Signatures::default(),
         })
     }
 
@@ -79,6 +82,13 @@ impl OpenFile {
     /// change counts too: a program that writes and then sets the old time back is seen by it.
     pub(crate) fn is_unchanged(&self) -> bool {
         Stat::of_fd(&self.file).is_ok_and(|now| now.identity == self.stat.identity)
+    }
+}
+
+impl OpenFile {
+    /// Its state now, where it is longer than it was when it was opened.
+    pub(crate) fn grown(&self) -> Option<Stat> {
+        Stat::of_fd(&self.file).ok().filter(|now| now.size_bytes() > self.stat.size_bytes())
     }
 }
 

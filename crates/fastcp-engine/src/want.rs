@@ -9,7 +9,7 @@ use fastcp_model::ByteRange;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 
 use crate::crc_runs::CONFIRM_BYTES;
-use crate::job::FileJob;
+use crate::job::{FileJob, Start};
 
 /// What a want costs beside its bytes, so that many small files weigh as much as they take.
 pub(crate) const WANT_COST: u64 = 32 << 10;
@@ -44,24 +44,52 @@ impl Want {
         }
     }
 
-    /// Whether the answer will be all of the file.
+    /// Whether the answer will be all of the file, and nothing of it was there before.
     pub(crate) fn is_whole_file(&self) -> bool {
-        self.range.len() == self.job.grid.file_bytes()
+        self.range.len() == self.job.grid.file_bytes() && self.job.start() == Start::Afresh
+    }
+
+    /// The wants that have all of a file confirmed.
+    pub(crate) fn confirmations(job: &Arc<FileJob>) -> Vec<Self> {
+        let confirmation = |range| Self { job: Arc::clone(job), range, purpose: Purpose::Confirm, attempt: 0 };
+        job.segments().map(confirmation).collect()
+    }
+
+    /// The first try to fetch a range.
+    pub(crate) fn fetch(job: Arc<FileJob>, range: ByteRange) -> Self {
+        let attempt = match job.start() {
+            Start::Afresh => 0,
+            Start::Resumed | Start::Basis => 1,
+        };
+        Self { job, range, purpose: Purpose::Fetch, attempt }
     }
 }
 
-/// The range to ask for at `offset`: to the end of its chunk, but no longer than compresses, and never
-/// across the border of what is confirmed at a time: the CRC of such a range could not be split.
-pub(crate) fn next_range(job: &FileJob, offset: u64) -> ByteRange {
+/// The range to ask for at `offset` of a gap: to the end of its chunk or of the gap, but no longer than
+/// compresses, and never across the border of what is confirmed at a time: the CRC of such a range could not
+/// be split.
+pub(crate) fn next_range(job: &FileJob, offset: u64, gap: ByteRange) -> ByteRange {
     let grid = job.grid;
     let end = match grid.chunk_at(offset) {
         Some(chunk) => {
             let segment_end = (offset / CONFIRM_BYTES + 1) * CONFIRM_BYTES;
-            grid.range(chunk).end().min(offset + ZSTD_RANGE_BYTES_MAX).min(segment_end)
+            grid.range(chunk).end().min(offset + ZSTD_RANGE_BYTES_MAX).min(segment_end).min(gap.end())
         }
         None => grid.file_bytes(),
     };
     ByteRange::new(offset, end - offset).expect("within the grid's file")
+}
+
+/// The wants for a range that is to be fetched at once.
+pub(crate) fn cut_into_wants(job: &Arc<FileJob>, range: ByteRange) -> Vec<Want> {
+    let mut wants = Vec::new();
+    let mut at = range.start();
+    while at < range.end() {
+        let next = next_range(job, at, range);
+        at = next.end();
+        wants.push(Want::fetch(Arc::clone(job), next));
+    }
+    wants
 }
 
 /// The beginning of a range, where all of it would be too much.
@@ -70,9 +98,10 @@ pub(crate) fn cut_short(range: ByteRange, bytes_max: u64) -> ByteRange {
     ByteRange::new(range.start(), length).expect("within a lawful range")
 }
 
-pub(crate) fn file_cost(job: &FileJob) -> u64 {
-    let (file_bytes, chunk_bytes) = (job.grid.file_bytes(), job.grid.chunk_bytes());
+/// What it costs to fetch a gap of a file, as far as can be reckoned before it is cut.
+pub(crate) fn gap_cost(job: &FileJob, gap: ByteRange) -> u64 {
+    let (gap_bytes, chunk_bytes) = (gap.len(), job.grid.chunk_bytes());
     let wants_of = |bytes: u64| bytes.div_ceil(ZSTD_RANGE_BYTES_MAX);
-    let wants = file_bytes / chunk_bytes * wants_of(chunk_bytes) + wants_of(file_bytes % chunk_bytes);
-    file_bytes.saturating_add(wants.max(1).saturating_mul(WANT_COST))
+    let wants = gap_bytes / chunk_bytes * wants_of(chunk_bytes) + wants_of(gap_bytes % chunk_bytes);
+    gap_bytes.saturating_add(wants.max(1).saturating_mul(WANT_COST))
 }

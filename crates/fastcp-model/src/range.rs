@@ -112,6 +112,12 @@ impl ChunkGrid {
         self.chunk(offset / self.chunk_bytes.get())
     }
 
+    /// The size of every chunk but the last, in KiB.
+    pub fn chunk_kb(self) -> u32 {
+        // It was made of as many.
+        (self.chunk_bytes.get() / 1024) as u32
+    }
+
     /// The size in bytes of every chunk but the last.
     pub fn chunk_bytes(self) -> u64 {
         self.chunk_bytes.get()

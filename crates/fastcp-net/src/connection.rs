@@ -84,6 +84,12 @@ impl Connection {
         fastcp_sys::tcp::info(self.stream.as_fd()).unwrap_or_default()
     }
 
+    /// Ends the connection in both directions, whoever waits on it.
+    pub fn hang_up(&self) {
+        // One that is gone already needs no end.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
     /// The stream, for calls that move bytes past this process.
     pub fn stream(&self) -> &TcpStream {
         &self.stream

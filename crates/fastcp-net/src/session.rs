@@ -40,7 +40,7 @@ pub struct Agreed {
 #[derive(Debug)]
 pub struct Session {
     /// The connection that offers travel on.
-    pub control: Connection,
+    pub control: Arc<Connection>,
     /// The terms.
     pub agreed: Agreed,
     ticket: Ticket,
@@ -74,7 +74,7 @@ impl Session {
             connections: reply.connections.min(terms.connections),
             chunk_kb: reply.chunk_kb,
         };
-        Ok(Self { control, agreed, ticket: reply.ticket })
+        Ok(Self { control: Arc::new(control), agreed, ticket: reply.ticket })
     }
 
     /// The right to open data connections, apart from the control connection.

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use fastcp_model::Name;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
+use nix::unistd::{Uid, UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use crate::{Stat, SyncHandle};
 
@@ -112,6 +112,29 @@ impl Dir {
         Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?))
     }
 
+    /// Opens a regular file, whoever made it, for reading and writing.
+    ///
+    /// # Errors
+    /// `ELOOP` for a link, `EINVAL` for what is no regular file; else as `open(2)`.
+    pub fn open_to_write(&self, name: &Name) -> io::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?);
+        if is_regular(&fstat(&file)?) { Ok(file) } else { Err(Errno::EINVAL.into()) }
+    }
+
+    /// Opens a file that this process's user made, for reading and writing. What somebody else may have put
+    /// in its place is not written to: another kind of file, another's, or one that has a second name.
+    ///
+    /// # Errors
+    /// `EPERM` for such a one; else as `open(2)`.
+    pub fn open_own_file(&self, name: &Name) -> io::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?);
+        let stat = fstat(&file)?;
+        let is_own = is_regular(&stat) && stat.st_nlink == 1 && stat.st_uid == Uid::effective().as_raw();
+        if is_own { Ok(file) } else { Err(Errno::EPERM.into()) }
+    }
+
     /// Makes the file `name` with mode 0600, open for reading and writing.
     ///
     /// # Errors
@@ -196,6 +219,10 @@ impl Dir {
     }
 }
 
+fn is_regular(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFREG
+}
+
 /// The names of a directory, as raw bytes: [`Name::new`] decides which are lawful.
 #[derive(Debug)]
 pub struct ReadNames {
@@ -223,6 +250,21 @@ mod tests {
     use fastcp_model::{Name, RelPath};
 
     use crate::Root;
+
+    #[test]
+    fn only_a_file_of_our_own_is_opened_for_writing() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let dir = Root::open(tree.path()).expect("open").dir(&RelPath::root()).expect("root");
+        let name = |text: &str| Name::new(text.as_bytes()).expect("lawful");
+        std::fs::write(tree.path().join("own"), b"own").expect("write");
+        std::fs::create_dir(tree.path().join("dir")).expect("create");
+        std::os::unix::fs::symlink("own", tree.path().join("link")).expect("link");
+        assert!(dir.open_own_file(&name("own")).is_ok());
+        assert!(dir.open_own_file(&name("dir")).is_err());
+        assert!(dir.open_own_file(&name("link")).is_err());
+        std::fs::hard_link(tree.path().join("own"), tree.path().join("second")).expect("link");
+        assert!(dir.open_own_file(&name("own")).is_err());
+    }
 
     #[test]
     fn an_unnamed_file_gets_its_name_and_never_replaces() {

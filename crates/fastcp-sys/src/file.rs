@@ -57,6 +57,31 @@ pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<bool> {
     }
 }
 
+nix::ioctl_write_int!(
+    /// `FICLONE` of Linux's `linux/fs.h`.
+    ficlone,
+    0x94,
+    9
+);
+
+/// Makes `file` share all of `from`'s bytes until either is written to. `false` where the file system
+/// cannot, or not between these two.
+///
+/// # Errors
+/// As `ioctl_ficlone(2)`: no room, a disk that fails.
+pub fn clone_from(file: &File, from: &File) -> io::Result<bool> {
+    let from = u64::try_from(from.as_raw_fd()).map_err(io::Error::other)?;
+    // SAFETY: both descriptors are borrowed for the call, which touches no memory of ours.
+    match unsafe { ficlone(file.as_raw_fd(), from) } {
+        Ok(_) => Ok(true),
+        // ENOTTY: a file system that has never heard of it.
+        Err(Errno::EOPNOTSUPP | Errno::EXDEV | Errno::EINVAL | Errno::ENOTTY | Errno::ENOSYS | Errno::EPERM) => {
+            Ok(false)
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// The offset of the first byte at or after `offset` that is not in a hole; `None` where only a hole
 /// is left. A file system without holes answers `offset`.
 ///
@@ -82,6 +107,13 @@ pub fn start_write_back(file: &File, offset: u64, len: u64) {
 /// Tells the kernel that a range will soon be read. A hint: its failure changes nothing.
 pub fn will_read(file: &File, offset: u64, len: u64) {
     let _ = posix_fadvise(file, offset.cast_signed(), len.cast_signed(), PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+}
+
+/// Lets go of what is cached of a file, so that the next read comes from the disk. Only what has been
+/// synced is let go of. A hint: file systems that live in memory (tmpfs) and some over a network ignore
+/// it, and then the read comes from the cache.
+pub fn forget_cached(file: &File) {
+    let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }
 
 #[cfg(test)]

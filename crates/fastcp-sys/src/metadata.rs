@@ -29,6 +29,15 @@ pub fn set_owner(file: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> io::Res
     Ok(fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?)
 }
 
+/// Sets both times of an open file to now.
+///
+/// # Errors
+/// As `futimens(2)`.
+pub fn touch(file: impl AsFd) -> io::Result<()> {
+    let now = TimeSpec::UTIME_NOW;
+    Ok(futimens(file, &now, &now)?)
+}
+
 /// Sets the time of last modification of an open file; that of last access stays.
 ///
 /// # Errors

@@ -1,11 +1,13 @@
 //! This process: its limits and who it runs as.
 
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 #[cfg(feature = "tun")]
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Gid, Uid, getgroups};
 
@@ -27,6 +29,25 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 /// As `clock_gettime(2)`.
 pub fn thread_time() -> io::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
+/// What tells this boot of the machine from any other; `None` where the kernel does not say.
+pub fn boot_id() -> Option<u128> {
+    static BOOT_ID: OnceLock<Option<u128>> = OnceLock::new();
+    *BOOT_ID.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()
+    })
+}
+
+/// Makes a write past `RLIMIT_FSIZE` an error (`EFBIG`) instead of the end of the process.
+///
+/// # Errors
+/// As `sigaction(2)`.
+pub fn ignore_file_size_signal() -> io::Result<()> {
+    // SAFETY: no handler is installed, so there is none that could do anything unsafe.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
+    Ok(())
 }
 
 /// Lets the calling thread run before all that are scheduled the usual way, and in turns with its like.
@@ -52,4 +73,13 @@ pub fn groups() -> Vec<u32> {
     let mut groups: Vec<u32> = getgroups().unwrap_or_default().into_iter().map(Gid::as_raw).collect();
     groups.push(Gid::effective().as_raw());
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_boot_has_one_id() {
+        assert_eq!(super::boot_id(), super::boot_id());
+        assert_ne!(super::boot_id(), Some(0));
+    }
 }

@@ -35,7 +35,7 @@ impl Answerer<'_> {
     }
 
     fn answer_bundled(&mut self, id: u32, open: &OpenFile, range: ByteRange) {
-        let reply = reply_of(open);
+        let reply = reply_of(&open.stat);
         if range.end() > reply.file_bytes {
             let reply = Reply { status: Status::BadRange, ..reply };
             self.put_header(id, reply, BodyKind::Raw, 0);

@@ -18,7 +18,12 @@ impl Fetcher<'_> {
         let dir = wants.first().map_or_else(RelPath::root, |want| want.job.dir.path.clone());
         let accept = if self.may_compress() { BundleForm::PiecesOrZstd } else { BundleForm::Pieces };
         let file_of = |want: &Want| BundledFile { name: want.job.name.as_bytes().into(), len: want.range.len() };
-        BundleRequest { id, dir: self.path_at_sender(dir), accept, files: wants.iter().map(file_of).collect() }
+        BundleRequest {
+            id,
+            dir: self.transfer.path_at_sender(dir).as_bytes().into(),
+            accept,
+            files: wants.iter().map(file_of).collect(),
+        }
     }
 
     /// Pieces that came compressed as one. They are taken out of memory like any others; where they were

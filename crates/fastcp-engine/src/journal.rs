@@ -1,0 +1,406 @@
+//! The journal of one part file: which of its ranges have arrived, so that a rerun fetches the others only.
+//!
+//! Append-only (`docs/journal.md` has the format). A record is a claim: "these bytes stand in the part file
+//! and have this CRC-32". It is written after the bytes, so a kill at any moment leaves bytes without a
+//! claim, never a claim without bytes. A record has a sum of its own; replay stops at the first that is
+//! torn or damaged. A power cut may lose the bytes of a claim, and somebody may write to the part file
+//! between two runs: so claims are taken on trust only if the journal was closed by a mark, in this boot,
+//! and the part file has not been changed since, by its ctime. Otherwise the bytes are read and compared
+//! before they count, beside the fetch of what is missing (`reuse.rs`).
+//!
+//! What goes wrong with a journal costs bytes on the wire, never a wrong byte: whatever it says, the whole
+//! file is confirmed by the sender before it gets its name.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fastcp_model::{ByteRange, Name, PATH_BYTES_MAX, RelPath, Timestamp};
+use fastcp_sys::{Dir, Stat, process};
+
+/// The first bytes: format and version.
+const MAGIC: &[u8; 8] = b"FCPJRNL1";
+/// What follows the part file's name.
+const SUFFIX: &[u8] = b".journal";
+/// The fixed part of the head, without path and sum.
+const HEAD_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 8 + 2;
+const KIND_RANGE: u8 = 1;
+const KIND_MARK: u8 = 2;
+const RANGE_BYTES: usize = 1 + 8 + 8 + 4 + 4;
+const MARK_BYTES: usize = 1 + 16 + 8 + 4 + 4;
+/// A longer journal is not read to its end: 2^22 records, 4 TiB in chunks of 1 MiB.
+const READ_BYTES_MAX: u64 = (RANGE_BYTES as u64) << 22;
+
+/// What a part file is becoming. With any other of these it is not resumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Binding {
+    /// The target, relative to the destination.
+    pub(crate) path: RelPath,
+    /// The length of the source.
+    pub(crate) file_bytes: u64,
+    /// Its time of modification.
+    pub(crate) mtime: Timestamp,
+    /// The grid that it is fetched by.
+    pub(crate) chunk_kb: u32,
+}
+
+impl Binding {
+    /// Whether the same bytes belong there. The grid is only a way to fetch them.
+    pub(crate) fn is_same_but_grid(&self, other: &Self) -> bool {
+        Self { chunk_kb: other.chunk_kb, ..self.clone() } == *other
+    }
+}
+
+/// A range that arrived, and its CRC-32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) range: ByteRange,
+    pub(crate) crc: u32,
+}
+
+/// Written when nobody will write to the part file any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    boot: u128,
+    ctime: Timestamp,
+}
+
+/// What a journal says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Replayed {
+    pub(crate) binding: Binding,
+    pub(crate) records: Vec<Record>,
+    part_inode: u64,
+    mark: Option<Mark>,
+}
+
+impl Replayed {
+    /// Whether this is the part file that the journal was written for.
+    pub(crate) fn is_of(&self, part: &Stat) -> bool {
+        self.part_inode == part.identity.inode
+    }
+
+    /// Whether the records can be taken on trust: nothing was written since the mark, and no crash lies
+    /// between.
+    pub(crate) fn is_untouched(&self, part: &Stat) -> bool {
+        self.mark.is_some_and(|mark| Some(mark.boot) == process::boot_id() && mark.ctime == part.identity.ctime)
+    }
+}
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    file: File,
+    dir: Arc<Dir>,
+    name: Name,
+    /// After a write that failed, what comes after it would not be found.
+    is_broken: AtomicBool,
+}
+
+impl Journal {
+    /// The name of the journal of the part file `part`.
+    pub(crate) fn name_of(part: &Name) -> Name {
+        Name::new(&[part.as_bytes(), SUFFIX].concat()).expect("our own names are lawful")
+    }
+
+    /// The name of the part file that this is the journal of, if it is one by its name.
+    pub(crate) fn part_of(name: &[u8]) -> Option<&[u8]> {
+        name.strip_suffix(SUFFIX)
+    }
+
+    /// Begins a journal, in place of an older one.
+    pub(crate) fn create(dir: Arc<Dir>, part_name: &Name, part: &File, binding: &Binding) -> io::Result<Self> {
+        let name = Self::name_of(part_name);
+        remove_if_there(&dir, &name)?;
+        let file = dir.create_file(&name)?;
+        let inode = Stat::of_fd(part)?.identity.inode;
+        (&file).write_all(&encode_head(binding, inode))?;
+        Ok(Self { file, dir, name, is_broken: AtomicBool::new(false) })
+    }
+
+    /// Reads a journal and goes on writing it behind its last sound record. `None` where there is none, or
+    /// none that can be read.
+    pub(crate) fn resume(dir: &Arc<Dir>, part_name: &Name) -> Option<(Self, Replayed)> {
+        let name = Self::name_of(part_name);
+        let mut file = dir.open_own_file(&name).ok()?;
+        let mut bytes = Vec::new();
+        (&file).take(READ_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        let (replayed, sound_bytes) = replay(&bytes)?;
+        file.set_len(sound_bytes as u64).ok()?;
+        io::Seek::seek(&mut file, io::SeekFrom::End(0)).ok()?;
+        Some((Self { file, dir: Arc::clone(dir), name, is_broken: AtomicBool::new(false) }, replayed))
+    }
+
+    /// The target that the part file `part` was for.
+    pub(crate) fn bound_path(dir: &Dir, part: &Name) -> Option<RelPath> {
+        let mut head = Vec::new();
+        let file = dir.open_own_file(&Self::name_of(part)).ok()?;
+        file.take((HEAD_BYTES + PATH_BYTES_MAX + 4) as u64).read_to_end(&mut head).ok()?;
+        decode_head(&head).map(|(replayed, _)| replayed.binding.path)
+    }
+
+    /// A range stands in the part file. A record that cannot be written costs a rerun its bytes, no more.
+    pub(crate) fn record(&self, record: Record) {
+        self.append(&encode_range(record));
+    }
+
+    /// Nobody writes to the part file any more.
+    pub(crate) fn close(&self, part: &File) {
+        if let (Some(boot), Ok(stat)) = (process::boot_id(), Stat::of_fd(part)) {
+            self.append(&encode_mark(Mark { boot, ctime: stat.identity.ctime }));
+        }
+    }
+
+    /// Something in the part file is wrong, and nobody knows what: no rerun may go on with it.
+    pub(crate) fn abandon(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
+        if let Err(error) = self.file.set_len(0) {
+            tracing::warn!(%error, "the journal of a damaged part file cannot be ended; remove .fastcp/parts");
+        }
+    }
+
+    /// Its part file has become the target, or is of no use any more.
+    pub(crate) fn remove(self) {
+        if let Err(error) = self.dir.remove_file(&self.name) {
+            tracing::debug!(%error, "a journal is left behind");
+        }
+    }
+
+    /// Writers append at the same time: one call each, which the kernel does not mix.
+    fn append(&self, bytes: &[u8]) {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = (&self.file).write_all(bytes) {
+            tracing::debug!(%error, "a journal ends early");
+            self.is_broken.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Removes a name that may not be there.
+pub(crate) fn remove_if_there(dir: &Dir, name: &Name) -> io::Result<()> {
+    match dir.remove_file(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn encode_head(binding: &Binding, part_inode: u64) -> Vec<u8> {
+    let path = binding.path.as_bytes();
+    let path_bytes = u16::try_from(path.len()).expect("paths are bounded");
+    let mut out = Vec::with_capacity(HEAD_BYTES + path.len() + 4);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&binding.file_bytes.to_be_bytes());
+    out.extend_from_slice(&binding.mtime.secs().to_be_bytes());
+    out.extend_from_slice(&binding.mtime.nanos().to_be_bytes());
+    out.extend_from_slice(&binding.chunk_kb.to_be_bytes());
+    out.extend_from_slice(&part_inode.to_be_bytes());
+    out.extend_from_slice(&path_bytes.to_be_bytes());
+    out.extend_from_slice(path);
+    with_sum(out)
+}
+
+fn encode_range(record: Record) -> Vec<u8> {
+    let mut out = Vec::with_capacity(RANGE_BYTES);
+    out.push(KIND_RANGE);
+    out.extend_from_slice(&record.range.start().to_be_bytes());
+    out.extend_from_slice(&record.range.len().to_be_bytes());
+    out.extend_from_slice(&record.crc.to_be_bytes());
+    with_sum(out)
+}
+
+fn encode_mark(mark: Mark) -> Vec<u8> {
+    let mut out = Vec::with_capacity(MARK_BYTES);
+    out.push(KIND_MARK);
+    out.extend_from_slice(&mark.boot.to_be_bytes());
+    out.extend_from_slice(&mark.ctime.secs().to_be_bytes());
+    out.extend_from_slice(&mark.ctime.nanos().to_be_bytes());
+    with_sum(out)
+}
+
+fn with_sum(mut out: Vec<u8>) -> Vec<u8> {
+    let sum = crc32fast::hash(&out);
+    out.extend_from_slice(&sum.to_be_bytes());
+    out
+}
+
+/// What the sound beginning of a journal says, and how long that is. `None` where not even the head is sound.
+fn replay(bytes: &[u8]) -> Option<(Replayed, usize)> {
+    let (mut replayed, mut at) = decode_head(bytes)?;
+    while let Some((kind, fields)) = sound_record(&bytes[at..]) {
+        match kind {
+            KIND_RANGE => {
+                let Some(record) = decode_range(fields, replayed.binding.file_bytes) else { break };
+                replayed.records.push(record);
+                // Written after the mark: that was not the end.
+                replayed.mark = None;
+            }
+            _ => replayed.mark = decode_mark(fields),
+        }
+        at += 1 + fields.len() + 4;
+    }
+    Some((replayed, at))
+}
+
+fn decode_head(bytes: &[u8]) -> Option<(Replayed, usize)> {
+    let mut rest = Fields(bytes);
+    if rest.take::<8>()? != *MAGIC {
+        return None;
+    }
+    let file_bytes = u64::from_be_bytes(rest.take()?);
+    let mtime = Timestamp::new(i64::from_be_bytes(rest.take()?), u32::from_be_bytes(rest.take()?))?;
+    let chunk_kb = u32::from_be_bytes(rest.take()?);
+    let part_inode = u64::from_be_bytes(rest.take()?);
+    let path_bytes = usize::from(u16::from_be_bytes(rest.take()?));
+    let (path, sum) = rest.0.split_at_checked(path_bytes)?;
+    let head_bytes = HEAD_BYTES + path_bytes;
+    if Fields(sum).take()? != crc32fast::hash(&bytes[..head_bytes]).to_be_bytes() {
+        return None;
+    }
+    let binding = Binding { path: RelPath::new(path).ok()?, file_bytes, mtime, chunk_kb };
+    Some((Replayed { binding, records: Vec::new(), part_inode, mark: None }, head_bytes + 4))
+}
+
+/// The kind and the fields of the first record, where it is whole and its sum is right.
+fn sound_record(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let kind = *bytes.first()?;
+    let record_bytes = match kind {
+        KIND_RANGE => RANGE_BYTES,
+        KIND_MARK => MARK_BYTES,
+        _ => return None,
+    };
+    let (said, sum) = bytes.get(..record_bytes)?.split_at(record_bytes - 4);
+    (sum == crc32fast::hash(said).to_be_bytes()).then_some((kind, &said[1..]))
+}
+
+fn decode_range(fields: &[u8], file_bytes: u64) -> Option<Record> {
+    let mut fields = Fields(fields);
+    let (start, len) = (u64::from_be_bytes(fields.take()?), u64::from_be_bytes(fields.take()?));
+    let range = ByteRange::new(start, len).ok().filter(|range| range.end() <= file_bytes && !range.is_empty())?;
+    Some(Record { range, crc: u32::from_be_bytes(fields.take()?) })
+}
+
+fn decode_mark(fields: &[u8]) -> Option<Mark> {
+    let mut fields = Fields(fields);
+    let boot = u128::from_be_bytes(fields.take()?);
+    let ctime = Timestamp::new(i64::from_be_bytes(fields.take()?), u32::from_be_bytes(fields.take()?))?;
+    Some(Mark { boot, ctime })
+}
+
+/// Bytes that are taken from the front.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fastcp_model::{ByteRange, RelPath, Timestamp};
+
+    use super::{Binding, Mark, Record, encode_head, encode_mark, encode_range, replay};
+
+    fn binding() -> Binding {
+        Binding {
+            path: RelPath::new(b"dir/file").expect("lawful"),
+            file_bytes: 100_000,
+            mtime: Timestamp::new(-5, 7).expect("lawful"),
+            chunk_kb: 4,
+        }
+    }
+
+    fn record(start: u64, crc: u32) -> Record {
+        Record { range: ByteRange::new(start, 4096).expect("lawful"), crc }
+    }
+
+    fn mark() -> Mark {
+        Mark { boot: 9, ctime: Timestamp::new(3, 4).expect("lawful") }
+    }
+
+    /// A head, two records, a mark; and where each ends.
+    fn sample() -> (Vec<u8>, [usize; 4]) {
+        let parts = [
+            encode_head(&binding(), 77),
+            encode_range(record(0, 1)),
+            encode_range(record(8192, 2)),
+            encode_mark(mark()),
+        ];
+        let mut ends = [0; 4];
+        let mut bytes = Vec::new();
+        for (end, part) in ends.iter_mut().zip(&parts) {
+            bytes.extend_from_slice(part);
+            *end = bytes.len();
+        }
+        (bytes, ends)
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let (bytes, ends) = sample();
+        // FCPJRNL1, file_size, secs, nanos, chunk_kb, inode, path_len, path, crc32
+        assert_eq!(
+            hex(&bytes[..ends[0]]),
+            "4643504a524e4c31 00000000000186a0 fffffffffffffffb 00000007 00000004 000000000000004d 0008 6469722f66696c65 b620d439"
+                .replace(' ', "")
+        );
+        // kind, start, len, crc32, sum
+        assert_eq!(
+            hex(&bytes[ends[0]..ends[1]]),
+            "01 0000000000000000 0000000000001000 00000001 aa0f7418".replace(' ', "")
+        );
+        // kind, boot id, ctime secs, nanos, sum
+        assert_eq!(
+            hex(&bytes[ends[2]..ends[3]]),
+            "02 00000000000000000000000000000009 0000000000000003 00000004 0a03c34f".replace(' ', "")
+        );
+    }
+
+    #[test]
+    fn what_was_written_is_replayed_and_a_torn_end_is_dropped() {
+        let (bytes, ends) = sample();
+        assert!(replay(&bytes[..ends[0] - 1]).is_none());
+        for torn in ends[0]..=bytes.len() {
+            let (replayed, sound_bytes) = replay(&bytes[..torn]).expect("a sound head");
+            let whole = ends.iter().filter(|&&end| end <= torn).count() - 1;
+            assert_eq!((sound_bytes, &replayed.binding), (ends[whole], &binding()));
+            assert_eq!(replayed.records[..], [record(0, 1), record(8192, 2)][..whole.min(2)]);
+            assert_eq!(replayed.mark, (whole == 3).then(mark));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let (bytes, ends) = sample();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                let Some((replayed, sound_bytes)) = replay(&damaged) else {
+                    assert!(at < ends[0]);
+                    continue;
+                };
+                let before = ends.iter().filter(|&&end| end <= at).count();
+                assert_eq!(sound_bytes, ends[before - 1], "byte {at}");
+                assert_eq!((replayed.records.len(), replayed.mark), ((before - 1).min(2), None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_after_the_mark_takes_it_back_and_none_leaves_the_file() {
+        let (mut bytes, _) = sample();
+        bytes.extend_from_slice(&encode_range(record(4096, 3)));
+        assert_eq!(replay(&bytes).expect("sound").0.mark, None);
+        let sound_bytes = bytes.len();
+        bytes.extend_from_slice(&encode_range(record(99_000, 3)));
+        let (replayed, sound) = replay(&bytes).expect("sound");
+        assert_eq!((replayed.records.len(), sound), (3, sound_bytes));
+    }
+}

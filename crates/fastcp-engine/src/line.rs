@@ -1,0 +1,141 @@
+//! The line to the sender: a session for as long as the transfer lasts.
+//!
+//! A session ends when its control connection does, or its server. Then it is opened anew, by whoever notices
+//! first, under the same terms; the plan is the receiver's and survives. The line knows every connection that
+//! was made over it, so that the end of a run need not wait for a peer that says nothing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use fastcp_model::Status;
+use fastcp_net::{Agreed, Backoff, Connection, Dialer, NetError, Session, Terms};
+use fastcp_wire::hello::Role;
+use fastcp_wire::limits::CONNECTIONS_MAX;
+
+use crate::error::RunError;
+use crate::interrupt::Interrupt;
+use crate::report::{Event, Report};
+use crate::settings::{Connections, ReceiverSettings};
+
+pub(crate) struct Line<'a> {
+    dialer: &'a Dialer,
+    terms: Terms,
+    /// What was agreed when the line was opened, and holds from then on.
+    pub(crate) agreed: Agreed,
+    session: Mutex<Arc<Session>>,
+    live: Mutex<Live>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    connections: Vec<Weak<Connection>>,
+    is_cut: bool,
+}
+
+impl<'a> Line<'a> {
+    /// Opens the first session, trying for as long as the settings say.
+    pub(crate) fn open(
+        dialer: &'a Dialer,
+        settings: &ReceiverSettings,
+        interrupt: &Interrupt,
+        report: &Report,
+    ) -> Result<Self, RunError> {
+        let connections = match settings.connections {
+            Connections::Fixed(connections) => connections,
+            Connections::Auto => CONNECTIONS_MAX,
+        };
+        let terms = Terms { capabilities: settings.capabilities, connections, chunk_kb: settings.chunk_kb };
+        let start = Instant::now();
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match Session::open(dialer, Role::Receiver, &terms) {
+                Ok(session) => return Ok(Self::new(dialer, terms, session)),
+                Err(error) if error.is_transient() => error,
+                Err(source) => return Err(RunError::Net { during: "opening the session", source }),
+            };
+            let wait = backoff.next_wait();
+            if start.elapsed() + wait > settings.retry {
+                let address = dialer.endpoint().to_string();
+                return Err(RunError::NoAnswer { address, seconds: settings.retry.as_secs(), source: error });
+            }
+            report.tell(Event::Retrying { error: error.to_string(), wait });
+            interrupt.pause(wait);
+            if interrupt.is_asked() {
+                return Err(RunError::Interrupted);
+            }
+        }
+    }
+
+    fn new(dialer: &'a Dialer, terms: Terms, session: Session) -> Self {
+        let agreed = session.agreed;
+        let connections = vec![Arc::downgrade(&session.control)];
+        let live = Mutex::new(Live { connections, is_cut: false });
+        Self { dialer, terms, agreed, session: Mutex::new(Arc::new(session)), live }
+    }
+
+    /// Where it leads.
+    pub(crate) fn address(&self) -> String {
+        self.dialer.endpoint().to_string()
+    }
+
+    /// The session as it is now.
+    pub(crate) fn session(&self) -> Arc<Session> {
+        Arc::clone(&self.lock())
+    }
+
+    /// Opens a session in place of one that is lost, unless somebody has done so. Others wait meanwhile.
+    pub(crate) fn renew(&self, lost: &Arc<Session>) -> Result<Arc<Session>, NetError> {
+        let mut current = self.lock();
+        if Arc::ptr_eq(&current, lost) {
+            let session = Session::open(self.dialer, Role::Receiver, &self.terms)?;
+            // What was planned rests on these.
+            if !session.agreed.capabilities.contains(self.agreed.capabilities) {
+                return Err(NetError::Refused(Status::BadVersion));
+            }
+            // Whoever still waits for something on the old one must learn that nothing will come.
+            lost.control.hang_up();
+            self.keep(&session.control)?;
+            *current = Arc::new(session);
+        }
+        Ok(Arc::clone(&current))
+    }
+
+    /// Makes a data connection; where the server does not know the session any more, of a new one.
+    pub(crate) fn dial(&self) -> Result<Arc<Connection>, NetError> {
+        let session = self.session();
+        let connection = match session.attach_right().dial(self.dialer) {
+            Err(NetError::Refused(Status::UnknownTicket)) => self.renew(&session)?.attach_right().dial(self.dialer),
+            result => result,
+        }?;
+        let connection = Arc::new(connection);
+        self.keep(&connection)?;
+        Ok(connection)
+    }
+
+    /// Ends all connections, and those to come.
+    pub(crate) fn hang_up(&self) {
+        let mut live = self.live();
+        live.is_cut = true;
+        for connection in live.connections.drain(..).filter_map(|weak| weak.upgrade()) {
+            connection.hang_up();
+        }
+    }
+
+    fn keep(&self, connection: &Arc<Connection>) -> Result<(), NetError> {
+        let mut live = self.live();
+        if live.is_cut {
+            return Err(NetError::Closed);
+        }
+        live.connections.retain(|weak| weak.strong_count() > 0);
+        live.connections.push(Arc::downgrade(connection));
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Session>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
