@@ -10,11 +10,11 @@ use std::path::Path;
 
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES};
 use fastcp_wire::range::PIECE_HEADER_BYTES;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt};
 use support::client::{Client, Run, contents};
 use support::compare::{assert_same, assert_same_but_room};
 use support::cut_proxy::{CutProxy, Fault};
 use support::mount::SmallDisk;
+use support::port::ReservedPort;
 use support::server::Server;
 use support::tree::{Tree, everything, noise, plain, text};
 use support::{Workspace, is_root, say_skipped};
@@ -148,29 +148,11 @@ fn a_connection_that_only_the_client_knows_is_dead_is_dialled_again() {
     assert!(run.count("reconnects") > 0);
 }
 
-/// A port on which nobody listens and which nobody else can take.
-struct ReservedPort {
-    port: u16,
-    _socket: std::os::fd::OwnedFd,
-}
-
-impl ReservedPort {
-    fn new() -> Self {
-        let reserved = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("socket");
-        setsockopt(&reserved, sockopt::ReuseAddr, &true).expect("share the port with a later listener");
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&reserved);
-        bind(fd, &SockaddrIn::new(127, 0, 0, 1, 0)).expect("bind");
-        let port = getsockname::<SockaddrIn>(fd).expect("bound").port();
-        Self { port, _socket: reserved }
-    }
-}
-
 #[test]
 fn a_server_that_never_comes_ends_the_wait() {
     let reserved = ReservedPort::new();
     let workspace = Workspace::new();
-    let url = format!("fcp://127.0.0.1:{}", reserved.port);
-    let run = Client::pull(&url, workspace.at("copy")).options("--retry 1").run().expect_exit(35);
+    let run = Client::pull(reserved.url(), workspace.at("copy")).options("--retry 1").run().expect_exit(35);
     assert!(run.stderr.contains(&format!("127.0.0.1:{}", reserved.port)), "{}", run.stderr);
     assert!(run.events().iter().any(|event| event["event"] == "retrying"));
     Client::get(reserved.port, "file", workspace.at("out")).options("--retry 0").run().expect_exit(35);
@@ -182,9 +164,9 @@ fn a_server_that_comes_late_is_waited_for() {
     let workspace = Workspace::new();
     let source = plain(&workspace.at("source"));
     let copy = workspace.at("copy");
-    let mut client = Client::pull(format!("fcp://127.0.0.1:{}", reserved.port), &copy).start();
+    let mut client = Client::pull(reserved.url(), &copy).start();
     client.wait_for_event("retrying");
-    let server = Server::start_with(&source, &format!("127.0.0.1 {}", reserved.port));
+    let server = reserved.serve(&source);
     client.finish().expect_exit(0);
     drop(server);
     assert_same(&source, &copy);

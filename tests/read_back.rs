@@ -65,6 +65,8 @@ fn a_large_file_that_went_wrong_on_its_way_to_the_disk_is_not_committed() {
         });
         let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 1").options(options).run();
         expect_found(run, is_found, &workspace.at("copy/file"), &bytes, None);
+        // Nothing is kept that a rerun could go on from.
+        assert_eq!(fs::read_dir(workspace.at("copy/.fastcp/parts")).expect("part files").count(), 0);
     }
 }
 

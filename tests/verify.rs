@@ -10,6 +10,7 @@ use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES};
 use support::client::{Client, Run, contents};
 use support::compare::{assert_same, files_and_bytes};
 use support::cut_proxy::{CutProxy, Fault};
+use support::mount::SmallDisk;
 use support::server::Server;
 use support::tree::{Tree, everything, noise, plain, set_mtime};
 use support::{Workspace, is_root, say_skipped};
@@ -229,6 +230,11 @@ fn large_directories_are_compared_to_their_end() {
         ("extraneous", "many/04000a_"),
         ("extraneous", "many/z_"),
     ]);
+    // More differences than are held before they are printed.
+    let empty = copied.workspace.at("empty");
+    fs::create_dir(&empty).expect("create");
+    let run = Client::verify(&empty, contents(&copied.source)).run().expect_exit(23);
+    assert_eq!(run.differences().iter().filter(|(what, _)| what == "missing").count(), 5001);
 }
 
 #[test]
@@ -260,6 +266,21 @@ fn the_state_of_a_destination_is_no_difference_but_only_where_it_is_ours() {
     copied.verify().expect_differences(&[]);
     copied.keep_times("a", |dir| fs::create_dir(dir.join(".fastcp")).expect("create"));
     copied.verify().expect_differences(&[("extraneous", "a/.fastcp")]);
+}
+
+#[test]
+fn each_mount_of_a_destination_has_a_state_of_its_own() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.dir("disk").file("disk/file", &noise(300_000, 1));
+    let source = tree.finish();
+    let copy = workspace.at("copy");
+    fs::create_dir(&copy).expect("create");
+    let Some(_disk) = SmallDisk::mount(&copy.join("disk"), 4096) else { return };
+    fs::write(copy.join("disk/file"), "to be replaced").expect("write");
+    Client::pull(contents(&source), &copy).run().expect_exit(0);
+    assert!(copy.join("disk/.fastcp").exists());
+    Client::verify(&copy, contents(&source)).run().expect_differences(&[]);
 }
 
 #[test]

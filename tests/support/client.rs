@@ -23,13 +23,14 @@ pub(crate) struct Client {
     program: PathBuf,
     words: Vec<std::ffi::OsString>,
     is_unprivileged: bool,
+    file_bytes_max: Option<u64>,
 }
 
 impl Client {
     /// A client with exactly these words.
     pub(crate) fn new<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> Self {
         let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        Self { program: PathBuf::from(PROGRAM), words, is_unprivileged: false }
+        Self { program: PathBuf::from(PROGRAM), words, is_unprivileged: false, file_bytes_max: None }
     }
 
     /// `pull FROM DST --json`.
@@ -71,6 +72,12 @@ impl Client {
         self
     }
 
+    /// Runs under a limit of the length of files (`RLIMIT_FSIZE`).
+    pub(crate) fn file_bytes_max(mut self, bytes: u64) -> Self {
+        self.file_bytes_max = Some(bytes);
+        self
+    }
+
     /// Runs to the end.
     pub(crate) fn run(self) -> Run {
         self.start().finish()
@@ -78,7 +85,14 @@ impl Client {
 
     /// Starts, to be finished later.
     pub(crate) fn start(self) -> Running {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.file_bytes_max {
+            None => Command::new(&self.program),
+            Some(bytes) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--fsize={bytes}")).arg(&self.program);
+                command
+            }
+        };
         command.args(&self.words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if self.is_unprivileged {
             command.uid(NOBODY).gid(NOBODY);
@@ -129,6 +143,18 @@ impl Running {
                 return;
             }
         }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("send a signal");
+    }
+
+    /// Kills it where it stands.
+    pub(crate) fn kill(self) {
+        self.signal(Signal::SIGKILL);
+        let run = self.finish();
+        assert_eq!(run.code, None, "killed, and not ended before: {}", run.stderr);
     }
 
     /// Waits for the end.

@@ -9,18 +9,23 @@
 pub(crate) mod client;
 pub(crate) mod compare;
 pub(crate) mod cut_proxy;
+pub(crate) mod journal;
 pub(crate) mod lying_sender;
 pub(crate) mod mount;
 pub(crate) mod peer;
 pub(crate) mod plain_source;
+pub(crate) mod port;
 pub(crate) mod server;
+pub(crate) mod stage;
+pub(crate) mod sweep;
 pub(crate) mod tree;
+pub(crate) mod valve;
 
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -30,9 +35,21 @@ pub(crate) const NOBODY: u32 = 65534;
 /// Nothing that is waited for takes this long unless it hangs.
 pub(crate) const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How often [`wait_until`] looks. Nothing rests on it.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
 /// Whether permission bits do not bind this process.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Looks again and again until something is so that no event tells of.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + HANG_TIMEOUT;
+    while !is_so() {
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// Says why a test, or a part of one, did not run.

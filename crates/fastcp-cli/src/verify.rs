@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use fastcp_engine::{Report, RunError};
@@ -21,6 +21,9 @@ use crate::exit_code;
 use crate::from::From;
 use crate::output::{Voice, complain, say, say_json, size};
 use crate::progress::{self, Course};
+
+/// Differences that may be found before they are printed.
+const EVENTS_AHEAD: usize = 4096;
 
 /// The last line of `--json`: names are a contract that scripts rely on.
 #[derive(Debug, Serialize)]
@@ -75,8 +78,8 @@ fn with_source(from: From, dst_dir: &Path, options: &ClientOptions) -> Result<u8
 /// Runs with differences and progress shown as they come, and says the summary.
 fn run_shown(voice: Voice, work: impl FnOnce(&Report) -> Result<(), RunError>) -> u8 {
     let start = Instant::now();
-    let (sender, events) = channel();
-    let report = Report::new(sender);
+    let (sender, events) = sync_channel(EVENTS_AHEAD);
+    let report = Report::in_turn(sender);
     let result = std::thread::scope(|threads| {
         let shared = &report;
         let shown = threads.spawn(move || progress::show(shared, &events, voice, Course::Verify));

@@ -237,7 +237,7 @@ impl FileJob {
             Some(crc) if crc == sender_crc => {}
             other => {
                 if let Some(part) = &progress.part {
-                    part.distrust();
+                    part.discard();
                 }
                 return Confirmation::Mismatch(Mismatch { want: sender_crc, got: other.unwrap_or(0) });
             }

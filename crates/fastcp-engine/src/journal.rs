@@ -155,8 +155,8 @@ impl Journal {
     /// Something in the part file is wrong, and nobody knows what: no rerun may go on with it.
     pub(crate) fn abandon(&self) {
         self.is_broken.store(true, Ordering::Relaxed);
-        if let Err(error) = self.file.set_len(0) {
-            tracing::warn!(%error, "the journal of a damaged part file cannot be ended; remove .fastcp/parts");
+        if let Err(error) = self.file.set_len(0).and_then(|()| self.dir.remove_file(&self.name)) {
+            tracing::debug!(%error, "the journal of a wrong part file stays");
         }
     }
 

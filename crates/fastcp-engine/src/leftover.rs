@@ -62,6 +62,10 @@ fn resume(job: FileJob, transfer: &Transfer<'_>, target: &Dir) -> io::Result<(Fi
     if records.is_empty() {
         return Ok((job, false));
     }
+    // What stands behind the end would stand there under the final name as well.
+    if stat.size_bytes() > job.grid.file_bytes() {
+        part.file().set_len(job.grid.file_bytes())?;
+    }
     make_room(&job, part.file())?;
     let job = job.resumed(part, grid, records, trust);
     transfer.report.counters.bytes_reused.add(job.reused_bytes());

@@ -91,13 +91,6 @@ impl PartFile {
         Some((part, replayed, stat))
     }
 
-    /// What is in it is not what the sender has: a rerun begins anew.
-    pub(crate) fn distrust(&self) {
-        if let Some(journal) = &self.journal {
-            journal.abandon();
-        }
-    }
-
     /// It will not become the target: from now on it is called `name`, and has no journal.
     pub(crate) fn set_aside(mut self, name: &Name) -> io::Result<()> {
         if let Some(journal) = self.journal.take() {
@@ -129,6 +122,18 @@ impl PartFile {
     /// The file to write to.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// What is in it is not what the sender has. It goes, and its journal: nothing may be resumed from it.
+    pub(crate) fn discard(&self) {
+        if let Some(journal) = &self.journal {
+            journal.abandon();
+        }
+        if let Place::Named { dir, name } = &self.place
+            && let Err(error) = dir.remove_file(name)
+        {
+            tracing::debug!(%error, "a part file with wrong bytes stays");
+        }
     }
 
     /// No more bytes: `crc` is that of all that was written.
@@ -171,12 +176,12 @@ pub(crate) struct Mismatch {
 }
 
 impl Sealed {
-    /// Compares what was written with what the sender has.
+    /// Compares what was written with what the sender has. A part file that is something else is gone.
     pub(crate) fn verify(self, sender: SenderCrc) -> Result<Verified, Mismatch> {
         if self.crc == sender.0 {
             Ok(Verified { part: self.part })
         } else {
-            self.part.distrust();
+            self.part.discard();
             Err(Mismatch { want: sender.0, got: self.crc })
         }
     }

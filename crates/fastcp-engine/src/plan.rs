@@ -52,10 +52,10 @@ pub(crate) struct Planner<'a> {
     there_before: Count,
     /// The backup directory below the destination.
     backup: Option<RelPath>,
-    /// Whether the root's listing has begun: it is named by no other, and comes once.
-    has_root: bool,
     /// An offer that was broken off comes once more.
     is_replay: bool,
+    /// Whether the root's listing has begun: it is named by no other, and comes once.
+    has_root: bool,
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
     order: ListingOrder,
@@ -130,8 +130,8 @@ impl<'a> Planner<'a> {
             extraneous: settings.deletion.map(|_| Extraneous::new(root, backup.clone(), make_file)),
             there_before: Count::default(),
             backup,
-            has_root: false,
             is_replay: false,
+            has_root: false,
             awaited: HashMap::new(),
             order: ListingOrder::default(),
         }
@@ -174,7 +174,7 @@ impl<'a> Planner<'a> {
         if !self.is_replay {
             return Some(listing);
         }
-        let is_first = listing.dir.is_root() && self.awaited.is_empty() && self.report.counters.entries.now() == 0;
+        let is_first = listing.dir.is_root() && !self.has_root;
         if !is_first && !self.awaited.contains_key(&listing.dir) {
             return None;
         }

@@ -1,0 +1,424 @@
+//! What becomes of the state of a killed run before the next one looks at it: a matrix of damages. Whatever it is,
+//! the next run ends right, touches nothing that is not ours, and fetches what the damage costs and no more.
+
+mod support;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use support::client::{Client, Run};
+use support::compare::assert_same;
+use support::journal::{Claim, Journal, Leftover, Mark, Record, boot_id, names_in_parts, parts_dir};
+use support::stage::{Stage, bytes_of_answers};
+use support::sweep::is_long;
+use support::tree::noise;
+use support::wait_until;
+
+const CHUNK_BYTES: u64 = 64 << 10;
+/// Ten chunks and a short one.
+const FILE_BYTES: u64 = 10 * CHUNK_BYTES + 5;
+/// How many chunks the killed run had.
+const CLAIMS: u64 = 7;
+/// What somebody has who has nothing to do with all this.
+const VICTIM: &[u8] = b"not yours";
+
+/// What a run left that was killed with some chunks of a file.
+struct Killed {
+    stage: Stage,
+    /// The name of the part file.
+    name: PathBuf,
+    part: Vec<u8>,
+    journal: Journal,
+}
+
+impl Killed {
+    fn new() -> Self {
+        let stage = Stage::new(|tree| {
+            tree.file("file", &noise(FILE_BYTES as usize, 1));
+        });
+        let bytes = bytes_of_answers(CLAIMS, CHUNK_BYTES);
+        let client = stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, bytes);
+        let leftover = Leftover::only(&stage.copy);
+        wait_until("the last whole chunk", || leftover.claimed_bytes() == CLAIMS * CHUNK_BYTES);
+        client.kill();
+        let name = leftover.part.file_name().expect("a name").into();
+        let part = fs::read(&leftover.part).expect("read the part file");
+        let journal = leftover.read();
+        assert_eq!(journal.encode(), fs::read(&leftover.journal).expect("read the journal"), "as documented");
+        assert_eq!(journal.claims().len() as u64, CLAIMS);
+        Self { stage, name, part, journal }
+    }
+
+    /// The same state in a destination of its own, after `damage`.
+    fn damaged(&self, damage: impl FnOnce(&Scene)) -> Scene {
+        let dir = tempfile::tempdir_in(self.stage.workspace.at("")).expect("temporary directory");
+        let copy = dir.path().join("copy");
+        fs::create_dir_all(parts_dir(&copy)).expect("create");
+        let leftover = Leftover::named(&copy, &self.name);
+        fs::write(&leftover.part, &self.part).expect("write");
+        let victim = dir.path().join("victim");
+        fs::write(&victim, VICTIM).expect("write");
+        let scene = Scene { dir, copy, leftover, victim, journal: self.journal.clone() };
+        scene.write_journal(|_| {});
+        damage(&scene);
+        scene
+    }
+
+    /// Runs after `damage`, which is to cost all but `reused` chunks.
+    fn expect_reused(&self, what: &str, reused: u64, damage: impl FnOnce(&Scene)) {
+        let scene = self.damaged(damage);
+        let run = self.rerun(&scene);
+        assert_eq!(run.code, Some(0), "{what}: {}", run.stderr);
+        let counts = (run.count("bytes_fetched"), run.count("bytes_reused"));
+        let reused_bytes = reused * CHUNK_BYTES;
+        assert_eq!(counts, (FILE_BYTES - reused_bytes, reused_bytes), "{what}");
+        self.expect_whole(what, &scene);
+    }
+
+    fn rerun(&self, scene: &Scene) -> Run {
+        Client::pull(self.stage.server.url(""), &scene.copy).options("--conns 2 --chunk-kb 64").run()
+    }
+
+    fn expect_whole(&self, what: &str, scene: &Scene) {
+        assert_same(&self.stage.source, &scene.copy);
+        assert_eq!(fs::read(&scene.victim).expect("still there"), VICTIM, "{what}");
+        assert_eq!(scene.victim.metadata().expect("examine").nlink(), 1, "{what}");
+        assert_eq!(names_in_parts(&scene.copy), Vec::<&Path>::new(), "{what}");
+    }
+}
+
+/// A destination with that state in it.
+struct Scene {
+    dir: tempfile::TempDir,
+    copy: PathBuf,
+    leftover: Leftover,
+    victim: PathBuf,
+    journal: Journal,
+}
+
+impl Scene {
+    /// The journal that belongs to the part file as it is, after `change`.
+    fn journal(&self, change: impl FnOnce(&mut Journal)) -> Vec<u8> {
+        let mut journal = self.journal.clone();
+        journal.head.inode = fs::metadata(&self.leftover.part).expect("examine").ino();
+        change(&mut journal);
+        journal.encode()
+    }
+
+    fn write_journal(&self, change: impl FnOnce(&mut Journal)) {
+        self.write_journal_bytes(&self.journal(change));
+    }
+
+    fn write_journal_bytes(&self, bytes: &[u8]) {
+        fs::write(&self.leftover.journal, bytes).expect("write the journal");
+    }
+
+    fn flip_in_part(&self, at: u64) {
+        let part = File::options().read(true).write(true).open(&self.leftover.part).expect("open the part file");
+        let mut byte = [0];
+        part.read_exact_at(&mut byte, at).expect("read");
+        part.write_all_at(&[byte[0] ^ 1], at).expect("write");
+    }
+
+    fn set_part_len(&self, bytes: u64) {
+        let part = File::options().write(true).open(&self.leftover.part).expect("open the part file");
+        part.set_len(bytes).expect("set the length");
+    }
+
+    fn replace_part(&self, by: impl FnOnce(&Path, &Path)) {
+        fs::remove_file(&self.leftover.part).expect("remove");
+        by(&self.victim, &self.leftover.part);
+    }
+
+    fn replace_journal(&self, by: impl FnOnce(&Path, &Path)) {
+        fs::remove_file(&self.leftover.journal).expect("remove");
+        by(&self.victim, &self.leftover.journal);
+    }
+}
+
+fn hard_link(victim: &Path, at: &Path) {
+    fs::hard_link(victim, at).expect("link");
+}
+
+fn soft_link(victim: &Path, at: &Path) {
+    symlink(victim, at).expect("link");
+}
+
+fn directory(_: &Path, at: &Path) {
+    fs::create_dir(at).expect("create");
+}
+
+#[test]
+fn a_journal_that_was_not_damaged_is_worth_all_its_claims() {
+    let killed = Killed::new();
+    killed.expect_reused("nothing", CLAIMS, |_| {});
+    killed.expect_reused("claims in another order", CLAIMS, |scene| {
+        scene.write_journal(|journal| journal.records.reverse());
+    });
+}
+
+#[test]
+fn a_torn_journal_is_worth_the_records_before_the_tear() {
+    let killed = Killed::new();
+    let borders = killed.journal.borders();
+    let whole = killed.journal.encode();
+    let head = (0..borders[0]).step_by(if is_long() { 1 } else { 7 });
+    let around = borders.iter().flat_map(|&border| [border - 1, border, border + 1]);
+    for torn in head.chain(around).filter(|&torn| torn <= whole.len()) {
+        let reused = borders[1..].iter().filter(|&&border| border <= torn).count() as u64;
+        killed.expect_reused(&format!("torn at {torn}"), reused, |scene| {
+            scene.write_journal_bytes(&scene.journal(|_| {})[..torn]);
+        });
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_the_journal_is_found() {
+    let killed = Killed::new();
+    let borders = killed.journal.borders();
+    let bytes = killed.journal.encode().len();
+    let in_records = (borders[0]..bytes).step_by(if is_long() { 1 } else { 13 });
+    for at in (0..borders[0]).chain(in_records) {
+        let intact = borders[1..].iter().filter(|&&border| border <= at).count() as u64;
+        let bits = if is_long() { 0..8 } else { at % 8..at % 8 + 1 };
+        for bit in bits {
+            killed.expect_reused(&format!("bit {bit} of byte {at}"), intact, |scene| {
+                let mut bytes = scene.journal(|_| {});
+                bytes[at] ^= 1 << bit;
+                scene.write_journal_bytes(&bytes);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_something_else_is_worth_nothing() {
+    let killed = Killed::new();
+    let head = |what: &str, change: fn(&mut Journal)| {
+        killed.expect_reused(what, 0, |scene| scene.write_journal(change));
+    };
+    head("another length", |journal| journal.head.file_bytes += 1);
+    head("a length below the claims", |journal| journal.head.file_bytes = CHUNK_BYTES);
+    head("the longest length", |journal| journal.head.file_bytes = u64::MAX);
+    head("another second", |journal| journal.head.mtime.0 -= 1);
+    head("another nanosecond", |journal| journal.head.mtime.1 ^= 1);
+    head("no lawful time", |journal| journal.head.mtime.1 = u32::MAX);
+    head("another part file", |journal| journal.head.inode += 1);
+    head("another path", |journal| journal.head.path = b"fole".to_vec());
+    head("a path that leads out", |journal| journal.head.path = b"../victim".to_vec());
+    head("an absolute path", |journal| journal.head.path = b"/file".to_vec());
+    head("no path", |journal| journal.head.path.clear());
+    head("no chunks", |journal| journal.head.chunk_kb = 0);
+    head("the largest chunks", |journal| journal.head.chunk_kb = u32::MAX);
+    killed.expect_reused("an empty journal", 0, |scene| scene.write_journal_bytes(b""));
+    killed.expect_reused("zeros", 0, |scene| scene.write_journal_bytes(&[0; 4096]));
+    killed.expect_reused("noise", 0, |scene| scene.write_journal_bytes(&noise(4096, 2)));
+}
+
+#[test]
+fn the_journal_of_another_file_is_worth_nothing() {
+    let stage = Stage::new(|tree| {
+        tree.file("one", &noise(FILE_BYTES as usize, 1)).mtime(1_600_000_000, 1);
+        tree.file("two", &noise(FILE_BYTES as usize, 2)).mtime(1_600_000_000, 1);
+    });
+    stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, FILE_BYTES / 2).kill();
+    let leftover = Leftover::only(&stage.copy);
+    // Only the path tells them apart.
+    let mut journal = leftover.read();
+    assert!(journal.claimed_bytes() > 0);
+    journal.head.path = if journal.head.path == b"one" { b"two".to_vec() } else { b"one".to_vec() };
+    fs::write(&leftover.journal, journal.encode()).expect("write");
+    stage.valve.renew();
+    let run = stage.pull("").run().expect_exit(0);
+    assert_same(&stage.source, &stage.copy);
+    run.expect_counts(&[("bytes_fetched", 2 * FILE_BYTES), ("bytes_reused", 0), ("files_committed", 2)]);
+}
+
+#[test]
+fn a_claim_that_cannot_be_true_costs_itself() {
+    let killed = Killed::new();
+    let claim = |start: u64, len: u64| Record::Range(Claim { start, len, crc: 7 });
+    // A record that no run writes ends what can be read, or is one claim less.
+    for (what, record) in [
+        ("beyond the end", claim(FILE_BYTES, 1)),
+        ("across the end", claim(FILE_BYTES - 1, 2)),
+        ("of nothing", claim(0, 0)),
+        ("past all numbers", claim(u64::MAX, u64::MAX)),
+        ("around all numbers", claim(u64::MAX - 4, 5)),
+        ("as long as all", claim(0, u64::MAX)),
+    ] {
+        killed.expect_reused(&format!("{what}, last"), CLAIMS, |scene| {
+            scene.write_journal(|journal| journal.records.push(record));
+        });
+        killed.expect_reused(&format!("{what}, first"), 0, |scene| {
+            scene.write_journal(|journal| journal.records.insert(0, record));
+        });
+    }
+    killed.expect_reused("a claim made twice", CLAIMS, |scene| {
+        scene.write_journal(|journal| journal.records.push(journal.records[2]));
+    });
+    killed.expect_reused("a claim with a wrong sum of its bytes", CLAIMS - 1, |scene| {
+        scene.write_journal(|journal| {
+            let Record::Range(claim) = &mut journal.records[3] else { panic!("a range") };
+            claim.crc ^= 1;
+        });
+    });
+    killed.expect_reused("a claim of what was never written", CLAIMS, |scene| {
+        scene.write_journal(|journal| journal.records.push(claim(9 * CHUNK_BYTES, CHUNK_BYTES)));
+    });
+}
+
+#[test]
+fn claims_that_overlap_never_make_a_wrong_file() {
+    let killed = Killed::new();
+    for (start, len) in
+        [(1, CHUNK_BYTES), (0, 2 * CHUNK_BYTES), (CHUNK_BYTES / 2, 10), (0, CLAIMS * CHUNK_BYTES), (0, 1)]
+    {
+        let crc = crc32fast::hash(&killed.part[start as usize..(start + len) as usize]);
+        let overlapping = Record::Range(Claim { start, len, crc });
+        let scene = killed.damaged(|scene| scene.write_journal(|journal| journal.records.push(overlapping)));
+        let run = killed.rerun(&scene).expect_exit(0);
+        let sum = run.count("bytes_fetched") + run.count("bytes_reused");
+        assert_eq!(sum, FILE_BYTES, "each byte comes from one place");
+        killed.expect_whole("overlapping claims", &scene);
+    }
+}
+
+#[test]
+fn a_journal_that_is_no_file_of_ours_is_left_alone() {
+    let killed = Killed::new();
+    killed.expect_reused("no journal", 0, |scene| scene.replace_journal(|_, _| {}));
+    killed.expect_reused("a link", 0, |scene| scene.replace_journal(soft_link));
+    killed.expect_reused("a hard link", 0, |scene| scene.replace_journal(hard_link));
+    killed.expect_reused("a good journal with a second name", 0, |scene| {
+        let second = scene.dir.path().join("second name");
+        fs::hard_link(&scene.leftover.journal, second).expect("link");
+    });
+    killed.expect_reused("a link to a good journal", 0, |scene| {
+        let elsewhere = scene.dir.path().join("elsewhere");
+        fs::rename(&scene.leftover.journal, &elsewhere).expect("rename");
+        symlink(&elsewhere, &scene.leftover.journal).expect("link");
+    });
+}
+
+#[test]
+fn a_damaged_part_file_costs_the_chunks_that_are_damaged() {
+    let killed = Killed::new();
+    for (chunk, within) in [(0, 0), (3, 12_345), (CLAIMS - 1, CHUNK_BYTES - 1)] {
+        killed.expect_reused(&format!("a bit of chunk {chunk}"), CLAIMS - 1, |scene| {
+            scene.flip_in_part(chunk * CHUNK_BYTES + within);
+        });
+    }
+    killed.expect_reused("two bits of two chunks", CLAIMS - 2, |scene| {
+        scene.flip_in_part(CHUNK_BYTES);
+        scene.flip_in_part(5 * CHUNK_BYTES + 1);
+    });
+    for (bytes, reused) in [(0, 0), (CHUNK_BYTES - 1, 0), (CHUNK_BYTES, 1), (3 * CHUNK_BYTES + 1, 3)] {
+        killed.expect_reused(&format!("cut to {bytes}"), reused, |scene| scene.set_part_len(bytes));
+    }
+    for bytes in [7 * CHUNK_BYTES + 1, FILE_BYTES - 1, FILE_BYTES, FILE_BYTES + 1, 3 * FILE_BYTES] {
+        killed.expect_reused(&format!("extended to {bytes}"), CLAIMS, |scene| scene.set_part_len(bytes));
+    }
+}
+
+#[test]
+fn a_part_file_that_is_no_file_of_ours_is_left_alone() {
+    let killed = Killed::new();
+    type Replace = fn(&Path, &Path);
+    let kinds: [(&str, Replace); 3] = [("nothing", |_, _| {}), ("a link", soft_link), ("a hard link", hard_link)];
+    for (what, replace) in kinds {
+        killed.expect_reused(what, 0, |scene| scene.replace_part(replace));
+        // With a journal that was made for it.
+        killed.expect_reused(&format!("{what}, and the journal knows it"), 0, |scene| {
+            scene.replace_part(replace);
+            let Ok(stat) = fs::metadata(&scene.leftover.part) else { return };
+            scene.write_journal(|journal| journal.head.inode = stat.ino());
+        });
+    }
+    killed.expect_reused("a copy of it", 0, |scene| {
+        let copy = scene.dir.path().join("copy of it");
+        fs::copy(&scene.leftover.part, &copy).expect("copy");
+        fs::rename(copy, &scene.leftover.part).expect("rename");
+    });
+    killed.expect_reused("a second name", 0, |scene| {
+        fs::hard_link(&scene.leftover.part, scene.dir.path().join("second name")).expect("link");
+    });
+}
+
+#[test]
+fn a_directory_in_the_way_is_said_and_nothing_else_suffers() {
+    let killed = Killed::new();
+    for (what, damage) in [
+        ("a journal", (|scene: &Scene| scene.replace_journal(directory)) as fn(&Scene)),
+        ("a part file", |scene| scene.replace_part(directory)),
+    ] {
+        let scene = killed.damaged(damage);
+        let run = killed.rerun(&scene);
+        match run.code {
+            Some(0) => assert_same(&killed.stage.source, &scene.copy),
+            Some(23) => assert!(!scene.copy.join("file").exists() && !run.paths_of("failed").is_empty(), "{what}"),
+            other => panic!("{what}: {other:?} {}", run.stderr),
+        }
+    }
+}
+
+/// What a mark may say, beside the truth.
+fn false_marks(scene: &Scene) -> Vec<(&'static str, Mark)> {
+    let ctime = scene.leftover.ctime();
+    let boot = boot_id();
+    vec![
+        ("of another boot", Mark { boot: boot ^ 1, ctime }),
+        ("of no boot", Mark { boot: 0, ctime }),
+        ("of another second", Mark { boot, ctime: (ctime.0 - 1, ctime.1) }),
+        ("of another nanosecond", Mark { boot, ctime: (ctime.0, (ctime.1 + 1) % 1_000_000_000) }),
+        ("of no lawful time", Mark { boot, ctime: (ctime.0, u32::MAX) }),
+    ]
+}
+
+#[test]
+fn claims_behind_a_false_mark_are_read_before_they_count() {
+    let killed = Killed::new();
+    for nth in 0..5 {
+        let damage = |scene: &Scene| {
+            scene.flip_in_part(2 * CHUNK_BYTES + 9);
+            let (_, mark) = false_marks(scene)[nth];
+            scene.write_journal(|journal| journal.records.push(Record::Mark(mark)));
+        };
+        killed.expect_reused(&format!("mark {nth}"), CLAIMS - 1, damage);
+    }
+    killed.expect_reused("a range after the mark", CLAIMS - 1, |scene| {
+        scene.flip_in_part(2 * CHUNK_BYTES + 9);
+        let mark = Record::Mark(Mark { boot: boot_id(), ctime: scene.leftover.ctime() });
+        let last = CLAIMS as usize - 1;
+        scene.write_journal(|journal| journal.records.insert(last, mark));
+    });
+}
+
+#[test]
+fn a_true_mark_is_believed() {
+    let killed = Killed::new();
+    killed.expect_reused("a mark", CLAIMS, |scene| {
+        let mark = Record::Mark(Mark { boot: boot_id(), ctime: scene.leftover.ctime() });
+        scene.write_journal(|journal| journal.records.push(mark));
+    });
+}
+
+#[test]
+fn a_wrong_claim_behind_a_true_mark_never_gets_a_name_and_the_file_arrives_all_the_same() {
+    let killed = Killed::new();
+    let scene = killed.damaged(|scene| {
+        let mark = Record::Mark(Mark { boot: boot_id(), ctime: scene.leftover.ctime() });
+        scene.write_journal(|journal| {
+            let Record::Range(claim) = &mut journal.records[3] else { panic!("a range") };
+            claim.crc ^= 1;
+            journal.records.push(mark);
+        });
+    });
+    // The confirmation finds it, and the next run does not believe the same claim again.
+    let run = killed.rerun(&scene).expect_exit(23);
+    assert!(run.stderr.contains("crc32 mismatch"), "{}", run.stderr);
+    assert!(!scene.copy.join("file").exists());
+    killed.rerun(&scene).expect_exit(0).expect_counts(&[("bytes_reused", 0), ("bytes_fetched", FILE_BYTES)]);
+    killed.expect_whole("a wrong claim", &scene);
+}

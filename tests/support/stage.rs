@@ -1,0 +1,76 @@
+//! A source, its server and a valve between the server and clients: where interruptions are played.
+
+use std::path::{Path, PathBuf};
+
+use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES};
+use fastcp_wire::range::{PIECE_HEADER_BYTES, TRAILER_BYTES};
+
+use super::client::{Client, Running};
+use super::journal::Leftover;
+use super::server::Server;
+use super::tree::Tree;
+use super::valve::{Kind, Valve};
+use super::{Workspace, wait_until};
+
+/// What a data connection begins with: the answer to ATTACH.
+pub(crate) const ATTACH_REPLY_BYTES: u64 = (FRAME_HEADER_BYTES + FRAME_SUM_BYTES) as u64;
+/// What an answer has around its body.
+pub(crate) const AROUND_BODY_BYTES: u64 = (PIECE_HEADER_BYTES + TRAILER_BYTES) as u64;
+
+/// A source and the way to it.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) source: PathBuf,
+    pub(crate) copy: PathBuf,
+    pub(crate) valve: Valve,
+    pub(crate) server: Server,
+    pub(crate) workspace: Workspace,
+}
+
+impl Stage {
+    /// Serves what `put` puts into a tree.
+    pub(crate) fn new(put: impl FnOnce(&mut Tree)) -> Self {
+        let workspace = Workspace::new();
+        let mut tree = Tree::new(&workspace.at("source"));
+        put(&mut tree);
+        let source = tree.finish();
+        let server = Server::start(&source);
+        let valve = Valve::start(server.address);
+        Self { source, copy: workspace.at("copy"), valve, server, workspace }
+    }
+
+    /// A client of it that passes through the valve.
+    pub(crate) fn pull(&self, options: &str) -> Client {
+        self.pull_to(&self.copy, options)
+    }
+
+    /// The same, to somewhere else.
+    pub(crate) fn pull_to(&self, copy: &Path, options: &str) -> Client {
+        Client::pull(self.valve.url(), copy).options(options)
+    }
+
+    /// A client that has got `bytes` on its data connections and gets no more.
+    pub(crate) fn stall(&self, options: &str, bytes: u64) -> Running {
+        self.valve.limit(Kind::Data, bytes);
+        let client = self.pull(options).start();
+        self.valve.wait_until_stalled(Kind::Data);
+        client
+    }
+
+    /// The same, with one large file, whose journal has everything that came whole over `conns` connections.
+    pub(crate) fn stall_in_file(&self, options: &str, conns: u64, chunk_bytes: u64, bytes: u64) -> Running {
+        let claimed_bytes = || Leftover::all(&self.copy).iter().map(Leftover::claimed_bytes).sum::<u64>();
+        let before = claimed_bytes();
+        let client = self.stall(&format!("{options} --no-compress --conns {conns}"), bytes);
+        let answers = bytes / chunk_bytes + conns;
+        let incomplete = conns * (ATTACH_REPLY_BYTES + chunk_bytes + AROUND_BODY_BYTES);
+        let whole = bytes.saturating_sub(incomplete + answers * AROUND_BODY_BYTES);
+        wait_until("the journal to follow", || claimed_bytes() >= before + whole);
+        client
+    }
+}
+
+/// How many bytes have to go through one data connection until it has `answers` of this length, and a little more.
+pub(crate) fn bytes_of_answers(answers: u64, body_bytes: u64) -> u64 {
+    ATTACH_REPLY_BYTES + answers * (body_bytes + AROUND_BODY_BYTES) + AROUND_BODY_BYTES
+}

@@ -1,0 +1,238 @@
+//! Stands between client and server, counts what the server sends, and stops it at an exact byte.
+//!
+//! A limit counts from the last [`Valve::limit`], over all connections of a kind together. What is beyond it is
+//! held, so whatever a test does then happens at that byte of the transfer. A client that is gone takes nothing
+//! of the limit of the next: each new limit ends the connections from before it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+use fastcp_wire::frame::FrameType;
+
+use super::HANG_TIMEOUT;
+
+/// What is read at a time. Little, so that both ends of a connection stay close together.
+const SLICE_BYTES: usize = 16 << 10;
+
+/// Which connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Control,
+    Data,
+}
+
+/// A listening proxy; ends with all its connections when dropped.
+#[derive(Debug)]
+pub(crate) struct Valve {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    server: SocketAddr,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    control: Flow,
+    data: Flow,
+    /// Connections of an earlier era are ended.
+    era: u64,
+    live: Vec<TcpStream>,
+    is_over: bool,
+}
+
+/// What the server sends on the connections of one kind.
+#[derive(Debug, Default)]
+struct Flow {
+    /// Bytes that went through since the limit was set.
+    passed: u64,
+    /// All of them, ever.
+    passed_ever: u64,
+    limit: Option<u64>,
+    /// Connections that have something which may not go through.
+    held: usize,
+}
+
+impl Valve {
+    /// An open valve before the server at this address, which may come later.
+    pub(crate) fn start(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+        let address = listener.local_addr().expect("bound");
+        let shared = Arc::new(Shared { server, state: Mutex::default(), changed: Condvar::new() });
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if accepting.lock().is_over {
+                    return;
+                }
+                let shared = Arc::clone(&accepting);
+                std::thread::spawn(move || shared.connect(client));
+            }
+        });
+        Self { address, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("fcp://{}", self.address)
+    }
+
+    /// Ends all connections; of the next ones, this many bytes of this kind go through.
+    pub(crate) fn limit(&self, kind: Kind, bytes: u64) {
+        self.renew();
+        self.shared.lock().flow(kind).limit = Some(bytes);
+    }
+
+    /// Ends all connections, and counts from 0 again, without a limit.
+    pub(crate) fn renew(&self) {
+        let mut state = self.shared.lock();
+        state.era += 1;
+        state.live.drain(..).for_each(|stream| end(&stream));
+        for kind in [Kind::Control, Kind::Data] {
+            let flow = state.flow(kind);
+            (flow.passed, flow.limit) = (0, None);
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Everything goes through from now on, on the connections that there are as well.
+    pub(crate) fn open(&self) {
+        let mut state = self.shared.lock();
+        (state.control.limit, state.data.limit) = (None, None);
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until the limit is reached and something is held back.
+    pub(crate) fn wait_until_stalled(&self, kind: Kind) {
+        self.wait_for(&format!("{kind:?} to stall"), |state| state.flow(kind).held > 0);
+    }
+
+    /// Waits until so many bytes went through since the limit was set.
+    pub(crate) fn wait_until_passed(&self, kind: Kind, bytes: u64) {
+        self.wait_for(&format!("{bytes} bytes of {kind:?}"), |state| state.flow(kind).passed >= bytes);
+    }
+
+    /// Bytes that went through since the limit was set.
+    pub(crate) fn passed(&self, kind: Kind) -> u64 {
+        self.shared.lock().flow(kind).passed
+    }
+
+    /// Bytes that ever went through.
+    pub(crate) fn passed_ever(&self, kind: Kind) -> u64 {
+        self.shared.lock().flow(kind).passed_ever
+    }
+
+    fn wait_for(&self, what: &str, mut is_so: impl FnMut(&mut State) -> bool) {
+        let until = Instant::now() + HANG_TIMEOUT;
+        let mut state = self.shared.lock();
+        while !is_so(&mut state) {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited in vain for {what}: {state:?}");
+            state = self.shared.changed.wait_timeout(state, left).expect("not poisoned").0;
+        }
+    }
+}
+
+impl Drop for Valve {
+    fn drop(&mut self) {
+        self.renew();
+        self.shared.lock().is_over = true;
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+impl State {
+    fn flow(&mut self, kind: Kind) -> &mut Flow {
+        match kind {
+            Kind::Control => &mut self.control,
+            Kind::Data => &mut self.data,
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("not poisoned")
+    }
+
+    fn connect(&self, mut client: TcpStream) {
+        let era = self.lock().era;
+        let mut first = [0; 2];
+        let Ok(mut server) = TcpStream::connect(self.server) else { return };
+        if client.read_exact(&mut first).is_err() || server.write_all(&first).is_err() {
+            return;
+        }
+        let kind = match u16::from_be_bytes(first) == FrameType::Attach as u16 {
+            true => Kind::Data,
+            false => Kind::Control,
+        };
+        let ends = [&client, &server].map(|stream| stream.try_clone().expect("clone"));
+        {
+            let mut state = self.lock();
+            if state.era != era {
+                return;
+            }
+            state.live.extend(ends.iter().map(|stream| stream.try_clone().expect("clone")));
+        }
+        std::thread::spawn(move || {
+            let [mut from, mut to] = ends;
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
+        self.relay(kind, era, &mut server, &mut client);
+        end(&client);
+        end(&server);
+    }
+
+    fn relay(&self, kind: Kind, era: u64, server: &mut TcpStream, client: &mut TcpStream) {
+        let mut slice = vec![0; SLICE_BYTES];
+        while let Ok(count @ 1..) = server.read(&mut slice) {
+            let mut rest = &slice[..count];
+            while !rest.is_empty() {
+                let Some(allowed) = self.take(kind, era, rest.len()) else { return };
+                let (now, later) = rest.split_at(allowed);
+                if client.write_all(now).is_err() {
+                    return;
+                }
+                rest = later;
+            }
+        }
+    }
+
+    /// Waits until something may go through: how many bytes of these. `None` where the connection is to end.
+    fn take(&self, kind: Kind, era: u64, count: usize) -> Option<usize> {
+        let mut state = self.lock();
+        let mut is_held = false;
+        loop {
+            let is_past = state.era != era;
+            let flow = state.flow(kind);
+            let left = flow.limit.map_or(u64::MAX, |limit| limit.saturating_sub(flow.passed));
+            if is_past || left > 0 {
+                flow.held -= usize::from(is_held);
+                let allowed = count.min(usize::try_from(left).unwrap_or(usize::MAX));
+                if is_past {
+                    return None;
+                }
+                flow.passed += allowed as u64;
+                flow.passed_ever += allowed as u64;
+                self.changed.notify_all();
+                return Some(allowed);
+            }
+            if !is_held {
+                is_held = true;
+                flow.held += 1;
+                self.changed.notify_all();
+            }
+            state = self.changed.wait(state).expect("not poisoned");
+        }
+    }
+}
+
+fn end(stream: &TcpStream) {
+    let _ = stream.shutdown(Shutdown::Both);
+}
