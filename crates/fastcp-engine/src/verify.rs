@@ -64,16 +64,15 @@ fn verify_in_ranges(
 ) -> Result<(), RunError> {
     let root = open_destination(against)?;
     // Nothing is under way that would have to be kept: whoever interrupts this ends the process.
-    let session = Line::open(dialer, settings, &Interrupt::default(), report)?.session();
-    let hashing = Hashing::agreed(session.agreed.capabilities);
+    let line = Line::open(dialer, settings, &Interrupt::default(), report)?;
+    let hashing = Hashing::agreed(line.agreed.capabilities);
     let connections = match settings.connections {
-        Connections::Fixed(_) => session.agreed.connections,
-        Connections::Auto => session.agreed.connections.min(AUTO_CONNECTIONS),
+        Connections::Fixed(_) => line.agreed.connections,
+        Connections::Auto => line.agreed.connections.min(AUTO_CONNECTIONS),
     };
     let queue = CheckQueue::new(range_bytes_max.min(hashing.range_bytes_max()));
     let verification = Verification {
-        dialer,
-        attached: session.attach_right(),
+        line: &line,
         base: base_of(&request.path, request.scope),
         root: &root,
         queue: &queue,
@@ -81,7 +80,7 @@ fn verify_in_ranges(
         retry: settings.retry,
         hashing,
     };
-    let first_error = FirstError { queue: &queue, error: Mutex::new(None) };
+    let first_error = FirstError { queue: &queue, line: &line, error: Mutex::new(None) };
     std::thread::scope(|threads| {
         let _guard = StopOnPanic(&queue);
         for _ in 0..connections {
@@ -90,7 +89,7 @@ fn verify_in_ranges(
                 first_error.keep(verification.run_connection());
             });
         }
-        first_error.keep(compare_offer(&session.control, request, &verification));
+        first_error.keep(compare_offer(&line.session().control, request, &verification));
     });
     first_error.error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
@@ -149,6 +148,7 @@ impl Drop for StopOnPanic<'_> {
 /// The error that stopped the run. Others that follow from the stop are not told.
 struct FirstError<'a> {
     queue: &'a CheckQueue,
+    line: &'a Line<'a>,
     error: Mutex<Option<RunError>>,
 }
 
@@ -157,6 +157,8 @@ impl FirstError<'_> {
         if let Err(error) = result {
             self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             self.queue.stop();
+            // Nobody need wait for a peer that says nothing.
+            self.line.hang_up();
         }
     }
 }

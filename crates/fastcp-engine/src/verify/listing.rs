@@ -20,6 +20,7 @@ use super::queue::{CheckQueue, FileCheck};
 use crate::attributes::owner_to_set;
 use crate::difference::Difference;
 use crate::error::{RunError, is_not_there};
+use crate::extraneous::is_part_file;
 use crate::listing_order::{ListingOrder, broken_offer};
 use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
@@ -288,11 +289,11 @@ impl<'a> Comparer<'a> {
 
     fn tell_extraneous(&self, dir: &Dir, path: &RelPath, names: impl IntoIterator<Item = Vec<u8>>) {
         for raw in names {
-            if raw == STATE_DIR && self.is_top_of_mount(dir, path) {
-                continue;
-            }
-            match Name::new(&raw).and_then(|name| path.join(&name)) {
-                Ok(path) => self.report.differs(path, Difference::Extraneous),
+            let is_state = raw == STATE_DIR && self.is_top_of_mount(dir, path);
+            match Name::new(&raw).and_then(|name| Ok((path.join(&name)?, name))) {
+                // What deletion leaves alone is no difference either.
+                Ok((_, name)) if is_state || is_part_file(&name) => {}
+                Ok((path, _)) => self.report.differs(path, Difference::Extraneous),
                 Err(error) => self.fail(path.clone(), "cannot name an entry", io::Error::other(error)),
             }
         }
