@@ -376,6 +376,41 @@ fn a_server_that_is_started_again_is_asked_for_the_rest() {
 }
 
 #[test]
+fn an_offer_that_breaks_off_is_asked_for_again_and_nothing_is_compared_twice() {
+    let copied = Copied::of(|root| {
+        let mut tree = Tree::new(root);
+        for dir in 0..30u64 {
+            let dir = format!("dir {dir:02}");
+            tree.dir(&dir);
+            for nth in 0..100u64 {
+                tree.file(format!("{dir}/{:016x}", (nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), b"");
+            }
+        }
+        tree.dir("many");
+        for nth in 0..5000u64 {
+            tree.file(format!("many/{:016x}", (nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), b"");
+        }
+        tree.finish()
+    });
+    copied.keep_times("many", |many| fs::write(many.join("8_"), "").expect("write"));
+    let server = Server::start(&copied.source);
+    let valve = Valve::start(server.address);
+    let verify = || Client::verify(&copied.copy, valve.url());
+    let wanted = [("extraneous", "many/8_")];
+    verify().run().expect_differences(&wanted);
+    let offer = valve.passed(Kind::Control);
+    for part in 1..8 {
+        valve.limit(Kind::Control, offer * part / 8);
+        let client = verify().start();
+        valve.wait_until_stalled(Kind::Control);
+        valve.renew();
+        let run = client.finish().expect_differences(&wanted);
+        let run = run.expect_counts(&[("entries", 8032), ("files", 8000), ("files_verified", 8000)]);
+        assert!(run.count("reconnects") > 0);
+    }
+}
+
+#[test]
 fn a_connection_that_breaks_is_dialled_again() {
     let copied = Copied::of(plain);
     let server = Server::start(&copied.source);
