@@ -23,14 +23,15 @@ pub(crate) struct Client {
     program: PathBuf,
     words: Vec<std::ffi::OsString>,
     is_unprivileged: bool,
-    file_bytes_max: Option<u64>,
+    /// A program that runs it, and its words.
+    under: Vec<String>,
 }
 
 impl Client {
     /// A client with exactly these words.
     pub(crate) fn new<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> Self {
         let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        Self { program: PathBuf::from(PROGRAM), words, is_unprivileged: false, file_bytes_max: None }
+        Self { program: PathBuf::from(PROGRAM), words, is_unprivileged: false, under: Vec::new() }
     }
 
     /// `pull FROM DST --json`.
@@ -70,8 +71,13 @@ impl Client {
     }
 
     /// Runs under a limit of the length of files (`RLIMIT_FSIZE`).
-    pub(crate) fn file_bytes_max(mut self, bytes: u64) -> Self {
-        self.file_bytes_max = Some(bytes);
+    pub(crate) fn file_bytes_max(self, bytes: u64) -> Self {
+        self.under(&["prlimit", &format!("--fsize={bytes}")])
+    }
+
+    /// Is started by another program, which these words begin with.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -82,11 +88,11 @@ impl Client {
 
     /// Starts, to be finished later.
     pub(crate) fn start(self) -> Running {
-        let mut command = match self.file_bytes_max {
+        let mut command = match self.under.split_first() {
             None => Command::new(&self.program),
-            Some(bytes) => {
-                let mut command = Command::new("prlimit");
-                command.arg(format!("--fsize={bytes}")).arg(&self.program);
+            Some((outer, words)) => {
+                let mut command = Command::new(outer);
+                command.args(words).arg(&self.program);
                 command
             }
         };
