@@ -137,6 +137,11 @@ impl Running {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("send a signal");
     }
 
+    /// Whether it has come to its end.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("ask for the end").is_some()
+    }
+
     /// Kills it where it stands.
     pub(crate) fn kill(self) {
         self.signal(Signal::SIGKILL);
