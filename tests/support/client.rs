@@ -149,6 +149,13 @@ impl Running {
         assert_eq!(run.code, None, "killed, and not ended before: {}", run.stderr);
     }
 
+    /// Kills it, unless it ends by itself at this very moment; then that must be a good end.
+    pub(crate) fn kill_or_finish(self) {
+        self.signal(Signal::SIGKILL);
+        let run = self.finish();
+        assert!(matches!(run.code, None | Some(0)), "{:?} {}", run.code, run.stderr);
+    }
+
     /// Waits for the end.
     pub(crate) fn finish(mut self) -> Run {
         while self.next_line().is_some() {}
