@@ -14,10 +14,12 @@ use fastcp_wire::range::{
     PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, REQUEST_HEADER_BYTES, Reply, Request, RequestHeader, TRAILER_BYTES,
     Trailer,
 };
+use fastcp_wire::signature::{Level, decode_hash, decode_signature, encode_hash, encode_signature};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     request(bytes);
     answers(bytes);
+    signatures(bytes);
     frame(bytes);
     handshake(bytes);
     offers(bytes);
@@ -79,6 +81,18 @@ fn answers(bytes: &[u8]) {
     if let Some(first) = bytes.first_chunk::<{ PIECE_HEADER_BYTES - 4 }>() {
         again(&with_sum(first), |bytes| PieceHeader::decode(fixed(bytes)?), |header| header.encode().to_vec());
     }
+}
+
+fn signatures(bytes: &[u8]) {
+    for level in [Level::Coarse, Level::Fine] {
+        let encode = |chunks: &Vec<_>| {
+            let mut out = Vec::new();
+            encode_signature(chunks, &mut out);
+            out
+        };
+        again(bytes, |bytes| decode_signature(level, bytes), encode);
+    }
+    again(bytes, decode_hash, |hash| encode_hash(*hash).to_vec());
 }
 
 fn frame(bytes: &[u8]) {

@@ -38,6 +38,11 @@ impl Client {
         Self::new([OsStr::new("pull"), OsStr::new("--json"), from.as_ref(), dst.as_ref()])
     }
 
+    /// `verify DST FROM --json`.
+    pub(crate) fn verify(dst: impl AsRef<OsStr>, from: impl AsRef<OsStr>) -> Self {
+        Self::new([OsStr::new("verify"), OsStr::new("--json"), dst.as_ref(), from.as_ref()])
+    }
+
     /// `get HOST PORT PATH OUT --json`.
     pub(crate) fn get(port: u16, path: impl AsRef<OsStr>, out: impl AsRef<OsStr>) -> Self {
         let port = port.to_string();
@@ -122,6 +127,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// The client's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until the client has told of this event.
     pub(crate) fn wait_for_event(&mut self, event: &str) {
         loop {
@@ -226,6 +236,26 @@ impl Run {
             value
         };
         self.lines.iter().map(parse).collect()
+    }
+
+    /// What `verify` found: the kind and the path of each difference, sorted.
+    pub(crate) fn differences(&self) -> Vec<(String, String)> {
+        let events = self.events().into_iter().filter(|value| value["event"] == "differs");
+        let word = |value: &Value, name: &str| value[name].as_str().expect("a word").to_owned();
+        let mut found: Vec<_> = events.map(|value| (word(&value, "what"), word(&value, "path"))).collect();
+        found.sort();
+        assert_eq!(self.count("differences"), found.len() as u64);
+        found
+    }
+
+    /// Panics unless the differences are these, each a kind and a path, and exit code and counts agree.
+    pub(crate) fn expect_differences(self, wanted: &[(&str, &str)]) -> Self {
+        let run = self.expect_exit(if wanted.is_empty() { 0 } else { 23 });
+        let mut wanted: Vec<_> = wanted.iter().map(|(what, path)| ((*what).to_owned(), (*path).to_owned())).collect();
+        wanted.sort();
+        assert_eq!(run.differences(), wanted, "stderr:\n{}", run.stderr);
+        assert_eq!(run.count("files_failed"), 0);
+        run
     }
 
     /// The paths of events of one name.

@@ -17,7 +17,8 @@ use fastcp_wire::range::{
 
 use super::peer::{read_frame, send_frame};
 
-type Answer = Arc<dyn Fn(&Request) -> Vec<u8> + Send + Sync>;
+/// Sends the answer to one request.
+type Answer = Arc<dyn Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync>;
 
 /// Frames sent in answer to the request for offers: each a type and a payload.
 pub(crate) type Offer = Vec<(FrameType, Vec<u8>)>;
@@ -32,22 +33,42 @@ pub(crate) struct LyingSender {
 impl LyingSender {
     /// Offers `offer` and answers each request for a range with the bytes that `answer` makes of it.
     pub(crate) fn start(offer: Offer, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start_with_capabilities(offer, Capabilities::SUPPORTED.difference(Capabilities::BUNDLE), answer)
+    }
+
+    /// As before, but `answer` sends by itself, and so may do things in the middle of an answer.
+    pub(crate) fn start_sending(
+        offer: Offer,
+        answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE);
-        Self::start_with(offer, capabilities, move |request| match request {
-            Request::Range(request) => answer(request),
+        Self::start_with(offer, capabilities, move |request, stream| match request {
+            Request::Range(request) => answer(request, stream),
+            other => panic!("not agreed: {other:?}"),
+        })
+    }
+
+    /// As [`LyingSender::start`], but says that it can do no more than this.
+    pub(crate) fn start_with_capabilities(
+        offer: Offer,
+        capabilities: Capabilities,
+        answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(offer, capabilities, move |request, stream| match request {
+            Request::Range(request) => stream.write_all(&answer(request)),
             other => panic!("not agreed: {other:?}"),
         })
     }
 
     /// As before, but takes requests for bundles too.
     pub(crate) fn start_bundling(offer: Offer, answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start_with(offer, Capabilities::SUPPORTED, answer)
+        Self::start_with(offer, Capabilities::SUPPORTED, move |request, stream| stream.write_all(&answer(request)))
     }
 
     fn start_with(
         offer: Offer,
         capabilities: Capabilities,
-        answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
+        answer: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
         let address = listener.local_addr().expect("bound");
@@ -107,7 +128,7 @@ fn serve_control(stream: &mut TcpStream, capabilities: Capabilities, offer: &Off
 fn serve_data(stream: &mut TcpStream, answer: &Answer) {
     send_frame(stream, FrameType::AttachReply, &[]);
     while let Some(request) = read_request(stream) {
-        if stream.write_all(&answer(&request)).is_err() {
+        if answer(&request, stream).is_err() {
             return;
         }
     }
@@ -157,7 +178,8 @@ pub(crate) fn listing(path: &str, entries: Vec<Entry>) -> Listing {
 
 /// A whole offer: the listings and the end.
 pub(crate) fn offer(listings: Vec<Listing>) -> Offer {
-    let entries = listings.iter().map(|listing| listing.entries.len() as u64).sum();
+    let count = |listing: &Listing| listing.entries.len() as u64 + u64::from(listing.root.is_some());
+    let entries = listings.iter().map(count).sum();
     let batch = OfferBatch { owners: Vec::new(), listings };
     let end = OfferEnd { entries, failures: 0 };
     vec![

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fastcp_engine::{Compression, Connections};
+use fastcp_engine::{Compression, Connections, Deletion, EmptySource, MaxDelete};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
 use crate::logging::LogFormat;
@@ -15,6 +15,8 @@ use crate::logging::LogFormat;
 #[command(name = "fastcp-client", version, about, long_about = None, subcommand_negates_reqs = true)]
 #[command(override_usage = "fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>\n       \
     fastcp-client pull [OPTIONS] <FROM> <DST_DIR>\n       \
+    fastcp-client verify [OPTIONS] <DST_DIR> <FROM>\n       \
+    fastcp-client verify [OPTIONS] --manifest <FILE> <DST_DIR>\n       \
     fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]")]
 pub(crate) struct ClientArgs {
     #[command(subcommand)]
@@ -41,6 +43,13 @@ pub(crate) enum ClientCommand {
         from: OsString,
         /// Where to copy to
         dst_dir: PathBuf,
+    },
+    /// Compare a directory with a source, or with a manifest; list differences and change nothing
+    Verify {
+        /// What to compare
+        dst_dir: PathBuf,
+        /// What to compare it with, as for pull
+        from: Option<OsString>,
     },
     /// Copy one file from any server that speaks FTQ1
     Get {
@@ -85,6 +94,25 @@ pub(crate) struct ClientOptions {
     /// What survives a power cut: nothing promised, everything by groups, everything file by file
     #[arg(long, global = true, value_enum, env = "FASTCP_DURABILITY", default_value = "batch")]
     pub(crate) durability: DurabilityArg,
+    /// Fetch changed files whole [default for a local source]
+    #[arg(short = 'W', long, global = true, env = "FASTCP_WHOLE_FILE", overrides_with = "no_whole_file")]
+    pub(crate) whole_file: bool,
+    /// Fetch of changed files only what their old versions lack [default for a server]
+    #[arg(long, global = true, env = "FASTCP_NO_WHOLE_FILE")]
+    pub(crate) no_whole_file: bool,
+    /// Write into the files themselves: a run that does not end well leaves them neither old nor new
+    #[arg(long, global = true, env = "FASTCP_INPLACE")]
+    pub(crate) inplace: bool,
+    /// What a file's checksum is taken over before it gets its name: the bytes as they were received, what
+    /// its part file reads as, or what the disk gives back
+    #[arg(long, global = true, value_enum, env = "FASTCP_VERIFY", default_value = "received")]
+    pub(crate) verify: VerifyArg,
+    /// Append what was copied to this file: hash, size, time and path of each. With verify: compare with it
+    #[arg(long, global = true, value_name = "FILE", env = "FASTCP_MANIFEST")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// The hash of a manifest's records
+    #[arg(long, global = true, value_enum, env = "FASTCP_MANIFEST_HASH", default_value = "xxh3")]
+    pub(crate) manifest_hash: ManifestHashArg,
     /// How bodies are received; for measurements
     #[arg(long, global = true, value_enum, env = "FASTCP_RECEIVE_PATH", default_value = "auto", hide = true)]
     pub(crate) receive_path: ReceivePathArg,
@@ -94,6 +122,66 @@ pub(crate) struct ClientOptions {
     pub(crate) without: u32,
     #[command(flatten)]
     pub(crate) log: LogOptions,
+    #[command(flatten)]
+    pub(crate) changes: ChangeOptions,
+}
+
+/// What is done at the destination beside copying. What makes entries go is never taken from the
+/// environment, where it could be forgotten: it has to be typed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Changes")]
+pub(crate) struct ChangeOptions {
+    /// Change nothing, and say what would be done
+    #[arg(short = 'n', long, global = true, env = "FASTCP_DRY_RUN")]
+    pub(crate) dry_run: bool,
+    /// A line for each change, as rsync prints them
+    #[arg(short = 'i', long, global = true, env = "FASTCP_ITEMIZE_CHANGES")]
+    pub(crate) itemize_changes: bool,
+    /// Delete what the source does not have, once all of the source was listed without an error
+    #[arg(long, global = true)]
+    pub(crate) delete: bool,
+    /// Delete nothing at all where more than N entries would go, or N% of those there
+    #[arg(long, global = true, value_name = "N[%]", value_parser = parse_max_delete)]
+    pub(crate) max_delete: Option<MaxDelete>,
+    /// Delete although the source is empty
+    #[arg(long, global = true)]
+    pub(crate) force_empty: bool,
+    /// Move what is deleted or replaced there; a relative DIR is below the destination
+    #[arg(long, global = true, value_name = "DIR", env = "FASTCP_BACKUP_DIR")]
+    pub(crate) backup_dir: Option<PathBuf>,
+}
+
+impl ClientOptions {
+    /// Options that do not go together.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.inplace && self.changes.backup_dir.is_some() {
+            return Err("--backup-dir keeps what is replaced, and --inplace replaces nothing: choose one");
+        }
+        self.changes.check()
+    }
+}
+
+impl ChangeOptions {
+    /// Options that mean nothing without another. An option may stand before the command and the other
+    /// behind it, which the parser cannot see together.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        match (self.delete, self.max_delete, self.force_empty) {
+            (false, Some(_), _) => Err("--max-delete needs --delete"),
+            (false, None, true) => Err("--force-empty needs --delete"),
+            _ => Ok(()),
+        }
+    }
+
+    /// What they mean for deletion.
+    pub(crate) fn deletion(&self) -> Option<Deletion> {
+        let empty_source = if self.force_empty { EmptySource::Deletes } else { EmptySource::Refused };
+        self.delete.then_some(Deletion { max: self.max_delete, empty_source })
+    }
+
+    /// Those that a single file cannot be fetched with.
+    pub(crate) fn is_any_given(&self) -> bool {
+        self.dry_run || self.itemize_changes || self.delete || self.backup_dir.is_some()
+    }
 }
 
 /// What survives a power cut.
@@ -102,6 +190,21 @@ pub(crate) enum DurabilityArg {
     None,
     Batch,
     File,
+}
+
+/// What the checksum of a whole file is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    Received,
+    Written,
+    Disk,
+}
+
+/// The hash of a manifest's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ManifestHashArg {
+    Xxh3,
+    Sha256,
 }
 
 /// How bodies are received.
@@ -180,6 +283,16 @@ fn parse_connections(text: &str) -> Result<Connections, &'static str> {
     }
 }
 
+fn parse_max_delete(text: &str) -> Result<MaxDelete, &'static str> {
+    match text.strip_suffix('%') {
+        Some(percent) => match percent.parse() {
+            Ok(percent @ 0..=100) => Ok(MaxDelete::Percent(percent)),
+            _ => Err("expected 0% to 100%"),
+        },
+        None => text.parse().map(MaxDelete::Entries).map_err(|_| "expected a number of entries, or N%"),
+    }
+}
+
 fn parse_bits(text: &str) -> Result<u32, std::num::ParseIntError> {
     match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16),
@@ -191,7 +304,7 @@ fn parse_bits(text: &str) -> Result<u32, std::num::ParseIntError> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use fastcp_engine::Connections;
+    use fastcp_engine::{Connections, MaxDelete};
 
     use super::{ClientArgs, ClientCommand, ServerArgs};
 
@@ -218,5 +331,24 @@ mod tests {
         for count in ["0", "65", "-1", "many", ""] {
             assert!(ClientArgs::try_parse_from(["c", "--conns", count, "d", "h", "1"]).is_err(), "{count}");
         }
+    }
+
+    #[test]
+    fn limits_of_deletion_are_counts_or_shares_and_need_deletion() {
+        let parse = |words: &[&str]| ClientArgs::try_parse_from([&["c", "pull", "a", "b"], words].concat());
+        for (text, max) in [("0", MaxDelete::Entries(0)), ("12", MaxDelete::Entries(12)), ("5%", MaxDelete::Percent(5))]
+        {
+            let args = parse(&["--delete", "--max-delete", text]).expect("lawful");
+            assert_eq!(args.options.changes.max_delete, Some(max));
+            assert!(args.options.changes.check().is_ok());
+        }
+        for text in ["-1", "101%", "%", "1.5", "many", ""] {
+            assert!(parse(&["--delete", "--max-delete", text]).is_err(), "{text}");
+        }
+        for words in [&["--max-delete", "1"][..], &["--force-empty"]] {
+            assert!(parse(words).expect("parsed").options.changes.check().is_err(), "{words:?}");
+        }
+        let split = ClientArgs::try_parse_from(["c", "--delete", "pull", "a", "b", "--max-delete", "1"]);
+        assert!(split.expect("lawful").options.changes.check().is_ok());
     }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use fastcp_engine::{
-    Durability, GetSettings, Interrupt, PlainCrc, ReceivePath, ReceiverSettings, Report, Server, ServerSettings, Source,
+    Delta, Durability, GetSettings, Interrupt, Itemize, ManifestHash, ManifestWriter, Placement, PlainCrc, ReceivePath,
+    ReceiverSettings, Report, Server, ServerSettings, Source, VerifyOver,
 };
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
@@ -18,10 +19,13 @@ use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::Scope;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ReceivePathArg, compression};
+use crate::args::{
+    ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ManifestHashArg, ReceivePathArg, VerifyArg, compression,
+};
 use crate::from::From;
 use crate::output::{Summary, Voice, complain, say_summary};
-use crate::{exit_code, logging, overlap, progress, signals};
+use crate::progress::Course;
+use crate::{exit_code, logging, overlap, progress, signals, verify};
 
 /// `RLIMIT_NOFILE` where it cannot be asked for.
 const DESCRIPTORS_USUAL: usize = 1024;
@@ -56,19 +60,20 @@ pub fn main() -> ExitCode {
 }
 
 /// A run that could not start.
-struct Failure {
+pub(crate) struct Failure {
     code: u8,
     message: String,
 }
 
 impl Failure {
-    fn new(code: u8, message: impl ToString) -> Self {
+    pub(crate) fn new(code: u8, message: impl ToString) -> Self {
         Self { code, message: message.to_string() }
     }
 }
 
 fn run(args: ClientArgs, interrupt: &Interrupt) -> Result<u8, Failure> {
     let options = &args.options;
+    options.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
     match (args.command, args.dst_dir, args.host, args.port) {
         (Some(ClientCommand::Pull { from, dst_dir }), ..) => {
             let from = From::parse(&from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
@@ -77,6 +82,7 @@ fn run(args: ClientArgs, interrupt: &Interrupt) -> Result<u8, Failure> {
         (Some(ClientCommand::Get { host, port, path, out, require_crc }), ..) => {
             get(Endpoint::Tcp { host: unbracketed(host), port }, path, out, require_crc, options)
         }
+        (Some(ClientCommand::Verify { dst_dir, from }), ..) => verify::verify(&dst_dir, from.as_deref(), options),
         (None, Some(dst_dir), Some(host), Some(port)) => {
             let from = From::Server { host: unbracketed(host), port, path: RelPath::root(), scope: Scope::Contents };
             pull(from, &dst_dir, options, interrupt)
@@ -100,9 +106,15 @@ fn pull(from: From, dst_dir: &Path, options: &ClientOptions, interrupt: &Interru
             (embedded(&root, options)?, path, scope)
         }
     };
-    let settings = receiver_settings(options);
+    let from = match endpoint {
+        Endpoint::Embedded(_) => Nearness::Here,
+        Endpoint::Tcp { .. } => Nearness::Elsewhere,
+    };
+    let work = if options.changes.dry_run { fastcp_engine::preview } else { fastcp_engine::pull };
+    let manifest = if options.changes.dry_run { None } else { manifest_to_write(options, dst_dir)? };
+    let settings = receiver_settings(options, from, manifest);
     Ok(run_reported(endpoint, options, |dialer, report| {
-        let result = fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, interrupt, report);
+        let result = work(dialer, &path, scope, dst_dir, &settings, interrupt, report);
         match result {
             Ok(()) => (exit_code::of_report(report), None),
             Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, dst_dir))),
@@ -115,8 +127,14 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
     use fastcp_engine::RunError;
     let kept = format!("what is complete is in place in \"{}\"", shown(dst_dir));
     match error {
-        RunError::Source { .. } | RunError::NoDestination { .. } | RunError::Locked { .. } => error.to_string(),
+        RunError::Source { .. }
+        | RunError::NoDestination { .. }
+        | RunError::Backup { .. }
+        | RunError::Locked { .. } => error.to_string(),
         RunError::Interrupted => format!("{error}; {kept}, rerun to fetch the rest"),
+        RunError::Manifest(_) => {
+            format!("{error}; {kept}, but what is not in the manifest will not be recorded by a rerun")
+        }
         RunError::NoAnswer { .. } => format!("{error}; rerun to resume"),
         RunError::Net { .. } => format!("{error}; {kept}, rerun to fetch the rest"),
         RunError::Destination { .. } => format!("{error}; {kept}, part files are kept, rerun once this is mended"),
@@ -140,7 +158,7 @@ fn run_reported(
     let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
     let (code, error) = std::thread::scope(|threads| {
         let shared = &report;
-        let shown = threads.spawn(move || progress::show(shared, &events, voice));
+        let shown = threads.spawn(move || progress::show(shared, &events, voice, Course::Copy));
         let result = work(&dialer, &report);
         report.close();
         // A panic in the display has been printed; the copy itself is what counts.
@@ -154,7 +172,7 @@ fn run_reported(
     code
 }
 
-fn voice(options: &ClientOptions) -> Voice {
+pub(crate) fn voice(options: &ClientOptions) -> Voice {
     match (options.json, options.log.quiet) {
         (true, _) => Voice::Json,
         (false, true) => Voice::Quiet,
@@ -162,7 +180,11 @@ fn voice(options: &ClientOptions) -> Voice {
     }
 }
 
-fn receiver_settings(options: &ClientOptions) -> ReceiverSettings {
+pub(crate) fn receiver_settings(
+    options: &ClientOptions,
+    from: Nearness,
+    manifest: Option<ManifestWriter>,
+) -> ReceiverSettings {
     ReceiverSettings {
         capabilities: capabilities(options),
         connections: options.conns,
@@ -178,10 +200,47 @@ fn receiver_settings(options: &ClientOptions) -> ReceiverSettings {
             DurabilityArg::Batch => Durability::Batch,
             DurabilityArg::File => Durability::File,
         },
+        delta: match (options.whole_file, options.no_whole_file, from) {
+            (true, ..) | (false, false, Nearness::Here) => Delta::Unused,
+            (false, true, _) | (false, false, Nearness::Elsewhere) => Delta::Used,
+        },
+        placement: if options.inplace { Placement::InPlace } else { Placement::PartFile },
+        verify: match options.verify {
+            VerifyArg::Received => VerifyOver::Received,
+            VerifyArg::Written => VerifyOver::Written,
+            VerifyArg::Disk => VerifyOver::Disk,
+        },
+        manifest: manifest.map(Arc::new),
         // Raised at the start; asking again only answers it.
         descriptors_max: fastcp_engine::raise_descriptor_limit()
             .map_or(DESCRIPTORS_USUAL, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        deletion: options.changes.deletion(),
+        backup_dir: options.changes.backup_dir.clone(),
+        itemize: if options.changes.itemize_changes { Itemize::Changes } else { Itemize::No },
     }
+}
+
+/// Where the source is.
+#[derive(Clone, Copy)]
+pub(crate) enum Nearness {
+    /// On this machine: reading the old version costs as much as reading the new one.
+    Here,
+    Elsewhere,
+}
+
+/// The manifest to append to. It must not lie where the run itself writes.
+fn manifest_to_write(options: &ClientOptions, dst_dir: &Path) -> Result<Option<ManifestWriter>, Failure> {
+    let Some(path) = &options.manifest else { return Ok(None) };
+    if overlap::is_inside(path, dst_dir) {
+        let message = format!("the manifest \"{}\" must not be inside the destination", shown(path));
+        return Err(Failure::new(exit_code::USAGE, message));
+    }
+    let hash = match options.manifest_hash {
+        ManifestHashArg::Xxh3 => ManifestHash::Xxh3,
+        ManifestHashArg::Sha256 => ManifestHash::Sha256,
+    };
+    let opened = ManifestWriter::open(path, hash);
+    opened.map(Some).map_err(|error| Failure::new(exit_code::of_manifest_error(&error), error))
 }
 
 fn capabilities(options: &ClientOptions) -> Capabilities {
@@ -208,7 +267,7 @@ fn check_overlap(root: &Path, path: &RelPath, dst_dir: &Path) -> Result<(), Fail
 }
 
 /// A server within this process, one thread for each connection.
-fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint, Failure> {
+pub(crate) fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint, Failure> {
     let source = Source::open(root).map_err(|error| {
         Failure::new(exit_code::NOTHING_USABLE, format!("cannot open the source \"{}\": {error}", shown(root)))
     })?;
@@ -235,6 +294,15 @@ fn get(
     require_crc: bool,
     options: &ClientOptions,
 ) -> Result<u8, Failure> {
+    if options.changes.is_any_given() {
+        return Err(Failure::new(
+            exit_code::USAGE,
+            "get takes no --dry-run, --itemize-changes, --delete or --backup-dir",
+        ));
+    }
+    if options.manifest.is_some() {
+        return Err(Failure::new(exit_code::USAGE, "get writes no manifest"));
+    }
     let out = out_file(&path, out)?;
     let settings = GetSettings { retry: Duration::from_secs(options.retry), require_crc };
     let path = path.into_vec();

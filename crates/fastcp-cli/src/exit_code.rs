@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fastcp_engine::{GetError, Report, RunError};
+use fastcp_engine::{BackupProblem, GetError, ManifestError, Refusal, Report, RunError};
 use fastcp_model::Status;
 use fastcp_net::NetError;
 
@@ -17,16 +17,25 @@ pub(crate) const STREAM: u8 = 12;
 pub(crate) const INTERRUPTED: u8 = 20;
 pub(crate) const SOME_FAILED: u8 = 23;
 pub(crate) const SOME_VANISHED: u8 = 24;
+pub(crate) const DELETE_LIMIT: u8 = 25;
 pub(crate) const TIMED_OUT: u8 = 30;
 pub(crate) const NO_ANSWER: u8 = 35;
 
 /// The code of a run that came to its end.
 pub(crate) fn of_report(report: &Report) -> u8 {
-    match report.counters.files_failed.now() {
-        0 => DONE,
+    match (report.counters.files_failed.now(), report.refusal()) {
+        // What waited for a deletion has failed for want of it, so this goes first.
+        (_, Some(Refusal::Limit { .. })) => DELETE_LIMIT,
+        (0, None) => DONE,
+        (0, Some(Refusal::Source | Refusal::CutShort | Refusal::EmptySource)) => SOME_FAILED,
         _ if report.is_only_moving_source() => SOME_VANISHED,
         _ => SOME_FAILED,
     }
+}
+
+/// The code of a comparison that came to its end.
+pub(crate) fn of_verification(report: &Report) -> u8 {
+    if report.counters.differences.now() > 0 { SOME_FAILED } else { of_report(report) }
 }
 
 /// The code of a run that ended before its time.
@@ -36,7 +45,11 @@ pub(crate) fn of_run_error(error: &RunError) -> u8 {
         RunError::Net { source, .. } => of_net_error(source),
         RunError::Source { .. } | RunError::Locked { .. } => NOTHING_USABLE,
         RunError::Interrupted => INTERRUPTED,
-        RunError::NoDestination { .. } | RunError::Destination { .. } => FILE_IO,
+        RunError::Manifest(error) => of_manifest_error(error),
+        RunError::Backup { problem: BackupProblem::Io(_), .. }
+        | RunError::NoDestination { .. }
+        | RunError::Destination { .. } => FILE_IO,
+        RunError::Backup { .. } => USAGE,
     }
 }
 
@@ -50,6 +63,18 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
         GetError::Net(error) => of_net_error(error),
         GetError::Output { .. } => FILE_IO,
         GetError::Checksum { .. } | GetError::NoChecksum => SOME_FAILED,
+    }
+}
+
+/// The code of a manifest that cannot be used.
+pub(crate) fn of_manifest_error(error: &ManifestError) -> u8 {
+    match error {
+        ManifestError::File { .. } => FILE_IO,
+        ManifestError::NotAManifest(_)
+        | ManifestError::Version { .. }
+        | ManifestError::UnknownHash { .. }
+        | ManifestError::OtherHash { .. }
+        | ManifestError::Busy(_) => USAGE,
     }
 }
 

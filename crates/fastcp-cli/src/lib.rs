@@ -14,3 +14,4 @@ mod output;
 mod overlap;
 mod progress;
 mod signals;
+mod verify;

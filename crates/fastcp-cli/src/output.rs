@@ -7,10 +7,12 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fastcp_engine::{Event, Limit, Report};
-use fastcp_model::SpecialKind;
+use fastcp_engine::{Event, Item, ItemKind, Limit, Report};
+use fastcp_model::{Escaped, SpecialKind};
 use serde::Serialize;
 use serde_json::json;
+
+use crate::progress::{Course, files_done};
 
 /// How a run speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,9 @@ pub(crate) struct Summary {
     elapsed_ms: u64,
     limited_by: &'static str,
     failures: std::collections::BTreeMap<&'static str, u64>,
+    dry_run: bool,
+    files_wanted: u64,
+    bytes_wanted: u64,
     exit: u8,
 }
 
@@ -71,11 +76,14 @@ impl Summary {
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             limited_by: limit.name(),
             failures: report.failures(),
+            dry_run: report.is_dry_run(),
+            files_wanted: counters.files_wanted.now(),
+            bytes_wanted: counters.bytes_wanted.now(),
             exit,
         }
     }
 
-    fn text(&self) -> String {
+    fn was_done(&self) -> String {
         let seconds = self.elapsed_ms as f64 / 1000.0;
         let rate = self.bytes_fetched as f64 / seconds.max(0.001);
         let mut text = format!(
@@ -86,6 +94,24 @@ impl Summary {
             size(rate as u64),
             self.limited_by,
         );
+        if self.deleted > 0 {
+            text += &format!("; {} entries deleted", self.deleted);
+        }
+        text
+    }
+
+    fn would_be_done(&self) -> String {
+        format!(
+            "{} files would be copied, {} unchanged, {} to fetch; {} entries would be deleted (dry run)",
+            self.files_wanted,
+            self.files_unchanged,
+            size(self.bytes_wanted),
+            self.deleted,
+        )
+    }
+
+    fn text(&self) -> String {
+        let mut text = if self.dry_run { self.would_be_done() } else { self.was_done() };
         if self.special_skipped > 0 {
             text += &format!("; {} devices, pipes or sockets skipped", self.special_skipped);
         }
@@ -112,9 +138,21 @@ pub(crate) fn say_summary(summary: &Summary, voice: Voice) {
 /// Says one event: the line for stderr, after the JSON line where those are wanted.
 pub(crate) fn say_event(event: &Event, voice: Voice) -> Option<String> {
     let (line, value) = match event {
+        Event::Item(item) => {
+            say_item(item, voice);
+            return None;
+        }
+        Event::NotDeleting(refusal) => (
+            refusal.to_string(),
+            json!({"event": "not_deleting", "reason": refusal.name(), "error": refusal.to_string()}),
+        ),
         Event::Failed { path, cause } => (
             format!("\"{path}\": {cause}"),
             json!({"event": "failed", "path": path.to_string(), "cause": cause.kind(), "error": cause.to_string()}),
+        ),
+        Event::Differs { path, what } => (
+            format!("differs: {} \"{path}\"", what.name()),
+            json!({"event": "differs", "path": path.to_string(), "what": what.name()}),
         ),
         Event::Skipped { path, kind } => (
             format!("skipped \"{path}\": a {}", kind_name(*kind)),
@@ -128,8 +166,33 @@ pub(crate) fn say_event(event: &Event, voice: Voice) -> Option<String> {
     if voice == Voice::Json {
         say_json(&value);
     }
-    let is_shown = voice == Voice::Text || matches!(event, Event::Failed { .. });
+    // A difference is a result and not a complaint: it goes to stdout, in one form or the other.
+    if let Event::Differs { .. } = event {
+        if voice == Voice::Text {
+            say(&line);
+        }
+        return None;
+    }
+    let is_shown = voice == Voice::Text || matches!(event, Event::Failed { .. } | Event::NotDeleting(_));
     is_shown.then(|| format!("fastcp-client: {line}"))
+}
+
+/// A line of `--itemize-changes`, as rsync prints it but for names with odd bytes, which are escaped as
+/// everywhere.
+fn say_item(item: &Item, voice: Voice) {
+    let change = String::from_utf8_lossy(&item.change);
+    match (voice, &item.kind) {
+        (Voice::Quiet, _) => {}
+        (Voice::Text, ItemKind::Dir) => say(&format!("{change} {}/", item.path)),
+        (Voice::Text, ItemKind::Link(target)) => say(&format!("{change} {} -> {}", item.path, Escaped(target))),
+        (Voice::Text, ItemKind::Other) => say(&format!("{change} {}", item.path)),
+        (Voice::Json, ItemKind::Link(target)) => say_json(&json!({
+            "event": "item", "change": change, "path": item.path.to_string(), "target": Escaped(target).to_string(),
+        })),
+        (Voice::Json, ItemKind::Dir | ItemKind::Other) => {
+            say_json(&json!({"event": "item", "change": change, "path": item.path.to_string()}));
+        }
+    }
 }
 
 fn kind_name(kind: SpecialKind) -> &'static str {
@@ -142,16 +205,17 @@ fn kind_name(kind: SpecialKind) -> &'static str {
 }
 
 /// A progress line for scripts.
-pub(crate) fn say_progress_json(report: &Report) {
+pub(crate) fn say_progress_json(report: &Report, course: Course) {
     let counters = &report.counters;
     say_json(&json!({
         "event": "progress",
-        "phase": if report.is_scan_done() { "fetch" } else { "scan" },
+        "phase": if report.is_scan_done() { course.phase() } else { "scan" },
         "entries": counters.entries.now(),
         "files": counters.files.now(),
-        "files_done": counters.files_committed.now() + counters.files_unchanged.now() + counters.files_failed.now(),
+        "files_done": files_done(report),
         "bytes_total": counters.bytes_total.now(),
         "bytes_fetched": counters.bytes_fetched.now(),
+        "bytes_verified": counters.bytes_verified.now(),
     }));
 }
 

@@ -37,6 +37,12 @@ pub(crate) fn between(source: &Path, target: &Path) -> Option<Overlap> {
     }
 }
 
+/// Whether `file` lies in `dir`, or would if it were made. Neither need exist yet.
+pub(crate) fn is_inside(file: &Path, dir: &Path) -> bool {
+    let is_dir_itself = std::path::absolute(file).ok() == std::path::absolute(dir).ok();
+    is_dir_itself || id(dir).is_ok_and(|dir_id| ids(file).contains(&dir_id))
+}
+
 /// The ids of a path and all its ancestors, as far as they exist.
 fn ids(path: &Path) -> Vec<Id> {
     let mut absolute = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
@@ -52,7 +58,7 @@ fn id(path: &Path) -> io::Result<Id> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Overlap, between};
+    use super::{Overlap, between, is_inside};
 
     #[test]
     fn trees_that_share_anything_are_found_through_links_too() {
@@ -67,5 +73,28 @@ mod tests {
         assert_eq!(between(&at("a"), &at("link")), Some(Overlap::Same));
         assert_eq!(between(&at("a"), &at("link/b/new")), Some(Overlap::DestinationInside));
         assert_eq!(between(&at("link/b"), &at("a")), Some(Overlap::SourceInside));
+    }
+
+    #[test]
+    fn files_in_a_directory_are_found_through_links_too() {
+        let top = tempfile::tempdir().expect("temporary directory");
+        let at = |name: &str| top.path().join(name);
+        std::fs::create_dir_all(at("a/b")).expect("create");
+        std::os::unix::fs::symlink("a/b", at("link")).expect("link");
+        std::fs::write(at("a/b/there"), b"").expect("write");
+        std::os::unix::fs::symlink("a/b/there", at("to file")).expect("link");
+        for (file, inside) in [
+            ("file", false),
+            ("a2", false),
+            ("a", true),
+            ("a/file", true),
+            ("a/b/there", true),
+            ("link/new", true),
+            ("to file", true),
+            ("a/../file", false),
+        ] {
+            assert_eq!(is_inside(&at(file), &at("a")), inside, "{file}");
+        }
+        assert!(is_inside(&at("none yet"), &at("none yet")));
     }
 }

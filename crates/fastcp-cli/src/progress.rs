@@ -18,16 +18,12 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
 /// Shows events and progress until the senders of `events` are gone.
-pub(crate) fn show(report: &Report, events: &Receiver<Event>, voice: Voice) {
-    let mut display = Display::new(voice);
+pub(crate) fn show(report: &Report, events: &Receiver<Event>, voice: Voice, course: Course) {
+    let mut display = Display::new(voice, course);
     let mut next_tick = Instant::now() + TICK;
     loop {
         match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-            Ok(event) => {
-                if let Some(line) = say_event(&event, voice) {
-                    display.complain(&line);
-                }
-            }
+            Ok(event) => display.say(&event, voice),
             Err(RecvTimeoutError::Timeout) => {
                 display.tick(report);
                 next_tick = Instant::now() + TICK;
@@ -38,43 +34,81 @@ pub(crate) fn show(report: &Report, events: &Receiver<Event>, voice: Voice) {
     display.clear();
 }
 
+/// What a run does with files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// It brings them over.
+    Copy,
+    /// It compares them.
+    Verify,
+}
+
+impl Course {
+    /// What it does with bytes, in one word.
+    pub(crate) fn phase(self) -> &'static str {
+        match self {
+            Self::Copy => "fetch",
+            Self::Verify => "verify",
+        }
+    }
+
+    fn done_word(self) -> &'static str {
+        match self {
+            Self::Copy => "fetched",
+            Self::Verify => "verified",
+        }
+    }
+
+    fn bytes_done(self, report: &Report) -> u64 {
+        match self {
+            Self::Copy => report.counters.bytes_fetched.now(),
+            Self::Verify => report.counters.bytes_verified.now(),
+        }
+    }
+}
+
 enum Display {
     Bars(Bars),
-    Lines { every: Duration, last: Instant, start: Instant, json: bool },
+    Lines { every: Duration, last: Instant, start: Instant, json: bool, course: Course },
     Nothing,
 }
 
 impl Display {
-    fn new(voice: Voice) -> Self {
+    fn new(voice: Voice, course: Course) -> Self {
         let now = Instant::now();
         match voice {
             Voice::Quiet => Self::Nothing,
-            Voice::Json => Self::Lines { every: JSON_EVERY, last: now, start: now, json: true },
-            Voice::Text if stderr().is_terminal() => Self::Bars(Bars::new()),
-            Voice::Text => Self::Lines { every: LINE_EVERY, last: now, start: now, json: false },
+            Voice::Json => Self::Lines { every: JSON_EVERY, last: now, start: now, json: true, course },
+            Voice::Text if stderr().is_terminal() => Self::Bars(Bars::new(course)),
+            Voice::Text => Self::Lines { every: LINE_EVERY, last: now, start: now, json: false, course },
         }
     }
 
     fn tick(&mut self, report: &Report) {
         match self {
             Self::Bars(bars) => bars.tick(report),
-            Self::Lines { every, last, start, json } if last.elapsed() >= *every => {
+            Self::Lines { every, last, start, json, course } if last.elapsed() >= *every => {
                 *last = Instant::now();
                 if *json {
-                    say_progress_json(report);
+                    say_progress_json(report, *course);
                 } else {
-                    complain(&line_of(report, start.elapsed()));
+                    complain(&line_of(report, start.elapsed(), *course));
                 }
             }
             Self::Lines { .. } | Self::Nothing => {}
         }
     }
 
-    /// Shows a line without breaking the bars.
-    fn complain(&self, line: &str) {
+    /// Says an event, on whichever stream, without breaking the bars.
+    fn say(&self, event: &Event, voice: Voice) {
+        let say = || {
+            if let Some(line) = say_event(event, voice) {
+                complain(&line);
+            }
+        };
         match self {
-            Self::Bars(bars) => bars.all.suspend(|| complain(line)),
-            Self::Lines { .. } | Self::Nothing => complain(line),
+            Self::Bars(bars) => bars.all.suspend(say),
+            Self::Lines { .. } | Self::Nothing => say(),
         }
     }
 
@@ -86,16 +120,17 @@ impl Display {
     }
 }
 
-fn line_of(report: &Report, elapsed: Duration) -> String {
+fn line_of(report: &Report, elapsed: Duration, course: Course) -> String {
     let counters = &report.counters;
-    let fetched = counters.bytes_fetched.now();
-    let rate = size((fetched as f64 / elapsed.as_secs_f64().max(0.001)) as u64);
+    let done = course.bytes_done(report);
+    let rate = size((done as f64 / elapsed.as_secs_f64().max(0.001)) as u64);
     let total = bytes_to_fetch(report);
     let scan = if report.is_scan_done() { "scanned" } else { "scanning" };
     format!(
-        "{scan} {} entries; fetched {} of {} ({rate}/s); {} of {} files done",
+        "{scan} {} entries; {} {} of {} ({rate}/s); {} of {} files done",
         counters.entries.now(),
-        size(fetched),
+        course.done_word(),
+        size(done),
         size(total),
         files_done(report),
         counters.files.now(),
@@ -107,12 +142,17 @@ fn bytes_to_fetch(report: &Report) -> u64 {
     counters.bytes_total.now().saturating_sub(counters.bytes_unchanged.now() + counters.bytes_reused.now())
 }
 
-fn files_done(report: &Report) -> u64 {
+/// Files that nothing more is to be done about, as far as they are counted one by one.
+pub(crate) fn files_done(report: &Report) -> u64 {
     let counters = &report.counters;
-    counters.files_committed.now() + counters.files_unchanged.now() + counters.files_failed.now()
+    counters.files_committed.now()
+        + counters.files_unchanged.now()
+        + counters.files_failed.now()
+        + counters.files_verified.now()
 }
 
 struct Bars {
+    course: Course,
     all: MultiProgress,
     scan: ProgressBar,
     fetch: ProgressBar,
@@ -121,7 +161,7 @@ struct Bars {
 }
 
 impl Bars {
-    fn new() -> Self {
+    fn new(course: Course) -> Self {
         let all = MultiProgress::new();
         let open_ended = |template: &str| {
             let bar = all.add(ProgressBar::no_length());
@@ -129,9 +169,11 @@ impl Bars {
             bar
         };
         let scan = open_ended("scan    {spinner} {human_pos} entries{msg}");
-        let fetch = open_ended("fetch   {spinner} {binary_bytes} of {msg} so far, {binary_bytes_per_sec}");
+        let phase = course.phase();
+        let fetch =
+            open_ended(&format!("{phase:<7} {{spinner}} {{binary_bytes}} of {{msg}} so far, {{binary_bytes_per_sec}}"));
         let verify = open_ended("verify  {spinner} {human_pos} of {msg} files so far");
-        Self { all, scan, fetch, verify, has_end: false }
+        Self { course, all, scan, fetch, verify, has_end: false }
     }
 
     fn tick(&mut self, report: &Report) {
@@ -139,9 +181,10 @@ impl Bars {
         if report.is_scan_done() && !self.has_end {
             self.has_end = true;
             self.scan.set_message(", complete");
-            self.fetch.set_style(style(
-                "fetch   [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, ETA {eta}",
-            ));
+            let phase = self.course.phase();
+            self.fetch.set_style(style(&format!(
+                "{phase:<7} [{{bar:30}}] {{binary_bytes}} of {{binary_total_bytes}}, {{binary_bytes_per_sec}}, ETA {{eta}}"
+            )));
             self.verify.set_style(style("verify  [{bar:30}] {human_pos} of {human_len} files"));
             self.fetch.set_length(bytes_to_fetch(report));
             self.verify.set_length(report.counters.files.now());
@@ -150,7 +193,7 @@ impl Bars {
             self.fetch.set_message(size(bytes_to_fetch(report)));
             self.verify.set_message(report.counters.files.now().to_string());
         }
-        self.fetch.set_position(report.counters.bytes_fetched.now());
+        self.fetch.set_position(self.course.bytes_done(report));
         self.verify.set_position(files_done(report));
         for bar in [&self.scan, &self.fetch, &self.verify] {
             bar.tick();

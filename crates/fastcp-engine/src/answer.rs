@@ -5,6 +5,7 @@
 //! After the last byte the file is looked at once more: one that changed under the read is said to
 //! have, in the trailer, and a body that could not be completed is padded to its announced length.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
@@ -18,7 +19,7 @@ use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request,
     RequestHeader, TRAILER_BYTES, Trailer,
 };
-use fastcp_wire::signature::{StrongHash, encode_hash};
+use fastcp_wire::signature::{Level, StrongHash, encode_hash};
 
 use crate::adapt::{Adaptive, Spent};
 use crate::compress::{RangeCompressor, SAMPLE_BYTES};
@@ -214,8 +215,8 @@ impl Answerer<'_> {
                 self.answer_hash(request, open, reply);
                 Ok(())
             }
-            Ask::Signature(_) => {
-                self.put_header(request.id, Reply::failed(Status::BadRequest), BodyKind::Raw, 0);
+            Ask::Signature(level) => {
+                self.answer_signature(request, level, open, reply);
                 Ok(())
             }
             _ if is_hole(open, request.range) => {
@@ -256,6 +257,19 @@ impl Answerer<'_> {
             Err(_) => (StrongHash(0), Status::InputOutput),
         };
         self.answer_computed(request.id, BodyKind::Hash, &encode_hash(hash), status, open, reply);
+    }
+
+    fn answer_signature(&mut self, request: &RangeRequest, level: Level, open: &OpenFile, reply: Reply) {
+        let mut buffer = std::mem::take(&mut self.body);
+        let (list, status) =
+            match self.source.signatures.list(&self.source.served, open, level, request.range, &mut buffer) {
+                Ok(list) => (list, Status::Ok),
+                Err(status) => (Arc::default(), status),
+            };
+        self.body = buffer;
+        self.answer_computed(request.id, BodyKind::Signature, &list, status, open, reply);
+        // Cutting tells nothing of what compression costs.
+        (self.busy_since, self.blocked) = (Instant::now(), Duration::ZERO);
     }
 
     /// A body that is not of the file's bytes but says something of them.

@@ -63,7 +63,13 @@ pub(crate) fn differ(now: &Stat, wanted: &Metadata, owners: &Owners) -> bool {
     now.metadata.mode != wanted.mode || owner_to_set(now, wanted, owners).is_some()
 }
 
-fn owner_to_set(now: &Stat, wanted: &Metadata, owners: &Owners) -> Option<(Option<u32>, Option<u32>)> {
+/// Whether a link in place would be changed by [`mend_link`].
+pub(crate) fn link_differs(now: &Stat, wanted: &Metadata, owners: &Owners) -> bool {
+    now.metadata.mtime != wanted.mtime || owner_to_set(now, wanted, owners).is_some()
+}
+
+/// The owner and group to set, as far as they differ and this process may.
+pub(crate) fn owner_to_set(now: &Stat, wanted: &Metadata, owners: &Owners) -> Option<(Option<u32>, Option<u32>)> {
     let (uid, gid) = owners.wanted(wanted);
     let uid = uid.filter(|&uid| uid != now.metadata.uid);
     let gid = gid.filter(|&gid| gid != now.metadata.gid);

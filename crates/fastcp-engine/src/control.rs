@@ -23,7 +23,7 @@ use crate::report::{Cause, Event};
 use crate::tree_cache::TreeCache;
 
 /// The sender sends something every 10 s while it scans.
-const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A file that changes while it is fetched is offered again this often.
 pub(crate) const OFFERED_AGAIN_MAX: u32 = 3;
 
@@ -49,12 +49,10 @@ impl<'a> Control<'a> {
 
     /// Takes the offer, and offers anew until nothing changes any more or has changed too often.
     pub(crate) fn run(mut self, request: &OfferRequest) -> Result<(), RunError> {
-        self.persist(|control| control.take_offer(request))?;
+        let end = self.persist(|control| control.take_offer(request))?;
         let schedule = self.transfer.schedule;
-        if schedule.is_stopped() {
-            return Ok(());
-        }
-        self.planner.finish()?;
+        let Some(end) = end else { return Ok(()) };
+        self.planner.finish(&end)?;
         self.transfer.report.set_scan_done();
         schedule.release();
         let mut backoff = Backoff::default();
@@ -102,7 +100,8 @@ impl<'a> Control<'a> {
         }
     }
 
-    fn take_offer(&mut self, request: &OfferRequest) -> Result<(), RunError> {
+    /// The end of the offer; `None` where the run was stopped before.
+    fn take_offer(&mut self, request: &OfferRequest) -> Result<Option<OfferEnd>, RunError> {
         self.session.control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(reading_offers)?;
         if let Some(cache) = &self.cache {
             self.send(FrameType::OfferKnown, &encode_known(&cache.known()))?;
@@ -131,16 +130,16 @@ impl<'a> Control<'a> {
                     self.planner.plan(decode_batch(&payload.ok_or_else(unknown)?)?)?;
                 }
                 FrameType::OfferEnd => {
-                    OfferEnd::decode(&payload).map_err(|error| reading_offers(error.into()))?;
+                    let end = OfferEnd::decode(&payload).map_err(|error| reading_offers(error.into()))?;
                     if let Some(cache) = self.cache.take() {
                         cache.finish();
                     }
-                    return Ok(());
+                    return Ok(Some(end));
                 }
                 other => return Err(reading_offers(NetError::UnexpectedFrame(other))),
             }
             if self.transfer.schedule.is_stopped() {
-                return Ok(());
+                return Ok(None);
             }
         }
     }
@@ -203,6 +202,6 @@ fn reading_offers(source: NetError) -> RunError {
     RunError::Net { during: "reading offers", source }
 }
 
-fn is_about_the_path(status: Status) -> bool {
+pub(crate) fn is_about_the_path(status: Status) -> bool {
     !matches!(status, Status::BadRequest | Status::Unauthorised | Status::Busy | Status::TimedOut)
 }

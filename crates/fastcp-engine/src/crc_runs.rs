@@ -71,7 +71,8 @@ impl CrcRuns {
         self.runs.len()
     }
 
-    fn overlaps(&self, range: ByteRange) -> bool {
+    /// Whether any byte of a range is accounted for.
+    pub(crate) fn overlaps(&self, range: ByteRange) -> bool {
         self.runs.range(..range.end()).next_back().is_some_and(|(start, (len, _))| start + len > range.start())
     }
 }

@@ -14,7 +14,9 @@ use fastcp_model::{Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, Root, Stat, SyncHandle, metadata};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::dirs::DirState;
+use crate::backup::Backup;
+use crate::dirs::{Age, DirState};
+use crate::error::RunError;
 use crate::scan::STATE_DIR;
 
 const PARTS_DIR: &[u8] = b"parts";
@@ -24,6 +26,9 @@ const LOCK_NAME: &[u8] = b"lock";
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub(crate) root: Root,
+    /// Whether the directory itself was there before.
+    pub(crate) age: Age,
+    backup: Option<Backup>,
     mounts: Mutex<HashMap<u64, Arc<Mount>>>,
 }
 
@@ -51,11 +56,49 @@ pub(crate) struct Locked;
 impl Destination {
     /// Opens the directory, making it where it is missing and its parent is there, as rsync does.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        match std::fs::create_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+        let age = match std::fs::create_dir(path) {
+            Ok(()) => Age::New,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Age::Old,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { root: Root::open(path)?, age, backup: None, mounts: Mutex::default() })
+    }
+
+    /// The destination at `into` with a directory for what is deleted or replaced.
+    pub(crate) fn with_backup(mut self, into: &Path, dir: Option<&Path>) -> Result<Self, RunError> {
+        if let Some(dir) = dir {
+            self.backup = Some(Backup::new(into, dir, Some(&self.root))?);
         }
-        Ok(Self { root: Root::open(path)?, mounts: Mutex::default() })
+        Ok(self)
+    }
+
+    /// Where deleted and replaced entries go.
+    pub(crate) fn backup(&self) -> Option<&Backup> {
+        self.backup.as_ref()
+    }
+
+    /// Keeps what has the name `name` in `dir`, the directory at `above`, before it is replaced.
+    pub(crate) fn keep_backup(&self, dir: &Dir, name: &Name, above: &RelPath) -> io::Result<()> {
+        match &self.backup {
+            Some(backup) => backup.keep(&self.root, dir, name, above),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes `name`, which is no directory, from `dir`, the directory at `above`.
+    pub(crate) fn remove(&self, dir: &Dir, name: &Name, above: &RelPath) -> io::Result<()> {
+        match &self.backup {
+            Some(backup) => backup.take(&self.root, dir, name, above),
+            None => dir.remove_file(name),
+        }
+    }
+
+    /// Removes an empty directory, the one at `path`, which had this time before it was emptied.
+    pub(crate) fn remove_dir(&self, dir: &Dir, name: &Name, path: &RelPath, mtime: Timestamp) -> io::Result<()> {
+        if let Some(backup) = &self.backup {
+            backup.take_dir(&self.root, path, mtime)?;
+        }
+        dir.remove_dir(name)
     }
 
     /// Where the part file of `name` in `dir` lies: the same place for the same target, run after run.

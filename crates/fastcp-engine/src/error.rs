@@ -5,6 +5,8 @@ use std::io;
 use fastcp_model::{RelPath, Status};
 use fastcp_net::NetError;
 
+use crate::manifest::ManifestError;
+
 /// Why a transfer ended before its time.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -26,6 +28,9 @@ pub enum RunError {
         /// What happened.
         source: NetError,
     },
+    /// The manifest cannot be used, or not any more.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// What was asked for is not there.
     #[error("cannot read \"{path}\" at the source: {status}")]
     Source {
@@ -51,6 +56,14 @@ pub enum RunError {
         /// Why not.
         source: io::Error,
     },
+    /// The backup directory cannot be used.
+    #[error("cannot use \"{path}\" as the backup directory: {problem}")]
+    Backup {
+        /// The backup directory.
+        path: String,
+        /// Why not.
+        problem: BackupProblem,
+    },
     /// The destination cannot take any more.
     #[error("cannot {operation} \"{path}\": {source}")]
     Destination {
@@ -61,6 +74,32 @@ pub enum RunError {
         /// What came of it.
         source: io::Error,
     },
+}
+
+/// Why a directory cannot take backups.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupProblem {
+    /// A rename never leaves a mount.
+    #[error("it is not on the destination's file system, and entries are kept by renaming them")]
+    OtherFileSystem,
+    /// It is the destination, or the destination is in it: a backup could replace what was copied.
+    #[error("it holds the destination")]
+    HoldsDestination,
+    /// It is named as a directory below the destination and is not one.
+    #[error("a symbolic link in the destination leads there")]
+    Link,
+    /// It is in fastcp's own directory, which may be removed at any time.
+    #[error("it is inside .fastcp, which may be removed at any time")]
+    State,
+    /// It cannot be opened or made.
+    #[error("{0}")]
+    Io(io::Error),
+}
+
+/// Nothing has the name, or, on the way to it, something else than a directory.
+pub(crate) fn is_not_there(error: &io::Error) -> bool {
+    use nix::libc::{ELOOP, ENOENT, ENOTDIR};
+    matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP))
 }
 
 /// Whether a failure of the destination concerns all files and not one: no room, no writing, no disk.

@@ -29,7 +29,7 @@ use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::Landing;
 use crate::line::Line;
 use crate::owners::Owners;
-use crate::part::{PartFile, SenderCrc};
+use crate::part::{Mismatch, PartFile, SenderCrc};
 use crate::patience::Patience;
 use crate::report::{Cause, Report};
 use crate::schedule::{Held, Next, Schedule, Turn};
@@ -153,6 +153,19 @@ impl Transfer<'_> {
     pub(crate) fn fail(&self, job: &FileJob, cause: Cause) {
         self.report.failed(job.path(), cause);
         self.finisher().release(&job.dir);
+    }
+
+    /// What was brought together of a file is not what the sender has. It is fetched once more, whole.
+    pub(crate) fn mismatched(&self, job: &Arc<FileJob>, mismatch: Mismatch) -> Result<(), RunError> {
+        if job.offered_before > 0 {
+            return self.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got });
+        }
+        tracing::warn!(path = %job.path(), ?mismatch, "crc32 mismatch; the file is fetched once more");
+        job.distrust();
+        if job.fail() {
+            self.schedule.moved(Arc::clone(job));
+        }
+        Ok(())
     }
 
     /// The source is not what was offered any more: it is offered again, unless that has been done too often.
@@ -456,14 +469,8 @@ impl<'a> Fetcher<'a> {
                 Confirmation::Partial => Ok(()),
                 Confirmation::Whole(part, crc) => self.landing.land(job, part, crc, SenderCrc(crc)),
                 // What was there before it grew is not what is there now.
-                Confirmation::Mismatch { .. } if state == SourceState::Grown => {
-                    job.spoil();
-                    self.transfer.moved(job, Status::Changed)
-                }
-                Confirmation::Mismatch { got } => {
-                    job.spoil();
-                    self.transfer.give_up(job, Cause::Checksum { want: reply.crc32, got })
-                }
+                Confirmation::Mismatch(_) if state == SourceState::Grown => self.transfer.moved(job, Status::Changed),
+                Confirmation::Mismatch(mismatch) => self.transfer.mismatched(job, mismatch),
             }
         };
         ended.map_err(End::Fatal)?;

@@ -21,6 +21,7 @@ use crate::destination::Mount;
 use crate::error::RunError;
 use crate::fetch::Transfer;
 use crate::job::FileJob;
+use crate::manifest::Record;
 use crate::part::Dressed;
 use crate::report::Cause;
 
@@ -37,6 +38,8 @@ pub(crate) struct Landed {
     pub(crate) job: Arc<FileJob>,
     pub(crate) dir: Arc<Dir>,
     pub(crate) mount: Arc<Mount>,
+    /// For the manifest, where one is wanted.
+    pub(crate) record: Option<Record>,
 }
 
 /// The group that is open, and the thread's signals.
@@ -109,6 +112,7 @@ impl Groups {
             for landed in files {
                 commit_one(transfer, landed)?;
             }
+            transfer.settings.manifest.iter().try_for_each(|manifest| manifest.flush())?;
             transfer.report.counters.waited_destination.add_since(start);
         }
         mounts.iter().try_for_each(|mount| mount.sync.sync_file_system()).map_err(cannot_sync)
@@ -165,11 +169,18 @@ fn sync_data(files: &[Landed], mounts: &[Arc<Mount>]) -> io::Result<()> {
 
 /// Gives one file its name. Its failure is that file's alone, unless it concerns all.
 pub(crate) fn commit_one(transfer: &Transfer<'_>, landed: Landed) -> Result<(), RunError> {
-    let Landed { part, job, dir, .. } = landed;
+    let Landed { part, job, dir, record, .. } = landed;
     let fallback = || transfer.destination.part_place(&job.dir, &dir, &job.name);
-    match part.commit(&dir, &job.name, fallback) {
+    let kept = match job.replaces {
+        true => transfer.destination.keep_backup(&dir, &job.name, &job.dir.path),
+        false => Ok(()),
+    };
+    match kept.and_then(|()| part.commit(&dir, &job.name, fallback)) {
         Ok(()) => {
             transfer.report.counters.files_committed.add(1);
+            if let (Some(manifest), Some(record)) = (&transfer.settings.manifest, &record) {
+                manifest.put(record)?;
+            }
             transfer.finisher().release(&job.dir);
             Ok(())
         }

@@ -7,7 +7,7 @@ use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
 use crate::crc_runs::{CrcRuns, gaps, segments};
 use crate::dirs::DirState;
 use crate::journal::{Binding, Record};
-use crate::part::PartFile;
+use crate::part::{Mismatch, PartFile};
 
 /// What is known of a file before its first byte, and what has become of it since.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) enum Start {
     Afresh,
     /// A part file with ranges in it, of which some may have to be checked.
     Resumed,
-    /// Another version, in which some of it may be found.
+    /// Another version, in which some of it may be found; a part file as well, perhaps.
     Basis,
 }
 
@@ -41,6 +41,7 @@ struct Progress {
     failed: bool,
     /// The source was longer than offered when it was looked at.
     grown: bool,
+    is_distrusted: bool,
     part: Option<Arc<PartFile>>,
     runs: CrcRuns,
     /// Claims of an earlier run that nobody has checked yet.
@@ -74,10 +75,7 @@ pub(crate) enum Confirmation {
     /// Every segment has the sender's CRC: the part file, and the CRC of the whole.
     Whole(PartFile, u32),
     /// The segment's bytes are not the sender's.
-    Mismatch {
-        /// CRC-32 of what was written.
-        got: u32,
-    },
+    Mismatch(Mismatch),
 }
 
 impl FileJob {
@@ -96,7 +94,16 @@ impl FileJob {
     /// The file as offered anew, after it had changed since it was offered before.
     pub(crate) fn again(mut self, before: &Self) -> Self {
         self.offered_before = before.offered_before + 1;
+        if before.lock().is_distrusted {
+            // Whatever led there is not to lead there again.
+            self.start = Start::Afresh;
+        }
         self
+    }
+
+    /// What was brought together of it is not what the sender has.
+    pub(crate) fn distrust(&self) {
+        self.lock().is_distrusted = true;
     }
 
     /// Goes on with the part file of an earlier run. What `records` claim counts at once, or has to be checked
@@ -133,6 +140,11 @@ impl FileJob {
     /// Whether there are claims to check.
     pub(crate) fn is_doubtful(&self) -> bool {
         !self.lock().doubtful.is_empty()
+    }
+
+    /// Whether any byte of a range stands in the part file.
+    pub(crate) fn has_any_of(&self, range: ByteRange) -> bool {
+        self.lock().runs.overlaps(range)
     }
 
     /// The claims to check; they are the caller's from now on.
@@ -223,7 +235,12 @@ impl FileJob {
         let mut progress = self.lock();
         match progress.runs.crc_of(segment) {
             Some(crc) if crc == sender_crc => {}
-            other => return Confirmation::Mismatch { got: other.unwrap_or(0) },
+            other => {
+                if let Some(part) = &progress.part {
+                    part.discard();
+                }
+                return Confirmation::Mismatch(Mismatch { want: sender_crc, got: other.unwrap_or(0) });
+            }
         }
         progress.confirmed_bytes += segment.len();
         if progress.confirmed_bytes < self.grid.file_bytes() || progress.failed {
@@ -241,14 +258,6 @@ impl FileJob {
     /// The segments to have confirmed.
     pub(crate) fn segments(&self) -> impl Iterator<Item = ByteRange> {
         segments(self.grid.file_bytes())
-    }
-
-    /// The sender has other bytes than the part file, though each range was right when it came. To go on from it
-    /// would fail in the same way, run after run.
-    pub(crate) fn spoil(&self) {
-        if let Some(part) = &self.lock().part {
-            part.spoil();
-        }
     }
 
     /// Gives the file up; `true` for whoever does so first. A named part file stays where it is.

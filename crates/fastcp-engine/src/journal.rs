@@ -145,18 +145,18 @@ impl Journal {
         self.append(&encode_range(record));
     }
 
-    /// What it claims has turned out wrong: no run is to go on from it. Nothing is written to it any more.
-    pub(crate) fn spoil(&self) {
-        self.is_broken.store(true, Ordering::Relaxed);
-        if let Err(error) = self.file.set_len(0) {
-            tracing::debug!(%error, "a journal that is wrong is left behind");
-        }
-    }
-
     /// Nobody writes to the part file any more.
     pub(crate) fn close(&self, part: &File) {
         if let (Some(boot), Ok(stat)) = (process::boot_id(), Stat::of_fd(part)) {
             self.append(&encode_mark(Mark { boot, ctime: stat.identity.ctime }));
+        }
+    }
+
+    /// Something in the part file is wrong, and nobody knows what: no rerun may go on with it.
+    pub(crate) fn abandon(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
+        if let Err(error) = self.file.set_len(0).and_then(|()| self.dir.remove_file(&self.name)) {
+            tracing::debug!(%error, "the journal of a wrong part file stays");
         }
     }
 

@@ -11,15 +11,18 @@ use std::time::Instant;
 use fastcp_model::Capabilities;
 use fastcp_sys::Dir;
 
+use crate::content_hash::ContentHash;
 use crate::destination::Mount;
 use crate::dirs::DirState;
 use crate::error::RunError;
 use crate::fetch::Transfer;
 use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
+use crate::manifest::Record;
 use crate::part::{PartFile, SenderCrc, Verified};
+use crate::read_back::look_at;
 use crate::report::Cause;
-use crate::settings::Durability;
+use crate::settings::{Durability, Placement};
 use crate::want::Want;
 
 /// Smaller files are not worth reserving room for.
@@ -32,6 +35,18 @@ enum Naming {
     Journaled,
     Named,
     Unnamed,
+    /// It is the target.
+    Target,
+}
+
+/// What a new part file has in common with the first file of its basis, the old target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Nothing,
+    /// Its bytes, until either is written to.
+    Clone,
+    /// Everything: it is that file.
+    SameFile,
 }
 
 /// A directory that files land in.
@@ -57,8 +72,7 @@ impl<'a> Landing<'a> {
         let job = &want.job;
         let made = self.place_of(job).and_then(|Place { dir, .. }| {
             if want.is_whole_file() {
-                let naming = if job.replaces { Naming::Named } else { Naming::Unnamed };
-                self.make_part(job, &dir, naming).map(Arc::new)
+                self.make_part(job, &dir, self.naming_of_short(job)).map(Arc::new)
             } else {
                 job.part(|| self.make_part(job, &dir, self.naming_of_long()))
             }
@@ -72,8 +86,42 @@ impl<'a> Landing<'a> {
         }
     }
 
+    /// The part file of a job for which something may be copied from `target`, its old version. One that is
+    /// made now is made a clone of that, where the file system can.
+    pub(crate) fn part_with_basis(
+        &mut self,
+        job: &FileJob,
+        target: Option<&File>,
+    ) -> io::Result<(Arc<PartFile>, Sharing)> {
+        let dir = self.place_of(job)?.dir;
+        let mut sharing = match self.transfer.settings.placement {
+            Placement::PartFile => Sharing::Nothing,
+            Placement::InPlace => Sharing::SameFile,
+        };
+        let part = job.part(|| {
+            let part = self.make_named(job, &dir, self.naming_of_long())?;
+            if sharing == Sharing::Nothing
+                && let Some(target) = target
+                && fastcp_sys::file::clone_from(part.file(), target)?
+            {
+                sharing = Sharing::Clone;
+                part.file().set_len(job.grid.file_bytes())?;
+            }
+            make_room(job, part.file())?;
+            Ok(part)
+        })?;
+        Ok((part, sharing))
+    }
+
     fn make_part(&self, job: &FileJob, dir: &Dir, naming: Naming) -> io::Result<PartFile> {
-        let part = match naming {
+        let part = self.make_named(job, dir, naming)?;
+        make_room(job, part.file())?;
+        Ok(part)
+    }
+
+    fn make_named(&self, job: &FileJob, dir: &Dir, naming: Naming) -> io::Result<PartFile> {
+        Ok(match naming {
+            Naming::Target => PartFile::in_place(dir, &job.name, job.grid.file_bytes())?,
             Naming::Journaled => {
                 let (parts, name) = self.transfer.destination.part_place(&job.dir, dir, &job.name)?;
                 PartFile::journaled(parts, name, &job.binding())?
@@ -83,16 +131,23 @@ impl<'a> Landing<'a> {
                 Err(error) if cannot_be_unnamed(&error) => self.make_named_part(job, dir)?,
                 result => result?,
             },
-        };
-        make_room(job, part.file())?;
-        Ok(part)
+        })
+    }
+
+    fn naming_of_short(&self, job: &FileJob) -> Naming {
+        match (self.transfer.settings.placement, job.replaces) {
+            (Placement::InPlace, _) => Naming::Target,
+            (Placement::PartFile, true) => Naming::Named,
+            (Placement::PartFile, false) => Naming::Unnamed,
+        }
     }
 
     /// Files that come in several ranges are worth resuming.
     fn naming_of_long(&self) -> Naming {
-        match self.transfer.agrees(Capabilities::CHUNK_RESUME) {
-            true => Naming::Journaled,
-            false => Naming::Named,
+        match self.transfer.settings.placement {
+            Placement::InPlace => Naming::Target,
+            Placement::PartFile if self.transfer.agrees(Capabilities::CHUNK_RESUME) => Naming::Journaled,
+            Placement::PartFile => Naming::Named,
         }
     }
 
@@ -122,14 +177,25 @@ impl<'a> Landing<'a> {
         written: u32,
         sender: SenderCrc,
     ) -> Result<(), RunError> {
-        let verified = match part.seal(written).verify(sender) {
+        let start = Instant::now();
+        let settings = self.transfer.settings;
+        let hash = settings.manifest.as_ref().map(|manifest| manifest.hash());
+        let seen = look_at(part.file(), job.grid.file_bytes(), written, settings.verify, hash);
+        self.transfer.report.counters.waited_destination.add_since(start);
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(source) => {
+                return self.transfer.give_up(job, Cause::Destination { operation: "cannot read back", source });
+            }
+        };
+        let verified = match part.seal(seen.crc).verify(sender) {
             Ok(verified) => verified,
             Err(mismatch) => {
-                return self.transfer.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got });
+                return self.transfer.mismatched(job, mismatch);
             }
         };
         let start = Instant::now();
-        let landed = self.dress(job, verified);
+        let landed = self.dress(job, verified, seen.hash);
         let result = match landed {
             Ok(landed) => self.commit(landed),
             Err(source) => {
@@ -140,10 +206,19 @@ impl<'a> Landing<'a> {
         result
     }
 
-    fn dress(&mut self, job: &Arc<FileJob>, verified: Verified) -> io::Result<Landed> {
+    fn dress(&mut self, job: &Arc<FileJob>, verified: Verified, hash: Option<ContentHash>) -> io::Result<Landed> {
         let part = verified.set_metadata(&job.metadata, self.transfer.owners)?;
         let place = self.place_of(job)?;
-        Ok(Landed { part, job: Arc::clone(job), dir: place.dir, mount: place.mount })
+        let record = match hash {
+            Some(hash) => Some(Record {
+                hash,
+                size_bytes: job.grid.file_bytes(),
+                mtime: part.stat()?.metadata.mtime,
+                path: job.path(),
+            }),
+            None => None,
+        };
+        Ok(Landed { part, job: Arc::clone(job), dir: place.dir, mount: place.mount, record })
     }
 
     fn commit(&self, landed: Landed) -> Result<(), RunError> {
@@ -163,6 +238,7 @@ impl<'a> Landing<'a> {
             return self.transfer.give_up(&job, Cause::Destination { operation: "cannot sync", source });
         }
         commit_one(self.transfer, landed)?;
+        self.transfer.settings.manifest.iter().try_for_each(|manifest| manifest.flush())?;
         dir.sync_handle().and_then(|handle| handle.sync_dir()).map_err(|source| RunError::Destination {
             operation: "sync",
             path: job.dir.path.to_string(),

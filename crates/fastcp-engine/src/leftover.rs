@@ -1,13 +1,15 @@
 //! What an earlier run left in `.fastcp/parts`, and what becomes of it.
 //!
-//! A part file whose journal is bound to the file as it is offered now is gone on with. What belongs to no file
+//! A part file whose journal is bound to the file as it is offered now is gone on with. One of another version
+//! is set aside: much of it may be in the new one, too (`reuse.rs`). What belongs to no file
 //! of the offer is removed when a run has seen all of it: those that the run had to do with are newer than its
 //! lock, since even opening them for resumption writes to their journals.
 
+use std::fs::File;
 use std::io;
 
 use fastcp_model::{Capabilities, ChunkGrid, Name, RelPath, Timestamp};
-use fastcp_sys::{Dir, Stat};
+use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::offer::Scope;
 
 use crate::crc_runs::CONFIRM_BYTES;
@@ -17,22 +19,48 @@ use crate::job::{FileJob, Trust};
 use crate::journal::{Journal, Record};
 use crate::landing::make_room;
 use crate::part::PartFile;
-use crate::want::CUT_BYTES_MIN;
+use crate::settings::{Delta, Placement};
 
-/// The job with what there is of the file already.
-pub(crate) fn begin(job: FileJob, transfer: &Transfer<'_>, target: &Dir) -> io::Result<FileJob> {
+/// Files up to this length are fetched whole: that costs less than to look.
+const REUSED_BYTES_MIN: u64 = 64 << 10;
+/// What follows the name of a part file that was set aside.
+const STALE_SUFFIX: &[u8] = b".stale";
+
+/// The job with what there is of the file already: `there` is what has its name now.
+pub(crate) fn begin(job: FileJob, transfer: &Transfer<'_>, target: &Dir, there: Option<&Stat>) -> io::Result<FileJob> {
     // Files that come in one answer leave nothing that could be gone on with.
-    if job.grid.file_bytes() <= CUT_BYTES_MIN || !transfer.agrees(Capabilities::CHUNK_RESUME) {
+    if job.grid.file_bytes() <= REUSED_BYTES_MIN {
         return Ok(job);
     }
+    let has_old = there.is_some_and(|stat| stat.file_type == FileType::File && stat.size_bytes() > 0);
+    let (job, has_stale) = match transfer.settings.placement {
+        Placement::PartFile => resume(job, transfer, target)?,
+        Placement::InPlace => (job, false),
+    };
+    let uses_delta = transfer.settings.delta == Delta::Used && transfer.agrees(Capabilities::DELTA);
+    Ok(if uses_delta && (has_old || has_stale) { job.with_basis() } else { job })
+}
+
+/// Goes on with a part file of the same version. One of another version is set aside; whether there is such a
+/// one is answered too.
+fn resume(job: FileJob, transfer: &Transfer<'_>, target: &Dir) -> io::Result<(FileJob, bool)> {
+    if !transfer.agrees(Capabilities::CHUNK_RESUME) {
+        return Ok((job, false));
+    }
     let (parts, name) = transfer.destination.part_place(&job.dir, target, &job.name)?;
-    let Some((part, replayed, stat)) = PartFile::resume(&parts, &name) else { return Ok(job) };
+    let stale_name = stale_name_of(&name);
+    let Some((part, replayed, stat)) = PartFile::resume(&parts, &name) else {
+        return Ok((job, parts.stat_name(&stale_name).is_ok()));
+    };
     let grid = ChunkGrid::new(job.grid.file_bytes(), replayed.binding.chunk_kb);
-    let (Ok(grid), true) = (grid, replayed.binding.is_same_but_grid(&job.binding())) else { return Ok(job) };
+    let (Ok(grid), true) = (grid, replayed.binding.is_same_but_grid(&job.binding())) else {
+        part.set_aside(&stale_name)?;
+        return Ok((job, true));
+    };
     let trust = if replayed.is_untouched(&stat) { Trust::Taken } else { Trust::ToCheck };
     let records = usable(replayed.records, &stat);
     if records.is_empty() {
-        return Ok(job);
+        return Ok((job, false));
     }
     // What stands behind the end would stand there under the final name as well.
     if stat.size_bytes() > job.grid.file_bytes() {
@@ -41,7 +69,34 @@ pub(crate) fn begin(job: FileJob, transfer: &Transfer<'_>, target: &Dir) -> io::
     make_room(&job, part.file())?;
     let job = job.resumed(part, grid, records, trust);
     transfer.report.counters.bytes_reused.add(job.reused_bytes());
-    Ok(job)
+    Ok((job, parts.stat_name(&stale_name).is_ok()))
+}
+
+/// The name of the part file that was set aside under this name, if it is such a one.
+pub(crate) fn part_of(name: &[u8]) -> Option<&[u8]> {
+    name.strip_suffix(STALE_SUFFIX)
+}
+
+/// Other versions of a file: the old target first, if there is one, then a part file that was set aside. What
+/// cannot be opened is of no use.
+pub(crate) fn open_bases(transfer: &Transfer<'_>, job: &FileJob) -> Vec<File> {
+    let Ok(dir) = transfer.destination.root.dir(&job.dir.path) else { return Vec::new() };
+    let target = dir.open_file(&job.name).ok().filter(is_regular);
+    let stale = transfer
+        .destination
+        .part_place(&job.dir, &dir, &job.name)
+        .and_then(|(parts, name)| parts.open_own_file(&stale_name_of(&name)))
+        .ok();
+    target.into_iter().chain(stale).collect()
+}
+
+fn is_regular(file: &File) -> bool {
+    Stat::of_fd(file).is_ok_and(|stat| stat.file_type == FileType::File)
+}
+
+/// The name of a part file that another version has to be fetched in place of.
+fn stale_name_of(part: &Name) -> Name {
+    Name::new(&[part.as_bytes(), STALE_SUFFIX].concat()).expect("our own names are lawful")
 }
 
 /// The claims that can be true of a part file as it is, none twice, and none across what is confirmed at a time.

@@ -5,35 +5,55 @@
 //! state of a transfer is the receiver's. Nothing here knows which side dialled, prints, or reads
 //! arguments: settings come in, a [`Report`] goes out.
 
+mod act;
 mod adapt;
 mod answer;
 mod attributes;
+mod backup;
+mod basis;
 mod body;
+mod candidates;
 mod compress;
+mod content_hash;
 mod control;
+mod copying;
 mod crc_runs;
+mod cuts;
+mod cutter;
+mod decide;
+mod deletion;
+mod delta;
 mod destination;
+mod difference;
 mod dirs;
 mod error;
+mod extraneous;
 mod fetch;
 mod get;
 mod group;
 mod inbox;
+mod index;
 mod interrupt;
+mod itemize;
 mod job;
 mod journal;
 mod landing;
 mod leftover;
 mod line;
+mod listing_order;
+mod manifest;
 mod offer;
 mod owners;
 mod part;
 mod patience;
 mod plain;
 mod plan;
+mod preview;
 mod processor;
+mod read_back;
 mod receive_path;
 mod receiver;
+mod removal;
 mod report;
 mod reuse;
 mod scan;
@@ -43,19 +63,31 @@ mod server;
 mod settings;
 mod share;
 mod shared;
+mod signature;
 mod source;
 mod strong_hash;
 mod tree_cache;
 mod tune;
+mod verify;
 mod want;
 
-pub use error::RunError;
+pub use content_hash::ManifestHash;
+pub use deletion::Refusal;
+pub use difference::Difference;
+pub use error::{BackupProblem, RunError};
 pub use get::{GetError, GetSettings, Got, get};
 pub use interrupt::Interrupt;
+pub use itemize::{Item, ItemKind};
+pub use manifest::{ManifestError, ManifestWriter, verify_manifest};
+pub use preview::preview;
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Limit, Report};
 pub use server::Server;
-pub use settings::{Compression, Connections, Durability, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings};
+pub use settings::{
+    Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, MaxDelete, Placement, PlainCrc,
+    ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
+};
 pub use source::Source;
+pub use verify::verify;
 
 pub use fastcp_sys::process::{ignore_file_size_signal, raise_descriptor_limit};

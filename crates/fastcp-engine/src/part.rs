@@ -35,6 +35,8 @@ enum Place {
     Unnamed,
     /// Under a name that only part files have.
     Named { dir: Arc<Dir>, name: Name },
+    /// Under the target's own name.
+    Target,
 }
 
 impl PartFile {
@@ -49,6 +51,24 @@ impl PartFile {
     pub(crate) fn named(dir: Arc<Dir>, name: Name) -> io::Result<Self> {
         remove_if_there(&dir, &name)?;
         Ok(Self::new(dir.create_file(&name)?, Place::Named { dir, name }))
+    }
+
+    /// The target itself, of which what is beyond `file_bytes` goes. A link or anything else that is no file in
+    /// its place is replaced.
+    pub(crate) fn in_place(dir: &Dir, name: &Name, file_bytes: u64) -> io::Result<Self> {
+        let file = match dir.open_to_write(name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => dir.create_file(name)?,
+            Err(error) if is_no_file(&error) => {
+                dir.remove_file(name)?;
+                dir.create_file(name)?
+            }
+            Err(error) => return Err(error),
+        };
+        if Stat::of_fd(&file)?.size_bytes() > file_bytes {
+            file.set_len(file_bytes)?;
+        }
+        Ok(Self::new(file, Place::Target))
     }
 
     /// The same, with a journal: what arrives in it need not arrive again.
@@ -71,6 +91,17 @@ impl PartFile {
         Some((part, replayed, stat))
     }
 
+    /// It will not become the target: from now on it is called `name`, and has no journal.
+    pub(crate) fn set_aside(mut self, name: &Name) -> io::Result<()> {
+        if let Some(journal) = self.journal.take() {
+            journal.remove();
+        }
+        match &self.place {
+            Place::Named { dir, name: part_name } => dir.rename(part_name, dir, name),
+            Place::Unnamed | Place::Target => Ok(()),
+        }
+    }
+
     fn new(file: File, place: Place) -> Self {
         Self { file, place, journal: None, writing: Mutex::default() }
     }
@@ -79,13 +110,6 @@ impl PartFile {
     pub(crate) fn record(&self, range: ByteRange, crc: u32) {
         if let Some(journal) = &self.journal {
             journal.record(Record { range, crc });
-        }
-    }
-
-    /// Its bytes are not the sender's: a rerun begins anew.
-    pub(crate) fn spoil(&self) {
-        if let Some(journal) = &self.journal {
-            journal.spoil();
         }
     }
 
@@ -100,10 +124,28 @@ impl PartFile {
         &self.file
     }
 
+    /// What is in it is not what the sender has. It goes, and its journal: nothing may be resumed from it.
+    pub(crate) fn discard(&self) {
+        if let Some(journal) = &self.journal {
+            journal.abandon();
+        }
+        if let Place::Named { dir, name } = &self.place
+            && let Err(error) = dir.remove_file(name)
+        {
+            tracing::debug!(%error, "a part file with wrong bytes stays");
+        }
+    }
+
     /// No more bytes: `crc` is that of all that was written.
     pub(crate) fn seal(self, crc: u32) -> Sealed {
         Sealed { part: self, crc }
     }
+}
+
+/// `ELOOP` for a link, `ENXIO` for a pipe or socket, `EINVAL` for what turned out to be a device.
+fn is_no_file(error: &io::Error) -> bool {
+    use nix::libc::{EINVAL, ELOOP, ENXIO};
+    matches!(error.raw_os_error(), Some(EINVAL | ELOOP | ENXIO))
 }
 
 /// A part file that does not become the target now may do so in a rerun.
@@ -134,11 +176,12 @@ pub(crate) struct Mismatch {
 }
 
 impl Sealed {
-    /// Compares what was written with what the sender has.
+    /// Compares what was written with what the sender has. A part file that is something else is gone.
     pub(crate) fn verify(self, sender: SenderCrc) -> Result<Verified, Mismatch> {
         if self.crc == sender.0 {
             Ok(Verified { part: self.part })
         } else {
+            self.part.discard();
             Err(Mismatch { want: sender.0, got: self.crc })
         }
     }
@@ -170,6 +213,11 @@ impl Dressed {
         self.part.file.sync_all()
     }
 
+    /// What the file is by now: a file system may have rounded its time.
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        Stat::of_fd(&self.part.file)
+    }
+
     /// Gives the file its name `name` in `dir`, replacing what had it. Where an unnamed file finds its
     /// name taken, `fallback` makes a name for it that it can be renamed from.
     pub(crate) fn commit(
@@ -179,6 +227,7 @@ impl Dressed {
         fallback: impl FnOnce() -> io::Result<(Arc<Dir>, Name)>,
     ) -> io::Result<()> {
         match &self.part.place {
+            Place::Target => Ok(()),
             Place::Named { dir: from, name: part_name } => from.rename(part_name, dir, name),
             Place::Unnamed => match dir.link_unnamed(&self.part.file, name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

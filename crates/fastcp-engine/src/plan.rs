@@ -2,83 +2,139 @@
 //!
 //! Listings come parents first. Each batch is planned in two steps: directories are made in the order
 //! of the offer, so that a child's place is there when its listing is looked at; then all files and
-//! links are compared with what the destination has, in parallel. Links are made here; files whose
-//! size and time differ become wants. What is there already has only its mode and owner mended.
+//! links are compared with what the destination has, in parallel. What differs is decided in `decide.rs`
+//! and done in `act.rs`: links are made and attributes mended at once, files become wants. A dry run
+//! plans in the same way and has nobody that acts. With `--delete`, what is found to be extraneous
+//! (`extraneous.rs`) goes when the offer has ended (`deletion.rs`), and not before.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use fastcp_model::{ChunkGrid, Entry, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, Status};
+use fastcp_model::{Entry, EntryKind, Listing, ListingEnd, Name, RelPath, Status};
 use fastcp_net::NetError;
-use fastcp_sys::{Dir, FileType, Stat};
+use fastcp_sys::Root;
 use fastcp_wire::WireError;
-use fastcp_wire::offer::OfferBatch;
+use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
-use crate::attributes;
-use crate::destination::Destination;
+use crate::act::Actor;
+use crate::candidates::nameless_file;
+use crate::decide::{Decision, Ground, decide};
+use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
 use crate::dirs::{Age, DirState, Finisher};
 use crate::error::{RunError, ends_everything};
+use crate::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::fetch::Transfer;
 use crate::job::FileJob;
-use crate::leftover;
+use crate::listing_order::{ListingOrder, broken_offer};
 use crate::owners::Owners;
-use crate::report::{Cause, Event, Report};
-use crate::scan::STATE_DIR;
-use crate::schedule::Schedule;
+use crate::removal::Deed;
+use crate::report::{Cause, Count, Report};
+use crate::settings::{Deletion, Itemize, ReceiverSettings};
 
-/// Entries of one directory planned on one thread before another is asked to help.
-const ENTRIES_PER_THREAD_MIN: usize = 128;
+mod entry;
 
 /// Plans a transfer, batch by batch.
 pub(crate) struct Planner<'a> {
-    transfer: &'a Transfer<'a>,
-    destination: &'a Destination,
+    /// `None` where a dry run finds no destination.
+    root: Option<&'a Root>,
+    root_age: Age,
     owners: &'a Owners,
     report: &'a Report,
-    schedule: &'a Schedule,
-    chunk_kb: u32,
+    itemize: Itemize,
+    /// `None` in a dry run.
+    actor: Option<Actor<'a>>,
+    deletion: Option<Deletion>,
+    /// `None` without deletion, and after it.
+    extraneous: Option<Extraneous<'a>>,
+    /// Offered entries that the destination had already, be it as another kind.
+    there_before: Count,
+    /// The backup directory below the destination.
+    backup: Option<RelPath>,
     /// An offer that was broken off comes once more.
     is_replay: bool,
+    /// Whether the root's listing has begun: it is named by no other, and comes once.
+    has_root: bool,
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
-    /// The last name of directories of which another part is to come.
-    last_names: HashMap<RelPath, Name>,
+    order: ListingOrder,
 }
 
 /// A listing and the open directory that it is about.
-struct Placed {
-    listing: Listing,
-    state: Arc<DirState>,
-    dir: Option<Dir>,
+pub(crate) struct Placed {
+    pub(crate) listing: Listing,
+    pub(crate) state: Arc<DirState>,
+    pub(crate) ground: Ground,
 }
 
-/// What to do about one entry.
-enum Decision {
+/// What planning an entry leads to.
+enum Outcome {
     /// Nothing more.
     Settled,
     Fetch(FileJob),
+    /// It waits until the directory in its place is gone.
+    Displaces(Entry),
+}
+
+/// Whoever asked for deletion learns that there was none.
+impl Drop for Planner<'_> {
+    fn drop(&mut self) {
+        if self.extraneous.is_some() {
+            self.report.refuse(Refusal::CutShort);
+        }
+    }
 }
 
 impl<'a> Planner<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
-        Self {
-            transfer,
-            destination: transfer.destination,
-            owners: transfer.owners,
-            report: transfer.report,
-            schedule: transfer.schedule,
-            chunk_kb: transfer.line.agreed.chunk_kb,
-            is_replay: false,
-            awaited: HashMap::new(),
-            last_names: HashMap::new(),
-        }
+        let Transfer { destination, owners, report, settings, .. } = *transfer;
+        let backup = destination.backup().and_then(|backup| backup.within().cloned());
+        let make_file: MakeFile<'a> = Box::new(|| nameless_file(&destination.state_dir()?));
+        let mut planner = Self::over(Some(&destination.root), backup, owners, report, settings, make_file);
+        planner.root_age = destination.age;
+        planner.actor = Some(Actor { transfer });
+        planner
     }
 
-    /// The offer comes once more from its beginning: what is planned already is passed over.
-    pub(crate) fn replay(&mut self) {
-        self.is_replay = true;
+    /// A planner that decides and does nothing.
+    pub(crate) fn for_preview(
+        root: Option<&'a Root>,
+        backup: Option<RelPath>,
+        owners: &'a Owners,
+        report: &'a Report,
+        settings: &ReceiverSettings,
+    ) -> Self {
+        // Nothing is to change at the destination, so what does not fit in memory lies elsewhere.
+        let make_file: MakeFile<'a> =
+            Box::new(|| nameless_file(&Root::open(&std::env::temp_dir())?.dir(&RelPath::root())?));
+        Self::over(root, backup, owners, report, settings, make_file)
+    }
+
+    fn over(
+        root: Option<&'a Root>,
+        backup: Option<RelPath>,
+        owners: &'a Owners,
+        report: &'a Report,
+        settings: &ReceiverSettings,
+        make_file: MakeFile<'a>,
+    ) -> Self {
+        Self {
+            root,
+            root_age: if root.is_some() { Age::Old } else { Age::New },
+            owners,
+            report,
+            itemize: settings.itemize,
+            actor: None,
+            deletion: settings.deletion,
+            extraneous: settings.deletion.map(|_| Extraneous::new(root, backup.clone(), make_file)),
+            there_before: Count::default(),
+            backup,
+            is_replay: false,
+            has_root: false,
+            awaited: HashMap::new(),
+            order: ListingOrder::default(),
+        }
     }
 
     /// Plans one batch. Waits while the schedule is full.
@@ -89,35 +145,27 @@ impl<'a> Planner<'a> {
         let mut placed = Vec::with_capacity(batch.listings.len());
         for listing in batch.listings {
             if let Some(listing) = self.unplanned(listing) {
-                placed.extend(self.place(listing)?);
+                placed.push(self.place(listing)?);
             }
         }
-        let planned: Vec<Vec<FileJob>> =
-            placed.par_iter().map(|placed| self.decide(placed)).collect::<Result<_, _>>()?;
-        for (placed, jobs) in placed.into_iter().zip(planned) {
+        self.look_for_extraneous(&placed)?;
+        let planned: Vec<Vec<Outcome>> =
+            placed.par_iter().map(|placed| self.plan_entries(placed)).collect::<Result<_, _>>()?;
+        for (placed, outcomes) in placed.into_iter().zip(planned) {
             self.report.counters.entries.add(placed.listing.entries.len() as u64);
-            if !jobs.is_empty() && !self.schedule.add(jobs.into_iter().map(Arc::new).collect()) {
+            if !self.take_over(&placed.state, outcomes) {
                 return Ok(());
             }
             if placed.listing.end != ListingEnd::More {
-                self.awaited.remove(&placed.listing.dir);
-                self.finisher().release(&placed.state);
+                self.release(&placed.state);
             }
         }
         Ok(())
     }
 
-    /// The offer has ended. Every directory that was named must have been listed, unless it was removed between
-    /// an offer that was broken off and the next.
-    pub(crate) fn finish(&mut self) -> Result<(), RunError> {
-        if !self.awaited.is_empty() && !self.is_replay {
-            return Err(broken_offer("the end before all listings"));
-        }
-        for (path, state) in self.awaited.drain() {
-            self.report.failed(path, Cause::Source(Status::NotFound));
-            Finisher { root: &self.destination.root, owners: self.owners, report: self.report }.release(&state);
-        }
-        Ok(())
+    /// The offer comes once more from its beginning: what is planned already is passed over.
+    pub(crate) fn replay(&mut self) {
+        self.is_replay = true;
     }
 
     /// What of a listing has not been planned yet; `None` where that is nothing. Only after a break is there
@@ -126,11 +174,11 @@ impl<'a> Planner<'a> {
         if !self.is_replay {
             return Some(listing);
         }
-        let is_begun = listing.dir.is_root() && self.awaited.is_empty() && self.report.counters.entries.now() == 0;
-        if !is_begun && !self.awaited.contains_key(&listing.dir) {
+        let is_first = listing.dir.is_root() && !self.has_root;
+        if !is_first && !self.awaited.contains_key(&listing.dir) {
             return None;
         }
-        if let Some(last) = self.last_names.get(&listing.dir) {
+        if let Some(last) = self.order.last_of(&listing.dir) {
             listing.entries.retain(|entry| entry.name > *last);
             listing.failures.clear();
         }
@@ -138,39 +186,122 @@ impl<'a> Planner<'a> {
     }
 
     /// The job for a file that had changed when it was fetched, as it is offered now; `None` where it has failed
-    /// or is here already.
+    /// or is here already. The directory waits for it as before.
     pub(crate) fn plan_again(&self, job: &FileJob, entry: &Entry) -> Result<Option<FileJob>, RunError> {
-        let EntryKind::File { size_bytes, sparse } = entry.kind else {
-            self.transfer.fail(job, Cause::Source(Status::Changed));
-            return Ok(None);
-        };
-        let decided = self
-            .destination
-            .root
-            .dir(&job.dir.path)
-            .and_then(|dir| self.decide_file(&job.dir, &dir, entry, size_bytes, sparse));
+        let ground = self.open(&job.dir)?;
+        let decided = decide(&ground, job.dir.age, entry, self.owners).and_then(|decision| {
+            match (&entry.kind, &decision, &self.actor, ground.dir()) {
+                (EntryKind::File { .. }, Decision::Make(_) | Decision::Mend(_), Some(actor), Some(dir)) => {
+                    actor.act(&job.dir, dir, entry, decision)
+                }
+                (EntryKind::File { .. }, Decision::Unchanged, ..) => Ok(None),
+                _ => Err(io::Error::from_raw_os_error(nix::libc::ENOTEMPTY)),
+            }
+        });
         match decided {
-            Ok(Decision::Fetch(again)) => Ok(Some(again.again(job))),
-            Ok(Decision::Settled) => {
-                self.finisher().release(&job.dir);
-                Ok(None)
+            Ok(Some(again)) => return Ok(Some(again.again(job))),
+            Ok(None) => {}
+            Err(_) if !matches!(entry.kind, EntryKind::File { .. }) => {
+                self.report.failed(job.path(), Cause::Source(Status::Changed));
             }
-            Err(source) => {
-                self.fail(&job.path(), "cannot examine", source)?;
-                self.finisher().release(&job.dir);
-                Ok(None)
+            Err(source) => self.fail(&job.path(), "cannot examine", source)?,
+        }
+        self.release(&job.dir);
+        Ok(None)
+    }
+
+    /// The offer has ended. Every directory that was named must have been listed, unless it was removed between
+    /// an offer that was broken off and the next. Deletes what is extraneous, and plans what waited for that.
+    pub(crate) fn finish(&mut self, end: &OfferEnd) -> Result<(), RunError> {
+        if !self.awaited.is_empty() && !self.is_replay {
+            return Err(broken_offer("the end before all listings"));
+        }
+        for (path, state) in std::mem::take(&mut self.awaited) {
+            self.report.set_source_unread();
+            self.report.failed(path, Cause::Source(Status::NotFound));
+            self.release(&state);
+        }
+        let (Some(mut extraneous), Some(deletion)) = (self.extraneous.take(), self.deletion) else { return Ok(()) };
+        // A sender that counts otherwise knows of something that is not known here.
+        extraneous.spoilt |=
+            !self.report.is_source_read() || end.failures > 0 || end.entries != self.report.counters.entries.now();
+        let verdict = self.step(deletion).take(&mut extraneous)?;
+        for held in &extraneous.candidates.dirs {
+            self.release(&held.state);
+        }
+        for Displacing { state, entry } in std::mem::take(&mut extraneous.displacing) {
+            let ground = match (&self.actor, verdict) {
+                (None, Verdict::Done) => Ground::ToBeMade,
+                _ => self.open(&state)?,
+            };
+            let outcome = self.plan_entry(&state, &ground, &entry)?;
+            if !self.take_over(&state, vec![outcome]) {
+                return Ok(());
             }
+            self.release(&state);
+        }
+        Ok(())
+    }
+
+    fn step(&self, deletion: Deletion) -> Step<'_> {
+        Step {
+            deletion,
+            deed: self.actor.as_ref().map_or(Deed::Preview, |actor| Deed::Remove(actor.transfer.destination)),
+            root: self.root,
+            owners: self.owners,
+            report: self.report,
+            itemize: self.itemize,
+            staying: self.there_before.now(),
+            backup: self.backup.as_ref(),
         }
     }
 
-    fn finisher(&self) -> Finisher<'a> {
-        Finisher { root: &self.destination.root, owners: self.owners, report: self.report }
+    fn look_for_extraneous(&mut self, placed: &[Placed]) -> Result<(), RunError> {
+        let Some(extraneous) = &mut self.extraneous else { return Ok(()) };
+        for (path, source) in extraneous.look(placed).map_err(cannot_keep)? {
+            self.fail(&path, "cannot read directory", source)?;
+        }
+        Ok(())
+    }
+
+    /// Hands jobs to the schedule and keeps what has to wait. `false` where the run was stopped.
+    fn take_over(&mut self, state: &Arc<DirState>, outcomes: Vec<Outcome>) -> bool {
+        let mut jobs = Vec::new();
+        for outcome in outcomes {
+            match (outcome, &mut self.extraneous) {
+                (Outcome::Fetch(job), _) => jobs.push(Arc::new(job)),
+                (Outcome::Displaces(entry), Some(extraneous)) => {
+                    state.expect(1);
+                    extraneous.displacing.push(Displacing { state: Arc::clone(state), entry });
+                }
+                (Outcome::Displaces(_) | Outcome::Settled, _) => {}
+            }
+        }
+        match &self.actor {
+            Some(actor) if !jobs.is_empty() => {
+                state.expect(jobs.len() as u64);
+                actor.transfer.schedule.add(jobs)
+            }
+            _ => true,
+        }
+    }
+
+    /// One thing less that a directory waits for. In a dry run nothing is finished.
+    fn release(&self, state: &Arc<DirState>) {
+        if let Some(actor) = &self.actor {
+            let root = &actor.transfer.destination.root;
+            Finisher { root, owners: self.owners, report: self.report }.release(state);
+        }
     }
 
     /// Finds the directory that a listing is about and makes those that it names.
-    fn place(&mut self, listing: Listing) -> Result<Option<Placed>, RunError> {
+    fn place(&mut self, listing: Listing) -> Result<Placed, RunError> {
         let state = self.state_of(&listing)?;
-        self.check_names(&listing)?;
+        self.order.check(&listing)?;
+        if listing.end != ListingEnd::More {
+            // Whatever else comes of this directory, even in the same batch, comes too late.
+            self.awaited.remove(&listing.dir);
+        }
         if let ListingEnd::Broken(status) = listing.end {
             self.report.failed(listing.dir.clone(), Cause::Source(status));
         }
@@ -178,31 +309,16 @@ impl<'a> Planner<'a> {
             let path = listing.dir.join(&failure.name).unwrap_or_else(|_| listing.dir.clone());
             self.report.failed(path, Cause::Source(failure.cause));
         }
-        let dir = self.open(&state)?;
+        if matches!(listing.end, ListingEnd::Broken(_)) || !listing.failures.is_empty() {
+            self.report.set_source_unread();
+        }
+        let ground = self.open(&state)?;
         for entry in &listing.entries {
             if entry.kind == EntryKind::Dir {
-                self.place_dir(&state, dir.as_ref(), entry)?;
+                self.place_dir(&state, &ground, entry)?;
             }
         }
-        Ok(Some(Placed { listing, state, dir }))
-    }
-
-    /// Two files of one name would share a part file, and files of ours would be replaced.
-    fn check_names(&mut self, listing: &Listing) -> Result<(), RunError> {
-        let before = self.last_names.remove(&listing.dir);
-        let names = || before.iter().chain(listing.entries.iter().map(|entry| &entry.name));
-        if !names().is_sorted_by(|one, next| one < next) {
-            return Err(broken_offer("names that do not ascend"));
-        }
-        if listing.dir.is_root() && names().any(|name| name.as_bytes() == STATE_DIR) {
-            return Err(broken_offer("the receiver's own directory"));
-        }
-        if listing.end == ListingEnd::More
-            && let Some(last) = names().last()
-        {
-            self.last_names.insert(listing.dir.clone(), last.clone());
-        }
-        Ok(())
+        Ok(Placed { listing, state, ground })
     }
 
     fn state_of(&mut self, listing: &Listing) -> Result<Arc<DirState>, RunError> {
@@ -212,51 +328,41 @@ impl<'a> Planner<'a> {
         if !listing.dir.is_root() {
             return Err(broken_offer("a listing of a directory that was not named"));
         }
-        if listing.root.is_some() {
-            self.report.counters.entries.add(1);
-            self.open_up_root()?;
+        if std::mem::replace(&mut self.has_root, true) {
+            return Err(broken_offer("the root twice"));
         }
-        let state = DirState::new(RelPath::root(), Age::Old, None, listing.root);
+        if let Some(metadata) = &listing.root {
+            self.report.counters.entries.add(1);
+            self.look_at_root(metadata)?;
+        }
+        let state = DirState::new(RelPath::root(), self.root_age, None, listing.root);
         self.awaited.insert(RelPath::root(), Arc::clone(&state));
         Ok(state)
     }
 
-    /// The destination itself may be read-only from an earlier run.
-    fn open_up_root(&self) -> Result<(), RunError> {
-        let root = RelPath::root();
-        let opened = self.destination.root.dir(&root).and_then(|dir| open_up(&dir, &dir.stat()?, self.owners));
-        opened.or_else(|source| self.fail(&root, "cannot open directory", source))
-    }
-
-    fn open(&self, state: &Arc<DirState>) -> Result<Option<Dir>, RunError> {
-        if state.age == Age::Blocked {
-            return Ok(None);
-        }
-        match self.destination.root.dir(&state.path) {
-            Ok(dir) => Ok(Some(dir)),
+    fn open(&self, state: &Arc<DirState>) -> Result<Ground, RunError> {
+        let root = match (state.age, &self.actor, self.root) {
+            (Age::Blocked, ..) => return Ok(Ground::Lost),
+            (Age::New, None, _) | (_, _, None) => return Ok(Ground::ToBeMade),
+            (_, _, Some(root)) => root,
+        };
+        match root.dir(&state.path) {
+            Ok(dir) => Ok(Ground::Open(dir)),
             Err(source) => {
                 self.fail(&state.path, "cannot open directory", source)?;
-                Ok(None)
+                Ok(Ground::Lost)
             }
         }
     }
 
-    fn place_dir(&mut self, parent: &Arc<DirState>, dir: Option<&Dir>, entry: &Entry) -> Result<(), RunError> {
+    fn place_dir(&mut self, parent: &Arc<DirState>, ground: &Ground, entry: &Entry) -> Result<(), RunError> {
         let path = self.path_of(parent, &entry.name)?;
-        let age = match dir {
-            None => Age::Blocked,
-            Some(dir) => match make_way_for_dir(dir, &entry.name, parent.age, self.owners) {
-                Ok(age) => {
-                    if age == Age::New {
-                        self.report.counters.dirs_made.add(1);
-                    }
-                    age
-                }
-                Err(source) => {
-                    self.fail(&path, "cannot make directory", source)?;
-                    Age::Blocked
-                }
-            },
+        let age = match self.plan_dir(parent, ground, entry, &path) {
+            Ok(age) => age,
+            Err(source) => {
+                self.fail(&path, "cannot make directory", source)?;
+                Age::Blocked
+            }
         };
         parent.expect(1);
         let state = DirState::new(path.clone(), age, Some(Arc::clone(parent)), Some(entry.metadata));
@@ -273,98 +379,6 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn decide(&self, placed: &Placed) -> Result<Vec<FileJob>, RunError> {
-        let Some(dir) = &placed.dir else { return Ok(Vec::new()) };
-        let decisions: Vec<Decision> = placed
-            .listing
-            .entries
-            .par_iter()
-            .with_min_len(ENTRIES_PER_THREAD_MIN)
-            .map(|entry| self.decide_entry(&placed.state, dir, entry))
-            .collect::<Result<_, _>>()?;
-        let jobs: Vec<FileJob> = decisions
-            .into_iter()
-            .filter_map(|decision| match decision {
-                Decision::Fetch(job) => Some(job),
-                Decision::Settled => None,
-            })
-            .collect();
-        placed.state.expect(jobs.len() as u64);
-        Ok(jobs)
-    }
-
-    fn decide_entry(&self, state: &Arc<DirState>, dir: &Dir, entry: &Entry) -> Result<Decision, RunError> {
-        let result = match &entry.kind {
-            EntryKind::Dir => return Ok(Decision::Settled),
-            EntryKind::Special(kind) => {
-                self.report.counters.special_skipped.add(1);
-                self.report.tell(Event::Skipped { path: self.path_of(state, &entry.name)?, kind: *kind });
-                return Ok(Decision::Settled);
-            }
-            EntryKind::Symlink { target } => self
-                .place_link(state, dir, entry, target)
-                .map(|()| Decision::Settled)
-                .map_err(|error| ("cannot make link", error)),
-            EntryKind::File { size_bytes, sparse } => {
-                self.report.counters.files.add(1);
-                self.report.counters.bytes_total.add(*size_bytes);
-                self.decide_file(state, dir, entry, *size_bytes, *sparse).map_err(|error| ("cannot examine", error))
-            }
-        };
-        match result {
-            Ok(decision) => Ok(decision),
-            Err((operation, source)) => {
-                self.fail(&self.path_of(state, &entry.name)?, operation, source)?;
-                Ok(Decision::Settled)
-            }
-        }
-    }
-
-    fn decide_file(
-        &self,
-        state: &Arc<DirState>,
-        dir: &Dir,
-        entry: &Entry,
-        size_bytes: u64,
-        sparse: bool,
-    ) -> io::Result<Decision> {
-        let there = existing(dir, &entry.name, state.age)?;
-        if let Some(stat) = &there {
-            if is_unchanged(stat, size_bytes, &entry.metadata) {
-                if attributes::differ(stat, &entry.metadata, self.owners) {
-                    attributes::mend(dir.handle(&entry.name)?, stat, &entry.metadata, self.owners)?;
-                }
-                self.report.counters.files_unchanged.add(1);
-                self.report.counters.bytes_unchanged.add(size_bytes);
-                return Ok(Decision::Settled);
-            }
-            clear_empty_dir(dir, &entry.name, stat)?;
-        }
-        let grid = ChunkGrid::new(size_bytes, self.chunk_kb).map_err(io::Error::other)?;
-        let replaces = there.is_some_and(|stat| stat.file_type != FileType::Dir);
-        let job = FileJob::new(Arc::clone(state), entry.name.clone(), entry.metadata, grid, sparse, replaces);
-        Ok(Decision::Fetch(leftover::begin(job, self.transfer, dir)?))
-    }
-
-    fn place_link(&self, state: &Arc<DirState>, dir: &Dir, entry: &Entry, target: &[u8]) -> io::Result<()> {
-        let name = &entry.name;
-        match existing(dir, name, state.age)? {
-            Some(stat) if stat.file_type == FileType::Symlink && dir.read_link(name)? == target => {
-                return attributes::mend_link(dir, name, &entry.metadata, self.owners);
-            }
-            Some(stat) => {
-                clear_empty_dir(dir, name, &stat)?;
-                let (parts, part_name) = self.destination.part_place(state, dir, name)?;
-                let _ = parts.remove_file(&part_name);
-                parts.make_link(target, &part_name)?;
-                parts.rename(&part_name, dir, name)?;
-            }
-            None => dir.make_link(target, name)?,
-        }
-        self.report.counters.links_made.add(1);
-        attributes::mend_link(dir, name, &entry.metadata, self.owners)
-    }
-
     /// One entry failed, or, where the failure concerns all of them, the run did.
     fn fail(&self, path: &RelPath, operation: &'static str, source: io::Error) -> Result<(), RunError> {
         if ends_everything(&source) {
@@ -378,55 +392,4 @@ impl<'a> Planner<'a> {
         self.report.failed(path.clone(), cause);
         Ok(())
     }
-}
-
-fn broken_offer(what: &'static str) -> RunError {
-    RunError::Net { during: "reading offers", source: NetError::Offer(what) }
-}
-
-/// What has this name, where the directory is old enough to hold anything.
-fn existing(dir: &Dir, name: &Name, age: Age) -> io::Result<Option<Stat>> {
-    if age == Age::New {
-        return Ok(None);
-    }
-    match dir.stat_name(name) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// rsync's quick check, to the nanosecond.
-fn is_unchanged(there: &Stat, size_bytes: u64, wanted: &Metadata) -> bool {
-    there.file_type == FileType::File && there.size_bytes() == size_bytes && there.metadata.mtime == wanted.mtime
-}
-
-/// An empty directory gives way to a file or link of its name; one that is not empty never does.
-fn clear_empty_dir(dir: &Dir, name: &Name, there: &Stat) -> io::Result<()> {
-    if there.file_type == FileType::Dir { dir.remove_dir(name) } else { Ok(()) }
-}
-
-/// Makes sure that `name` is a directory that this process can work in.
-fn make_way_for_dir(dir: &Dir, name: &Name, parent: Age, owners: &Owners) -> io::Result<Age> {
-    match existing(dir, name, parent)? {
-        None => dir.make_dir(name)?,
-        Some(stat) if stat.file_type == FileType::Dir => {
-            open_up(&dir.dir(name)?, &stat, owners)?;
-            return Ok(Age::Old);
-        }
-        Some(_) => {
-            dir.remove_file(name)?;
-            dir.make_dir(name)?;
-        }
-    }
-    Ok(Age::New)
-}
-
-/// Gives the owner of a read-only directory the right to work in it; its own mode comes back when it
-/// is finished.
-fn open_up(dir: &Dir, stat: &Stat, owners: &Owners) -> io::Result<()> {
-    if owners.is_root() || stat.metadata.mode & 0o700 == 0o700 {
-        return Ok(());
-    }
-    fastcp_sys::metadata::set_handle_mode(dir, stat.metadata.mode | 0o700)
 }

@@ -48,6 +48,7 @@ pub fn pull(
     let _listening = interrupt.listen();
     let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
     let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
+    let destination = destination.with_backup(into, settings.backup_dir.as_deref())?;
     let lock = destination.lock().map_err(|Locked| RunError::Locked { path: shown() })?;
     let line = Line::open(dialer, settings, interrupt, report)?;
     let agrees = |capability| line.agreed.capabilities.contains(capability);
@@ -73,8 +74,11 @@ pub fn pull(
         report,
         settings,
     };
-    run(&transfer, &request, tuner, interrupt)?;
-    if let Some(since) = lock.and_then(|lock| lock.since) {
+    let result = run(&transfer, &request, tuner, interrupt);
+    // Records of what was committed are kept, however the run ended.
+    let recorded = settings.manifest.iter().try_for_each(|manifest| manifest.finish());
+    result.and(recorded.map_err(RunError::from))?;
+    if let Some(since) = lock.as_ref().and_then(|lock| lock.since).filter(|_| report.is_source_read()) {
         leftover::clear(&destination, path, scope, since);
     }
     Ok(())
@@ -148,7 +152,7 @@ fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duratio
 }
 
 /// The directory that offered paths are relative to.
-fn base_of(path: &RelPath, scope: Scope) -> RelPath {
+pub(crate) fn base_of(path: &RelPath, scope: Scope) -> RelPath {
     match (scope, path.split()) {
         (Scope::Itself, Some((parent, _))) => parent,
         _ => path.clone(),

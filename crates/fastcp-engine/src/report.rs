@@ -6,13 +6,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastcp_model::{RelPath, SpecialKind, Status};
 use fastcp_net::WireCount;
 
+use crate::deletion::Refusal;
+use crate::difference::Difference;
+use crate::itemize::Item;
 use crate::processor::Ticks;
 
 const RETRY_TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -46,6 +49,10 @@ pub struct Counters {
     pub files: Count,
     /// Bytes of all files offered.
     pub bytes_total: Count,
+    /// Regular files that differ from what is there, or are missing there.
+    pub files_wanted: Count,
+    /// Their bytes.
+    pub bytes_wanted: Count,
     /// Files whose new content is under its final name.
     pub files_committed: Count,
     /// Files that were there already.
@@ -58,7 +65,7 @@ pub struct Counters {
     pub dirs_made: Count,
     /// Devices, pipes and sockets passed over.
     pub special_skipped: Count,
-    /// Entries removed.
+    /// Entries removed, or that a dry run would remove.
     pub deleted: Count,
     /// File bytes received and kept.
     pub bytes_fetched: Count,
@@ -66,6 +73,12 @@ pub struct Counters {
     pub bytes_reused: Count,
     /// Bytes of files that turned out unchanged.
     pub bytes_unchanged: Count,
+    /// Files whose contents were compared and found equal.
+    pub files_verified: Count,
+    /// Bytes that were compared and found equal.
+    pub bytes_verified: Count,
+    /// Differences found; an entry may have several.
+    pub differences: Count,
     /// Ranges fetched a second time because their checksum was wrong.
     pub chunks_refetched: Count,
     /// Data connections dialled again.
@@ -97,8 +110,15 @@ pub enum Cause {
         /// Of what was written.
         got: u32,
     },
+    /// A line of the manifest makes no sense.
+    DamagedRecord {
+        /// Counted from 1.
+        line: u64,
+    },
     /// A directory that is not empty stands where something else belongs.
     DirectoryInTheWay,
+    /// Another file system is mounted where something would be deleted.
+    MountPoint,
 }
 
 impl Cause {
@@ -114,7 +134,9 @@ impl Cause {
             }
             Self::Destination { .. } => "failed at the destination",
             Self::Checksum { .. } => "checksum mismatch",
+            Self::DamagedRecord { .. } => "damaged record in the manifest",
             Self::DirectoryInTheWay => "directory in the way",
+            Self::MountPoint => "mount point",
         }
     }
 
@@ -134,7 +156,11 @@ impl std::fmt::Display for Cause {
             Self::Source(status) => write!(f, "{status} (at the source)"),
             Self::Destination { operation, source } => write!(f, "{operation}: {source} (at the destination)"),
             Self::Checksum { want, got } => write!(f, "crc32 mismatch (want {want:08x}, got {got:08x})"),
+            Self::DamagedRecord { line } => {
+                write!(f, "line {line} of the manifest is damaged; its file was not verified")
+            }
             Self::DirectoryInTheWay => f.write_str("a directory that is not empty is in the way; move it first"),
+            Self::MountPoint => f.write_str("not deleted: another file system is mounted there"),
         }
     }
 }
@@ -149,6 +175,13 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// An entry is not what it should be.
+    Differs {
+        /// Relative to the destination.
+        path: RelPath,
+        /// In which way.
+        what: Difference,
+    },
     /// A device, pipe or socket was passed over.
     Skipped {
         /// Relative to the destination.
@@ -156,6 +189,10 @@ pub enum Event {
         /// What it is.
         kind: SpecialKind,
     },
+    /// An entry changes, or would.
+    Item(Item),
+    /// Nothing is deleted, though deletion was asked for.
+    NotDeleting(Refusal),
     /// Nothing answers; trying again.
     Retrying {
         /// What went wrong.
@@ -190,6 +227,15 @@ impl Limit {
     }
 }
 
+/// How events reach whoever reads them.
+#[derive(Debug)]
+enum Telling {
+    /// They never wait, as many as there may be.
+    AtOnce(Sender<Event>),
+    /// Whoever tells waits for the reader to catch up.
+    InTurn(SyncSender<Event>),
+}
+
 /// The shared report of one transfer.
 #[derive(Debug)]
 pub struct Report {
@@ -201,24 +247,43 @@ pub struct Report {
     begun: Option<Ticks>,
     scan_done: AtomicBool,
     root_finished: AtomicBool,
+    source_unread: AtomicBool,
     retry_told: Mutex<Option<Instant>>,
     tally: Mutex<BTreeMap<&'static str, u64>>,
     only_moving_source: AtomicBool,
-    events: Mutex<Option<Sender<Event>>>,
+    dry_run: AtomicBool,
+    refusal: Mutex<Option<Refusal>>,
+    difference_tally: Mutex<BTreeMap<Difference, u64>>,
+    events: Mutex<Option<Telling>>,
 }
 
 impl Report {
-    /// A report that sends its events to `events`.
+    /// A report that sends its events to `events`, and never waits for their reader: for runs whose events
+    /// are what went wrong.
     pub fn new(events: Sender<Event>) -> Self {
+        Self::telling(Telling::AtOnce(events))
+    }
+
+    /// A report that waits for the reader of its events: for runs whose events are the result, and may be as
+    /// many as there are entries.
+    pub fn in_turn(events: SyncSender<Event>) -> Self {
+        Self::telling(Telling::InTurn(events))
+    }
+
+    fn telling(events: Telling) -> Self {
         Self {
             counters: Counters::default(),
             wire: Arc::default(),
             begun: Ticks::now(),
             scan_done: AtomicBool::new(false),
             root_finished: AtomicBool::new(false),
+            source_unread: AtomicBool::new(false),
             retry_told: Mutex::default(),
             tally: Mutex::default(),
             only_moving_source: AtomicBool::new(true),
+            dry_run: AtomicBool::new(false),
+            refusal: Mutex::default(),
+            difference_tally: Mutex::default(),
             events: Mutex::new(Some(events)),
         }
     }
@@ -233,9 +298,34 @@ impl Report {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Differences by kind.
+    pub fn differences(&self) -> BTreeMap<Difference, u64> {
+        self.difference_tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether all failures are of a source that moved on meanwhile.
     pub fn is_only_moving_source(&self) -> bool {
         self.only_moving_source.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is changed and the counters say what would be.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_dry_run(&self) {
+        self.dry_run.store(true, Ordering::Relaxed);
+    }
+
+    /// Why nothing was deleted, where deletion was asked for and refused.
+    pub fn refusal(&self) -> Option<Refusal> {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing will be deleted.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        self.tell(Event::NotDeleting(refusal));
     }
 
     /// What held the transfer back: the processors where this machine had none idle, be it for this
@@ -266,6 +356,16 @@ impl Report {
         self.root_finished.load(Ordering::Relaxed)
     }
 
+    /// Something at the source could not be read: what is missing from the offer may exist.
+    pub(crate) fn set_source_unread(&self) {
+        self.source_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether everything at the source could be read so far.
+    pub(crate) fn is_source_read(&self) -> bool {
+        !self.source_unread.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_scan_done(&self) {
         self.scan_done.store(true, Ordering::Relaxed);
     }
@@ -277,6 +377,12 @@ impl Report {
             self.only_moving_source.store(false, Ordering::Relaxed);
         }
         self.tell(Event::Failed { path, cause });
+    }
+
+    pub(crate) fn differs(&self, path: RelPath, what: Difference) {
+        self.counters.differences.add(1);
+        *self.difference_tally.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_insert(0) += 1;
+        self.tell(Event::Differs { path, what });
     }
 
     /// Connections that break together need not all say so: `true` for one in a while.
@@ -291,8 +397,10 @@ impl Report {
 
     /// Nobody listening any more is no reason to stop.
     pub(crate) fn tell(&self, event: Event) {
-        if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = events.send(event);
+        match &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Telling::AtOnce(events)) => drop(events.send(event)),
+            Some(Telling::InTurn(events)) => drop(events.send(event)),
+            None => {}
         }
     }
 

@@ -1,40 +1,94 @@
-//! What is here already of a file that is to be fetched, found out beside the fetching.
+//! What is here already of a file that is to be fetched, found out beside the fetching of others.
 //!
-//! Claims of a journal that nobody vouches for: the bytes are read and compared with their CRC-32 before they
-//! count. What does not stand is fetched like anything else. The rest of the file is being fetched meanwhile,
-//! so that a rerun begins at once, however much there is to read.
+//! Two things are looked at. Claims of a journal that nobody vouches for: the bytes are read and compared with
+//! their CRC-32 before they count. And other versions of the file, the old target or a part file whose source
+//! has changed: what the sender's chunks have in common with them is copied (`delta.rs`, `copying.rs`). What
+//! remains are the gaps of the file, and those are fetched like anything else. Should anything here fail, more
+//! is fetched: it is never needed to be right.
+//!
+//! One thread, with a connection of its own once there is something to ask.
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
+use fastcp_model::Status;
+use fastcp_net::{Connection, NetError};
 use fastcp_sys::file::read_at;
 
+use crate::basis::Basis;
+use crate::copying::Copier;
+use crate::cutter::Cutter;
+use crate::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::error::RunError;
 use crate::fetch::Transfer;
-use crate::job::{Arrival, FileJob};
+use crate::inbox::Inbox;
+use crate::job::{Arrival, FileJob, Start};
 use crate::journal::Record;
+use crate::leftover::open_bases;
+use crate::patience::Patience;
 use crate::source::SLICE_BYTES;
 use crate::want::{Want, cut_into_wants};
 
+/// The sender may have to read 256 MiB from a slow disk before it has anything to say.
+const SIGNATURE_TIMEOUT: Duration = Duration::from_secs(300);
+/// The most small files that are asked about at a time.
+const TOGETHER_MAX: usize = 256;
+
 pub(crate) struct Reuse<'a> {
     transfer: &'a Transfer<'a>,
+    copier: Copier<'a>,
+    cutter: Cutter,
+    line: Option<AskingLine>,
     slice: Vec<u8>,
+}
+
+/// The connection that signatures come on.
+struct AskingLine {
+    connection: Arc<Connection>,
+    inbox: Inbox,
 }
 
 impl<'a> Reuse<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
-        Self { transfer, slice: vec![0; SLICE_BYTES] }
+        Self {
+            transfer,
+            copier: Copier::new(transfer),
+            cutter: Cutter::default(),
+            line: None,
+            slice: vec![0; SLICE_BYTES],
+        }
     }
 
     /// Looks at files until there are no more.
     pub(crate) fn run(mut self) -> Result<(), RunError> {
-        while let Some(job) = self.transfer.schedule.next_to_reuse() {
+        let schedule = self.transfer.schedule;
+        while let Some(job) = schedule.next_to_reuse() {
+            if job.start() != Start::Basis {
+                let wants = self.check(&job);
+                schedule.checked(wants);
+                continue;
+            }
+            // What does not stand is a gap like any other: nothing of the file has been asked for yet.
             self.check(&job);
+            if is_small(&job) {
+                let mut jobs = vec![job];
+                while jobs.len() < TOGETHER_MAX
+                    && let Some(more) = schedule.more_to_reuse(|job| is_small(job) && !job.is_doubtful())
+                {
+                    jobs.push(more);
+                }
+                self.find_in_small(jobs)?;
+            } else {
+                self.find_in(&job)?;
+                schedule.reused(&job);
+            }
         }
         Ok(())
     }
 
-    fn check(&mut self, job: &Arc<FileJob>) {
+    /// Checks claims; answers what is to be asked because of them.
+    fn check(&mut self, job: &Arc<FileJob>) -> Vec<Want> {
         let mut wants = Vec::new();
         for record in job.take_doubtful() {
             if job.has_failed() || self.transfer.schedule.is_stopped() {
@@ -49,8 +103,118 @@ impl<'a> Reuse<'a> {
                 wants.extend(Want::confirmations(job));
             }
         }
-        self.transfer.schedule.checked(wants);
+        wants
     }
+
+    fn find_in(&mut self, job: &Arc<FileJob>) -> Result<(), RunError> {
+        let bases = open_bases(self.transfer, job);
+        let path = self.transfer.path_at_sender(job.path());
+        let Some(basis) = basis_of(&self.cutter, &bases) else { return Ok(()) };
+        let file = delta_file(job, path.as_bytes(), basis);
+        let (copier, line, transfer) = (&mut self.copier, &mut self.line, self.transfer);
+        let mut failed = Ok(());
+        let mut take = |found: &[Found]| {
+            if failed.is_ok() && !job.has_failed() {
+                failed = copier.copy(job, &bases, found);
+            }
+        };
+        let end = asking(transfer, line, |asker| find(asker, &file, &mut take));
+        failed?;
+        end.map_or(Ok(()), |end| ended(transfer, job, end))
+    }
+
+    /// Many small files at a time, so that each does not cost a round trip.
+    fn find_in_small(&mut self, jobs: Vec<Arc<FileJob>>) -> Result<(), RunError> {
+        let paths: Vec<_> = jobs.iter().map(|job| self.transfer.path_at_sender(job.path())).collect();
+        let mut left: Vec<usize> = (0..jobs.len()).collect();
+        let (copier, line, transfer, cutter) = (&mut self.copier, &mut self.line, self.transfer, &self.cutter);
+        let mut failed = Ok(());
+        let mut done = vec![false; jobs.len()];
+        let found_all = asking(transfer, line, |asker| {
+            left.retain(|&number| !done[number]);
+            let files = left.iter().map(|&number| {
+                let bases = open_bases(transfer, &jobs[number]);
+                let basis = basis_of(cutter, &bases).unwrap_or_else(|| Basis::empty(cutter));
+                delta_file(&jobs[number], paths[number].as_bytes(), basis)
+            });
+            find_small(asker, files, &mut |position, found, end| {
+                let number = left[position];
+                let job = &jobs[number];
+                if failed.is_ok() && !found.is_empty() {
+                    failed = copier.copy(job, &open_bases(transfer, job), found);
+                }
+                if failed.is_ok() {
+                    failed = ended(transfer, job, end);
+                }
+                done[number] = true;
+                transfer.schedule.reused(job);
+            })
+        });
+        if found_all.is_none() {
+            // The others are fetched whole.
+            let others = jobs.iter().zip(&done).filter(|(_, done)| !**done);
+            others.for_each(|(job, _)| transfer.schedule.reused(job));
+        }
+        failed
+    }
+}
+
+/// Asks over the connection, as often as it takes; `None` where it has been tried for too long.
+fn asking<T>(
+    transfer: &Transfer<'_>,
+    line: &mut Option<AskingLine>,
+    mut search: impl FnMut(&mut Asker<'_>) -> Result<T, NetError>,
+) -> Option<T> {
+    let mut patience = Patience::new(transfer.schedule, transfer.report, transfer.settings.retry);
+    loop {
+        let error = match opened(transfer, line).and_then(|line| {
+            let mut asker = Asker::new(&line.connection, &mut line.inbox);
+            search(&mut asker)
+        }) {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        *line = None;
+        tracing::debug!(%error, "signatures do not come");
+        let wait = patience.next_wait().filter(|_| error.is_transient() && !transfer.schedule.is_stopped())?;
+        transfer.schedule.pause(wait);
+    }
+}
+
+fn opened<'l>(transfer: &Transfer<'_>, line: &'l mut Option<AskingLine>) -> Result<&'l mut AskingLine, NetError> {
+    let opened = match line.take() {
+        Some(line) => line,
+        None => {
+            let connection = transfer.line.dial()?;
+            connection.set_timeouts(Some(SIGNATURE_TIMEOUT), Some(SIGNATURE_TIMEOUT))?;
+            AskingLine { connection, inbox: Inbox::new() }
+        }
+    };
+    Ok(line.insert(opened))
+}
+
+fn is_small(job: &FileJob) -> bool {
+    job.start() == Start::Basis && job.grid.file_bytes() <= SMALL_BYTES_MAX
+}
+
+/// The basis cuts handles of its own: the others are copied from. `None` where there is nothing to cut.
+fn basis_of<'c>(cutter: &'c Cutter, bases: &[File]) -> Option<Basis<'c>> {
+    let handles = bases.iter().map(File::try_clone).collect::<Result<Vec<_>, _>>().ok()?;
+    Basis::new(cutter, handles).ok().filter(|basis| !basis.is_empty())
+}
+
+fn delta_file<'p>(job: &FileJob, path: &'p [u8], basis: Basis<'p>) -> DeltaFile<'p> {
+    DeltaFile { path, file_bytes: job.grid.file_bytes(), mtime_ns: job.metadata.mtime.wire_ns(), basis }
+}
+
+fn ended(transfer: &Transfer<'_>, job: &Arc<FileJob>, end: DeltaEnd) -> Result<(), RunError> {
+    match end {
+        DeltaEnd::Done => {}
+        DeltaEnd::Changed => return transfer.moved(job, Status::Changed),
+        DeltaEnd::Refused(status) => tracing::debug!(path = %job.path(), %status, "the sender gives no signature"),
+        DeltaEnd::Basis(error) => tracing::debug!(path = %job.path(), %error, "the old version cannot be read"),
+    }
+    Ok(())
 }
 
 /// Whether the bytes of a claim are there. What cannot be read is fetched.

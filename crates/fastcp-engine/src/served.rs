@@ -66,9 +66,9 @@ impl Files {
     }
 }
 
-/// By the time of the last change alone: that of the last write can be set to anything, and every write
-/// is a change.
-fn changed_recently(identity: &Identity) -> bool {
+/// Whether a file may have changed since it had this state, without the state showing it. By the time of the
+/// last change alone: that of the last write can be set to anything, and every write is a change.
+pub(crate) fn changed_recently(identity: &Identity) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
     identity.ctime.secs().saturating_add(GRAIN_SECS) >= now
 }

@@ -1,8 +1,12 @@
 //! What each role is told to do. The command line fills these in; nothing below reads arguments.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::Capabilities;
+
+use crate::manifest::ManifestWriter;
 
 /// How the sender answers ranges that may be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +67,18 @@ pub enum Durability {
     File,
 }
 
+/// What the checksum of a whole file is taken over before the file gets its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyOver {
+    /// The bytes as they were received and handed to the kernel.
+    Received,
+    /// The bytes that the part file reads as: a second pass, mostly through the page cache.
+    Written,
+    /// The bytes that the disk has: the part file is synced, let go of and read. Where a file system lives in
+    /// memory, or ignores the hint to let go, this is as [`VerifyOver::Written`].
+    Disk,
+}
+
 /// How many data connections a receiver uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connections {
@@ -72,8 +88,72 @@ pub enum Connections {
     Auto,
 }
 
+/// Whether other versions of a file are looked through before it is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delta {
+    /// They are: only what they lack is fetched.
+    Used,
+    /// Whole files are fetched.
+    Unused,
+}
+
+/// Where a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Into a part file, which gets the final name when it is proven.
+    PartFile,
+    /// Into the target itself. A run that does not end well leaves it neither old nor new.
+    InPlace,
+}
+
+/// What is done with entries that the source does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    /// More than this, and nothing is deleted at all.
+    pub max: Option<MaxDelete>,
+    /// An empty source.
+    pub empty_source: EmptySource,
+}
+
+/// How much may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxDelete {
+    /// So many entries.
+    Entries(u64),
+    /// So many in a hundred of the entries that the destination had: of those that would go and those
+    /// that were offered and there already.
+    Percent(u8),
+}
+
+impl std::fmt::Display for MaxDelete {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Entries(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// Whether a source without a single entry empties the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptySource {
+    /// It is taken for a mistake: nothing is deleted.
+    Refused,
+    /// It does.
+    Deletes,
+}
+
+/// Whether each change is told, in rsync's letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Itemize {
+    /// Only what fails is.
+    No,
+    /// As an event.
+    Changes,
+}
+
 /// What a receiving side is told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ReceiverSettings {
     /// The capabilities that it advertises.
     pub capabilities: Capabilities,
@@ -87,6 +167,20 @@ pub struct ReceiverSettings {
     pub receive_path: ReceivePath,
     /// What survives a power cut.
     pub durability: Durability,
+    /// Whether other versions of a file are made use of.
+    pub delta: Delta,
+    /// Where files are written.
+    pub placement: Placement,
+    /// What the checksum of a whole file is taken over.
+    pub verify: VerifyOver,
+    /// Where to record what was committed.
+    pub manifest: Option<Arc<ManifestWriter>>,
     /// How many descriptors the process may open; a quarter of them serves files that wait for a sync.
     pub descriptors_max: usize,
+    /// Deletion of what the source does not have; `None` keeps all of it.
+    pub deletion: Option<Deletion>,
+    /// Where entries go that are deleted or replaced; a relative path starts at the destination.
+    pub backup_dir: Option<PathBuf>,
+    /// Whether each change is told.
+    pub itemize: Itemize,
 }

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use crate::processor::Processors;
 use crate::served::ServedCrcs;
 use crate::shared::SharedListings;
+use crate::signature::Signatures;
 
 /// What is read at a time: it stays in a core's own cache while the CRC runs over it.
 pub(crate) const SLICE_BYTES: usize = 256 << 10;
@@ -22,6 +23,7 @@ pub struct Source {
     pub(crate) served: ServedCrcs,
     pub(crate) processors: Processors,
     pub(crate) listings: SharedListings,
+    pub(crate) signatures: Signatures,
 }
 
 /// A file as it was when opened.
@@ -42,6 +44,7 @@ impl Source {
             served: ServedCrcs::default(),
             processors: Processors::new(),
             listings: SharedListings::default(),
+            signatures: Signatures::default(),
         })
     }
 

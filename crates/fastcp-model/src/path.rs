@@ -203,6 +203,33 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+impl Escaped<'_> {
+    /// The bytes that were shown as `text`; `None` where it holds an escape that is never written.
+    pub fn undo(text: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((&first, after)) = rest.split_first() {
+            let (byte, after) = match (first, after) {
+                (b'\\', [b'\\', after @ ..]) => (b'\\', after),
+                (b'\\', [b'x', high, low, after @ ..]) => (hex_digit(*high)? << 4 | hex_digit(*low)?, after),
+                (b'\\', _) => return None,
+                _ => (first, after),
+            };
+            bytes.push(byte);
+            rest = after;
+        }
+        Some(bytes)
+    }
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
 fn write_escaped(f: &mut fmt::Formatter<'_>, character: char) -> fmt::Result {
     use fmt::Write as _;
     match character {
@@ -267,6 +294,19 @@ mod tests {
         assert_eq!(long.as_bytes().len(), PATH_BYTES_MAX);
         let name = Name::new(b"abc").expect("lawful");
         assert_eq!(long.join(&name), Err(PathError::PathTooLong));
+    }
+
+    #[test]
+    fn what_was_escaped_comes_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        for bytes in [&all[..], b"a\\x41\n", "x\u{202e}y\u{e9}".as_bytes(), b"\xff\xfe\\", b""] {
+            let text = Escaped(bytes).to_string();
+            assert!(!text.contains('\n'));
+            assert_eq!(Escaped::undo(text.as_bytes()).as_deref(), Some(bytes), "{text}");
+        }
+        for wrong in ["\\", "\\x", "\\x4", "\\xG0", "\\x4A", "\\n", "a\\"] {
+            assert_eq!(Escaped::undo(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use fastcp_model::Name;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 use nix::unistd::{Uid, UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use crate::{Stat, SyncHandle};
@@ -112,6 +112,16 @@ impl Dir {
         Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?))
     }
 
+    /// Opens a regular file, whoever made it, for reading and writing.
+    ///
+    /// # Errors
+    /// `ELOOP` for a link, `EINVAL` for what is no regular file; else as `open(2)`.
+    pub fn open_to_write(&self, name: &Name) -> io::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?);
+        if is_regular(&fstat(&file)?) { Ok(file) } else { Err(Errno::EINVAL.into()) }
+    }
+
     /// Opens a file that this process's user made, for reading and writing. What somebody else may have put
     /// in its place is not written to: another kind of file, another's, or one that has a second name.
     ///
@@ -121,8 +131,7 @@ impl Dir {
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let file = File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?);
         let stat = fstat(&file)?;
-        let is_file = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFREG;
-        let is_own = is_file && stat.st_nlink == 1 && stat.st_uid == Uid::effective().as_raw();
+        let is_own = is_regular(&stat) && stat.st_nlink == 1 && stat.st_uid == Uid::effective().as_raw();
         if is_own { Ok(file) } else { Err(Errno::EPERM.into()) }
     }
 
@@ -184,6 +193,15 @@ impl Dir {
         Ok(renameat(&self.fd, name.as_bytes(), &to.fd, to_name.as_bytes())?)
     }
 
+    /// Gives what `name` is, a link as the link itself, a second name.
+    ///
+    /// # Errors
+    /// `EEXIST` where the new name is taken; `EPERM` for a directory, or where the file system or the
+    /// kernel's protection of others' files refuses. Else as `linkat(2)`.
+    pub fn link(&self, name: &Name, to: &Self, to_name: &Name) -> io::Result<()> {
+        Ok(linkat(&self.fd, name.as_bytes(), &to.fd, to_name.as_bytes(), AtFlags::empty())?)
+    }
+
     /// Removes a name that is not a directory.
     ///
     /// # Errors
@@ -199,6 +217,10 @@ impl Dir {
     pub fn remove_dir(&self, name: &Name) -> io::Result<()> {
         Ok(unlinkat(&self.fd, name.as_bytes(), UnlinkatFlags::RemoveDir)?)
     }
+}
+
+fn is_regular(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFREG
 }
 
 /// The names of a directory, as raw bytes: [`Name::new`] decides which are lawful.

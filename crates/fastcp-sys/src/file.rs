@@ -109,6 +109,13 @@ pub fn will_read(file: &File, offset: u64, len: u64) {
     let _ = posix_fadvise(file, offset.cast_signed(), len.cast_signed(), PosixFadviseAdvice::POSIX_FADV_WILLNEED);
 }
 
+/// Lets go of what is cached of a file, so that the next read comes from the disk. Only what has been
+/// synced is let go of. A hint: file systems that live in memory (tmpfs) and some over a network ignore
+/// it, and then the read comes from the cache.
+pub fn forget_cached(file: &File) {
+    let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;

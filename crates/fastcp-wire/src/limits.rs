@@ -20,10 +20,18 @@ pub const BUNDLE_PIECES_BYTES_MAX: u64 =
 /// The longest range of which one request may ask for the coarse signature, in bytes. The list may go beyond
 /// it by what is left of its last chunk.
 pub const SIGNATURE_BYTES_MAX: u64 = 256 << 20;
+/// The shortest coarse chunk of a signature but for the last of a file, in bytes.
+pub const SIGNATURE_CHUNK_BYTES_MIN: u64 = 32 << 10;
+/// One position in so many is a candidate for a coarse cut.
+pub const SIGNATURE_CANDIDATE_EVERY: u64 = 128 << 10;
 /// The longest coarse chunk of a signature, in bytes.
-pub const SIGNATURE_CHUNK_BYTES_MAX: u64 = 2 << 20;
+pub const SIGNATURE_CHUNK_BYTES_MAX: u64 = 1 << 20;
 /// The longest range of which one request may ask for the fine signature, in bytes.
 pub const FINE_SIGNATURE_BYTES_MAX: u64 = 4 << 20;
+/// The shortest fine chunk of a signature but for the last of a list, in bytes.
+pub const FINE_CHUNK_BYTES_MIN: u64 = 1 << 10;
+/// One position in so many is a candidate for a fine cut.
+pub const FINE_CANDIDATE_EVERY: u64 = 4 << 10;
 /// The longest fine chunk of a signature, in bytes.
 pub const FINE_CHUNK_BYTES_MAX: u64 = 64 << 10;
 /// The longest range of which one request may ask for the hash, in bytes: a second or so of reading.

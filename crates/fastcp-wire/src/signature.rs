@@ -6,7 +6,10 @@
 //! what it has.
 
 use crate::WireError;
-use crate::limits::{FINE_CHUNK_BYTES_MAX, SIGNATURE_CHUNK_BYTES_MAX};
+use crate::limits::{
+    FINE_CANDIDATE_EVERY, FINE_CHUNK_BYTES_MAX, FINE_CHUNK_BYTES_MIN, SIGNATURE_CANDIDATE_EVERY,
+    SIGNATURE_CHUNK_BYTES_MAX, SIGNATURE_CHUNK_BYTES_MIN,
+};
 use crate::reader::Reader;
 
 /// The bytes of one chunk in a list.
@@ -15,14 +18,30 @@ pub const SIGNED_CHUNK_BYTES: usize = 20;
 /// How long chunks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// About 512 KiB. The list starts at the start of the range, and ends with the first cut at or past its
+    /// About 160 KiB. The list starts at the start of the range, and ends with the first cut at or past its
     /// end, or with the file.
     Coarse,
-    /// About 8 KiB. The list is of the range and nothing else: the last chunk ends with it.
+    /// About 5 KiB. The list is of the range and nothing else: the last chunk ends with it.
     Fine,
 }
 
 impl Level {
+    /// The shortest chunk but for the last one, in bytes.
+    pub fn chunk_bytes_min(self) -> u64 {
+        match self {
+            Self::Coarse => SIGNATURE_CHUNK_BYTES_MIN,
+            Self::Fine => FINE_CHUNK_BYTES_MIN,
+        }
+    }
+
+    /// One position in so many is a candidate for a cut.
+    pub fn candidate_every(self) -> u64 {
+        match self {
+            Self::Coarse => SIGNATURE_CANDIDATE_EVERY,
+            Self::Fine => FINE_CANDIDATE_EVERY,
+        }
+    }
+
     /// The longest chunk, in bytes.
     pub fn chunk_bytes_max(self) -> u64 {
         match self {

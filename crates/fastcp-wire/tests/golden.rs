@@ -560,8 +560,8 @@ fn signatures_and_hashes() {
         (Level::Fine, 0, false),
         (Level::Fine, 64 << 10, true),
         (Level::Fine, (64 << 10) + 1, false),
-        (Level::Coarse, 2 << 20, true),
-        (Level::Coarse, (2 << 20) + 1, false),
+        (Level::Coarse, 1 << 20, true),
+        (Level::Coarse, (1 << 20) + 1, false),
     ] {
         let mut body = Vec::new();
         encode_signature(&[SignedChunk { len, hash }], &mut body);

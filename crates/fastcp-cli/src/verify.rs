@@ -1,0 +1,157 @@
+//! `fastcp-client verify`: differences on stdout, a summary, and an exit code that says which it was.
+//!
+//! A difference is a result and not an error, so it goes to stdout; what could not be read goes to stderr,
+//! as for a copy. 23 stands for both, and the summary tells them apart.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use fastcp_engine::{Report, RunError};
+use fastcp_net::{Dialer, Endpoint};
+use serde::Serialize;
+
+use crate::args::ClientOptions;
+use crate::client::{Failure, Nearness, embedded, receiver_settings, voice};
+use crate::exit_code;
+use crate::from::From;
+use crate::output::{Voice, complain, say, say_json, size};
+use crate::progress::{self, Course};
+
+/// Differences that may be found before they are printed.
+const EVENTS_AHEAD: usize = 4096;
+
+/// The last line of `--json`: names are a contract that scripts rely on.
+#[derive(Debug, Serialize)]
+struct VerifySummary {
+    event: &'static str,
+    entries: u64,
+    files: u64,
+    files_verified: u64,
+    files_failed: u64,
+    special_skipped: u64,
+    bytes_total: u64,
+    bytes_verified: u64,
+    differences: u64,
+    differences_by_kind: BTreeMap<&'static str, u64>,
+    failures: BTreeMap<&'static str, u64>,
+    bytes_wire_in: u64,
+    bytes_wire_out: u64,
+    reconnects: u64,
+    elapsed_ms: u64,
+    exit: u8,
+}
+
+/// Compares `dst_dir` with FROM, or with the manifest of the options.
+pub(crate) fn verify(dst_dir: &Path, from: Option<&OsStr>, options: &ClientOptions) -> Result<u8, Failure> {
+    match (from, &options.manifest) {
+        (Some(from), None) => {
+            let from = From::parse(from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
+            with_source(from, dst_dir, options)
+        }
+        (None, Some(manifest)) => {
+            Ok(run_shown(voice(options), |report| fastcp_engine::verify_manifest(manifest, dst_dir, report)))
+        }
+        (Some(_), Some(_)) => Err(Failure::new(exit_code::USAGE, "verify takes <FROM> or --manifest, not both")),
+        (None, None) => {
+            Err(Failure::new(exit_code::USAGE, "verify needs what to compare with: <FROM> or --manifest FILE"))
+        }
+    }
+}
+
+fn with_source(from: From, dst_dir: &Path, options: &ClientOptions) -> Result<u8, Failure> {
+    let (endpoint, path, scope) = match from {
+        From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
+        From::Local { root, path, scope } => (embedded(&root, options)?, path, scope),
+    };
+    let settings = receiver_settings(options, Nearness::Elsewhere, None);
+    Ok(run_shown(voice(options), |report| {
+        let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
+        fastcp_engine::verify(&dialer, &path, scope, dst_dir, &settings, report)
+    }))
+}
+
+/// Runs with differences and progress shown as they come, and says the summary.
+fn run_shown(voice: Voice, work: impl FnOnce(&Report) -> Result<(), RunError>) -> u8 {
+    let start = Instant::now();
+    let (sender, events) = sync_channel(EVENTS_AHEAD);
+    let report = Report::in_turn(sender);
+    let result = std::thread::scope(|threads| {
+        let shared = &report;
+        let shown = threads.spawn(move || progress::show(shared, &events, voice, Course::Verify));
+        let result = work(&report);
+        report.close();
+        // A panic in the display has been printed; the result itself is what counts.
+        drop(shown.join());
+        result
+    });
+    let code = match &result {
+        Ok(()) => exit_code::of_verification(&report),
+        Err(error) => {
+            complain(&format!("fastcp-client: {error}"));
+            exit_code::of_run_error(error)
+        }
+    };
+    VerifySummary::new(&report, start.elapsed(), code).say(voice);
+    code
+}
+
+impl VerifySummary {
+    fn new(report: &Report, elapsed: Duration, exit: u8) -> Self {
+        let counters = &report.counters;
+        let by_kind = report.differences().into_iter().map(|(what, count)| (what.name(), count));
+        Self {
+            event: "summary",
+            entries: counters.entries.now(),
+            files: counters.files.now(),
+            files_verified: counters.files_verified.now(),
+            files_failed: counters.files_failed.now(),
+            special_skipped: counters.special_skipped.now(),
+            bytes_total: counters.bytes_total.now(),
+            bytes_verified: counters.bytes_verified.now(),
+            differences: counters.differences.now(),
+            differences_by_kind: by_kind.collect(),
+            failures: report.failures(),
+            bytes_wire_in: report.wire.bytes_in.load(Ordering::Relaxed),
+            bytes_wire_out: report.wire.bytes_out.load(Ordering::Relaxed),
+            reconnects: counters.reconnects.now(),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            exit,
+        }
+    }
+
+    fn say(&self, voice: Voice) {
+        match voice {
+            // A run that never got to see anything has said why.
+            Voice::Text if self.exit != 0 && self.entries == 0 && self.files_failed == 0 => {}
+            Voice::Text => say(&self.text()),
+            Voice::Json => say_json(self),
+            Voice::Quiet if self.files_failed > 0 => complain(&self.text()),
+            Voice::Quiet => {}
+        }
+    }
+
+    fn text(&self) -> String {
+        let seconds = self.elapsed_ms as f64 / 1000.0;
+        let rate = size((self.bytes_verified as f64 / seconds.max(0.001)) as u64);
+        let (files, bytes) = (self.files_verified, size(self.bytes_verified));
+        let mut text = format!("{files} files verified, {bytes} in {seconds:.2} s ({rate}/s)");
+        text += &match self.differences {
+            0 => "; no differences".to_owned(),
+            count => format!("; {count} DIFFERENCES: {}", counts(&self.differences_by_kind)),
+        };
+        if self.files_failed > 0 {
+            text += &format!("; {} NOT VERIFIED: {}", self.files_failed, counts(&self.failures));
+        }
+        text
+    }
+}
+
+fn counts(by_kind: &BTreeMap<&'static str, u64>) -> String {
+    let counts: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    counts.join(", ")
+}

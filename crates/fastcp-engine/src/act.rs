@@ -1,0 +1,125 @@
+//! What is done about a decision, at once: directories and links made, attributes mended, room made.
+//!
+//! The bytes of files are not here: of a file that differs this makes a job for the schedule. Nothing
+//! that is not empty is ever removed here, and what is replaced goes to the backup directory first,
+//! where there is one.
+
+use std::io;
+use std::sync::Arc;
+
+use fastcp_model::{ChunkGrid, Entry, EntryKind, Name};
+use fastcp_sys::{Dir, FileType, Stat};
+
+use crate::attributes;
+use crate::decide::Decision;
+use crate::dirs::{Age, DirState};
+use crate::fetch::Transfer;
+use crate::job::FileJob;
+use crate::leftover;
+use crate::owners::Owners;
+
+/// What a run has and a dry run lacks.
+pub(crate) struct Actor<'a> {
+    pub(crate) transfer: &'a Transfer<'a>,
+}
+
+impl Actor<'_> {
+    /// Carries out what was decided about a file or link. Answers what is to be fetched.
+    pub(crate) fn act(
+        &self,
+        state: &Arc<DirState>,
+        dir: &Dir,
+        entry: &Entry,
+        decision: Decision,
+    ) -> io::Result<Option<FileJob>> {
+        match (&entry.kind, decision) {
+            (EntryKind::File { .. }, Decision::Mend(there)) => {
+                attributes::mend(dir.handle(&entry.name)?, &there, &entry.metadata, self.transfer.owners)?;
+            }
+            (EntryKind::Symlink { .. }, Decision::Mend(_)) => {
+                attributes::mend_link(dir, &entry.name, &entry.metadata, self.transfer.owners)?;
+            }
+            (EntryKind::File { size_bytes, sparse }, Decision::Make(there)) => {
+                return self.job_of(state, dir, entry, *size_bytes, *sparse, there.as_ref()).map(Some);
+            }
+            (EntryKind::Symlink { target }, Decision::Make(there)) => {
+                self.make_link(state, dir, entry, target, there.as_ref())?;
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn job_of(
+        &self,
+        state: &Arc<DirState>,
+        dir: &Dir,
+        entry: &Entry,
+        size_bytes: u64,
+        sparse: bool,
+        there: Option<&Stat>,
+    ) -> io::Result<FileJob> {
+        if let Some(stat) = there {
+            clear_empty_dir(dir, &entry.name, stat)?;
+        }
+        let grid = ChunkGrid::new(size_bytes, self.transfer.line.agreed.chunk_kb).map_err(io::Error::other)?;
+        let replaces = there.is_some_and(|stat| stat.file_type != FileType::Dir);
+        let job = FileJob::new(Arc::clone(state), entry.name.clone(), entry.metadata, grid, sparse, replaces);
+        leftover::begin(job, self.transfer, dir, there)
+    }
+
+    fn make_link(
+        &self,
+        state: &Arc<DirState>,
+        dir: &Dir,
+        entry: &Entry,
+        target: &[u8],
+        there: Option<&Stat>,
+    ) -> io::Result<()> {
+        let name = &entry.name;
+        match there {
+            Some(stat) => {
+                clear_empty_dir(dir, name, stat)?;
+                let (parts, part_name) = self.transfer.destination.part_place(state, dir, name)?;
+                let _ = parts.remove_file(&part_name);
+                parts.make_link(target, &part_name)?;
+                if stat.file_type != FileType::Dir {
+                    self.transfer.destination.keep_backup(dir, name, &state.path)?;
+                }
+                parts.rename(&part_name, dir, name)?;
+            }
+            None => dir.make_link(target, name)?,
+        }
+        self.transfer.report.counters.links_made.add(1);
+        attributes::mend_link(dir, name, &entry.metadata, self.transfer.owners)
+    }
+
+    /// Makes sure that `name` in `dir` is a directory that this process can work in. Answers its age.
+    pub(crate) fn make_dir(&self, state: &DirState, dir: &Dir, name: &Name, there: Option<&Stat>) -> io::Result<Age> {
+        match there {
+            None => {}
+            Some(stat) if stat.file_type == FileType::Dir => {
+                open_up(&dir.dir(name)?, stat, self.transfer.owners)?;
+                return Ok(Age::Old);
+            }
+            Some(_) => self.transfer.destination.remove(dir, name, &state.path)?,
+        }
+        dir.make_dir(name)?;
+        self.transfer.report.counters.dirs_made.add(1);
+        Ok(Age::New)
+    }
+}
+
+/// An empty directory gives way to a file or link of its name; one that is not empty never does.
+fn clear_empty_dir(dir: &Dir, name: &Name, there: &Stat) -> io::Result<()> {
+    if there.file_type == FileType::Dir { dir.remove_dir(name) } else { Ok(()) }
+}
+
+/// Gives the owner of a read-only directory the right to work in it; its own mode comes back when it
+/// is finished.
+pub(crate) fn open_up(dir: &Dir, stat: &Stat, owners: &Owners) -> io::Result<()> {
+    if owners.is_root() || stat.metadata.mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    fastcp_sys::metadata::set_handle_mode(dir, stat.metadata.mode | 0o700)
+}

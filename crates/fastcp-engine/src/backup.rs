@@ -1,0 +1,297 @@
+//! Where entries go instead of away: `--backup-dir`.
+//!
+//! An entry keeps its path below the destination. It moves by rename or gets a second name by link,
+//! never by copying, so the backup directory has to be on the destination's mount; entries on other
+//! mounts within the destination are refused one by one. What is about to be replaced is linked first
+//! where the file system allows it, so that its own name never stands for nothing. A backup of the
+//! same path that was kept earlier makes way, as rsync has it. All access is beneath the descriptor of
+//! the backup directory, and no link in it is followed.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
+
+use fastcp_model::{Escaped, Name, PATH_BYTES_MAX, RelPath, Timestamp};
+use fastcp_sys::{Dir, FileType, Root, metadata};
+use nix::libc::{EISDIR, ELOOP, ENOTDIR};
+
+use crate::error::{BackupProblem, RunError};
+use crate::scan::STATE_DIR;
+
+/// A path has no more names than this; each costs a descriptor while a directory is removed.
+const DEPTH_MAX: usize = PATH_BYTES_MAX / 2 + 1;
+
+/// A backup directory that may be used, made when first needed.
+#[derive(Debug)]
+pub(crate) struct Backup {
+    path: PathBuf,
+    root: OnceLock<Root>,
+    /// Below the destination, where it is there.
+    within: Option<RelPath>,
+}
+
+impl Backup {
+    /// Checks that `dir` can take what the destination at `into` gives up; `None` stands for a
+    /// destination that is not there yet.
+    pub(crate) fn new(into: &Path, dir: &Path, destination: Option<&Root>) -> Result<Self, RunError> {
+        let path = into.join(dir);
+        let within = place_of(into, &path)?;
+        let problem = |problem| refused(&path, problem);
+        let is_below = dir.is_relative() && !dir.components().any(|part| part == Component::ParentDir);
+        if is_below && within.is_none() {
+            return Err(problem(BackupProblem::Link));
+        }
+        if let Some(destination) = destination {
+            let real = real(&path);
+            let above = real.ancestors().find(|above| above.exists()).unwrap_or(into);
+            match Root::open(above).and_then(|above| Ok((mount_of(&above)?, mount_of(destination)?))) {
+                Ok((one, other)) if one == other => {}
+                Ok(_) => return Err(problem(BackupProblem::OtherFileSystem)),
+                Err(error) => return Err(problem(BackupProblem::Io(error))),
+            }
+        }
+        Ok(Self { path, root: OnceLock::new(), within })
+    }
+
+    /// Its path below the destination, where it is there.
+    pub(crate) fn within(&self) -> Option<&RelPath> {
+        self.within.as_ref()
+    }
+
+    /// Keeps what is about to be replaced: `name` in `dir`, which is at `above` below `destination`.
+    pub(crate) fn keep(&self, destination: &Root, dir: &Dir, name: &Name, above: &RelPath) -> io::Result<()> {
+        let place = self.place(destination, above)?;
+        clear(&place, name)?;
+        match dir.link(name, &place, name) {
+            // Somebody removed it: nothing is left to keep.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // No links on this file system, or not to this file for this user.
+            Err(_) => dir.rename(name, &place, name),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Moves `name`, which is no directory, out of `dir`.
+    pub(crate) fn take(&self, destination: &Root, dir: &Dir, name: &Name, above: &RelPath) -> io::Result<()> {
+        let place = self.place(destination, above)?;
+        // A rename to another name of the same file does nothing at all: so the old name goes first.
+        clear(&place, name)?;
+        dir.rename(name, &place, name)
+    }
+
+    /// Makes the counterpart of a directory that is about to go.
+    pub(crate) fn take_dir(&self, destination: &Root, path: &RelPath, mtime: Timestamp) -> io::Result<()> {
+        metadata::set_handle_mtime(self.place(destination, path)?, mtime)
+    }
+
+    /// The root of a backup directory outside the destination: where the user says, links followed.
+    fn root(&self) -> io::Result<&Root> {
+        if let Some(root) = self.root.get() {
+            return Ok(root);
+        }
+        std::fs::create_dir_all(&self.path)?;
+        let root = Root::open(&self.path)?;
+        Ok(self.root.get_or_init(|| root))
+    }
+
+    /// The directory for backups of what is in `path`, made where it is missing.
+    fn place(&self, destination: &Root, path: &RelPath) -> io::Result<Dir> {
+        let (root, top) = match &self.within {
+            Some(within) => (destination, within),
+            None => (self.root()?, &RelPath::root()),
+        };
+        let full = top.join_path(path).map_err(io::Error::other)?;
+        if let Ok(dir) = root.dir(&full) {
+            return Ok(dir);
+        }
+        let mut at = root.dir(&RelPath::root())?;
+        for name in top.names() {
+            at = enter_or_make(&at, &name, destination, &RelPath::root())?;
+        }
+        let mut walked = RelPath::root();
+        for name in path.names() {
+            walked = walked.join(&name).map_err(io::Error::other)?;
+            at = match enter_or_make(&at, &name, destination, &walked) {
+                // An older backup of the same path, or a link that was planted.
+                Err(error) if matches!(error.raw_os_error(), Some(ENOTDIR | ELOOP)) => {
+                    at.remove_file(&name)?;
+                    enter_or_make(&at, &name, destination, &walked)?
+                }
+                result => result?,
+            };
+        }
+        Ok(at)
+    }
+}
+
+fn enter_or_make(at: &Dir, name: &Name, destination: &Root, like: &RelPath) -> io::Result<Dir> {
+    match at.dir(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_like(at, name, destination, like),
+        result => result,
+    }
+}
+
+/// Makes a directory with the mode and owner of its counterpart; always open to its owner, since more
+/// may have to go there.
+fn make_like(at: &Dir, name: &Name, destination: &Root, path: &RelPath) -> io::Result<Dir> {
+    match at.make_dir(name) {
+        // Threads that commit and the one that deletes may both be here.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let made = at.dir(name)?;
+    let like = destination.dir(path)?.stat()?.metadata;
+    // Only root gives directories away, and then the owner is as good as the mode.
+    let _ = metadata::set_handle_owner(&made, Some(like.uid), Some(like.gid));
+    metadata::set_handle_mode(&made, like.mode | 0o700)?;
+    Ok(made)
+}
+
+/// Removes an older backup.
+fn clear(place: &Dir, name: &Name) -> io::Result<()> {
+    match place.remove_file(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.raw_os_error() == Some(EISDIR) => clear_dir(place, name, DEPTH_MAX),
+        result => result,
+    }
+}
+
+/// Removes a directory of older backups. What is mounted in it stays, and so it does.
+fn clear_dir(place: &Dir, name: &Name, depth_max: usize) -> io::Result<()> {
+    let below = depth_max.checked_sub(1).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+    let dir = place.dir(name)?;
+    if dir.mount_id()? == place.mount_id()? {
+        for raw in dir.names()?.collect::<io::Result<Vec<_>>>()? {
+            let name = Name::new(&raw).map_err(io::Error::other)?;
+            match dir.stat_name(&name)?.file_type {
+                FileType::Dir => clear_dir(&dir, &name, below)?,
+                _ => dir.remove_file(&name)?,
+            }
+        }
+    }
+    place.remove_dir(name)
+}
+
+/// Where the backup directory is below the destination, if it is; an error where it must not be.
+fn place_of(into: &Path, path: &Path) -> Result<Option<RelPath>, RunError> {
+    let (into, real) = (real(into), real(path));
+    if into.starts_with(&real) {
+        return Err(refused(path, BackupProblem::HoldsDestination));
+    }
+    let Ok(within) = real.strip_prefix(&into) else { return Ok(None) };
+    if within.iter().any(|part| part.as_bytes() == STATE_DIR) {
+        return Err(refused(path, BackupProblem::State));
+    }
+    RelPath::new(within.as_os_str().as_bytes())
+        .map(Some)
+        .map_err(|error| refused(path, BackupProblem::Io(io::Error::other(error))))
+}
+
+/// The path without links and `..`, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut real = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => {
+                real.pop();
+            }
+            Component::CurDir => {}
+            other => real.push(other),
+        }
+        if let Ok(resolved) = real.canonicalize() {
+            real = resolved;
+        }
+    }
+    real
+}
+
+fn mount_of(root: &Root) -> io::Result<u64> {
+    root.dir(&RelPath::root())?.mount_id()
+}
+
+fn refused(path: &Path, problem: BackupProblem) -> RunError {
+    RunError::Backup { path: Escaped(path.as_os_str().as_bytes()).to_string(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::path::Path;
+
+    use fastcp_model::{Name, RelPath};
+    use fastcp_sys::Root;
+
+    use super::Backup;
+    use crate::error::{BackupProblem, RunError};
+
+    fn name(text: &str) -> Name {
+        Name::new(text.as_bytes()).expect("lawful")
+    }
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).expect("lawful")
+    }
+
+    #[test]
+    fn what_is_replaced_keeps_its_name_and_gets_a_second_one() {
+        let top = tempfile::tempdir().expect("temporary directory");
+        let (into, bak) = (top.path().join("dst"), top.path().join("bak"));
+        fs::create_dir_all(into.join("a")).expect("create");
+        fs::write(into.join("a/file"), b"old").expect("write");
+        fs::create_dir_all(bak.join("a/file/older")).expect("create");
+        let root = Root::open(&into).expect("open");
+        let backup = Backup::new(&into, Path::new("../bak"), Some(&root)).expect("lawful");
+        let dir = root.dir(&path("a")).expect("open");
+        backup.keep(&root, &dir, &name("file"), &path("a")).expect("keep");
+        let inode = |path: &Path| path.metadata().expect("examine").ino();
+        assert_eq!(inode(&into.join("a/file")), inode(&bak.join("a/file")));
+        backup.take(&root, &dir, &name("file"), &path("a")).expect("take");
+        assert!(!into.join("a/file").exists());
+        assert_eq!(fs::read(bak.join("a/file")).expect("read"), b"old");
+    }
+
+    #[test]
+    fn a_link_in_the_backup_directory_is_replaced_and_not_followed() {
+        let top = tempfile::tempdir().expect("temporary directory");
+        let (into, bak) = (top.path().join("dst"), top.path().join("bak"));
+        fs::create_dir_all(into.join("a")).expect("create");
+        fs::create_dir_all(top.path().join("elsewhere")).expect("create");
+        fs::create_dir(&bak).expect("create");
+        fs::write(into.join("a/file"), b"old").expect("write");
+        symlink("../elsewhere", bak.join("a")).expect("link");
+        let root = Root::open(&into).expect("open");
+        let backup = Backup::new(&into, &bak, Some(&root)).expect("lawful");
+        let dir = root.dir(&path("a")).expect("open");
+        backup.take(&root, &dir, &name("file"), &path("a")).expect("take");
+        assert_eq!(fs::read(bak.join("a/file")).expect("read"), b"old");
+        assert_eq!(fs::read_dir(top.path().join("elsewhere")).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn directories_that_cannot_take_backups_are_refused_and_none_is_made_for_nothing() {
+        let top = tempfile::tempdir().expect("temporary directory");
+        let into = top.path().join("dst");
+        fs::create_dir(&into).expect("create");
+        symlink("dst", top.path().join("link")).expect("link");
+        let root = Root::open(&into).expect("open");
+        for dir in [".", "..", "../link", "x/.."] {
+            let error = Backup::new(&into, Path::new(dir), Some(&root)).expect_err("refused");
+            assert!(matches!(error, RunError::Backup { problem: BackupProblem::HoldsDestination, .. }), "{dir}");
+        }
+        for dir in [".fastcp", ".fastcp/bak", "../link/.fastcp/x"] {
+            let error = Backup::new(&into, Path::new(dir), Some(&root)).expect_err("refused");
+            assert!(matches!(error, RunError::Backup { problem: BackupProblem::State, .. }), "{dir}");
+        }
+        symlink("..", into.join("out")).expect("link");
+        for dir in ["out/bak", "./out/bak"] {
+            let error = Backup::new(&into, Path::new(dir), Some(&root)).expect_err("refused");
+            assert!(matches!(error, RunError::Backup { problem: BackupProblem::Link, .. }), "{dir}");
+        }
+        let within = Backup::new(&into, Path::new("../link/old/bak"), Some(&root)).expect("lawful");
+        assert_eq!(within.within(), Some(&path("old/bak")));
+        assert_eq!(fs::read_dir(&into).expect("read").count(), 1, "nothing is made before it is needed");
+    }
+}

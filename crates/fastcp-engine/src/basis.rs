@@ -1,0 +1,172 @@
+//! What the receiver has already, and where in it which chunks are.
+//!
+//! A basis is one or more local files: the old target, a part file whose source has changed. Each is cut the way
+//! the sender cuts the new file, so that equal bytes make equal chunks wherever they are. Fine chunks are looked
+//! for only where no coarse chunk of the new file was found: in what differs. Nothing of the contents is kept in
+//! memory. A basis may change while it is used: whoever copies from it must compare the hash of what was copied.
+
+use std::fs::File;
+use std::io;
+use std::sync::OnceLock;
+
+use fastcp_model::ByteRange;
+use fastcp_sys::Stat;
+use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
+use fastcp_wire::signature::SignedChunk;
+
+use crate::cutter::{CutError, CutFile, Cutter, fine_chunks};
+use crate::index::{ENTRIES_MAX, Index, Kinds, Place};
+
+/// Of a basis for a small file no more than this is looked at, of each file.
+const SMALL_BASIS_BYTES_MAX: u64 = 16 << 20;
+/// How many coarse chunks are cut finely before it is seen whether the index is full.
+const FINE_BATCH: usize = 1024;
+
+/// Local files to take bytes from.
+#[derive(Debug)]
+pub(crate) struct Basis<'a> {
+    cutter: &'a Cutter,
+    files: Vec<(File, Stat)>,
+    /// Made when first needed, and kept for when the connection breaks.
+    coarse: OnceLock<Index>,
+}
+
+impl<'a> Basis<'a> {
+    /// A basis of these files, which are numbered as they come.
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub(crate) fn new(cutter: &'a Cutter, files: Vec<File>) -> io::Result<Self> {
+        let look = |file: File| Stat::of_fd(&file).map(|stat| (file, stat));
+        let files = files.into_iter().map(look).collect::<io::Result<_>>()?;
+        Ok(Self { cutter, files, coarse: OnceLock::new() })
+    }
+
+    /// A basis that has nothing.
+    pub(crate) fn empty(cutter: &'a Cutter) -> Self {
+        Self { cutter, files: Vec::new(), coarse: OnceLock::new() }
+    }
+
+    /// Whether it has no bytes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.iter().all(|(_, stat)| stat.size_bytes() == 0)
+    }
+
+    /// The coarse chunks of all files. Made once: it takes a second for a few GB, or as long as the disk needs.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn coarse(&self) -> io::Result<&Index> {
+        if let Some(index) = self.coarse.get() {
+            return Ok(index);
+        }
+        let mut places = Vec::new();
+        for (number, file) in self.cut_files() {
+            until_end(self.cut_coarse(number, &file, &mut places))?;
+        }
+        Ok(self.coarse.get_or_init(|| Index::new(places)))
+    }
+
+    /// The fine chunks of what is in coarse chunks other than those `found`.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn fine(&self, coarse: &Index, found: &Kinds) -> io::Result<Index> {
+        let files: Vec<CutFile<'_>> = self.cut_files().map(|(_, file)| file).collect();
+        let mut places = Vec::new();
+        for batch in coarse.others(found).chunks(FINE_BATCH) {
+            let cut =
+                self.cutter.map(batch, |buffer, place| Ok(fine_places(&files[place.file as usize], *place, buffer)));
+            for cut in cut.map_err(io_error)? {
+                places.extend(until_end(cut)?.unwrap_or_default());
+            }
+            if places.len() >= ENTRIES_MAX {
+                break;
+            }
+        }
+        Ok(Index::new(places))
+    }
+
+    /// The fine chunks of all files, or of the first part of long ones: for a new file that is small.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn all_fine(&self, buffer: &mut Vec<u8>) -> io::Result<Index> {
+        let mut places = Vec::new();
+        for (number, file) in self.cut_files() {
+            until_end(cut_finely(number, &file, buffer, &mut places))?;
+        }
+        Ok(Index::new(places))
+    }
+
+    fn cut_files(&self) -> impl Iterator<Item = (u32, CutFile<'_>)> {
+        (0..).zip(self.files.iter().map(|(file, stat)| CutFile::new(file, stat)))
+    }
+
+    fn cut_coarse(&self, number: u32, file: &CutFile<'_>, places: &mut Vec<Place>) -> Result<(), CutError> {
+        let mut at = 0;
+        while at < file.bytes() && places.len() < ENTRIES_MAX {
+            let step = range(at, SIGNATURE_BYTES_MAX.min(file.bytes() - at))?;
+            put_places(number, &mut at, &self.cutter.coarse_signed(file, step)?, places);
+        }
+        Ok(())
+    }
+}
+
+/// Places for chunks that follow each other from `at` on.
+fn put_places(file: u32, at: &mut u64, chunks: &[SignedChunk], places: &mut Vec<Place>) {
+    for chunk in chunks {
+        places.push(Place { hash: chunk.hash, file, len: chunk.len, offset: *at });
+        *at += u64::from(chunk.len);
+    }
+}
+
+/// The fine chunks of one coarse chunk. Those of a hole are of no use: the sender sends none either.
+fn fine_places(file: &CutFile<'_>, coarse: Place, buffer: &mut Vec<u8>) -> Result<Vec<Place>, CutError> {
+    let mut places = Vec::new();
+    if !file.is_hole(range(coarse.offset, coarse.len.into())?) {
+        buffer.resize(coarse.len as usize, 0);
+        file.read(buffer, coarse.offset)?;
+        put_places(coarse.file, &mut coarse.offset.clone(), &fine_chunks(buffer), &mut places);
+    }
+    Ok(places)
+}
+
+/// The fine chunks of a file from its start.
+fn cut_finely(number: u32, file: &CutFile<'_>, buffer: &mut Vec<u8>, places: &mut Vec<Place>) -> Result<(), CutError> {
+    let end = file.bytes().min(SMALL_BASIS_BYTES_MAX);
+    let mut at = 0;
+    while at < end {
+        let length = FINE_SIGNATURE_BYTES_MAX.min(end - at);
+        buffer.resize(length as usize, 0);
+        file.read(buffer, at)?;
+        let mut chunks = fine_chunks(buffer);
+        if at + length < end && chunks.len() > 1 {
+            // It ended with the buffer; its true end is found with the next one.
+            chunks.pop();
+        }
+        put_places(number, &mut at, &chunks, places);
+    }
+    Ok(())
+}
+
+/// A file that became shorter is used as far as it went.
+fn until_end<T>(cut: Result<T, CutError>) -> io::Result<Option<T>> {
+    match cut {
+        Ok(value) => Ok(Some(value)),
+        Err(CutError::Ended) => Ok(None),
+        Err(CutError::Io(error)) => Err(error),
+    }
+}
+
+fn io_error(error: CutError) -> io::Error {
+    match error {
+        CutError::Ended => io::ErrorKind::UnexpectedEof.into(),
+        CutError::Io(error) => error,
+    }
+}
+
+/// A range of a file that exists: its end fits.
+fn range(start: u64, len: u64) -> Result<ByteRange, CutError> {
+    ByteRange::new(start, len).map_err(|_| CutError::Ended)
+}

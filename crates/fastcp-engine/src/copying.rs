@@ -1,0 +1,186 @@
+//! Bytes from another version of a file into its part file.
+//!
+//! Everything is read, and compared with the sender's hash of it, before it counts: the other version may have
+//! changed since it was looked at. Its CRC-32 is taken of what is written. Where the file system lets files share
+//! their bytes, the part file starts out as a clone of the old target, and what stayed where it was is only read.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use fastcp_model::ByteRange;
+use fastcp_sys::file::read_at;
+use fastcp_wire::signature::StrongHash;
+use rayon::prelude::*;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::crc_runs::{CONFIRM_BYTES, combine};
+use crate::delta::Found;
+use crate::error::RunError;
+use crate::fetch::Transfer;
+use crate::job::FileJob;
+use crate::landing::{Landing, Sharing};
+use crate::part::PartFile;
+use crate::report::Cause;
+use crate::settings::Durability;
+
+/// What was copied is journaled in runs of at most this length.
+const RUN_BYTES_MAX: u64 = 64 << 20;
+
+pub(crate) struct Copier<'a> {
+    transfer: &'a Transfer<'a>,
+    landing: Landing<'a>,
+    /// The file that was copied to last, and whether it began as a clone.
+    last: Option<(Arc<FileJob>, Sharing)>,
+}
+
+/// A range that was copied, with the CRC-32 of what now stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Copied {
+    range: ByteRange,
+    crc: u32,
+}
+
+impl<'a> Copier<'a> {
+    pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
+        Self { transfer, landing: Landing::new(transfer), last: None }
+    }
+
+    /// Copies what was found in the bases of a file.
+    pub(crate) fn copy(&mut self, job: &Arc<FileJob>, bases: &[File], found: &[Found]) -> Result<(), RunError> {
+        let new = found.iter().filter(|found| !job.has_any_of(found.range)).collect::<Vec<_>>();
+        match self.copy_into_part(job, bases, &new) {
+            Ok(copied) => {
+                for copied in copied {
+                    self.transfer.report.counters.bytes_reused.add(copied.range.len());
+                    // It is confirmed when its gaps have been looked at, even if there are none.
+                    job.arrived(copied.range, copied.crc);
+                }
+                Ok(())
+            }
+            Err(source) => self.transfer.give_up(job, Cause::Destination { operation: "cannot write", source }),
+        }
+    }
+
+    fn copy_into_part(&mut self, job: &Arc<FileJob>, bases: &[File], found: &[&Found]) -> io::Result<Vec<Copied>> {
+        let (part, sharing) = self.part_of(job, bases)?;
+        let copied: Vec<Vec<Copied>> = found
+            .par_iter()
+            .map_init(Vec::new, |buffer, found| copy_one(&part, sharing, bases, found, buffer))
+            .collect::<io::Result<_>>()?;
+        let runs = joined(copied.into_iter().flatten());
+        if self.transfer.settings.durability != Durability::None {
+            for run in &runs {
+                fastcp_sys::file::start_write_back(part.file(), run.range.start(), run.range.len());
+            }
+        }
+        Ok(runs)
+    }
+
+    fn part_of(&mut self, job: &Arc<FileJob>, bases: &[File]) -> io::Result<(Arc<PartFile>, Sharing)> {
+        let known = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, job)).map(|(_, sharing)| *sharing);
+        let (part, sharing) = self.landing.part_with_basis(job, bases.first())?;
+        let sharing = known.unwrap_or(sharing);
+        self.last = Some((Arc::clone(job), sharing));
+        Ok((part, sharing))
+    }
+}
+
+/// Reads, compares, writes. What is not what the sender has is nobody's mistake: it is fetched.
+fn copy_one(
+    part: &PartFile,
+    sharing: Sharing,
+    bases: &[File],
+    found: &Found,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Vec<Copied>> {
+    let stands_there = found.file == 0 && found.offset == found.range.start();
+    let (from, is_written) = match sharing {
+        Sharing::Clone | Sharing::SameFile if stands_there => (Some(part.file()), false),
+        // Writing could destroy what is still to be copied.
+        Sharing::SameFile => (None, false),
+        Sharing::Clone | Sharing::Nothing => (bases.get(found.file), true),
+    };
+    // A chunk is at most 2 MiB: the lists were checked.
+    buffer.resize(found.range.len() as usize, 0);
+    let is_read = from.is_some_and(|from| read_at(from, buffer, found.offset).is_ok_and(|got| got == buffer.len()));
+    if !is_read || StrongHash(xxh3_128(buffer)) != found.hash {
+        return Ok(Vec::new());
+    }
+    if is_written {
+        part.write_at(buffer, found.range.start())?;
+    }
+    Ok(pieces(found.range, buffer))
+}
+
+/// The CRC-32 of a range, in two where it lies across the border of what is confirmed at a time.
+fn pieces(range: ByteRange, bytes: &[u8]) -> Vec<Copied> {
+    let border = (range.start() / CONFIRM_BYTES + 1) * CONFIRM_BYTES;
+    let (near, far) = bytes.split_at(border.saturating_sub(range.start()).min(bytes.len() as u64) as usize);
+    let piece = |start, bytes: &[u8]| {
+        let range = ByteRange::new(start, bytes.len() as u64).expect("within a lawful range");
+        (!range.is_empty()).then(|| Copied { range, crc: crc32fast::hash(bytes) })
+    };
+    piece(range.start(), near).into_iter().chain(piece(border, far)).collect()
+}
+
+/// Neighbours as one, so that neither the journal nor the memory holds each chunk by itself.
+fn joined(copied: impl Iterator<Item = Copied>) -> Vec<Copied> {
+    let mut runs: Vec<Copied> = Vec::new();
+    for next in copied {
+        match runs.last_mut() {
+            Some(last)
+                if last.range.end() == next.range.start()
+                    && next.range.start() % CONFIRM_BYTES != 0
+                    && last.range.len() + next.range.len() <= RUN_BYTES_MAX =>
+            {
+                let len = last.range.len() + next.range.len();
+                last.crc = combine(last.crc, next.crc, next.range.len());
+                last.range = ByteRange::new(last.range.start(), len).expect("neighbours within one file");
+            }
+            _ => runs.push(next),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use fastcp_model::ByteRange;
+
+    use super::{CONFIRM_BYTES, Copied, RUN_BYTES_MAX, joined, pieces};
+
+    fn range(start: u64, len: u64) -> ByteRange {
+        ByteRange::new(start, len).expect("lawful")
+    }
+
+    #[test]
+    fn a_range_across_a_border_is_two() {
+        let bytes = b"near and far";
+        let whole = pieces(range(5, 12), bytes);
+        assert_eq!(whole, [Copied { range: range(5, 12), crc: crc32fast::hash(bytes) }]);
+        let ends_there = pieces(range(CONFIRM_BYTES - 12, 12), bytes);
+        assert_eq!(ends_there.len(), 1);
+        let across = pieces(range(2 * CONFIRM_BYTES - 4, 12), bytes);
+        let halves = [
+            Copied { range: range(2 * CONFIRM_BYTES - 4, 4), crc: crc32fast::hash(&bytes[..4]) },
+            Copied { range: range(2 * CONFIRM_BYTES, 8), crc: crc32fast::hash(&bytes[4..]) },
+        ];
+        assert_eq!(across, halves);
+    }
+
+    #[test]
+    fn neighbours_become_runs_of_bounded_length_within_a_segment() {
+        let copied = |start, len| Copied { range: range(start, len), crc: 0 };
+        let lengths = |copied: &[Copied]| -> Vec<u64> {
+            joined(copied.iter().copied()).iter().map(|run| run.range.len()).collect()
+        };
+        assert_eq!(lengths(&[copied(0, 5), copied(5, 5), copied(11, 5)]), [10, 5]);
+        assert_eq!(lengths(&[copied(CONFIRM_BYTES - 5, 5), copied(CONFIRM_BYTES, 5)]), [5, 5]);
+        assert_eq!(lengths(&[copied(0, RUN_BYTES_MAX), copied(RUN_BYTES_MAX, 1)]), [RUN_BYTES_MAX, 1]);
+        let [first, second] = [b"one ", b"more"].map(|bytes| crc32fast::hash(bytes));
+        let run =
+            joined([Copied { range: range(0, 4), crc: first }, Copied { range: range(4, 4), crc: second }].into_iter());
+        assert_eq!(run, [Copied { range: range(0, 8), crc: crc32fast::hash(b"one more") }]);
+    }
+}

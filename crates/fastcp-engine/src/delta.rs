@@ -1,0 +1,304 @@
+//! Which ranges of a changed file the receiver has already, somewhere in what it has of it.
+//!
+//! The sender lists the chunks of the new file, coarse ones first; the receiver looks them up in its basis. Only
+//! for coarse chunks that it lacks it asks for the fine ones. So the lists stay small: 20 bytes for some 160 KiB
+//! that are the same, and for some 5 KiB where something changed. What is found is handed over as it is found,
+//! and nothing is kept but the coarse chunks that were missed. Nothing is fetched or written here: the rest is
+//! the plan's.
+//!
+//! The basis is cut by a thread of its own while the sender cuts the file; lists that come before it is done wait.
+
+use std::collections::HashMap;
+use std::io;
+use std::thread;
+
+use fastcp_model::{ByteRange, Status};
+use fastcp_net::NetError;
+use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
+use fastcp_wire::signature::{Level, SignedChunk, StrongHash};
+
+use crate::basis::Basis;
+use crate::index::{Index, Kind, Kinds, Place};
+
+mod asker;
+mod effort;
+mod waiting;
+
+pub(crate) use asker::Asker;
+use asker::{Asked, Outcome, Pipeline};
+use effort::Effort;
+use waiting::{Early, Made};
+
+/// The longest file for [`find_small`], in bytes.
+pub(crate) const SMALL_BYTES_MAX: u64 = FINE_SIGNATURE_BYTES_MAX;
+/// A file that changed.
+#[derive(Debug)]
+pub(crate) struct DeltaFile<'a> {
+    /// At the sender.
+    pub(crate) path: &'a [u8],
+    /// As offered.
+    pub(crate) file_bytes: u64,
+    /// As offered.
+    pub(crate) mtime_ns: u64,
+    pub(crate) basis: Basis<'a>,
+}
+
+/// A range of the new file that the basis has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// In the new file.
+    pub(crate) range: ByteRange,
+    /// Which file of the basis.
+    pub(crate) file: usize,
+    /// Where in it.
+    pub(crate) offset: u64,
+    /// Of the bytes: what is copied must have it.
+    pub(crate) hash: StrongHash,
+}
+
+/// How a search ended that did not break the connection.
+#[derive(Debug)]
+pub(crate) enum DeltaEnd {
+    /// All that can be found was.
+    Done,
+    /// The file is not what was offered any more. Nothing that was found holds.
+    Changed,
+    /// The sender will not, or cannot. What was found may be used.
+    Refused(Status),
+    /// The basis cannot be read. What was found may be used.
+    Basis(io::Error),
+}
+
+/// Takes what was found: each call in ascending order of ranges, none of which overlap any other ever given.
+type Take<'t> = &'t mut dyn FnMut(&[Found]);
+
+/// Finds what the basis has of one file.
+///
+/// # Errors
+/// A broken connection. The search may then be done again, from the start; the basis remembers its cuts.
+pub(crate) fn find(asker: &mut Asker<'_>, file: &DeltaFile<'_>, take: Take<'_>) -> Result<DeltaEnd, NetError> {
+    if file.file_bytes == 0 || file.basis.is_empty() {
+        return Ok(DeltaEnd::Done);
+    }
+    let mut pipeline = Pipeline::new(asker);
+    let end = if file.file_bytes <= SMALL_BYTES_MAX {
+        find_whole(&mut pipeline, file, take)
+    } else {
+        find_coarse(&mut pipeline, file, take).and_then(|coarse| find_fine(&mut pipeline, file, &coarse, take))
+    };
+    match end {
+        Err(Stop::Net(error)) => Err(error),
+        Err(Stop::File(end)) => pipeline.drain().map(|()| end),
+        Ok(()) => Ok(DeltaEnd::Done),
+    }
+}
+
+/// Finds what their bases have of many small files, each of at most [`SMALL_BYTES_MAX`]. `take` gets, once for
+/// each, its number in the order of `files`, what was found, and how it ended.
+///
+/// # Errors
+/// A broken connection. What `take` did not get is then to be looked for again.
+pub(crate) fn find_small<'p>(
+    asker: &mut Asker<'_>,
+    files: impl IntoIterator<Item = DeltaFile<'p>>,
+    take: &mut dyn FnMut(usize, &[Found], DeltaEnd),
+) -> Result<(), NetError> {
+    let mut files = files.into_iter().enumerate();
+    let mut pipeline = Pipeline::new(asker);
+    let mut waiting: HashMap<usize, Basis<'p>> = HashMap::new();
+    let mut buffer = Vec::new();
+    loop {
+        while pipeline.has_room() {
+            let Some((number, file)) = files.next() else { break };
+            if file.file_bytes == 0 || file.basis.is_empty() {
+                take(number, &[], DeltaEnd::Done);
+                continue;
+            }
+            pipeline.ask(asked_whole(number, file.path, file.file_bytes, file.mtime_ns));
+            waiting.insert(number, file.basis);
+        }
+        let Some((asked, outcome)) = pipeline.answer()? else { return Ok(()) };
+        let Some(basis) = waiting.remove(&asked.number) else { continue };
+        let found = listed(outcome).and_then(|chunks| {
+            let index = basis.all_fine(&mut buffer)?;
+            Ok(in_list(&index, 0, &chunks, &mut Effort::default()))
+        });
+        match found {
+            Ok(found) => take(asked.number, &found, DeltaEnd::Done),
+            Err(Stop::File(end)) => take(asked.number, &[], end),
+            Err(Stop::Net(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why a search goes no further.
+enum Stop {
+    Net(NetError),
+    File(DeltaEnd),
+}
+
+impl From<NetError> for Stop {
+    fn from(error: NetError) -> Self {
+        Self::Net(error)
+    }
+}
+
+/// All that is read here is of a basis.
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::File(DeltaEnd::Basis(error))
+    }
+}
+
+fn listed(outcome: Outcome) -> Result<Vec<SignedChunk>, Stop> {
+    match outcome {
+        Outcome::List(chunks) => Ok(chunks),
+        Outcome::Changed => Err(Stop::File(DeltaEnd::Changed)),
+        Outcome::Refused(status) => Err(Stop::File(DeltaEnd::Refused(status))),
+    }
+}
+
+/// The one request for a small file.
+fn asked_whole(number: usize, path: &[u8], file_bytes: u64, mtime_ns: u64) -> Asked<'_> {
+    assert!(file_bytes <= SMALL_BYTES_MAX, "a long file is cut coarsely first");
+    Asked { number, path, file_bytes, mtime_ns, range: range(0, file_bytes), level: Level::Fine }
+}
+
+fn find_whole<'p>(pipeline: &mut Pipeline<'_, '_, 'p>, file: &DeltaFile<'p>, take: Take<'_>) -> Result<(), Stop> {
+    pipeline.ask(asked_whole(0, file.path, file.file_bytes, file.mtime_ns));
+    let index = file.basis.all_fine(&mut Vec::new());
+    let Some((_, outcome)) = pipeline.answer()? else { return Ok(()) };
+    let chunks = listed(outcome)?;
+    give(&in_list(&index?, 0, &chunks, &mut Effort::default()), take);
+    Ok(())
+}
+
+/// What the coarse search leaves for the fine one.
+struct Coarse<'f> {
+    index: &'f Index,
+    /// Those chunks of the basis that the new file has.
+    found: Kinds,
+    /// Those ranges of the new file that the basis lacks.
+    missed: Vec<ByteRange>,
+}
+
+impl<'f> Coarse<'f> {
+    fn new(index: &'f Index) -> Self {
+        Self { index, found: index.no_kinds(), missed: Vec::new() }
+    }
+
+    /// Looks up a list that starts at `start`.
+    fn sort_out(&mut self, start: u64, chunks: &[SignedChunk], take: Take<'_>) {
+        let mut found = Vec::new();
+        look_up(self.index, start, chunks, |range, place| match place {
+            Some((kind, place)) => {
+                self.found.insert(kind);
+                found.push(found_at(range, place));
+            }
+            None => self.missed.push(range),
+        });
+        give(&found, take);
+    }
+}
+
+/// Looks for coarse chunks, from one end of the file to the other.
+fn find_coarse<'f, 'p>(
+    pipeline: &mut Pipeline<'_, '_, 'p>,
+    file: &'f DeltaFile<'p>,
+    take: Take<'_>,
+) -> Result<Coarse<'f>, Stop> {
+    thread::scope(|threads| {
+        let mut coarse = Made::by(threads.spawn(|| file.basis.coarse().map(Coarse::new)));
+        let mut early = Early::default();
+        let mut at = 0;
+        while at < file.file_bytes {
+            let step = SIGNATURE_BYTES_MAX.min(file.file_bytes - at);
+            pipeline.ask(asked(file, range(at, step), Level::Coarse));
+            if let Some((asked, outcome)) = pipeline.answer()? {
+                at += early.push(asked.range.start(), listed(outcome)?);
+            }
+            if at == file.file_bytes || early.may_go(&coarse) {
+                let coarse = coarse.wait()?;
+                early.take().for_each(|(start, chunks)| coarse.sort_out(start, &chunks, take));
+            }
+        }
+        Ok(coarse.finish()?)
+    })
+}
+
+/// Looks for fine chunks in the ranges that the coarse search missed.
+fn find_fine<'p>(
+    pipeline: &mut Pipeline<'_, '_, 'p>,
+    file: &DeltaFile<'p>,
+    coarse: &Coarse<'_>,
+    take: Take<'_>,
+) -> Result<(), Stop> {
+    if coarse.missed.is_empty() {
+        return Ok(());
+    }
+    thread::scope(|threads| {
+        let mut index = Made::by(threads.spawn(|| file.basis.fine(coarse.index, &coarse.found)));
+        let (mut early, mut effort, mut missed) = (Early::default(), Effort::default(), coarse.missed.iter());
+        loop {
+            while pipeline.has_room()
+                && let Some(range) = missed.find(|_| effort.may_ask())
+            {
+                pipeline.ask(asked(file, *range, Level::Fine));
+            }
+            let answer = pipeline.answer()?;
+            let is_last = answer.is_none();
+            if let Some((asked, outcome)) = answer {
+                early.push(asked.range.start(), listed(outcome)?);
+            }
+            if is_last || early.may_go(&index) {
+                let index = index.wait()?;
+                early.take().for_each(|(start, chunks)| give(&in_list(index, start, &chunks, &mut effort), take));
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    })
+}
+
+fn asked<'p>(file: &DeltaFile<'p>, range: ByteRange, level: Level) -> Asked<'p> {
+    Asked { number: 0, path: file.path, file_bytes: file.file_bytes, mtime_ns: file.mtime_ns, range, level }
+}
+
+fn found_at(range: ByteRange, place: Place) -> Found {
+    Found { range, file: place.file as usize, offset: place.offset, hash: place.hash }
+}
+
+fn give(found: &[Found], take: Take<'_>) {
+    if !found.is_empty() {
+        take(found);
+    }
+}
+
+/// What a fine list that starts at `start` has in common with the basis.
+fn in_list(index: &Index, start: u64, chunks: &[SignedChunk], effort: &mut Effort) -> Vec<Found> {
+    let mut found = Vec::new();
+    look_up(index, start, chunks, |range, place| {
+        effort.looked_up(range, place.is_some());
+        found.extend(place.map(|(_, place)| found_at(range, place)));
+    });
+    found
+}
+
+/// Looks up each chunk of a list that starts at `start`.
+fn look_up(index: &Index, start: u64, chunks: &[SignedChunk], mut each: impl FnMut(ByteRange, Option<(Kind, Place)>)) {
+    let mut at = start;
+    for chunk in chunks {
+        let range = range(at, chunk.len.into());
+        each(range, index.find(chunk, at));
+        at = range.end();
+    }
+}
+
+/// A range within an offered file or a list that was checked against it.
+fn range(start: u64, len: u64) -> ByteRange {
+    ByteRange::new(start, len).expect("within a file whose length fits")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! What must hold between the listings of one offer.
+//!
+//! The names of a directory ascend over all its parts, so that none comes twice, and the root names
+//! nothing of ours. Whoever reads an offer asks this first: two files of one name would share a part
+//! file, and a name that comes twice would be compared twice. It holds one name for each directory of
+//! which another part is to come.
+
+use std::collections::HashMap;
+
+use fastcp_model::{Listing, ListingEnd, Name, RelPath};
+use fastcp_net::NetError;
+
+use crate::error::RunError;
+use crate::scan::STATE_DIR;
+
+/// The last name of each directory that is not listed to its end.
+#[derive(Debug, Default)]
+pub(crate) struct ListingOrder {
+    last_names: HashMap<RelPath, Name>,
+}
+
+impl ListingOrder {
+    /// The last name of a directory of which another part is to come.
+    pub(crate) fn last_of(&self, dir: &RelPath) -> Option<&Name> {
+        self.last_names.get(dir)
+    }
+
+    /// Checks the next listing of the offer.
+    pub(crate) fn check(&mut self, listing: &Listing) -> Result<(), RunError> {
+        let before = self.last_names.remove(&listing.dir);
+        let names = || before.iter().chain(listing.entries.iter().map(|entry| &entry.name));
+        if !names().is_sorted_by(|one, next| one < next) {
+            return Err(broken_offer("names that do not ascend"));
+        }
+        if listing.dir.is_root() && names().any(|name| name.as_bytes() == STATE_DIR) {
+            return Err(broken_offer("the receiver's own directory"));
+        }
+        if listing.end == ListingEnd::More
+            && let Some(last) = names().last()
+        {
+            self.last_names.insert(listing.dir.clone(), last.clone());
+        }
+        Ok(())
+    }
+}
+
+/// An offer that makes no sense as a whole.
+pub(crate) fn broken_offer(what: &'static str) -> RunError {
+    RunError::Net { during: "reading offers", source: NetError::Offer(what) }
+}

@@ -1,0 +1,167 @@
+//! Planning one entry: decided, told, counted, and then acted on where there is anybody that acts.
+
+use std::io;
+use std::sync::Arc;
+
+use fastcp_model::{Entry, EntryKind, Metadata, RelPath};
+use fastcp_sys::{FileType, Stat};
+use rayon::prelude::*;
+
+use super::{Outcome, Placed, Planner};
+use crate::act::open_up;
+use crate::decide::{Decision, Ground, decide, existing};
+use crate::dirs::{Age, DirState};
+use crate::error::RunError;
+use crate::itemize::{How, Item, ItemKind, letters};
+use crate::report::Event;
+use crate::settings::Itemize;
+
+/// Entries of one directory planned on one thread before another is asked to help.
+const ENTRIES_PER_THREAD_MIN: usize = 128;
+
+impl Planner<'_> {
+    /// The destination itself may be read-only from an earlier run.
+    pub(super) fn look_at_root(&self, metadata: &Metadata) -> Result<(), RunError> {
+        let path = RelPath::root();
+        let opened = self.root.map_or(Ok(None), |root| root.dir(&path).and_then(|dir| Ok(Some((dir.stat()?, dir)))));
+        let result = opened.and_then(|there| {
+            let stat = there.as_ref().map(|(stat, _)| *stat).filter(|_| self.root_age == Age::Old);
+            let how = if stat.is_some() { How::Attributes } else { How::Content };
+            self.tell_item(&EntryKind::Dir, metadata, how, stat.as_ref(), &path);
+            match (there, &self.actor) {
+                (Some((stat, dir)), Some(_)) => open_up(&dir, &stat, self.owners),
+                _ => Ok(()),
+            }
+        });
+        result.or_else(|source| self.fail(&path, "cannot open directory", source))
+    }
+
+    /// Decides about a directory, and makes it where it is missing.
+    pub(super) fn plan_dir(
+        &self,
+        parent: &DirState,
+        ground: &Ground,
+        entry: &Entry,
+        path: &RelPath,
+    ) -> io::Result<Age> {
+        if matches!(ground, Ground::Lost) {
+            return Ok(Age::Blocked);
+        }
+        let there = existing(ground, &entry.name, parent.age)?;
+        self.there_before.add(u64::from(there.is_some()));
+        let is_there = there.is_some_and(|stat| stat.file_type == FileType::Dir);
+        let how = if is_there { How::Attributes } else { How::Content };
+        self.tell_item(&entry.kind, &entry.metadata, how, there.as_ref(), path);
+        match (&self.actor, ground.dir()) {
+            (Some(actor), Some(dir)) => actor.make_dir(parent, dir, &entry.name, there.as_ref()),
+            _ => Ok(if is_there { Age::Old } else { Age::New }),
+        }
+    }
+
+    pub(super) fn plan_entries(&self, placed: &Placed) -> Result<Vec<Outcome>, RunError> {
+        if matches!(placed.ground, Ground::Lost) {
+            return Ok(Vec::new());
+        }
+        let outcomes: Vec<Outcome> = placed
+            .listing
+            .entries
+            .par_iter()
+            .with_min_len(ENTRIES_PER_THREAD_MIN)
+            .filter(|entry| entry.kind != EntryKind::Dir)
+            .map(|entry| {
+                self.count_offered(entry);
+                self.plan_entry(&placed.state, &placed.ground, entry)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(outcomes.into_iter().filter(|outcome| !matches!(outcome, Outcome::Settled)).collect())
+    }
+
+    fn count_offered(&self, entry: &Entry) {
+        if let EntryKind::File { size_bytes, .. } = &entry.kind {
+            self.report.counters.files.add(1);
+            self.report.counters.bytes_total.add(*size_bytes);
+        }
+    }
+
+    /// Decides about a file or link, and acts on it.
+    pub(super) fn plan_entry(
+        &self,
+        state: &Arc<DirState>,
+        ground: &Ground,
+        entry: &Entry,
+    ) -> Result<Outcome, RunError> {
+        let result = decide(ground, state.age, entry, self.owners)
+            .map_err(|error| ("cannot examine", error))
+            .and_then(|decision| self.carry_out(state, ground, entry, decision));
+        match result {
+            Ok(outcome) => Ok(outcome),
+            Err((operation, source)) => {
+                self.fail(&self.path_of(state, &entry.name)?, operation, source)?;
+                Ok(Outcome::Settled)
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        state: &Arc<DirState>,
+        ground: &Ground,
+        entry: &Entry,
+        decision: Decision,
+    ) -> Result<Outcome, (&'static str, io::Error)> {
+        let counters = &self.report.counters;
+        let was_there = !matches!(decision, Decision::Make(None) | Decision::Skip(_));
+        self.there_before.add(u64::from(was_there));
+        let tell = |how, there| self.tell_entry(state, entry, how, there);
+        match &decision {
+            Decision::Skip(kind) => {
+                counters.special_skipped.add(1);
+                let path = state.path.join(&entry.name).unwrap_or_else(|_| state.path.clone());
+                self.report.tell(Event::Skipped { path, kind: *kind });
+                return Ok(Outcome::Settled);
+            }
+            Decision::InTheWay if self.extraneous.is_some() => return Ok(Outcome::Displaces(entry.clone())),
+            Decision::InTheWay => {
+                return Err(("cannot make", io::Error::from_raw_os_error(nix::libc::ENOTEMPTY)));
+            }
+            Decision::Make(there) => tell(How::Content, there.as_ref()),
+            Decision::Mend(there) => tell(How::Attributes, Some(there)),
+            Decision::Unchanged => {}
+        }
+        self.count_decided(entry, &decision);
+        let (Some(actor), Some(dir)) = (&self.actor, ground.dir()) else { return Ok(Outcome::Settled) };
+        let operation = match &entry.kind {
+            EntryKind::Symlink { .. } => "cannot make link",
+            _ => "cannot make way",
+        };
+        let job = actor.act(state, dir, entry, decision).map_err(|error| (operation, error))?;
+        Ok(job.map_or(Outcome::Settled, Outcome::Fetch))
+    }
+
+    fn count_decided(&self, entry: &Entry, decision: &Decision) {
+        let counters = &self.report.counters;
+        let EntryKind::File { size_bytes, .. } = entry.kind else { return };
+        let (files, bytes) = match decision {
+            Decision::Make(_) => (&counters.files_wanted, &counters.bytes_wanted),
+            _ => (&counters.files_unchanged, &counters.bytes_unchanged),
+        };
+        files.add(1);
+        bytes.add(size_bytes);
+    }
+
+    fn tell_entry(&self, state: &DirState, entry: &Entry, how: How, there: Option<&Stat>) {
+        if self.itemize == Itemize::Changes
+            && let Ok(path) = state.path.join(&entry.name)
+        {
+            self.tell_item(&entry.kind, &entry.metadata, how, there, &path);
+        }
+    }
+
+    fn tell_item(&self, kind: &EntryKind, wanted: &Metadata, how: How, there: Option<&Stat>, path: &RelPath) {
+        if self.itemize == Itemize::Changes
+            && let Some(change) = letters(kind, wanted, how, there, self.owners)
+        {
+            self.report.tell(Event::Item(Item { change, path: path.clone(), kind: ItemKind::of(kind) }));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A dry run: what a run would do, told and counted, with nothing done.
+//!
+//! It asks for the same offer and plans with the same [`Planner`], which decides and has nobody that
+//! acts. No data connection is dialled, no byte of a file fetched, and the destination is only looked
+//! at: it is not made, and neither is fastcp's own directory in it. What this side kept of the last
+//! offer is left alone too, so the whole offer is sent.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use fastcp_model::{Capabilities, Escaped, RelPath};
+use fastcp_net::{Connection, Dialer, NetError};
+use fastcp_sys::Root;
+use fastcp_wire::frame::FrameType;
+use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
+
+use crate::backup::Backup;
+use crate::control::{OFFER_TIMEOUT, is_about_the_path};
+use crate::error::RunError;
+use crate::interrupt::Interrupt;
+use crate::line::Line;
+use crate::owners::Owners;
+use crate::plan::Planner;
+use crate::report::Report;
+use crate::settings::{Connections, ReceiverSettings};
+
+/// Tells what [`crate::pull`] would do.
+///
+/// # Errors
+/// What would have ended the run. Failures of single entries are in the report instead.
+pub fn preview(
+    dialer: &Dialer,
+    path: &RelPath,
+    scope: Scope,
+    into: &Path,
+    settings: &ReceiverSettings,
+    interrupt: &Interrupt,
+    report: &Report,
+) -> Result<(), RunError> {
+    report.set_dry_run();
+    let root = open_destination(into)?;
+    let backup = match &settings.backup_dir {
+        Some(dir) => Backup::new(into, dir, root.as_ref())?.within().cloned(),
+        None => None,
+    };
+    let owners = Owners::new();
+    let terms = ReceiverSettings {
+        capabilities: settings.capabilities.difference(Capabilities::TREE_CACHE),
+        connections: Connections::Fixed(1),
+        ..settings.clone()
+    };
+    let line = Line::open(dialer, &terms, interrupt, report)?;
+    let planner = Planner::for_preview(root.as_ref(), backup, &owners, report, settings);
+    take_offers(&line.session().control, &OfferRequest { path: path.clone(), scope }, planner, report)
+}
+
+/// The destination, or `None` where a run would make it.
+fn open_destination(into: &Path) -> Result<Option<Root>, RunError> {
+    let failed = |source| RunError::NoDestination { path: Escaped(into.as_os_str().as_bytes()).to_string(), source };
+    match Root::open(into) {
+        Ok(root) => Ok(Some(root)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = into.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Root::open(parent).map(|_| None).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn take_offers(
+    control: &Connection,
+    request: &OfferRequest,
+    mut planner: Planner<'_>,
+    report: &Report,
+) -> Result<(), RunError> {
+    let net = |source| RunError::Net { during: "reading offers", source };
+    control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(net)?;
+    control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
+    loop {
+        match control.read_frame() {
+            Ok((FrameType::OfferBatch, payload)) => {
+                planner.plan(OfferBatch::decode(&payload).map_err(|error| net(error.into()))?)?;
+            }
+            Ok((FrameType::OfferEnd, payload)) => {
+                planner.finish(&OfferEnd::decode(&payload).map_err(|error| net(error.into()))?)?;
+                report.set_scan_done();
+                return Ok(());
+            }
+            Ok((other, _)) => return Err(net(NetError::UnexpectedFrame(other))),
+            Err(NetError::Refused(status)) if is_about_the_path(status) => {
+                return Err(RunError::Source { path: request.path.clone(), status });
+            }
+            Err(error) => return Err(net(error)),
+        }
+    }
+}

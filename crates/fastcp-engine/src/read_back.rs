@@ -1,0 +1,118 @@
+//! Reading a file that is complete, to see what it says before it gets its name.
+//!
+//! The CRC-32 that was taken on the way says what was handed to the kernel; memory, a driver or a disk may
+//! still have made something else of it. `--verify written` and `disk` take it over what the part file
+//! reads as, and a manifest's hash is taken in the same pass, over the same bytes. So whatever a manifest
+//! vouches for has been compared with the sender's CRC.
+
+use std::fs::File;
+use std::io;
+
+use crc32fast::Hasher;
+use fastcp_sys::file::{forget_cached, read_at};
+
+use crate::content_hash::{ContentHash, ContentHasher, ManifestHash};
+use crate::settings::VerifyOver;
+use crate::source::SLICE_BYTES;
+
+/// What a complete part file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) crc: u32,
+    /// For a manifest, where one is wanted.
+    pub(crate) hash: Option<ContentHash>,
+}
+
+/// Looks at a complete part file of `file_bytes` as closely as was asked for. `written` is the CRC-32 of
+/// what was written to it.
+pub(crate) fn look_at(
+    file: &File,
+    file_bytes: u64,
+    written: u32,
+    verify: VerifyOver,
+    manifest: Option<ManifestHash>,
+) -> io::Result<Seen> {
+    match (verify, manifest) {
+        (VerifyOver::Received, None) => return Ok(Seen { crc: written, hash: None }),
+        (VerifyOver::Disk, _) => {
+            file.sync_data()?;
+            forget_cached(file);
+        }
+        (VerifyOver::Received | VerifyOver::Written, _) => {}
+    }
+    let mut crc = Hasher::new();
+    let mut hasher = manifest.map(ContentHasher::new);
+    read_whole(file, file_bytes, |bytes| {
+        crc.update(bytes);
+        if let Some(hasher) = &mut hasher {
+            hasher.update(bytes);
+        }
+    })?;
+    Ok(Seen { crc: crc.finalize(), hash: hasher.map(ContentHasher::finish) })
+}
+
+/// Hands all bytes of a file to `take`, in order.
+///
+/// # Errors
+/// `UnexpectedEof` and `InvalidData` for a file that is shorter or longer than `file_bytes`.
+pub(crate) fn read_whole(file: &File, file_bytes: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut slice = vec![0; SLICE_BYTES.min(usize::try_from(file_bytes).unwrap_or(usize::MAX))];
+    let mut at = 0;
+    while at < file_bytes {
+        let want = slice.len().min(usize::try_from(file_bytes - at).unwrap_or(usize::MAX));
+        let got = read_at(file, &mut slice[..want], at)?;
+        if got < want {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        take(&slice[..want]);
+        at += want as u64;
+    }
+    match read_at(file, &mut [0], file_bytes)? {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::{Seen, look_at, read_whole};
+    use crate::content_hash::{ContentHasher, ManifestHash};
+    use crate::settings::VerifyOver;
+    use crate::source::SLICE_BYTES;
+
+    #[test]
+    fn what_is_read_counts_and_not_what_was_written() {
+        let bytes: Vec<u8> = (0..SLICE_BYTES + 1000).map(|at| (at % 251) as u8).collect();
+        let len = bytes.len() as u64;
+        let file = tempfile::tempfile().expect("file");
+        file.write_all_at(&bytes, 0).expect("write");
+        let written = crc32fast::hash(&bytes);
+        let all = [VerifyOver::Received, VerifyOver::Written, VerifyOver::Disk];
+        for verify in all {
+            let seen = look_at(&file, len, written, verify, None).expect("read");
+            assert_eq!(seen, Seen { crc: written, hash: None }, "{verify:?}");
+        }
+        file.write_all_at(&[bytes[SLICE_BYTES] ^ 1], SLICE_BYTES as u64).expect("write");
+        let crcs = all.map(|verify| look_at(&file, len, written, verify, None).expect("read").crc);
+        assert_eq!(crcs[0], written, "nothing was read");
+        assert!(crcs[1] != written && crcs[2] == crcs[1]);
+        let seen = look_at(&file, len, written, VerifyOver::Received, Some(ManifestHash::Sha256)).expect("read");
+        assert_eq!(seen.crc, crcs[1], "a manifest vouches for nothing that was not compared");
+        let mut hasher = ContentHasher::new(ManifestHash::Sha256);
+        read_whole(&file, len, |slice| hasher.update(slice)).expect("read");
+        assert_eq!(seen.hash, Some(hasher.finish()));
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_an_error() {
+        let file = tempfile::tempfile().expect("file");
+        file.write_all_at(b"four", 0).expect("write");
+        for (len, fits) in [(3, false), (4, true), (5, false), (0, false)] {
+            assert_eq!(look_at(&file, len, 0, VerifyOver::Written, None).is_ok(), fits, "{len}");
+        }
+        let empty = tempfile::tempfile().expect("file");
+        assert_eq!(look_at(&empty, 0, 0, VerifyOver::Disk, None).expect("read").crc, 0);
+    }
+}

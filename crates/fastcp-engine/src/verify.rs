@@ -1,0 +1,259 @@
+//! Comparing a destination with a source, changing nothing at either end.
+//!
+//! One thread reads listings and compares what a stat call tells; files of the right size go on to the
+//! threads of the data connections, which compare XXH3-128 hashes of their contents. Equal sizes and times
+//! prove nothing here: to find what is wrong behind them is the point. Nothing is written, made or locked,
+//! and the offer is not remembered, so that a look at a destination leaves no trace in it.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use fastcp_model::{Escaped, RelPath};
+use fastcp_net::{Connection, Dialer, NetError};
+use fastcp_sys::Root;
+use fastcp_wire::frame::FrameType;
+use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
+
+use crate::control::{OFFER_TIMEOUT, is_about_the_path};
+use crate::error::RunError;
+use crate::interrupt::Interrupt;
+use crate::line::Line;
+use crate::owners::Owners;
+use crate::receiver::base_of;
+use crate::report::Report;
+use crate::settings::{Connections, ReceiverSettings};
+
+mod answer;
+mod contents;
+mod listing;
+mod queue;
+
+use answer::Hashing;
+use contents::Verification;
+use listing::Comparer;
+use queue::CheckQueue;
+
+/// With `auto`: hashing is done by the processors and disks of both ends, of which throughput on the wire
+/// tells nothing.
+const AUTO_CONNECTIONS: u16 = 8;
+
+/// Compares the directory `against` with `path` of the sender's tree, its contents or itself. Differences
+/// are events and counts of the report.
+///
+/// # Errors
+/// What ended the run. What could not be read is in the report instead.
+pub fn verify(
+    dialer: &Dialer,
+    path: &RelPath,
+    scope: Scope,
+    against: &Path,
+    settings: &ReceiverSettings,
+    report: &Report,
+) -> Result<(), RunError> {
+    verify_in_ranges(dialer, &OfferRequest { path: path.clone(), scope }, against, settings, report, u64::MAX)
+}
+
+/// As [`verify`], but with ranges of this length at most.
+fn verify_in_ranges(
+    dialer: &Dialer,
+    request: &OfferRequest,
+    against: &Path,
+    settings: &ReceiverSettings,
+    report: &Report,
+    range_bytes_max: u64,
+) -> Result<(), RunError> {
+    let root = open_destination(against)?;
+    // Nothing is under way that would have to be kept: whoever interrupts this ends the process.
+    let session = Line::open(dialer, settings, &Interrupt::default(), report)?.session();
+    let hashing = Hashing::agreed(session.agreed.capabilities);
+    let connections = match settings.connections {
+        Connections::Fixed(_) => session.agreed.connections,
+        Connections::Auto => session.agreed.connections.min(AUTO_CONNECTIONS),
+    };
+    let queue = CheckQueue::new(range_bytes_max.min(hashing.range_bytes_max()));
+    let verification = Verification {
+        dialer,
+        attached: session.attach_right(),
+        base: base_of(&request.path, request.scope),
+        root: &root,
+        queue: &queue,
+        report,
+        retry: settings.retry,
+        hashing,
+    };
+    let first_error = FirstError { queue: &queue, error: Mutex::new(None) };
+    std::thread::scope(|threads| {
+        let _guard = StopOnPanic(&queue);
+        for _ in 0..connections {
+            threads.spawn(|| {
+                let _guard = StopOnPanic(&queue);
+                first_error.keep(verification.run_connection());
+            });
+        }
+        first_error.keep(compare_offer(&session.control, request, &verification));
+    });
+    first_error.error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// Opens a destination that has to be there: nothing is made.
+pub(crate) fn open_destination(path: &Path) -> Result<Root, RunError> {
+    Root::open(path).map_err(|source| RunError::NoDestination {
+        path: Escaped(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).to_string(),
+        source,
+    })
+}
+
+fn compare_offer(
+    control: &Connection,
+    request: &OfferRequest,
+    verification: &Verification<'_>,
+) -> Result<(), RunError> {
+    let net = |source| RunError::Net { during: "reading offers", source };
+    control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(net)?;
+    control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
+    let owners = Owners::new();
+    let mut comparer = Comparer::new(verification.root, &owners, verification.report, verification.queue);
+    while !verification.queue.is_stopped() {
+        match control.read_frame() {
+            Ok((FrameType::OfferBatch, payload)) => {
+                comparer.compare(OfferBatch::decode(&payload).map_err(|error| net(error.into()))?)?;
+            }
+            Ok((FrameType::OfferEnd, payload)) => {
+                OfferEnd::decode(&payload).map_err(|error| net(error.into()))?;
+                comparer.check_complete()?;
+                verification.report.set_scan_done();
+                verification.queue.close();
+                return Ok(());
+            }
+            Ok((other, _)) => return Err(net(NetError::UnexpectedFrame(other))),
+            Err(NetError::Refused(status)) if is_about_the_path(status) => {
+                return Err(RunError::Source { path: request.path.clone(), status });
+            }
+            Err(error) => return Err(net(error)),
+        }
+    }
+    Ok(())
+}
+
+/// A thread that panics takes what it owed with it: the others must not wait for that.
+struct StopOnPanic<'a>(&'a CheckQueue);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
+/// The error that stopped the run. Others that follow from the stop are not told.
+struct FirstError<'a> {
+    queue: &'a CheckQueue,
+    error: Mutex<Option<RunError>>,
+}
+
+impl FirstError<'_> {
+    fn keep(&self, result: Result<(), RunError>) {
+        if let Err(error) = result {
+            self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            self.queue.stop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use fastcp_model::{Capabilities, RelPath};
+    use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
+    use fastcp_wire::offer::{OfferRequest, Scope};
+
+    use super::verify_in_ranges;
+    use crate::difference::Difference;
+    use crate::report::Report;
+    use crate::server::Server;
+    use crate::settings::{
+        Compression, Connections, Delta, Durability, Itemize, Placement, PlainCrc, ReceivePath, ReceiverSettings,
+        ServerSettings, VerifyOver,
+    };
+    use crate::source::Source;
+
+    fn served(root: &Path) -> Endpoint {
+        let settings = ServerSettings {
+            capabilities: Capabilities::SUPPORTED,
+            connections: 8,
+            chunk_kb: None,
+            compression: Compression::Off,
+            plain_crc: PlainCrc::Given,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        };
+        let server = Arc::new(Server::new(Source::open(root).expect("open"), settings));
+        Endpoint::Embedded(Arc::new(move |stream| {
+            let server = Arc::clone(&server);
+            std::thread::spawn(move || server.serve(stream));
+        }))
+    }
+
+    fn verify(source: &Path, copy: &Path, connections: u16, range_bytes_max: u64) -> Report {
+        let settings = ReceiverSettings {
+            capabilities: Capabilities::SUPPORTED,
+            connections: Connections::Fixed(connections),
+            chunk_kb: None,
+            retry: Duration::ZERO,
+            receive_path: ReceivePath::Auto,
+            durability: Durability::None,
+            verify: VerifyOver::Received,
+            manifest: None,
+            descriptors_max: 1024,
+            delta: Delta::Unused,
+            placement: Placement::PartFile,
+            deletion: None,
+            backup_dir: None,
+            itemize: Itemize::No,
+        };
+        let report = Report::new(channel().0);
+        let dialer = Dialer::new(served(source), Arc::clone(&report.wire));
+        let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+        verify_in_ranges(&dialer, &request, copy, &settings, &report, range_bytes_max).expect("a run to its end");
+        report
+    }
+
+    /// A file that is longer than a range is compared range by range, on as many connections as there are.
+    #[test]
+    fn files_of_many_ranges_are_compared_to_their_end() {
+        let top = tempfile::tempdir().expect("temporary directory");
+        let (source, copy) = (top.path().join("source"), top.path().join("copy"));
+        let bytes: Vec<u8> = (0..100_003u32).map(|at| (at % 251) as u8).collect();
+        fs::create_dir(&source).expect("create");
+        fs::write(source.join("file"), &bytes).expect("write");
+        let sparse = fs::File::create(source.join("sparse")).expect("create");
+        sparse.set_len(1_000_000).expect("grow");
+        sparse.write_all_at(b"island", 500_000).expect("write");
+        let copied = std::process::Command::new("cp").arg("-a").arg(&source).arg(&copy).status().expect("cp");
+        assert!(copied.success());
+        for (connections, range_bytes_max) in [(1, 1000), (4, 1000), (4, 99_999), (2, 1 << 30), (8, 100_003)] {
+            let report = verify(&source, &copy, connections, range_bytes_max);
+            assert_eq!(report.counters.differences.now(), 0);
+            assert_eq!(report.counters.files_verified.now(), 2);
+            assert_eq!(report.counters.bytes_verified.now(), 1_100_003);
+        }
+        let time = fs::metadata(copy.join("file")).expect("examine").modified().expect("a time");
+        for at in [0, 999, 1000, 99_999, 100_002] {
+            let file = fs::File::options().write(true).open(copy.join("file")).expect("open");
+            file.write_all_at(&[bytes[at] ^ 1], at as u64).expect("write");
+            file.set_modified(time).expect("set the time");
+            let report = verify(&source, &copy, 4, 1000);
+            assert_eq!(report.differences().into_iter().collect::<Vec<_>>(), [(Difference::Contents, 1)], "byte {at}");
+            assert_eq!(report.counters.files_verified.now(), 1);
+            assert!(report.counters.bytes_verified.now() < 1_100_003);
+            file.write_all_at(&[bytes[at]], at as u64).expect("write");
+            file.set_modified(time).expect("set the time");
+        }
+    }
+}

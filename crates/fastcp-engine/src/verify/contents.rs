@@ -1,0 +1,260 @@
+//! Comparing contents on one data connection: hashes of ranges are asked for, and taken here of the same.
+//!
+//! Requests are pipelined, so both ends hash at the same time. A window of them is kept full by half: while
+//! the sender works on one half, this end does the other. What an answer says of the file's size and time
+//! is compared with the offer first, for a source that has changed is no difference but a reason to look
+//! again later. A connection that breaks gives its ranges back and is dialled again.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastcp_model::{RelPath, Status};
+use fastcp_net::{Attached, Backoff, Connection, Dialer, NetError};
+use fastcp_sys::{Root, Stat};
+use fastcp_wire::WireError;
+use fastcp_wire::bundle::id_after;
+use fastcp_wire::range::{ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest};
+use fastcp_wire::signature::StrongHash;
+
+use super::answer::{Answer, Hashing, take_answer};
+use super::queue::{Check, CheckQueue, FileCheck, Next, Patience};
+use crate::difference::Difference;
+use crate::error::RunError;
+use crate::inbox::Inbox;
+use crate::report::{Cause, Event, Report};
+use crate::source::SLICE_BYTES;
+use crate::strong_hash::hash_of;
+
+/// Bytes of requests on their way at most: more than the sockets' buffers hold could stop both ends.
+const REQUEST_BYTES_MAX: usize = 32 << 10;
+/// Bytes of files that they ask about at most, one range excepted: so that connections share what is left.
+const ASKED_BYTES_MAX: u64 = 64 << 20;
+/// The sender answers when it has hashed all that it was asked for: a range of 1 GiB and a window before it,
+/// even off a slow disk.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// An answer that cannot be used is asked for again this often.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// What all connections of a verification share.
+pub(super) struct Verification<'a> {
+    pub(super) dialer: &'a Dialer,
+    pub(super) attached: Attached,
+    /// The directory at the sender that offered paths are relative to.
+    pub(super) base: RelPath,
+    pub(super) root: &'a Root,
+    pub(super) queue: &'a CheckQueue,
+    pub(super) report: &'a Report,
+    pub(super) retry: Duration,
+    pub(super) hashing: Hashing,
+}
+
+impl Verification<'_> {
+    /// Compares until nothing is left, over as many connections, one after another, as it takes.
+    pub(super) fn run_connection(&self) -> Result<(), RunError> {
+        let mut backoff = Backoff::default();
+        let mut failing_since = None;
+        let mut is_first = true;
+        while self.queue.wait_for_work() {
+            let before = self.queue.done_count();
+            let error = match self.attached.dial(self.dialer) {
+                // Nothing was said yet but the greeting, and a damaged one is best said again.
+                Err(NetError::Protocol(_)) => NetError::Closed,
+                Err(error) => error,
+                Ok(connection) => {
+                    self.report.counters.reconnects.add(u64::from(!is_first));
+                    is_first = false;
+                    match Asker::new(self, &connection).run() {
+                        Ok(()) => return Ok(()),
+                        Err(error) => error,
+                    }
+                }
+            };
+            if self.queue.done_count() > before {
+                backoff.reset();
+                failing_since = None;
+            }
+            let since: Instant = *failing_since.get_or_insert_with(Instant::now);
+            let wait = backoff.next_wait();
+            if !error.is_transient() || since.elapsed() + wait > self.retry {
+                return Err(RunError::Net { during: "comparing contents", source: error });
+            }
+            if self.report.may_tell_retry() {
+                self.report.tell(Event::Retrying { error: error.to_string(), wait });
+            }
+            std::thread::sleep(wait);
+        }
+        Ok(())
+    }
+
+    /// Says what became of a file, if nothing was said of it yet.
+    fn settle(&self, file: &FileCheck, outcome: Outcome) {
+        if !file.settle() {
+            return;
+        }
+        let path = file.path.clone();
+        match outcome {
+            Outcome::Differs(what) => self.report.differs(path, what),
+            Outcome::Failed(cause) => self.report.failed(path, cause),
+        }
+    }
+}
+
+/// What ends the comparison of a file early.
+enum Outcome {
+    Differs(Difference),
+    Failed(Cause),
+}
+
+/// One data connection at work.
+struct Asker<'a> {
+    verification: &'a Verification<'a>,
+    connection: &'a Connection,
+    inbox: Inbox,
+    owed: VecDeque<Owed>,
+    request_bytes: usize,
+    asked_bytes: u64,
+    next_id: u32,
+    requests: Vec<u8>,
+    slice: Vec<u8>,
+    /// The file of the last range: ranges of one file come one after the other.
+    open: Option<(Arc<FileCheck>, File)>,
+}
+
+struct Owed {
+    id: u32,
+    request_bytes: usize,
+    check: Check,
+}
+
+impl<'a> Asker<'a> {
+    fn new(verification: &'a Verification<'a>, connection: &'a Connection) -> Self {
+        Self {
+            verification,
+            connection,
+            inbox: Inbox::new(),
+            owed: VecDeque::new(),
+            request_bytes: 0,
+            asked_bytes: 0,
+            next_id: 0,
+            requests: Vec::new(),
+            slice: vec![0; SLICE_BYTES],
+            open: None,
+        }
+    }
+
+    /// Works until nothing is left. Whatever is owed when the connection breaks is for others to ask for.
+    fn run(mut self) -> Result<(), NetError> {
+        let result = self.work();
+        self.verification.queue.give_back(self.owed.into_iter().map(|owed| owed.check));
+        result
+    }
+
+    fn work(&mut self) -> Result<(), NetError> {
+        self.connection.set_timeouts(Some(ANSWER_TIMEOUT), Some(ANSWER_TIMEOUT))?;
+        loop {
+            self.ask()?;
+            let Some(owed) = self.owed.front() else { return Ok(()) };
+            if self.verification.queue.is_stopped() {
+                return Ok(());
+            }
+            let check = owed.check.clone();
+            // Before the answer is waited for: the sender hashes the same at the same time.
+            let here = if check.file.is_settled() { Ok(None) } else { self.hash_here(&check) };
+            let answer = self.take_answer(&check)?;
+            self.compare(check, here, answer);
+        }
+    }
+
+    /// Fills the window up once half of it is free.
+    fn ask(&mut self) -> Result<(), NetError> {
+        if self.request_bytes > REQUEST_BYTES_MAX / 2 || self.asked_bytes > ASKED_BYTES_MAX / 2 {
+            return Ok(());
+        }
+        while self.owed.is_empty() || (self.request_bytes < REQUEST_BYTES_MAX && self.asked_bytes < ASKED_BYTES_MAX) {
+            let patience = if self.owed.is_empty() { Patience::Wait } else { Patience::AtOnce };
+            match self.verification.queue.next(patience) {
+                Next::Check(check) => self.put_request(check),
+                Next::Later | Next::Over => break,
+            }
+        }
+        if !self.requests.is_empty() {
+            self.connection.write_all(&self.requests)?;
+            self.requests.clear();
+        }
+        Ok(())
+    }
+
+    fn put_request(&mut self, check: Check) {
+        let start = self.requests.len();
+        let path = self.verification.base.join_path(&check.file.path).unwrap_or_else(|_| check.file.path.clone());
+        let id = self.next_id;
+        let request =
+            RangeRequest { id, path: path.as_bytes().into(), range: check.range, ask: self.verification.hashing.ask() };
+        request.encode(&mut self.requests);
+        let request_bytes = self.requests.len() - start;
+        self.request_bytes += request_bytes;
+        self.asked_bytes += check.range.len();
+        self.owed.push_back(Owed { id, request_bytes, check });
+        self.next_id = id_after(id);
+    }
+
+    /// The hash of the range here; `None` where the file is not as long as it was.
+    fn hash_here(&mut self, check: &Check) -> io::Result<Option<StrongHash>> {
+        let file = match self.open.take() {
+            Some((of, file)) if Arc::ptr_eq(&of, &check.file) => file,
+            _ => self.verification.root.open_file(&check.file.path)?,
+        };
+        let hash = match Stat::of_fd(&file)?.size_bytes() == check.file.size_bytes {
+            true => hash_of(&file, check.range, &mut self.slice)?,
+            false => None,
+        };
+        self.open = Some((Arc::clone(&check.file), file));
+        Ok(hash)
+    }
+
+    fn take_answer(&mut self, check: &Check) -> Result<Answer, NetError> {
+        let start = Instant::now();
+        let header = PieceHeader::decode(&self.inbox.take::<PIECE_HEADER_BYTES>(self.connection)?)?;
+        self.verification.report.counters.waited_network.add_since(start);
+        if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
+            // A request was damaged on its way: all that is owed is asked for again.
+            return Err(NetError::Closed);
+        }
+        if self.owed.front().is_none_or(|owed| owed.id != header.id) {
+            return Err(WireError::Value { field: "id", value: header.id.into() }.into());
+        }
+        take_answer(&header, check, self.verification.hashing, &mut self.inbox, self.connection)
+    }
+
+    fn compare(&mut self, check: Check, here: io::Result<Option<StrongHash>>, answer: Answer) {
+        if let Some(owed) = self.owed.pop_front() {
+            self.request_bytes -= owed.request_bytes;
+            self.asked_bytes -= owed.check.range.len();
+        }
+        let verification = self.verification;
+        let outcome = match (answer, here) {
+            (Answer::Again(_), _) if check.attempt < ATTEMPTS_MAX => {
+                verification.report.counters.chunks_refetched.add(1);
+                return verification.queue.give_back([Check { attempt: check.attempt + 1, ..check }]);
+            }
+            (Answer::Again(status) | Answer::Failed(status), _) => Some(Outcome::Failed(Cause::Source(status))),
+            (_, Err(source)) => Some(Outcome::Failed(Cause::Destination { operation: "cannot read", source })),
+            (Answer::Hash(_), Ok(None)) => Some(Outcome::Differs(Difference::Size)),
+            (Answer::Hash(there), Ok(Some(here))) if there != here => Some(Outcome::Differs(Difference::Contents)),
+            (Answer::Hash(_), Ok(Some(_))) => None,
+        };
+        match outcome {
+            Some(outcome) => verification.settle(&check.file, outcome),
+            None => {
+                verification.report.counters.bytes_verified.add(check.range.len());
+                if check.file.equal(check.range) {
+                    verification.report.counters.files_verified.add(1);
+                }
+            }
+        }
+        verification.queue.done();
+    }
+}

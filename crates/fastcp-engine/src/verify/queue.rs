@@ -1,0 +1,274 @@
+//! Files whose contents are to be compared, between the thread that reads listings and those that ask.
+//!
+//! A file is handed out range by range, so that several connections share a large one, and cut only when
+//! its turn comes, so that its size costs no memory. Whoever adds waits while much is queued. A range that
+//! was handed out counts as out until it is done or given back: only when nothing is queued and nothing is
+//! out is there nothing more to do.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use fastcp_model::{ByteRange, RelPath, Timestamp};
+
+/// Files queued at most.
+const FILES_MAX: usize = 16_384;
+
+/// A file whose size and kind are right.
+#[derive(Debug)]
+pub(super) struct FileCheck {
+    pub(super) path: RelPath,
+    pub(super) size_bytes: u64,
+    /// As offered: another one in an answer means that the source has changed.
+    pub(super) mtime: Timestamp,
+    left_bytes: AtomicU64,
+    settled: AtomicBool,
+}
+
+impl FileCheck {
+    pub(super) fn new(path: RelPath, size_bytes: u64, mtime: Timestamp) -> Self {
+        Self { path, size_bytes, mtime, left_bytes: AtomicU64::new(size_bytes), settled: AtomicBool::new(false) }
+    }
+
+    /// What is to be said of the file is said once: `true` for whoever comes first. The rest of it is of no
+    /// interest then.
+    pub(super) fn settle(&self) -> bool {
+        !self.settled.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// These bytes are equal. `true` where they were the last.
+    pub(super) fn equal(&self, range: ByteRange) -> bool {
+        self.left_bytes.fetch_sub(range.len(), Ordering::Relaxed) == range.len()
+    }
+}
+
+/// A range to compare.
+#[derive(Debug, Clone)]
+pub(super) struct Check {
+    pub(super) file: Arc<FileCheck>,
+    pub(super) range: ByteRange,
+    /// How often its answer could not be used.
+    pub(super) attempt: u32,
+}
+
+/// Whether to wait for something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Wait,
+    AtOnce,
+}
+
+/// The queue's answer.
+#[derive(Debug)]
+pub(super) enum Next {
+    Check(Check),
+    /// Nothing now; there may be later.
+    Later,
+    /// There will be nothing more.
+    Over,
+}
+
+#[derive(Debug)]
+pub(super) struct CheckQueue {
+    state: Mutex<State>,
+    changed: Condvar,
+    range_bytes_max: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: VecDeque<(Arc<FileCheck>, u64)>,
+    returned: Vec<Check>,
+    out: usize,
+    done: u64,
+    is_closed: bool,
+    is_stopped: bool,
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        self.is_stopped || (self.is_closed && self.files.is_empty() && self.returned.is_empty() && self.out == 0)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.files.is_empty() || !self.returned.is_empty()
+    }
+
+    fn take(&mut self, range_bytes_max: u64) -> Option<Check> {
+        if let Some(check) = self.returned.pop() {
+            return Some(check);
+        }
+        while let Some((file, at)) = self.files.pop_front() {
+            let Ok(range) = ByteRange::new(at, (file.size_bytes - at).min(range_bytes_max)) else { continue };
+            if file.is_settled() || range.is_empty() {
+                continue;
+            }
+            if range.end() < file.size_bytes {
+                self.files.push_front((Arc::clone(&file), range.end()));
+            }
+            return Some(Check { file, range, attempt: 0 });
+        }
+        None
+    }
+}
+
+impl CheckQueue {
+    /// An empty queue that cuts files into ranges of this many bytes.
+    pub(super) fn new(range_bytes_max: u64) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), range_bytes_max }
+    }
+
+    /// Adds files, waiting while the queue is full. `false` where nobody wants them any more.
+    pub(super) fn add(&self, files: impl IntoIterator<Item = FileCheck>) -> bool {
+        let mut state = self.lock();
+        while state.files.len() >= FILES_MAX && !state.is_stopped {
+            state = self.wait(state);
+        }
+        state.files.extend(files.into_iter().map(|file| (Arc::new(file), 0)));
+        self.changed.notify_all();
+        !state.is_stopped
+    }
+
+    /// No more files will come.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// The run is over, whatever is left.
+    pub(super) fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().is_stopped
+    }
+
+    /// Waits until there is something to do; `false` where nothing will be.
+    pub(super) fn wait_for_work(&self) -> bool {
+        let mut state = self.lock();
+        while !state.has_work() && !state.is_over() {
+            state = self.wait(state);
+        }
+        !state.is_over()
+    }
+
+    /// Hands out a range.
+    pub(super) fn next(&self, patience: Patience) -> Next {
+        let mut state = self.lock();
+        loop {
+            if state.is_over() {
+                return Next::Over;
+            }
+            let was_full = state.files.len() >= FILES_MAX;
+            let taken = state.take(self.range_bytes_max);
+            // What was left may have been of files that are settled: then this may be the end for others, too.
+            if was_full || state.is_over() {
+                self.changed.notify_all();
+            }
+            match taken {
+                Some(check) => {
+                    state.out += 1;
+                    return Next::Check(check);
+                }
+                None if state.is_over() => return Next::Over,
+                None if patience == Patience::AtOnce => return Next::Later,
+                None => state = self.wait(state),
+            }
+        }
+    }
+
+    /// A range that was handed out is done with.
+    pub(super) fn done(&self) {
+        let mut state = self.lock();
+        state.out -= 1;
+        state.done += 1;
+        if state.is_over() {
+            self.changed.notify_all();
+        }
+    }
+
+    /// How many ranges are done.
+    pub(super) fn done_count(&self) -> u64 {
+        self.lock().done
+    }
+
+    /// Ranges that were handed out and are for somebody else to do.
+    pub(super) fn give_back(&self, checks: impl IntoIterator<Item = Check>) {
+        let mut state = self.lock();
+        for check in checks {
+            state.out -= 1;
+            state.returned.push(check);
+        }
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fastcp_model::{RelPath, Timestamp};
+
+    use super::{CheckQueue, FileCheck, Next, Patience};
+
+    fn file(size_bytes: u64) -> FileCheck {
+        FileCheck::new(RelPath::new(b"file").expect("lawful"), size_bytes, Timestamp::default())
+    }
+
+    #[test]
+    fn a_file_is_cut_into_ranges_that_cover_it() {
+        for (size, cuts) in [(1, 1), (9, 1), (10, 1), (11, 2), (20, 2), (95, 10)] {
+            let queue = CheckQueue::new(10);
+            assert!(queue.add([file(size)]));
+            queue.close();
+            let (mut end, mut count) = (0, 0);
+            while let Next::Check(check) = queue.next(Patience::Wait) {
+                assert_eq!(check.range.start(), end);
+                assert!((1..=10).contains(&check.range.len()));
+                (end, count) = (check.range.end(), count + 1);
+                assert_eq!(check.file.equal(check.range), end == size, "only the last range is the last");
+                queue.done();
+            }
+            assert_eq!((end, count), (size, cuts));
+        }
+    }
+
+    #[test]
+    fn what_is_out_keeps_the_queue_from_its_end() {
+        let queue = CheckQueue::new(10);
+        queue.add([file(5)]);
+        let Next::Check(check) = queue.next(Patience::Wait) else { panic!("a range") };
+        queue.close();
+        assert!(matches!(queue.next(Patience::AtOnce), Next::Later));
+        queue.give_back([check]);
+        let Next::Check(_) = queue.next(Patience::Wait) else { panic!("the same again") };
+        queue.done();
+        assert!(matches!(queue.next(Patience::Wait), Next::Over));
+        assert!(!queue.wait_for_work());
+    }
+
+    #[test]
+    fn the_rest_of_a_settled_file_is_not_handed_out() {
+        let queue = CheckQueue::new(10);
+        queue.add([file(35), file(5)]);
+        let Next::Check(first) = queue.next(Patience::Wait) else { panic!("a range") };
+        assert!(first.file.settle() && !first.file.settle());
+        let Next::Check(other) = queue.next(Patience::Wait) else { panic!("a range") };
+        assert_eq!(other.file.size_bytes, 5);
+        queue.stop();
+        assert!(!queue.add([file(1)]));
+        assert!(matches!(queue.next(Patience::Wait), Next::Over));
+    }
+}
