@@ -128,6 +128,25 @@ fn a_file_that_changes_on_its_way_arrives_as_it_is_then() {
 }
 
 #[test]
+fn a_directory_that_is_swapped_for_another_arrives_as_it_is_then() {
+    let stage = Stage::new(|tree| {
+        tree.dir("dir")
+            .file("dir/file", &version(1, FILE_BYTES))
+            .dir("next")
+            .file("next/file", &version(2, FILE_BYTES));
+    });
+    let at = |name: &str| stage.source.join(name);
+    set_mtime(&at("next/file"), 1_700_000_000, 2);
+    fs::rename(at("next"), stage.workspace.at("next")).expect("rename");
+    let client = stage.stall("--chunk-kb 64 --no-compress --conns 3", ARRIVED);
+    fs::rename(at("dir"), stage.workspace.at("before")).expect("rename");
+    fs::rename(stage.workspace.at("next"), at("dir")).expect("rename");
+    stage.valve.open();
+    client.finish().expect_exit(0);
+    assert_eq!(version_of(&stage.copy.join("dir/file")), 2);
+}
+
+#[test]
 fn a_change_at_any_byte_never_sews_a_file_together() {
     let changes: [Change; 6] = [edit, replace, replace_by_longer, truncate, rewrite_shorter, grow];
     let mut draw = Draw::new();
