@@ -83,7 +83,7 @@ fn put_many(tree: &mut Tree, dirs: u64) {
 }
 
 fn many() -> Site {
-    let dirs = if is_long() { 1000 } else { 40 };
+    let dirs = if is_long() { 1000 } else { 24 };
     Site::new(|tree| put_many(tree, dirs))
 }
 
@@ -140,7 +140,8 @@ fn a_server_that_is_started_again_in_the_middle_of_the_offer_offers_again() {
         site.valve.wait_until_stalled(Kind::Control);
         site.kill_server();
         site.start_server();
-        site.valve.open();
+        // What the server had sent by then is lost with its connections.
+        site.valve.renew();
         let run = client.finish().expect_exit(0);
         site.expect_each_once(&run);
         assert!(run.count("reconnects") > 0);
@@ -157,8 +158,8 @@ fn a_control_connection_that_is_cut_in_the_middle_of_the_offer_is_made_anew() {
     };
     let server = site.server.as_ref().expect("running").address;
     let mut draw = Draw::new();
-    let drawn = (0..if is_long() { 100 } else { 6 }).map(|_| draw.below(offer)).collect::<Vec<_>>();
-    for (nth, at) in [0, 1, 20, offer / 2, offer - 1].into_iter().chain(drawn).enumerate() {
+    let drawn = (0..if is_long() { 100 } else { 2 }).map(|_| draw.below(offer)).collect::<Vec<_>>();
+    for (nth, at) in [20, offer / 2, offer - 1].into_iter().chain(drawn).enumerate() {
         let copy = site.workspace.at(&format!("copy {nth}"));
         let proxy = CutProxy::start_for(server, Kind::Control, 0, Fault::Cut(at as usize));
         let run = Client::pull(proxy.url(), &copy).options("--conns 2 --durability none").run();

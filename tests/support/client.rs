@@ -156,11 +156,23 @@ impl Running {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("send a signal");
     }
 
+    /// Whether it has come to its end.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("ask for the end").is_some()
+    }
+
     /// Kills it where it stands.
     pub(crate) fn kill(self) {
         self.signal(Signal::SIGKILL);
         let run = self.finish();
         assert_eq!(run.code, None, "killed, and not ended before: {}", run.stderr);
+    }
+
+    /// Kills it, unless it ends by itself at this very moment; then that must be a good end.
+    pub(crate) fn kill_or_finish(self) {
+        self.signal(Signal::SIGKILL);
+        let run = self.finish();
+        assert!(matches!(run.code, None | Some(0)), "{:?} {}", run.code, run.stderr);
     }
 
     /// Waits for the end.

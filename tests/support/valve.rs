@@ -88,6 +88,14 @@ impl Valve {
         self.shared.lock().flow(kind).limit = Some(bytes);
     }
 
+    /// So many more bytes go through, on the connections that there are as well.
+    pub(crate) fn let_through(&self, kind: Kind, bytes: u64) {
+        let mut state = self.shared.lock();
+        let flow = state.flow(kind);
+        flow.limit = Some(flow.passed + bytes);
+        self.shared.changed.notify_all();
+    }
+
     /// Ends all connections, and counts from 0 again, without a limit.
     pub(crate) fn renew(&self) {
         let mut state = self.shared.lock();
@@ -109,7 +117,12 @@ impl Valve {
 
     /// Waits until the limit is reached and something is held back.
     pub(crate) fn wait_until_stalled(&self, kind: Kind) {
-        self.wait_for(&format!("{kind:?} to stall"), |state| state.flow(kind).held > 0);
+        self.wait_for(&format!("{kind:?} to stall"), |state| state.flow(kind).is_stalled());
+    }
+
+    /// Whether the limit is reached and something is held back.
+    pub(crate) fn is_stalled(&self, kind: Kind) -> bool {
+        self.shared.lock().flow(kind).is_stalled()
     }
 
     /// Waits until so many bytes went through since the limit was set.
@@ -143,6 +156,12 @@ impl Drop for Valve {
         self.renew();
         self.shared.lock().is_over = true;
         drop(TcpStream::connect(self.address));
+    }
+}
+
+impl Flow {
+    fn is_stalled(&self) -> bool {
+        self.held > 0 && self.limit.is_some_and(|limit| self.passed >= limit)
     }
 }
 

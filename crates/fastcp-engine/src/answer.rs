@@ -32,6 +32,10 @@ mod bundle;
 
 /// An attached connection may ask for nothing this long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// A file is kept open for as long. What is replaced, be it by a directory that takes the place of its own, keeps
+/// being what was offered for whoever has it open. So this is less than the shortest wait before something is
+/// offered again: what is offered again is opened again.
+const KEPT_OPEN_MAX: Duration = Duration::from_millis(100);
 /// A receiver may take nothing this long, for instance while its disk is busy.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Gathered answers leave at this size even if more requests wait.
@@ -91,13 +95,21 @@ struct Answerer<'a> {
     /// A range on its way through the compressor, or a slice on its way to the CRC.
     body: Vec<u8>,
     /// The file of the last request: chunks of one file come one after the other.
-    open: Option<(Box<[u8]>, OpenFile)>,
+    open: Option<Kept>,
     compressor: Option<RangeCompressor>,
     adaptive: Adaptive,
     /// When the last answer was done, or the last wait for a request was over.
     busy_since: Instant,
     /// Time since then that went into waiting for the socket.
     blocked: Duration,
+}
+
+/// A file that is kept open from one request to the next.
+struct Kept {
+    path: Box<[u8]>,
+    open: OpenFile,
+    /// From when on it, or its directory, may have lost its name.
+    since: Instant,
 }
 
 impl Answerer<'_> {
@@ -129,15 +141,15 @@ impl Answerer<'_> {
     }
 
     fn answer(&mut self, request: &RangeRequest) -> Result<(), NetError> {
-        let open = match self.opened(request) {
-            Ok(open) => open,
+        let (open, since) = match self.opened(request) {
+            Ok(opened) => opened,
             Err(status) => {
                 self.put_header(request.id, Reply::failed(status), BodyKind::Raw, 0);
                 return Ok(());
             }
         };
         let result = self.answer_from(request, &open);
-        self.open = Some((request.path.clone(), open));
+        self.open = Some(Kept { path: request.path.clone(), open, since });
         if request.ask == Ask::BytesOrZstd {
             self.learn(request.range.len());
         }
@@ -186,17 +198,20 @@ impl Answerer<'_> {
         Some(compressor)
     }
 
-    /// The file of the request. A confirmation opens it anew: it must speak of what has the name now.
-    fn opened(&mut self, request: &RangeRequest) -> Result<OpenFile, Status> {
-        if let Some((path, mut open)) = self.open.take()
+    /// The file of the request. A confirmation opens it anew: it must speak of what has the name now. So does
+    /// whoever finds that it has not been opened for a while.
+    fn opened(&mut self, request: &RangeRequest) -> Result<(OpenFile, Instant), Status> {
+        if let Some(Kept { path, mut open, since }) = self.open.take()
             && path == request.path
             && request.ask != Ask::Confirm
+            && since.elapsed() < KEPT_OPEN_MAX
         {
             open.stat = Stat::of_fd(&open.file).map_err(|_| Status::InputOutput)?;
-            return Ok(open);
+            return Ok((open, since));
         }
+        let since = Instant::now();
         let path: RelPath = request.rel_path().map_err(|_| Status::BadPath)?;
-        self.source.open_file(&path)
+        Ok((self.source.open_file(&path)?, since))
     }
 
     fn answer_from(&mut self, request: &RangeRequest, open: &OpenFile) -> Result<(), NetError> {
