@@ -115,10 +115,11 @@ fn usable(mut records: Vec<Record>, part: &Stat) -> Vec<Record> {
     records
 }
 
-/// Removes what no file of a complete offer has any use for. Whatever goes wrong with it is no failure of the run.
-pub(crate) fn clear(destination: &Destination, path: &RelPath, scope: Scope, since: Timestamp) {
+/// Removes what no file of a complete offer has any use for: what is older than `before`, if that is given. Whatever
+/// goes wrong with it is no failure of the run.
+pub(crate) fn clear(destination: &Destination, path: &RelPath, scope: Scope, before: Option<Timestamp>) {
     for parts in destination.parts_dirs() {
-        if let Err(error) = clear_dir(&parts, &top_of(path, scope), since) {
+        if let Err(error) = clear_dir(&parts, &top_of(path, scope), before) {
             tracing::debug!(%error, "part files of earlier runs are left behind");
         }
     }
@@ -132,13 +133,14 @@ fn top_of(path: &RelPath, scope: Scope) -> Option<Name> {
     }
 }
 
-fn clear_dir(parts: &Dir, top: &Option<Name>, since: Timestamp) -> io::Result<()> {
+fn clear_dir(parts: &Dir, top: &Option<Name>, before: Option<Timestamp>) -> io::Result<()> {
     for bytes in parts.names()? {
         let bytes = bytes?;
         let Ok(name) = Name::new(&bytes) else { continue };
         let part = Journal::part_of(&bytes).map_or_else(|| Ok(name.clone()), Name::new);
         let Ok(part) = part else { continue };
-        if newest(parts, &part) < Some(since) && is_beneath(parts, &part, top) {
+        let is_over = before.is_none() || newest(parts, &part) < before;
+        if is_over && is_beneath(parts, &part, top) {
             tracing::debug!(part = %fastcp_model::Escaped(&bytes), "a leftover of an earlier run is removed");
             parts.remove_file(&name)?;
         }

@@ -79,7 +79,9 @@ pub fn pull(
     let recorded = settings.manifest.iter().try_for_each(|manifest| manifest.finish());
     result.and(recorded.map_err(RunError::from))?;
     if let Some(since) = lock.as_ref().and_then(|lock| lock.since).filter(|_| report.is_source_read()) {
-        leftover::clear(&destination, path, scope, since);
+        // Where every file got its name, what the run itself set aside is of no use either.
+        let before = (report.counters.files_failed.now() > 0).then_some(since);
+        leftover::clear(&destination, path, scope, before);
     }
     Ok(())
 }
