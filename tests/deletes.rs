@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fastcp_model::{EntryFailure, ListingEnd, Status};
+use fastcp_model::{EntryFailure, Listing, ListingEnd, Status};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::offer::OfferEnd;
 
@@ -265,6 +265,38 @@ fn an_offer_that_is_cut_short_deletes_nothing() {
         let (copied, run) = delete_by(frames);
         let run = run.expect_exit(12).expect_counts(&[("deleted", 0)]);
         assert_eq!(refusals(&run), ["cut short"]);
+        copied.assert_extra_kept();
+    }
+}
+
+/// Pulls from a sender whose first session is cut before the end of its offer.
+fn delete_by_two(first: Vec<Listing>, second: Vec<Listing>) -> (Copied, Run) {
+    let copied = Copied::with_extra();
+    let mut torn = offer(first);
+    torn.pop();
+    let sender = LyingSender::start_in_turn(vec![torn, offer(second)], |request| truth(request, b"bytes"));
+    let run = Client::pull(sender.url(), &copied.copy).options("--delete").run();
+    (copied, run)
+}
+
+#[test]
+fn an_offer_that_comes_twice_deletes_what_neither_has() {
+    let whole = || vec![listing("", vec![file("file", b"bytes"), dir("sub")]), listing("sub", vec![dir("text")])];
+    let all = || [whole(), vec![listing("sub/text", vec![])]].concat();
+    let mut root_begun = all();
+    root_begun.truncate(1);
+    root_begun[0].entries.truncate(1);
+    root_begun[0].end = ListingEnd::More;
+    for first in [root_begun, whole(), all()] {
+        let (copied, run) = delete_by_two(first, all());
+        run.expect_exit(0).expect_counts(&[("deleted", EXTRA + 4), ("files_committed", 1), ("reconnects", 1)]);
+        assert_eq!(fs::read_dir(copied.copy.join("sub")).expect("read").count(), 1);
+    }
+    // The server comes back without its disk; what it had not listed yet has vanished.
+    for (first, code) in [(all(), 23), (whole(), 24)] {
+        let (copied, run) = delete_by_two(first, vec![listing("", vec![])]);
+        let run = run.expect_exit(code).expect_counts(&[("deleted", 0)]);
+        assert_eq!(refusals(&run), ["source errors"]);
         copied.assert_extra_kept();
     }
 }

@@ -11,8 +11,10 @@ use support::client::{Client, Run, contents};
 use support::compare::{assert_same, files_and_bytes};
 use support::cut_proxy::{CutProxy, Fault};
 use support::mount::SmallDisk;
+use support::port::ReservedPort;
 use support::server::Server;
 use support::tree::{Tree, everything, noise, plain, set_mtime};
+use support::valve::{Kind, Valve};
 use support::{Workspace, is_root, say_skipped};
 
 /// A tree and its copy, without anything of ours in it.
@@ -264,6 +266,9 @@ fn the_state_of_a_destination_is_no_difference_but_only_where_it_is_ours() {
     let copied = Copied::of(tree_of_all_kinds);
     copied.keep_times(".", |root| fs::create_dir(root.join(".fastcp")).expect("create"));
     copied.verify().expect_differences(&[]);
+    let part_file = format!(".fastcp-{}.part", "0a".repeat(16));
+    copied.keep_times("b", |dir| fs::write(dir.join(part_file), "a beginning").expect("write"));
+    copied.verify().expect_differences(&[]);
     copied.keep_times("a", |dir| fs::create_dir(dir.join(".fastcp")).expect("create"));
     copied.verify().expect_differences(&[("extraneous", "a/.fastcp")]);
 }
@@ -339,9 +344,70 @@ fn runs_that_cannot_be_end_as_those_of_pull_and_make_nothing() {
     let server = Server::start(&source);
     Client::verify(&source, server.url("missing")).run().expect_exit(3);
     Client::new(["verify"]).run().expect_exit(1);
+    Client::verify(&source, contents(&source)).options("--delete").run().expect_exit(1);
     let source = source.as_os_str();
     Client::new(["verify".as_ref(), source]).run().expect_exit(1);
     Client::new(["verify".as_ref(), source, source, "--manifest".as_ref(), source]).run().expect_exit(1);
+}
+
+#[test]
+fn a_server_that_is_started_again_is_asked_for_the_rest() {
+    let copied = Copied::of(|root| everything(root).finish());
+    let (files, bytes) = files_and_bytes(&copied.source);
+    let port = ReservedPort::new();
+    let mut server = Some(port.serve(&copied.source));
+    let valve = Valve::start(port.address());
+    for options in ["--conns 1", "--conns 3", "--conns 2 --without 0x8"] {
+        let verify = || Client::verify(&copied.copy, valve.url()).options(options);
+        valve.renew();
+        verify().run().expect_differences(&[]);
+        let (offer, answers) = (valve.passed(Kind::Control), valve.passed(Kind::Data));
+        valve.limit(Kind::Data, answers / 2);
+        let client = verify().start();
+        valve.wait_until_stalled(Kind::Data);
+        valve.wait_until_passed(Kind::Control, offer);
+        drop(server.take());
+        server = Some(port.serve(&copied.source));
+        valve.open();
+        let run = client.finish().expect_differences(&[]);
+        let run = run.expect_counts(&[("files_verified", files), ("bytes_verified", bytes)]);
+        assert!(run.count("reconnects") > 0);
+    }
+}
+
+#[test]
+fn an_offer_that_breaks_off_is_asked_for_again_and_nothing_is_compared_twice() {
+    let copied = Copied::of(|root| {
+        let mut tree = Tree::new(root);
+        for dir in 0..30u64 {
+            let dir = format!("dir {dir:02}");
+            tree.dir(&dir);
+            for nth in 0..100u64 {
+                tree.file(format!("{dir}/{:016x}", (nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), b"");
+            }
+        }
+        tree.dir("many");
+        for nth in 0..5000u64 {
+            tree.file(format!("many/{:016x}", (nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), b"");
+        }
+        tree.finish()
+    });
+    copied.keep_times("many", |many| fs::write(many.join("8_"), "").expect("write"));
+    let server = Server::start(&copied.source);
+    let valve = Valve::start(server.address);
+    let verify = || Client::verify(&copied.copy, valve.url());
+    let wanted = [("extraneous", "many/8_")];
+    verify().run().expect_differences(&wanted);
+    let offer = valve.passed(Kind::Control);
+    for part in 1..8 {
+        valve.limit(Kind::Control, offer * part / 8);
+        let client = verify().start();
+        valve.wait_until_stalled(Kind::Control);
+        valve.renew();
+        let run = client.finish().expect_differences(&wanted);
+        let run = run.expect_counts(&[("entries", 8032), ("files", 8000), ("files_verified", 8000)]);
+        assert!(run.count("reconnects") > 0);
+    }
 }
 
 #[test]

@@ -23,14 +23,15 @@ pub(crate) struct Client {
     program: PathBuf,
     words: Vec<std::ffi::OsString>,
     is_unprivileged: bool,
-    file_bytes_max: Option<u64>,
+    /// A program that runs it, and its words.
+    under: Vec<String>,
 }
 
 impl Client {
     /// A client with exactly these words.
     pub(crate) fn new<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> Self {
         let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        Self { program: PathBuf::from(PROGRAM), words, is_unprivileged: false, file_bytes_max: None }
+        Self { program: PathBuf::from(PROGRAM), words, is_unprivileged: false, under: Vec::new() }
     }
 
     /// `pull FROM DST --json`.
@@ -61,7 +62,10 @@ impl Client {
         if is_root() {
             let reachable = workspace.at("client program");
             if !reachable.exists() && fs::hard_link(&self.program, &reachable).is_err() {
-                fs::copy(&self.program, &reachable).expect("copy the program");
+                // Not by this process: a child that another test starts meanwhile would hold the copy open for
+                // writing, and what is open for writing cannot be run.
+                let copied = Command::new("cp").arg(&self.program).arg(&reachable).status();
+                assert!(copied.expect("cp runs").success(), "copy the program");
             }
             self.program = reachable;
             self.is_unprivileged = true;
@@ -70,8 +74,13 @@ impl Client {
     }
 
     /// Runs under a limit of the length of files (`RLIMIT_FSIZE`).
-    pub(crate) fn file_bytes_max(mut self, bytes: u64) -> Self {
-        self.file_bytes_max = Some(bytes);
+    pub(crate) fn file_bytes_max(self, bytes: u64) -> Self {
+        self.under(&["prlimit", &format!("--fsize={bytes}")])
+    }
+
+    /// Is started by another program, which these words begin with.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -82,11 +91,11 @@ impl Client {
 
     /// Starts, to be finished later.
     pub(crate) fn start(self) -> Running {
-        let mut command = match self.file_bytes_max {
+        let mut command = match self.under.split_first() {
             None => Command::new(&self.program),
-            Some(bytes) => {
-                let mut command = Command::new("prlimit");
-                command.arg(format!("--fsize={bytes}")).arg(&self.program);
+            Some((outer, words)) => {
+                let mut command = Command::new(outer);
+                command.args(words).arg(&self.program);
                 command
             }
         };

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fastcp_model::{
     ByteRange, Capabilities, Entry, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, Status, Timestamp,
@@ -42,7 +42,7 @@ impl LyingSender {
         answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE);
-        Self::start_with(offer, capabilities, move |request, stream| match request {
+        Self::start_with(vec![offer], capabilities, move |request, stream| match request {
             Request::Range(request) => answer(request, stream),
             other => panic!("not agreed: {other:?}"),
         })
@@ -54,7 +54,7 @@ impl LyingSender {
         capabilities: Capabilities,
         answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        Self::start_with(offer, capabilities, move |request, stream| match request {
+        Self::start_with(vec![offer], capabilities, move |request, stream| match request {
             Request::Range(request) => stream.write_all(&answer(request)),
             other => panic!("not agreed: {other:?}"),
         })
@@ -62,25 +62,41 @@ impl LyingSender {
 
     /// As before, but takes requests for bundles too.
     pub(crate) fn start_bundling(offer: Offer, answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start_with(offer, Capabilities::SUPPORTED, move |request, stream| stream.write_all(&answer(request)))
+        Self::start_with(vec![offer], Capabilities::SUPPORTED, move |request, stream| {
+            stream.write_all(&answer(request))
+        })
+    }
+
+    /// Another offer on each session, and the last one on all that follow. An offer without an end is broken off.
+    pub(crate) fn start_in_turn(
+        offers: Vec<Offer>,
+        answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        // One frame asks for an offer then: a connection that is closed with another unread takes what was sent with it.
+        let without = Capabilities::BUNDLE | Capabilities::TREE_CACHE;
+        Self::start_with(offers, Capabilities::SUPPORTED.difference(without), move |request, stream| match request {
+            Request::Range(request) => stream.write_all(&answer(request)),
+            other => panic!("not agreed: {other:?}"),
+        })
     }
 
     fn start_with(
-        offer: Offer,
+        offers: Vec<Offer>,
         capabilities: Capabilities,
         answer: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
         let address = listener.local_addr().expect("bound");
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, offer, answer) = (Arc::clone(&stop), Arc::new(offer), Arc::new(answer) as Answer);
+        let offers = Arc::new(Offers { offers, sessions: AtomicUsize::new(0) });
+        let (stopped, answer) = (Arc::clone(&stop), Arc::new(answer) as Answer);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopped.load(Ordering::Acquire) {
                     return;
                 }
-                let (offer, answer) = (Arc::clone(&offer), Arc::clone(&answer));
-                std::thread::spawn(move || serve(stream, capabilities, &offer, &answer));
+                let (offers, answer) = (Arc::clone(&offers), Arc::clone(&answer));
+                std::thread::spawn(move || serve(stream, capabilities, &offers, &answer));
             }
         });
         Self { address, stop }
@@ -98,9 +114,22 @@ impl Drop for LyingSender {
     }
 }
 
-fn serve(mut stream: TcpStream, capabilities: Capabilities, offer: &Offer, answer: &Answer) {
+/// What is offered, session by session.
+struct Offers {
+    offers: Vec<Offer>,
+    sessions: AtomicUsize,
+}
+
+impl Offers {
+    fn next(&self) -> &Offer {
+        let nth = self.sessions.fetch_add(1, Ordering::AcqRel);
+        self.offers.get(nth).or(self.offers.last()).expect("an offer")
+    }
+}
+
+fn serve(mut stream: TcpStream, capabilities: Capabilities, offers: &Offers, answer: &Answer) {
     match read_frame(&mut stream) {
-        Some((FrameType::Hello, _)) => serve_control(&mut stream, capabilities, offer),
+        Some((FrameType::Hello, _)) => serve_control(&mut stream, capabilities, offers.next()),
         Some((FrameType::Attach, _)) => serve_data(&mut stream, answer),
         _ => {}
     }
@@ -120,6 +149,9 @@ fn serve_control(stream: &mut TcpStream, capabilities: Capabilities, offer: &Off
     }
     for (frame_type, payload) in offer {
         send_frame(stream, *frame_type, payload);
+    }
+    if offer.last().is_some_and(|(frame_type, _)| *frame_type == FrameType::OfferBatch) {
+        return;
     }
     // The session lasts until the client ends it.
     let _ = read_frame(stream);

@@ -25,6 +25,7 @@ use crate::args::{
 use crate::from::From;
 use crate::output::{Summary, Voice, complain, say_summary};
 use crate::progress::Course;
+use crate::signals::Heard;
 use crate::{exit_code, logging, overlap, progress, signals, verify};
 
 /// `RLIMIT_NOFILE` where it cannot be asked for.
@@ -46,8 +47,9 @@ pub fn main() -> ExitCode {
     }
     // Before the first thread: signals are blocked in all of them.
     let interrupt = Arc::new(Interrupt::default());
-    if let Err(error) = fastcp_engine::ignore_file_size_signal().and_then(|()| signals::end_on(Arc::clone(&interrupt)))
-    {
+    let asked = Arc::clone(&interrupt);
+    let end = move || if asked.ask() { Heard::Yes } else { Heard::No };
+    if let Err(error) = fastcp_engine::ignore_file_size_signal().and_then(|()| signals::on_signal(end)) {
         tracing::debug!(%error, "signals end the process at once");
     }
     exit_code::exit(match run(args, &interrupt) {

@@ -13,9 +13,10 @@ use tracing::level_filters::LevelFilter;
 
 use crate::args::{ServerArgs, compression};
 use crate::output::{complain, say};
-use crate::{exit_code, logging};
+use crate::signals::Heard;
+use crate::{exit_code, logging, signals};
 
-/// Parses the process's arguments and serves until it is killed.
+/// Parses the process's arguments and serves until it is told to end.
 pub fn main() -> ExitCode {
     let args = match ServerArgs::try_parse() {
         Ok(args) => args,
@@ -56,8 +57,26 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
         Listener::bind(address).map_err(|error| (exit_code::SOCKET, format!("cannot listen on {address}: {error}")))?;
     let bound = listener.local_addr().map_err(|error| (exit_code::SOCKET, error.to_string()))?;
     let server = Arc::new(Server::new(source, settings(args)));
+    let listener = Arc::new(listener);
+    let closing = Arc::clone(&listener);
+    if let Err(error) = signals::on_signal(move || drain(&closing)) {
+        tracing::debug!(%error, "signals end the process at once");
+    }
     say(&format!("listening on {bound}"));
-    accept_all(&listener, &server).map_err(|error| (exit_code::SOCKET, format!("cannot accept: {error}")))
+    accept_all(&listener, &server).map_err(|error| (exit_code::SOCKET, format!("cannot accept: {error}")))?;
+    listener.wait_for_end();
+    Ok(())
+}
+
+/// Nobody new is served. Those that are may come to their end; the next signal does not wait for that.
+fn drain(listener: &Listener) -> Heard {
+    let served = listener.close();
+    if served > 0 {
+        complain(&format!(
+            "fastcp-server: taking no more connections; {served} are still served, a second signal ends them"
+        ));
+    }
+    Heard::Yes
 }
 
 fn settings(args: &ServerArgs) -> ServerSettings {
@@ -72,8 +91,7 @@ fn settings(args: &ServerArgs) -> ServerSettings {
 }
 
 fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> {
-    loop {
-        let (stream, admission) = listener.accept()?;
+    while let Some((stream, admission)) = listener.accept()? {
         let server = Arc::clone(server);
         let spawned = std::thread::Builder::new().spawn(move || {
             server.serve(stream);
@@ -83,4 +101,5 @@ fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> 
             tracing::warn!(%error, "connection closed: cannot make a thread for it");
         }
     }
+    Ok(())
 }

@@ -48,6 +48,10 @@ struct VerifySummary {
 
 /// Compares `dst_dir` with FROM, or with the manifest of the options.
 pub(crate) fn verify(dst_dir: &Path, from: Option<&OsStr>, options: &ClientOptions) -> Result<u8, Failure> {
+    if options.changes.is_any_given() {
+        let message = "verify takes no --dry-run, --itemize-changes, --delete or --backup-dir";
+        return Err(Failure::new(exit_code::USAGE, message));
+    }
     match (from, &options.manifest) {
         (Some(from), None) => {
             let from = From::parse(from).map_err(|error| Failure::new(exit_code::USAGE, error))?;

@@ -15,6 +15,7 @@ use crate::extraneous::Extraneous;
 use crate::owners::Owners;
 use crate::removal::{Deed, Removal};
 use crate::report::Report;
+use crate::schedule::Schedule;
 use crate::settings::{Deletion, EmptySource, Itemize, MaxDelete};
 
 /// Why nothing was deleted though deletion was asked for.
@@ -82,6 +83,8 @@ pub(crate) struct Step<'a> {
     pub(crate) staying: u64,
     /// The backup directory below the destination.
     pub(crate) backup: Option<&'a RelPath>,
+    /// Whose stop ends the step where it is; a dry run has none.
+    pub(crate) schedule: Option<&'a Schedule>,
 }
 
 impl Step<'_> {
@@ -111,8 +114,8 @@ impl Step<'_> {
     /// Visits all that would go; answers how many entries those are.
     fn walk(&self, extraneous: &Extraneous<'_>, deed: Deed<'_>) -> Result<u64, RunError> {
         let Some(root) = self.root else { return Ok(0) };
-        let Self { owners, report, itemize, backup, .. } = *self;
-        let mut removal = Removal { deed, owners, report, itemize, backup, count: 0 };
+        let Self { owners, report, itemize, backup, schedule, .. } = *self;
+        let mut removal = Removal { deed, owners, report, itemize, backup, schedule, count: 0 };
         for held in &extraneous.candidates.dirs {
             removal.enter(root, &held.state.path, |removal, place| {
                 for name in extraneous.candidates.names_of(held) {

@@ -180,7 +180,8 @@ impl<'a> Planner<'a> {
         }
         if let Some(last) = self.order.last_of(&listing.dir) {
             listing.entries.retain(|entry| entry.name > *last);
-            listing.failures.clear();
+            // One beyond it may have been told already; better twice than never.
+            listing.failures.retain(|failure| failure.name > *last);
         }
         Some(listing)
     }
@@ -253,6 +254,7 @@ impl<'a> Planner<'a> {
             itemize: self.itemize,
             staying: self.there_before.now(),
             backup: self.backup.as_ref(),
+            schedule: self.actor.as_ref().map(|actor| actor.transfer.schedule),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::error::{RunError, ends_everything};
 use crate::itemize::{Item, ItemKind};
 use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
+use crate::schedule::Schedule;
 use crate::settings::Itemize;
 
 /// What is done about each entry.
@@ -36,6 +37,8 @@ pub(crate) struct Removal<'a> {
     pub(crate) itemize: Itemize,
     /// The backup directory, which stays.
     pub(crate) backup: Option<&'a RelPath>,
+    /// Whose stop ends the walk where it is; a dry run has none.
+    pub(crate) schedule: Option<&'a Schedule>,
     /// Entries so far.
     pub(crate) count: u64,
 }
@@ -70,7 +73,8 @@ impl Removal<'_> {
             Ok(path) => path,
             Err(error) => return self.fail(place.path, io::Error::other(error)),
         };
-        if self.backup == Some(&path) {
+        let is_stopped = self.schedule.is_some_and(Schedule::is_stopped);
+        if is_stopped || self.backup == Some(&path) {
             return Ok(Fate::Stays);
         }
         match self.examine(place, name) {
@@ -208,4 +212,43 @@ fn let_write(dir: &Dir, stat: &Stat, owners: &Owners) -> io::Result<()> {
         return Ok(());
     }
     fastcp_sys::metadata::set_handle_mode(dir, stat.metadata.mode | 0o200)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc::channel;
+
+    use fastcp_model::{Name, RelPath};
+
+    use super::{Deed, Removal};
+    use crate::destination::Destination;
+    use crate::owners::Owners;
+    use crate::report::Report;
+    use crate::schedule::{Bundling, Cut, HoldBack, Schedule};
+    use crate::settings::Itemize;
+
+    #[test]
+    fn a_run_that_was_stopped_removes_nothing_more() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        fs::create_dir_all(tree.path().join("gone/below")).expect("create");
+        let destination = Destination::open(tree.path()).expect("open");
+        let (report, owners) = (Report::new(channel().0), Owners::new());
+        let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::No);
+        let walk = |deed| {
+            let (owners, report, schedule) = (&owners, &report, Some(&schedule));
+            let mut removal = Removal { deed, owners, report, itemize: Itemize::No, backup: None, schedule, count: 0 };
+            let name = Name::new(b"gone").expect("lawful");
+            let entered = removal
+                .enter(&destination.root, &RelPath::root(), |removal, place| removal.visit(place, &name).map(drop));
+            entered.expect("no failure of all");
+            removal.count
+        };
+        assert_eq!(walk(Deed::Count), 2);
+        assert_eq!(report.counters.deleted.now(), 0);
+        schedule.stop();
+        assert_eq!(walk(Deed::Remove(&destination)), 0);
+        assert!(tree.path().join("gone/below").exists());
+        assert_eq!(report.counters.files_failed.now(), 0);
+    }
 }

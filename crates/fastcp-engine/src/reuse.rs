@@ -33,7 +33,7 @@ use crate::want::{Want, cut_into_wants};
 /// The sender may have to read 256 MiB from a slow disk before it has anything to say.
 const SIGNATURE_TIMEOUT: Duration = Duration::from_secs(300);
 /// The most small files that are asked about at a time.
-const TOGETHER_MAX: usize = 256;
+const TOGETHER_MAX: usize = 64;
 
 pub(crate) struct Reuse<'a> {
     transfer: &'a Transfer<'a>,

@@ -26,6 +26,8 @@ const BUNDLED_FILE_BYTES_MAX: u64 = 64 << 10;
 /// enough that the bytes are still in cache when they are written.
 const BUNDLE_FILES: usize = 64;
 const BUNDLE_BYTES: u64 = 192 << 10;
+/// The most files that wait with a part file that is open.
+const PREPARED_MAX: usize = 64;
 /// In how many wants a connection takes its share, at least.
 const WANTS_IN_SHARE: u64 = 4;
 
@@ -68,6 +70,8 @@ struct State {
     files: VecDeque<Queued>,
     /// Files of which something may be here already.
     to_reuse: VecDeque<Arc<FileJob>>,
+    /// How many of `files` have been looked at for that: each holds its part file open.
+    prepared: usize,
     /// Files that changed at the source, to be offered anew.
     moved: Vec<Arc<FileJob>>,
     cost_left: u64,
@@ -165,7 +169,9 @@ impl Schedule {
             if state.is_finished() {
                 return None;
             }
-            if let Some(job) = state.to_reuse.pop_front() {
+            if state.prepared < PREPARED_MAX
+                && let Some(job) = state.to_reuse.pop_front()
+            {
                 return Some(job);
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -181,7 +187,9 @@ impl Schedule {
     pub(crate) fn reused(&self, job: &Arc<FileJob>) {
         let mut state = self.lock();
         state.in_flight -= 1;
+        let before = state.files.len();
         state.add_gaps(Arc::clone(job));
+        state.prepared += state.files.len() - before;
         self.work.notify_all();
     }
 
@@ -303,7 +311,12 @@ impl Schedule {
             if held.wants > 0 && held.cost >= share {
                 return Next::Enough;
             }
-            if let Some(want) = state.take(self.cut, share) {
+            let prepared = state.prepared;
+            let taken = state.take(self.cut, share);
+            if prepared >= PREPARED_MAX && state.prepared < PREPARED_MAX {
+                self.work.notify_all();
+            }
+            if let Some(want) = taken {
                 let before = wants.len();
                 wants.push(want);
                 if self.bundling == Bundling::Yes {
@@ -487,6 +500,7 @@ impl State {
         }
         while let Some(failed) = self.files.pop_front_if(|queued| queued.job.has_failed()) {
             self.cost_left = self.cost_left.saturating_sub(failed.cost_left);
+            self.prepared -= usize::from(failed.job.start() == Start::Basis);
         }
         let queued = self.files.front_mut()?;
         let whole = next_range(&queued.job, queued.next_offset, queued.gap);
@@ -501,6 +515,7 @@ impl State {
         let mut unused = 0;
         if !queued.advance(range.end()) {
             unused = queued.cost_left;
+            self.prepared -= usize::from(want.job.start() == Start::Basis);
             self.files.pop_front();
         }
         let missing = want.cost().saturating_sub(reckoned);
@@ -520,7 +535,7 @@ mod tests {
 
     use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
-    use super::{BUNDLE_BYTES, BUNDLE_FILES, Bundling, Cut, Held, HoldBack, Next, Schedule, Turn};
+    use super::{BUNDLE_BYTES, BUNDLE_FILES, Bundling, Cut, Held, HoldBack, Next, PREPARED_MAX, Schedule, Turn};
     use crate::dirs::{Age, DirState};
     use crate::job::{Arrival, FileJob};
     use crate::want::{CUT_BYTES_MIN, Purpose, Want};
@@ -533,6 +548,11 @@ mod tests {
         let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
         let grid = ChunkGrid::new(file_bytes, chunk_kb).expect("lawful");
         Arc::new(FileJob::new(Arc::clone(dir), Name::new(b"file").expect("lawful"), metadata, grid, false, false))
+    }
+
+    fn with_basis(file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
+        let made = Arc::into_inner(job(file_bytes, chunk_kb)).expect("made just now");
+        Arc::new(made.with_basis())
     }
 
     fn next(schedule: &Schedule, held: &Held) -> Option<Want> {
@@ -696,6 +716,50 @@ mod tests {
         schedule.set_active(2);
         assert_eq!(schedule.wait_for_turn(1), Some(Turn::AtOnce));
         assert!(matches!(schedule.next(&second, &mut Vec::new()), Next::Wants));
+    }
+
+    #[test]
+    fn what_may_be_here_is_looked_for_first_and_not_too_far_ahead() {
+        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+        let count = PREPARED_MAX + 1;
+        schedule.add((0..count).map(|_| with_basis(10_000, 4)).collect());
+        assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
+        let first: Vec<_> = (0..PREPARED_MAX).map(|_| schedule.next_to_reuse().expect("a file")).collect();
+        first.iter().for_each(|job| schedule.reused(job));
+        std::thread::scope(|threads| {
+            let last = threads.spawn(|| schedule.next_to_reuse());
+            while !last.is_finished() {
+                let want = take(&schedule);
+                assert_eq!(want.attempt, 1, "unproven bytes may stand there");
+                schedule.done(&want, Vec::new());
+            }
+            schedule.reused(&last.join().expect("join").expect("the last"));
+        });
+        schedule.close();
+        while let Some(want) = next(&schedule, &Held { rate: 1, ..Held::default() }) {
+            schedule.done(&want, Vec::new());
+        }
+        assert!(schedule.next_to_reuse().is_none());
+    }
+
+    #[test]
+    fn files_that_changed_come_out_when_nothing_else_is_left() {
+        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+        schedule.add(vec![job(1, 4), job(2, 4)]);
+        let first = take(&schedule);
+        first.job.fail();
+        schedule.moved(Arc::clone(&first.job));
+        schedule.done(&first, Vec::new());
+        assert!(!schedule.lock().is_settled());
+        let second = take(&schedule);
+        schedule.done(&second, Vec::new());
+        assert_eq!(schedule.wait_for_moved().expect("the first").len(), 1);
+        assert!(!schedule.lock().is_settled(), "it is being offered anew");
+        schedule.offered_anew(Some(job(3, 4)));
+        schedule.done(&take(&schedule), Vec::new());
+        assert!(schedule.wait_for_moved().is_none());
+        schedule.close();
+        assert!(schedule.is_finished());
     }
 
     #[test]

@@ -6,10 +6,11 @@
 //! and the offer is not remembered, so that a look at a destination leaves no trace in it.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use fastcp_model::{Escaped, RelPath};
-use fastcp_net::{Connection, Dialer, NetError};
+use fastcp_net::{Backoff, Connection, Dialer, NetError, Session};
 use fastcp_sys::Root;
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
@@ -20,7 +21,7 @@ use crate::interrupt::Interrupt;
 use crate::line::Line;
 use crate::owners::Owners;
 use crate::receiver::base_of;
-use crate::report::Report;
+use crate::report::{Event, Report};
 use crate::settings::{Connections, ReceiverSettings};
 
 mod answer;
@@ -64,16 +65,15 @@ fn verify_in_ranges(
 ) -> Result<(), RunError> {
     let root = open_destination(against)?;
     // Nothing is under way that would have to be kept: whoever interrupts this ends the process.
-    let session = Line::open(dialer, settings, &Interrupt::default(), report)?.session();
-    let hashing = Hashing::agreed(session.agreed.capabilities);
+    let line = Line::open(dialer, settings, &Interrupt::default(), report)?;
+    let hashing = Hashing::agreed(line.agreed.capabilities);
     let connections = match settings.connections {
-        Connections::Fixed(_) => session.agreed.connections,
-        Connections::Auto => session.agreed.connections.min(AUTO_CONNECTIONS),
+        Connections::Fixed(_) => line.agreed.connections,
+        Connections::Auto => line.agreed.connections.min(AUTO_CONNECTIONS),
     };
     let queue = CheckQueue::new(range_bytes_max.min(hashing.range_bytes_max()));
     let verification = Verification {
-        dialer,
-        attached: session.attach_right(),
+        line: &line,
         base: base_of(&request.path, request.scope),
         root: &root,
         queue: &queue,
@@ -81,7 +81,7 @@ fn verify_in_ranges(
         retry: settings.retry,
         hashing,
     };
-    let first_error = FirstError { queue: &queue, error: Mutex::new(None) };
+    let first_error = FirstError { queue: &queue, line: &line, error: Mutex::new(None) };
     std::thread::scope(|threads| {
         let _guard = StopOnPanic(&queue);
         for _ in 0..connections {
@@ -90,7 +90,7 @@ fn verify_in_ranges(
                 first_error.keep(verification.run_connection());
             });
         }
-        first_error.keep(compare_offer(&session.control, request, &verification));
+        first_error.keep(compare_offer(request, &verification));
     });
     first_error.error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
@@ -103,16 +103,59 @@ pub(crate) fn open_destination(path: &Path) -> Result<Root, RunError> {
     })
 }
 
-fn compare_offer(
+/// Compares all that is offered. An offer that is broken off is asked for again, on a new session.
+fn compare_offer(request: &OfferRequest, verification: &Verification<'_>) -> Result<(), RunError> {
+    let owners = Owners::new();
+    let mut comparer = Comparer::new(verification.root, &owners, verification.report, verification.queue);
+    let mut session = verification.line.session();
+    loop {
+        match take_offer(&session.control, request, &mut comparer, verification) {
+            Err(RunError::Net { during, source }) if source.is_transient() && !verification.queue.is_stopped() => {
+                session = renew(verification, &session, during, source)?;
+                comparer.replay();
+            }
+            result => return result,
+        }
+    }
+}
+
+/// A session in place of one that is lost.
+fn renew(
+    verification: &Verification<'_>,
+    lost: &Arc<Session>,
+    during: &'static str,
+    mut source: NetError,
+) -> Result<Arc<Session>, RunError> {
+    let start = Instant::now();
+    let mut backoff = Backoff::default();
+    loop {
+        let wait = backoff.next_wait();
+        if !source.is_transient() || start.elapsed() + wait > verification.retry || verification.queue.is_stopped() {
+            return Err(RunError::Net { during, source });
+        }
+        if verification.report.may_tell_retry() {
+            verification.report.tell(Event::Retrying { error: source.to_string(), wait });
+        }
+        std::thread::sleep(wait);
+        match verification.line.renew(lost) {
+            Ok(session) => {
+                verification.report.counters.reconnects.add(1);
+                return Ok(session);
+            }
+            Err(error) => source = error,
+        }
+    }
+}
+
+fn take_offer(
     control: &Connection,
     request: &OfferRequest,
+    comparer: &mut Comparer<'_>,
     verification: &Verification<'_>,
 ) -> Result<(), RunError> {
     let net = |source| RunError::Net { during: "reading offers", source };
     control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(net)?;
     control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
-    let owners = Owners::new();
-    let mut comparer = Comparer::new(verification.root, &owners, verification.report, verification.queue);
     while !verification.queue.is_stopped() {
         match control.read_frame() {
             Ok((FrameType::OfferBatch, payload)) => {
@@ -120,7 +163,7 @@ fn compare_offer(
             }
             Ok((FrameType::OfferEnd, payload)) => {
                 OfferEnd::decode(&payload).map_err(|error| net(error.into()))?;
-                comparer.check_complete()?;
+                comparer.finish()?;
                 verification.report.set_scan_done();
                 verification.queue.close();
                 return Ok(());
@@ -149,6 +192,7 @@ impl Drop for StopOnPanic<'_> {
 /// The error that stopped the run. Others that follow from the stop are not told.
 struct FirstError<'a> {
     queue: &'a CheckQueue,
+    line: &'a Line<'a>,
     error: Mutex<Option<RunError>>,
 }
 
@@ -157,6 +201,8 @@ impl FirstError<'_> {
         if let Err(error) = result {
             self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             self.queue.stop();
+            // Nobody need wait for a peer that says nothing.
+            self.line.hang_up();
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{RelPath, Status};
-use fastcp_net::{Attached, Backoff, Connection, Dialer, NetError};
+use fastcp_net::{Backoff, Connection, NetError};
 use fastcp_sys::{Root, Stat};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
@@ -24,6 +24,7 @@ use super::queue::{Check, CheckQueue, FileCheck, Next, Patience};
 use crate::difference::Difference;
 use crate::error::RunError;
 use crate::inbox::Inbox;
+use crate::line::Line;
 use crate::report::{Cause, Event, Report};
 use crate::source::SLICE_BYTES;
 use crate::strong_hash::hash_of;
@@ -40,8 +41,7 @@ const ATTEMPTS_MAX: u32 = 5;
 
 /// What all connections of a verification share.
 pub(super) struct Verification<'a> {
-    pub(super) dialer: &'a Dialer,
-    pub(super) attached: Attached,
+    pub(super) line: &'a Line<'a>,
     /// The directory at the sender that offered paths are relative to.
     pub(super) base: RelPath,
     pub(super) root: &'a Root,
@@ -59,7 +59,7 @@ impl Verification<'_> {
         let mut is_first = true;
         while self.queue.wait_for_work() {
             let before = self.queue.done_count();
-            let error = match self.attached.dial(self.dialer) {
+            let error = match self.line.dial() {
                 // Nothing was said yet but the greeting, and a damaged one is best said again.
                 Err(NetError::Protocol(_)) => NetError::Closed,
                 Err(error) => error,

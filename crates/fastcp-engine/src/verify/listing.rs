@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use fastcp_model::{Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, SpecialKind};
+use fastcp_model::{Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, SpecialKind, Status};
 use fastcp_net::NetError;
 use fastcp_sys::{Dir, FileType, Root, Stat};
 use fastcp_wire::WireError;
@@ -20,6 +20,7 @@ use super::queue::{CheckQueue, FileCheck};
 use crate::attributes::owner_to_set;
 use crate::difference::Difference;
 use crate::error::{RunError, is_not_there};
+use crate::extraneous::is_part_file;
 use crate::listing_order::{ListingOrder, broken_offer};
 use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
@@ -42,6 +43,8 @@ pub(super) struct Comparer<'a> {
     awaited: HashSet<RelPath>,
     /// Those of them that came in part.
     in_parts: HashMap<RelPath, Unnamed>,
+    /// An offer that was broken off comes once more.
+    is_replay: bool,
 }
 
 /// A listing that has its place in the offer.
@@ -68,7 +71,8 @@ enum Parts {
 impl<'a> Comparer<'a> {
     pub(super) fn new(root: &'a Root, owners: &'a Owners, report: &'a Report, queue: &'a CheckQueue) -> Self {
         let (order, in_parts) = (ListingOrder::default(), HashMap::new());
-        Self { root, owners, report, queue, order, awaited: HashSet::from([RelPath::root()]), in_parts }
+        let awaited = HashSet::from([RelPath::root()]);
+        Self { root, owners, report, queue, order, awaited, in_parts, is_replay: false }
     }
 
     /// Compares one batch. Waits while many files wait for their contents to be compared.
@@ -76,7 +80,12 @@ impl<'a> Comparer<'a> {
         for owner in &batch.owners {
             self.owners.learn(owner);
         }
-        let placed = batch.listings.into_iter().map(|listing| self.place(listing)).collect::<Result<Vec<_>, _>>()?;
+        let mut placed = Vec::with_capacity(batch.listings.len());
+        for listing in batch.listings {
+            if let Some(listing) = self.uncompared(listing) {
+                placed.push(self.place(listing)?);
+            }
+        }
         let files: Vec<Vec<FileCheck>> =
             placed.par_iter().map(|placed| self.compare_listing(placed)).collect::<Result<_, _>>()?;
         for files in files.into_iter().filter(|files| !files.is_empty()) {
@@ -87,9 +96,38 @@ impl<'a> Comparer<'a> {
         Ok(())
     }
 
-    /// Whether every directory that was named has been listed.
-    pub(super) fn check_complete(&self) -> Result<(), RunError> {
-        if self.awaited.is_empty() { Ok(()) } else { Err(broken_offer("the end before all listings")) }
+    /// The offer was broken off. It will come once more, from the start.
+    pub(super) fn replay(&mut self) {
+        self.is_replay = true;
+    }
+
+    /// What of a listing has not been compared yet; `None` where that is nothing. Only after a break is there
+    /// anything that has been.
+    fn uncompared(&self, mut listing: Listing) -> Option<Listing> {
+        if !self.is_replay {
+            return Some(listing);
+        }
+        if !self.awaited.contains(&listing.dir) {
+            return None;
+        }
+        if let Some(last) = self.order.last_of(&listing.dir) {
+            listing.entries.retain(|entry| entry.name > *last);
+            listing.failures.clear();
+            listing.root = None;
+        }
+        Some(listing)
+    }
+
+    /// Every directory that was named has to have been listed, but for those that went away while the offer
+    /// came a second time.
+    pub(super) fn finish(&mut self) -> Result<(), RunError> {
+        if !self.awaited.is_empty() && !self.is_replay {
+            return Err(broken_offer("the end before all listings"));
+        }
+        for path in self.awaited.drain() {
+            self.report.failed(path, Cause::Source(Status::NotFound));
+        }
+        Ok(())
     }
 
     /// All that has to happen in the order of the offer.
@@ -288,11 +326,11 @@ impl<'a> Comparer<'a> {
 
     fn tell_extraneous(&self, dir: &Dir, path: &RelPath, names: impl IntoIterator<Item = Vec<u8>>) {
         for raw in names {
-            if raw == STATE_DIR && self.is_top_of_mount(dir, path) {
-                continue;
-            }
-            match Name::new(&raw).and_then(|name| path.join(&name)) {
-                Ok(path) => self.report.differs(path, Difference::Extraneous),
+            let is_state = raw == STATE_DIR && self.is_top_of_mount(dir, path);
+            match Name::new(&raw).and_then(|name| Ok((path.join(&name)?, name))) {
+                // What deletion leaves alone is no difference either.
+                Ok((_, name)) if is_state || is_part_file(&name) => {}
+                Ok((path, _)) => self.report.differs(path, Difference::Extraneous),
                 Err(error) => self.fail(path.clone(), "cannot name an entry", io::Error::other(error)),
             }
         }
