@@ -204,6 +204,18 @@ fn holes_stay_holes_in_a_file_that_is_gone_on_with() {
 }
 
 #[test]
+fn a_dry_run_leaves_what_was_begun() {
+    let stage = large();
+    stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20).kill();
+    let leftover = Leftover::only(&stage.copy);
+    let before = leftover.read();
+    stage.valve.renew();
+    stage.pull("--dry-run").run().expect_exit(0).expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
+    assert_eq!(leftover.read(), before);
+    expect_rest(&stage, "");
+}
+
+#[test]
 fn what_was_begun_of_a_file_that_is_gone_is_cleared_away() {
     let stage = large();
     stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20).kill();

@@ -86,26 +86,27 @@ impl Journal {
         borders
     }
 
-    /// Reads a journal up to what is torn.
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
-        let mut at = 0;
-        let path_bytes = usize::from(u16::from_be_bytes([bytes[40], bytes[41]]));
-        assert_eq!(take(bytes, &mut at, 8), Some(&b"FCPJRNL1"[..]));
+    /// Reads a journal up to what is torn; `None` where not even the head is whole.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let path_bytes = usize::from(u16::from_be_bytes([*bytes.get(40)?, *bytes.get(41)?]));
+        let mut at = 8;
         let head = Head {
             file_bytes: number(bytes, &mut at, 8),
             mtime: time(bytes, &mut at),
             chunk_kb: number(bytes, &mut at, 4) as u32,
             inode: number(bytes, &mut at, 8),
-            path: bytes[42..42 + path_bytes].to_vec(),
+            path: bytes.get(42..42 + path_bytes)?.to_vec(),
         };
         at = head.encode().len();
-        assert_eq!(bytes[..at], head.encode(), "the head's sum");
+        if !bytes.starts_with(&head.encode()) {
+            return None;
+        }
         let mut journal = Self { head, records: Vec::new() };
         while let Some(record) = decode_record(&bytes[at..]) {
             at += record.encode().len();
             journal.records.push(record);
         }
-        journal
+        Some(journal)
     }
 
     pub(crate) fn claims(&self) -> Vec<Claim> {
@@ -197,16 +198,16 @@ impl Leftover {
     }
 
     pub(crate) fn read(&self) -> Journal {
-        Journal::decode(&fs::read(&self.journal).expect("read the journal"))
+        self.read_if_whole().expect("a journal with a whole head")
+    }
+
+    fn read_if_whole(&self) -> Option<Journal> {
+        Journal::decode(&fs::read(&self.journal).ok()?)
     }
 
     /// How much the journal claims, where it is there and has a whole head by now.
     pub(crate) fn claimed_bytes(&self) -> u64 {
-        let bytes = fs::read(&self.journal).unwrap_or_default();
-        if bytes.len() < 42 || bytes.len() < 46 + usize::from(u16::from_be_bytes([bytes[40], bytes[41]])) {
-            return 0;
-        }
-        Journal::decode(&bytes).claimed_bytes()
+        self.read_if_whole().map_or(0, |journal| journal.claimed_bytes())
     }
 
     /// The ctime of the part file, as a mark has it.
@@ -217,10 +218,10 @@ impl Leftover {
 
     /// The claims that are true of the part file as it is.
     pub(crate) fn standing_bytes(&self) -> u64 {
-        let part = fs::read(&self.part).expect("read the part file");
+        let (Some(journal), Ok(part)) = (self.read_if_whole(), fs::read(&self.part)) else { return 0 };
         let bytes_of = |claim: &Claim| part.get(claim.start as usize..(claim.start + claim.len) as usize);
         let stands = |claim: &Claim| bytes_of(claim).is_some_and(|bytes| crc32fast::hash(bytes) == claim.crc);
-        self.read().claims().iter().filter(|claim| stands(claim)).map(|claim| claim.len).sum()
+        journal.claims().iter().filter(|claim| stands(claim)).map(|claim| claim.len).sum()
     }
 }
 
