@@ -80,8 +80,7 @@ impl Ends {
     }
 
     fn start_client(&self, plan: &Plan) -> Running {
-        let options =
-            format!("--chunk-kb 64 --no-compress --whole-file --conns {} {}", plan.conns, plan.options);
+        let options = format!("--chunk-kb 64 --no-compress --whole-file --conns {} {}", plan.conns, plan.options);
         Client::pull(self.valve.url(), &self.copy).options(&options).start()
     }
 
