@@ -2,8 +2,8 @@
 //!
 //! A part file whose journal is bound to the file as it is offered now is gone on with. One of another version
 //! is set aside: much of it may be in the new one, too (`reuse.rs`). What belongs to no file
-//! of the offer is removed when a run has seen all of it: those that the run had to do with are newer than its
-//! lock, since even opening them for resumption writes to their journals.
+//! of the offer is removed when a run has seen all of it. Where files have failed, those that the run had to do
+//! with stay: they are newer than its lock, since even opening them for resumption writes to their journals.
 
 use std::fs::File;
 use std::io;
@@ -115,11 +115,19 @@ fn usable(mut records: Vec<Record>, part: &Stat) -> Vec<Record> {
     records
 }
 
-/// Removes what no file of a complete offer has any use for: what is older than `before`, if that is given. Whatever
-/// goes wrong with it is no failure of the run.
-pub(crate) fn clear(destination: &Destination, path: &RelPath, scope: Scope, before: Option<Timestamp>) {
+/// What of the part files may still be of use after a run that saw a complete offer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Useful {
+    /// None: every file is in its place.
+    Nothing,
+    /// Those that the run had to do with: it wrote to them, or to their journals, since it began.
+    WrittenSince(Timestamp),
+}
+
+/// Removes what no file of a complete offer has any use for. Whatever goes wrong with it is no failure of the run.
+pub(crate) fn clear(destination: &Destination, path: &RelPath, scope: Scope, useful: Useful) {
     for parts in destination.parts_dirs() {
-        if let Err(error) = clear_dir(&parts, &top_of(path, scope), before) {
+        if let Err(error) = clear_dir(&parts, &top_of(path, scope), useful) {
             tracing::debug!(%error, "part files of earlier runs are left behind");
         }
     }
@@ -133,16 +141,21 @@ fn top_of(path: &RelPath, scope: Scope) -> Option<Name> {
     }
 }
 
-fn clear_dir(parts: &Dir, top: &Option<Name>, before: Option<Timestamp>) -> io::Result<()> {
+fn clear_dir(parts: &Dir, top: &Option<Name>, useful: Useful) -> io::Result<()> {
     for bytes in parts.names()? {
         let bytes = bytes?;
         let Ok(name) = Name::new(&bytes) else { continue };
         let part = Journal::part_of(&bytes).map_or_else(|| Ok(name.clone()), Name::new);
         let Ok(part) = part else { continue };
-        let is_over = before.is_none() || newest(parts, &part) < before;
-        if is_over && is_beneath(parts, &part, top) {
+        let is_useful = match useful {
+            Useful::Nothing => false,
+            Useful::WrittenSince(since) => newest(parts, &part) >= Some(since),
+        };
+        if !is_useful && is_beneath(parts, &part, top) {
             tracing::debug!(part = %fastcp_model::Escaped(&bytes), "a leftover of an earlier run is removed");
-            parts.remove_file(&name)?;
+            if let Err(error) = parts.remove_file(&name) {
+                tracing::debug!(%error, "it stays");
+            }
         }
     }
     Ok(())

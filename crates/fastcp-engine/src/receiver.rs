@@ -22,7 +22,7 @@ use crate::error::RunError;
 use crate::fetch::Transfer;
 use crate::group::Groups;
 use crate::interrupt::Interrupt;
-use crate::leftover;
+use crate::leftover::{self, Useful};
 use crate::line::Line;
 use crate::owners::Owners;
 use crate::report::Report;
@@ -78,10 +78,13 @@ pub fn pull(
     // Records of what was committed are kept, however the run ended.
     let recorded = settings.manifest.iter().try_for_each(|manifest| manifest.finish());
     result.and(recorded.map_err(RunError::from))?;
-    if let Some(since) = lock.as_ref().and_then(|lock| lock.since).filter(|_| report.is_source_read()) {
-        // Where every file got its name, what the run itself set aside is of no use either.
-        let before = (report.counters.files_failed.now() > 0).then_some(since);
-        leftover::clear(&destination, path, scope, before);
+    if let Some(lock) = lock.filter(|_| report.is_source_read()) {
+        let useful = match (report.counters.files_failed.now(), lock.since) {
+            (0, _) => Useful::Nothing,
+            (_, Some(since)) => Useful::WrittenSince(since),
+            (_, None) => return Ok(()),
+        };
+        leftover::clear(&destination, path, scope, useful);
     }
     Ok(())
 }
