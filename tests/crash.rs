@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use support::client::{Client, Run, Running};
 use support::compare::{assert_same, files_and_bytes};
 use support::crash_disk::{CrashDisk, Snapshot};
@@ -241,4 +242,25 @@ fn what_was_journaled_and_written_is_not_fetched_again_after_a_power_cut() {
     assert!(standing > 1 << 20);
     drop(disk);
     scene.check("synced while it was fetched", &snapshot);
+}
+
+#[test]
+fn a_disk_that_is_lost_without_a_boot_is_not_taken_at_its_word() {
+    let Some(mut scene) = Scene::new() else { return };
+    let copy = scene.disk.path().join("copy");
+    scene.valve.limit(Kind::Data, LARGE_BYTES as u64 / 2);
+    let client = scene.start("--durability none");
+    scene.valve.wait_until_stalled(Kind::Data);
+    support::wait_until("a journal", || Leftover::all(&copy).iter().any(|one| one.claimed_bytes() > 1 << 20));
+    client.signal(Signal::SIGTERM);
+    client.finish().expect_exit(20);
+    // The journal gets to the disk, with the mark that vouches for its claims, and the bytes do not.
+    let journal = Leftover::only(&copy).journal;
+    fs::File::open(journal).and_then(|file| file.sync_all()).expect("sync");
+    let snapshot = scene.disk.snapshot();
+    let disk = snapshot.boot(&scene.workspace.at("booted before"));
+    let leftover = Leftover::only(&disk.path.join("copy"));
+    assert!(leftover.claimed_bytes() > 1 << 20 && leftover.read().mark().is_some());
+    drop(disk);
+    scene.check("a disk that was taken away", &snapshot);
 }

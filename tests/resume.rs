@@ -140,6 +140,20 @@ fn a_second_signal_does_no_harm() {
 }
 
 #[test]
+#[ignore = "a greeting is waited for up to 10 s, whatever is asked meanwhile"]
+fn a_signal_while_nothing_answers_ends_the_wait() {
+    let stage = large();
+    stage.valve.limit(Kind::Control, 3);
+    let client = stage.pull("--retry 60").start();
+    stage.valve.wait_until_stalled(Kind::Control);
+    let asked = Instant::now();
+    client.signal(Signal::SIGTERM);
+    // Nothing was begun: there may be no summary either.
+    assert_eq!(client.finish().code, Some(20));
+    assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+}
+
+#[test]
 fn a_second_client_is_sent_away_and_the_first_goes_on() {
     let stage = large();
     let first = stage.stall_in_file("--chunk-kb 64", 2, CHUNK_BYTES, 3 << 20);

@@ -145,8 +145,13 @@ impl Journal {
         self.append(&encode_range(record));
     }
 
-    /// Nobody writes to the part file any more.
+    /// Nobody writes to the part file any more. The mark vouches for its bytes, so they are synced first: a disk can
+    /// be lost, or refuse them, without a boot in between.
     pub(crate) fn close(&self, part: &File) {
+        if let Err(error) = part.sync_data() {
+            tracing::debug!(%error, "a journal ends without a mark");
+            return;
+        }
         if let (Some(boot), Ok(stat)) = (process::boot_id(), Stat::of_fd(part)) {
             self.append(&encode_mark(Mark { boot, ctime: stat.identity.ctime }));
         }
