@@ -124,6 +124,11 @@ impl PartFile {
         &self.file
     }
 
+    /// Whether it is the target itself, which may have anything in it.
+    pub(crate) fn is_target(&self) -> bool {
+        matches!(self.place, Place::Target)
+    }
+
     /// What is in it is not what the sender has. It goes, and its journal: nothing may be resumed from it.
     pub(crate) fn discard(&self) {
         if let Some(journal) = &self.journal {
