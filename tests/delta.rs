@@ -134,7 +134,7 @@ fn a_long_file_with_few_changes_costs_little() {
 
 /// The path and the old content of one of many files.
 fn old_of_many(nth: usize) -> (String, Vec<u8>) {
-    let len = if nth % 20 == 0 { MIB } else { (100 << 10) + nth * 7919 % (150 << 10) };
+    let len = if nth.is_multiple_of(20) { MIB } else { (100 << 10) + nth * 7919 % (150 << 10) };
     (format!("dir {}/file {nth}", nth % 6), noise(len, nth as u64))
 }
 
