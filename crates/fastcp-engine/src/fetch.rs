@@ -83,8 +83,6 @@ impl Transfer<'_> {
                 patience.renew();
             }
             let error = match self.line.dial() {
-                // Nothing was said yet but the greeting, and a damaged one is best said again.
-                Err(NetError::Protocol(_)) => NetError::Closed,
                 Err(error) => error,
                 Ok(dialled) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));
