@@ -95,10 +95,11 @@ pub(crate) struct ClientOptions {
     #[arg(long, global = true, value_enum, env = "FASTCP_DURABILITY", default_value = "batch")]
     pub(crate) durability: DurabilityArg,
     /// Fetch changed files whole [default for a local source]
-    #[arg(short = 'W', long, global = true, env = "FASTCP_WHOLE_FILE", overrides_with = "no_whole_file")]
-    pub(crate) whole_file: bool,
+    #[arg(short = 'W', long, global = true, env = "FASTCP_WHOLE_FILE", value_name = "true|false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) whole_file: Option<bool>,
     /// Fetch of changed files only what their old versions lack [default for a server]
-    #[arg(long, global = true, env = "FASTCP_NO_WHOLE_FILE")]
+    #[arg(long, global = true)]
     pub(crate) no_whole_file: bool,
     /// Write into the files themselves: a run that does not end well leaves them neither old nor new
     #[arg(long, global = true, env = "FASTCP_INPLACE")]
@@ -312,6 +313,20 @@ mod tests {
     fn definitions_are_sound() {
         ClientArgs::command().debug_assert();
         ServerArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn whole_files_are_asked_for_and_not_asked_for() {
+        let parse = |words: &[&str]| {
+            let words = ["c"].iter().chain(words).chain(&["pull", "a", "b"]);
+            let options = ClientArgs::try_parse_from(words).expect("lawful").options;
+            (options.whole_file, options.no_whole_file)
+        };
+        assert_eq!(parse(&[]), (None, false));
+        assert_eq!(parse(&["-W"]), (Some(true), false));
+        assert_eq!(parse(&["--whole-file"]), (Some(true), false));
+        assert_eq!(parse(&["--whole-file=false"]), (Some(false), false));
+        assert_eq!(parse(&["--whole-file=true", "--no-whole-file"]), (Some(true), true));
     }
 
     #[test]

@@ -202,9 +202,10 @@ pub(crate) fn receiver_settings(
             DurabilityArg::Batch => Durability::Batch,
             DurabilityArg::File => Durability::File,
         },
+        // The first has an environment variable, the second has to be typed and wins.
         delta: match (options.whole_file, options.no_whole_file, from) {
-            (true, ..) | (false, false, Nearness::Here) => Delta::Unused,
-            (false, true, _) | (false, false, Nearness::Elsewhere) => Delta::Used,
+            (_, true, _) | (Some(false), ..) | (None, false, Nearness::Elsewhere) => Delta::Used,
+            (Some(true), ..) | (None, false, Nearness::Here) => Delta::Unused,
         },
         placement: if options.inplace { Placement::InPlace } else { Placement::PartFile },
         verify: match options.verify {
