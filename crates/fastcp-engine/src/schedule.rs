@@ -770,4 +770,30 @@ mod tests {
         schedule.close();
         take(&schedule);
     }
+
+    #[test]
+    fn the_planner_goes_on_when_all_files_that_waited_have_changed() {
+        let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
+        let jobs: Vec<_> = (0..super::QUEUED_FILES_MAX).map(|_| with_basis(100_000, 64)).collect();
+        assert!(schedule.add(jobs));
+        std::thread::scope(|threads| {
+            let (told, is_added) = std::sync::mpsc::channel();
+            let schedule = &schedule;
+            threads.spawn(move || told.send(schedule.add(vec![with_basis(100_000, 64)])));
+            while !schedule.lock().planner_waits {
+                std::thread::yield_now();
+            }
+            threads.spawn(|| {
+                while let Some(job) = schedule.next_to_reuse() {
+                    assert!(job.fail());
+                    schedule.moved(Arc::clone(&job));
+                    schedule.reused(&job);
+                }
+            });
+            threads.spawn(|| while matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Wants) {});
+            let added = is_added.recv_timeout(std::time::Duration::from_secs(20));
+            schedule.stop();
+            assert_eq!(added, Ok(true));
+        });
+    }
 }
