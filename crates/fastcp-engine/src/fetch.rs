@@ -526,11 +526,11 @@ fn is_moving(status: Status) -> bool {
 }
 
 /// Whether the range reads as zeros, so that zeros need not be written: it was never written to, or what
-/// an earlier attempt left there was taken away.
+/// an earlier attempt left there, or the old version in its own place, was taken away.
 fn is_clean(want: &Want, part: &PartFile) -> bool {
     let range = want.range;
-    want.attempt == 0
-        || want.is_whole_file()
+    let is_new = want.attempt == 0 || want.is_whole_file();
+    is_new && !part.is_target()
         || fastcp_sys::file::punch_hole(part.file(), range.start(), range.len()).unwrap_or(false)
 }
 

@@ -119,6 +119,11 @@ impl PartFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    /// Whether it has the target's name, and the bytes of the old version wherever none was written yet.
+    pub(crate) fn is_target(&self) -> bool {
+        matches!(self.place, Place::Target)
+    }
+
     /// The file to write to.
     pub(crate) fn file(&self) -> &File {
         &self.file
