@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::{ByteRange, Metadata, Name};
@@ -24,6 +25,8 @@ pub(crate) struct PartFile {
     file: File,
     place: Place,
     journal: Option<Journal>,
+    /// Reasons why the journal may say what is not so. While there is one, no mark vouches for it.
+    doubts: AtomicUsize,
     /// The kernel lets one thread at a time write to an inode and has the others spin for it. Waiting
     /// here instead leaves them the processor.
     writing: Mutex<()>,
@@ -88,7 +91,20 @@ impl PartFile {
         }
         let mut part = Self::new(file, Place::Named { dir: Arc::clone(dir), name: name.clone() });
         part.journal = Some(journal);
+        if !replayed.is_untouched(&stat) {
+            part.doubt();
+        }
         Some((part, replayed, stat))
+    }
+
+    /// Something that the journal says may not be so: no mark closes it until that is settled.
+    pub(crate) fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All that the journal said when it was found has been looked at, and is so.
+    pub(crate) fn settle_doubt(&self) {
+        self.doubts.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// It will not become the target: from now on it is called `name`, and has no journal.
@@ -103,7 +119,7 @@ impl PartFile {
     }
 
     fn new(file: File, place: Place) -> Self {
-        Self { file, place, journal: None, writing: Mutex::default() }
+        Self { file, place, journal: None, doubts: AtomicUsize::new(0), writing: Mutex::default() }
     }
 
     /// Takes note, for a rerun, that a range stands in the file. Its bytes were written before.
@@ -156,7 +172,9 @@ fn is_no_file(error: &io::Error) -> bool {
 /// A part file that does not become the target now may do so in a rerun.
 impl Drop for PartFile {
     fn drop(&mut self) {
-        if let Some(journal) = self.journal.take() {
+        if let Some(journal) = self.journal.take()
+            && *self.doubts.get_mut() == 0
+        {
             journal.close(&self.file);
         }
     }
