@@ -268,3 +268,31 @@ impl Dressed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fastcp_model::{Metadata, Name, RelPath, Timestamp};
+    use fastcp_sys::Root;
+
+    use super::{PartFile, SenderCrc};
+    use crate::owners::Owners;
+
+    #[test]
+    fn a_part_file_that_somebody_replaced_gets_no_name() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let dir = Arc::new(Root::open(tree.path()).expect("open").dir(&RelPath::root()).expect("root"));
+        let [part_name, name] = ["part", "name"].map(|text| Name::new(text.as_bytes()).expect("lawful"));
+        let part = PartFile::named(Arc::clone(&dir), part_name).expect("create");
+        part.write_at(b"whole", 0).expect("write");
+        std::fs::remove_file(tree.path().join("part")).expect("remove");
+        std::fs::write(tree.path().join("part"), b"half").expect("write");
+        let metadata = Metadata { mode: 0o600, uid: 0, gid: 0, mtime: Timestamp::default() };
+        let crc = crc32fast::hash(b"whole");
+        let dressed = part.seal(crc).verify(SenderCrc(crc)).expect("equal").set_metadata(&metadata, &Owners::new());
+        let fallback = || unreachable!("it has a name");
+        assert!(dressed.expect("set").commit(&dir, &name, fallback).is_err());
+        assert!(!tree.path().join("name").exists());
+    }
+}
