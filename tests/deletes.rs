@@ -292,6 +292,13 @@ fn an_offer_that_comes_twice_deletes_what_neither_has() {
         run.expect_exit(0).expect_counts(&[("deleted", EXTRA + 4), ("files_committed", 1), ("reconnects", 1)]);
         assert_eq!(fs::read_dir(copied.copy.join("sub")).expect("read").count(), 1);
     }
+    // What the second offer names stays, even where both name as many.
+    let first = vec![listing("", vec![file("file", b"bytes"), dir("sub")])];
+    let second = vec![listing("", vec![file("extra", b"bytes"), dir("sub")]), listing("sub", vec![])];
+    let (copied, run) = delete_by_two(first, second);
+    let run = run.expect_exit(23).expect_counts(&[("deleted", 0)]);
+    assert_eq!(refusals(&run), ["source errors"]);
+    copied.assert_extra_kept();
     // The server comes back without its disk; what it had not listed yet has vanished.
     for (first, code) in [(all(), 23), (whole(), 24)] {
         let (copied, run) = delete_by_two(first, vec![listing("", vec![])]);

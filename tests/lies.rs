@@ -71,6 +71,7 @@ fn offers_that_break_the_rules_end_the_run() {
         ("a link as our own directory", offer(vec![listing("", vec![link(".fastcp", "../neighbour")])])),
         ("a directory without its listing", offer(vec![listing("", vec![dir("sub")])])),
         ("a listing without its end", offer(vec![unfinished])),
+        ("no listing at all", offer(vec![])),
         ("no listing of the root's own", offer(vec![listing("sub", vec![])])),
         ("a frame that has no place", twice_the_end),
         ("bytes that are no batch", vec![(FrameType::OfferBatch, vec![1, 0, 0, 0, 9, 1, 2, 3])]),

@@ -4,12 +4,15 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use support::Workspace;
 use support::client::{Client, Run};
 use support::compare::{assert_same, files_and_bytes};
 use support::cut_proxy::{CutProxy, Fault};
 use support::journal::{Leftover, names_in_parts};
+use support::lying_sender::{LyingSender, file, listing, offer, truth};
 use support::port::ReservedPort;
 use support::server::Server;
 use support::stage::{ATTACH_REPLY_BYTES, Stage};
@@ -260,4 +263,21 @@ fn a_server_that_is_gone_while_it_offers_ends_the_run_and_the_next_completes_it(
     let (files, _) = files_and_bytes(&site.source);
     run.expect_counts(&[("files_unchanged", done), ("files_committed", files - done)]);
     assert_same(&site.source, &site.copy);
+}
+
+#[test]
+fn an_answer_that_is_lost_after_a_long_wait_is_asked_for_again() {
+    let workspace = Workspace::new();
+    let is_lost = AtomicBool::new(false);
+    let sender =
+        LyingSender::start_sending(offer(vec![listing("", vec![file("file", b"bytes")])]), move |request, stream| {
+            if !is_lost.swap(true, Ordering::AcqRel) {
+                let start = Instant::now();
+                wait_until("the client to lose its patience", || start.elapsed() > Duration::from_millis(1500));
+                return Err(std::io::ErrorKind::ConnectionReset.into());
+            }
+            std::io::Write::write_all(stream, &truth(request, b"bytes"))
+        });
+    let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 1").run().expect_exit(0);
+    run.expect_counts(&[("files_committed", 1), ("reconnects", 1)]);
 }

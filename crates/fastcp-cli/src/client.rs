@@ -161,8 +161,10 @@ fn run_reported(
     let (code, error) = std::thread::scope(|threads| {
         let shared = &report;
         let shown = threads.spawn(move || progress::show(shared, &events, voice, Course::Copy));
-        let result = work(&dialer, &report);
-        report.close();
+        let result = {
+            let _closing = Closing(&report);
+            work(&dialer, &report)
+        };
         // A panic in the display has been printed; the copy itself is what counts.
         drop(shown.join());
         result
@@ -172,6 +174,15 @@ fn run_reported(
     }
     say_summary(&Summary::new(&report, start.elapsed(), report.limited_by(), code), voice);
     code
+}
+
+/// However the work ends, be it by a panic, the display comes to its end: nobody waits for it in vain.
+pub(crate) struct Closing<'a>(pub(crate) &'a Report);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 pub(crate) fn voice(options: &ClientOptions) -> Voice {

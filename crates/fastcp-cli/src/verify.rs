@@ -16,7 +16,7 @@ use fastcp_net::{Dialer, Endpoint};
 use serde::Serialize;
 
 use crate::args::ClientOptions;
-use crate::client::{Failure, Nearness, embedded, receiver_settings, voice};
+use crate::client::{Closing, Failure, Nearness, embedded, receiver_settings, voice};
 use crate::exit_code;
 use crate::from::From;
 use crate::output::{Voice, complain, say, say_json, size};
@@ -87,8 +87,10 @@ fn run_shown(voice: Voice, work: impl FnOnce(&Report) -> Result<(), RunError>) -
     let result = std::thread::scope(|threads| {
         let shared = &report;
         let shown = threads.spawn(move || progress::show(shared, &events, voice, Course::Verify));
-        let result = work(&report);
-        report.close();
+        let result = {
+            let _closing = Closing(&report);
+            work(&report)
+        };
         // A panic in the display has been printed; the result itself is what counts.
         drop(shown.join());
         result
@@ -158,4 +160,24 @@ impl VerifySummary {
 fn counts(by_kind: &BTreeMap<&'static str, u64>) -> String {
     let counts: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     counts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::run_shown;
+    use crate::output::Voice;
+
+    #[test]
+    fn a_panic_ends_the_run_and_does_not_leave_it_waiting() {
+        let (ended, end) = channel();
+        std::thread::spawn(move || {
+            let run = AssertUnwindSafe(|| run_shown(Voice::Quiet, |_| panic!("on purpose")));
+            ended.send(catch_unwind(run).is_err())
+        });
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(true));
+    }
 }

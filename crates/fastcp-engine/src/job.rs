@@ -152,6 +152,13 @@ impl FileJob {
         std::mem::take(&mut self.lock().doubtful)
     }
 
+    /// All claims were checked, and they stand: a mark may vouch for them.
+    pub(crate) fn settle_doubt(&self) {
+        if let Some(part) = &self.lock().part {
+            part.settle_doubt();
+        }
+    }
+
     /// How many of its bytes are there already.
     pub(crate) fn reused_bytes(&self) -> u64 {
         self.lock().runs.ranges().map(ByteRange::len).sum()

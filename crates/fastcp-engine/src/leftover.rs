@@ -5,6 +5,7 @@
 //! of the offer is removed when a run has seen all of it. Where files have failed, those that the run had to do
 //! with stay: they are newer than its lock, since even opening them for resumption writes to their journals.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 
@@ -58,7 +59,12 @@ fn resume(job: FileJob, transfer: &Transfer<'_>, target: &Dir) -> io::Result<(Fi
         return Ok((job, true));
     };
     let trust = if replayed.is_untouched(&stat) { Trust::Taken } else { Trust::ToCheck };
+    let claimed = replayed.records.len();
     let records = usable(replayed.records, &stat);
+    if records.len() < claimed {
+        // The journal keeps saying it, and once the part file is longer it would be heard.
+        part.doubt();
+    }
     if records.is_empty() {
         return Ok((job, false));
     }
@@ -99,20 +105,20 @@ fn stale_name_of(part: &Name) -> Name {
     Name::new(&[part.as_bytes(), STALE_SUFFIX].concat()).expect("our own names are lawful")
 }
 
-/// The claims that can be true of a part file as it is, none twice, and none across what is confirmed at a time.
-fn usable(mut records: Vec<Record>, part: &Stat) -> Vec<Record> {
-    records.sort_unstable_by_key(|record| record.range.start());
-    let mut end = 0;
-    records.retain(|record| {
+/// The claims that can be true of a part file as it is, and none across what is confirmed at a time. Of two that
+/// overlap it is the later: what did not stand was fetched again.
+fn usable(records: Vec<Record>, part: &Stat) -> Vec<Record> {
+    let mut usable: BTreeMap<u64, Record> = BTreeMap::new();
+    for record in records.into_iter().rev() {
         let range = record.range;
         let is_in_segment = range.start() / CONFIRM_BYTES == (range.end() - 1) / CONFIRM_BYTES;
-        let is_usable = is_in_segment && range.start() >= end && range.end() <= part.size_bytes();
-        if is_usable {
-            end = range.end();
+        let before = usable.range(..range.end()).next_back();
+        let is_apart = before.is_none_or(|(_, other)| other.range.end() <= range.start());
+        if is_in_segment && is_apart && range.end() <= part.size_bytes() {
+            usable.insert(range.start(), record);
         }
-        is_usable
-    });
-    records
+    }
+    usable.into_values().collect()
 }
 
 /// What of the part files may still be of use after a run that saw a complete offer.

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::{ByteRange, Metadata, Name};
@@ -24,6 +25,8 @@ pub(crate) struct PartFile {
     file: File,
     place: Place,
     journal: Option<Journal>,
+    /// Reasons why the journal may say what is not so. While there is one, no mark vouches for it.
+    doubts: AtomicUsize,
     /// The kernel lets one thread at a time write to an inode and has the others spin for it. Waiting
     /// here instead leaves them the processor.
     writing: Mutex<()>,
@@ -88,7 +91,20 @@ impl PartFile {
         }
         let mut part = Self::new(file, Place::Named { dir: Arc::clone(dir), name: name.clone() });
         part.journal = Some(journal);
+        if !replayed.is_untouched(&stat) {
+            part.doubt();
+        }
         Some((part, replayed, stat))
+    }
+
+    /// Something that the journal says may not be so: no mark closes it until that is settled.
+    pub(crate) fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All that the journal said when it was found has been looked at, and is so.
+    pub(crate) fn settle_doubt(&self) {
+        self.doubts.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// It will not become the target: from now on it is called `name`, and has no journal.
@@ -103,7 +119,7 @@ impl PartFile {
     }
 
     fn new(file: File, place: Place) -> Self {
-        Self { file, place, journal: None, writing: Mutex::default() }
+        Self { file, place, journal: None, doubts: AtomicUsize::new(0), writing: Mutex::default() }
     }
 
     /// Takes note, for a rerun, that a range stands in the file. Its bytes were written before.
@@ -156,7 +172,9 @@ fn is_no_file(error: &io::Error) -> bool {
 /// A part file that does not become the target now may do so in a rerun.
 impl Drop for PartFile {
     fn drop(&mut self) {
-        if let Some(journal) = self.journal.take() {
+        if let Some(journal) = self.journal.take()
+            && *self.doubts.get_mut() == 0
+        {
             journal.close(&self.file);
         }
     }
@@ -248,5 +266,33 @@ impl Dressed {
             journal.remove();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fastcp_model::{Metadata, Name, RelPath, Timestamp};
+    use fastcp_sys::Root;
+
+    use super::{PartFile, SenderCrc};
+    use crate::owners::Owners;
+
+    #[test]
+    fn a_part_file_that_somebody_replaced_gets_no_name() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let dir = Arc::new(Root::open(tree.path()).expect("open").dir(&RelPath::root()).expect("root"));
+        let [part_name, name] = ["part", "name"].map(|text| Name::new(text.as_bytes()).expect("lawful"));
+        let part = PartFile::named(Arc::clone(&dir), part_name).expect("create");
+        part.write_at(b"whole", 0).expect("write");
+        std::fs::remove_file(tree.path().join("part")).expect("remove");
+        std::fs::write(tree.path().join("part"), b"half").expect("write");
+        let metadata = Metadata { mode: 0o600, uid: 0, gid: 0, mtime: Timestamp::default() };
+        let crc = crc32fast::hash(b"whole");
+        let dressed = part.seal(crc).verify(SenderCrc(crc)).expect("equal").set_metadata(&metadata, &Owners::new());
+        let fallback = || unreachable!("it has a name");
+        assert!(dressed.expect("set").commit(&dir, &name, fallback).is_err());
+        assert!(!tree.path().join("name").exists());
     }
 }

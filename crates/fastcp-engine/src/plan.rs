@@ -214,6 +214,9 @@ impl<'a> Planner<'a> {
     /// The offer has ended. Every directory that was named must have been listed, unless it was removed between
     /// an offer that was broken off and the next. Deletes what is extraneous, and plans what waited for that.
     pub(crate) fn finish(&mut self, end: &OfferEnd) -> Result<(), RunError> {
+        if !self.has_root {
+            return Err(broken_offer("the end before the root's listing"));
+        }
         if !self.awaited.is_empty() && !self.is_replay {
             return Err(broken_offer("the end before all listings"));
         }

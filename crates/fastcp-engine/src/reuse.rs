@@ -90,7 +90,9 @@ impl<'a> Reuse<'a> {
     /// Checks claims; answers what is to be asked because of them.
     fn check(&mut self, job: &Arc<FileJob>) -> Vec<Want> {
         let mut wants = Vec::new();
-        for record in job.take_doubtful() {
+        let doubtful = job.take_doubtful();
+        let mut left = doubtful.len();
+        for record in doubtful {
             if job.has_failed() || self.transfer.schedule.is_stopped() {
                 break;
             }
@@ -99,6 +101,10 @@ impl<'a> Reuse<'a> {
                 continue;
             }
             self.transfer.report.counters.bytes_reused.add(record.range.len());
+            left -= 1;
+            if left == 0 {
+                job.settle_doubt();
+            }
             if job.stands(record.range, record.crc) == Arrival::Whole {
                 wants.extend(Want::confirmations(job));
             }

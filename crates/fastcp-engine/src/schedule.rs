@@ -190,6 +190,7 @@ impl Schedule {
         let before = state.files.len();
         state.add_gaps(Arc::clone(job));
         state.prepared += state.files.len() - before;
+        self.tell_of_room(&mut state);
         self.work.notify_all();
     }
 
@@ -316,6 +317,8 @@ impl Schedule {
             if prepared >= PREPARED_MAX && state.prepared < PREPARED_MAX {
                 self.work.notify_all();
             }
+            // Also where nothing was taken: files that had failed have made room.
+            self.tell_of_room(&mut state);
             if let Some(want) = taken {
                 let before = wants.len();
                 wants.push(want);
@@ -323,12 +326,6 @@ impl Schedule {
                     state.take_bundle(wants, share.saturating_sub(held.cost));
                 }
                 state.in_flight += wants.len() - before;
-                // Every call of notify is a system call, waiter or not. The planner comes back to some room,
-                // not to a single place.
-                if state.planner_waits && state.queued() < self.files_max - self.files_max / 8 {
-                    state.planner_waits = false;
-                    self.room.notify_one();
-                }
                 return Next::Wants;
             }
             if held.wants > 0 {
@@ -368,6 +365,15 @@ impl Schedule {
             state.urgent.push_front(want);
         }
         self.work.notify_all();
+    }
+
+    /// Every call of notify is a system call, waiter or not. The planner comes back to some room, not to a single
+    /// place.
+    fn tell_of_room(&self, state: &mut State) {
+        if state.planner_waits && state.queued() < self.files_max - self.files_max / 8 {
+            state.planner_waits = false;
+            self.room.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -770,5 +776,31 @@ mod tests {
         assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
         schedule.close();
         take(&schedule);
+    }
+
+    #[test]
+    fn the_planner_goes_on_when_all_files_that_waited_have_changed() {
+        let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
+        let jobs: Vec<_> = (0..super::QUEUED_FILES_MAX).map(|_| with_basis(100_000, 64)).collect();
+        assert!(schedule.add(jobs));
+        std::thread::scope(|threads| {
+            let (told, is_added) = std::sync::mpsc::channel();
+            let schedule = &schedule;
+            threads.spawn(move || told.send(schedule.add(vec![with_basis(100_000, 64)])));
+            while !schedule.lock().planner_waits {
+                std::thread::yield_now();
+            }
+            threads.spawn(|| {
+                while let Some(job) = schedule.next_to_reuse() {
+                    assert!(job.fail());
+                    schedule.moved(Arc::clone(&job));
+                    schedule.reused(&job);
+                }
+            });
+            threads.spawn(|| while matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Wants) {});
+            let added = is_added.recv_timeout(std::time::Duration::from_secs(20));
+            schedule.stop();
+            assert_eq!(added, Ok(true));
+        });
     }
 }
