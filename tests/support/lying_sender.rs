@@ -144,17 +144,18 @@ fn serve_control(stream: &mut TcpStream, capabilities: Capabilities, offer: &Off
         ticket: Ticket([7; 16]),
     };
     send_frame(stream, FrameType::HelloReply, &reply.encode());
-    if read_frame(stream).is_none() {
-        return;
+    // The session lasts until the client ends it, and what has changed may be asked for again.
+    while let Some((asked, _)) = read_frame(stream) {
+        if asked != FrameType::OfferRequest {
+            continue;
+        }
+        for (frame_type, payload) in offer {
+            send_frame(stream, *frame_type, payload);
+        }
+        if offer.last().is_some_and(|(frame_type, _)| *frame_type == FrameType::OfferBatch) {
+            return;
+        }
     }
-    for (frame_type, payload) in offer {
-        send_frame(stream, *frame_type, payload);
-    }
-    if offer.last().is_some_and(|(frame_type, _)| *frame_type == FrameType::OfferBatch) {
-        return;
-    }
-    // The session lasts until the client ends it.
-    let _ = read_frame(stream);
 }
 
 fn serve_data(stream: &mut TcpStream, answer: &Answer) {

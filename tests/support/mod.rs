@@ -22,6 +22,7 @@ pub(crate) mod stage;
 pub(crate) mod sweep;
 pub(crate) mod tree;
 pub(crate) mod valve;
+pub(crate) mod versions;
 
 use std::fs::{self, Permissions};
 use std::io::Write;

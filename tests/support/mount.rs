@@ -1,9 +1,12 @@
-//! A small file system of its own, where the tests may mount one.
+//! Small file systems of their own, where the tests may mount them.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::say_skipped;
+
+const XFS_BYTES: u64 = 320 << 20;
 
 /// A mounted tmpfs; unmounted when dropped.
 #[derive(Debug)]
@@ -31,6 +34,46 @@ impl SmallDisk {
 }
 
 impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run("umount", &["-l"], &self.path);
+    }
+}
+
+/// A mounted XFS, whose files can share their bytes; unmounted when dropped.
+#[derive(Debug)]
+pub(crate) struct XfsDisk {
+    path: PathBuf,
+}
+
+impl XfsDisk {
+    /// An XFS at `path`, with its image beside; `None`, with a message, where that is not possible.
+    pub(crate) fn mount(path: &Path) -> Option<Self> {
+        std::fs::create_dir(path).expect("create the mount point");
+        let image = path.with_extension("image");
+        // The least that mkfs.xfs takes. Nearly all of it is a hole.
+        File::create(&image).and_then(|file| file.set_len(XFS_BYTES)).expect("make an image");
+        let words = ["-t", "xfs", "-o", "loop", image.to_str().expect("plain")];
+        let is_mounted = run("mkfs.xfs", &["-q"], &image) && run("mount", &words, path);
+        if !is_mounted {
+            say_skipped("no XFS can be made and mounted here");
+        }
+        is_mounted.then(|| Self { path: path.to_path_buf() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Room that is free once everything is on the disk.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        assert!(run("sync", &["-f"], &self.path), "sync");
+        let output = Command::new("stat").args(["-f", "-c", "%f %S"]).arg(&self.path).output().expect("run stat");
+        let said = String::from_utf8(output.stdout).expect("numbers");
+        said.split_whitespace().map(|word| word.parse::<u64>().expect("a number")).product()
+    }
+}
+
+impl Drop for XfsDisk {
     fn drop(&mut self) {
         run("umount", &["-l"], &self.path);
     }

@@ -3,13 +3,14 @@
 //! Everything is read, and compared with the sender's hash of it, before it counts: the other version may have
 //! changed since it was looked at. Its CRC-32 is taken of what is written. Where the file system lets files share
 //! their bytes, the part file starts out as a clone of the old target, and what stayed where it was is only read.
+//! In a sparse file zeros become holes, whatever the other version has there.
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use fastcp_model::ByteRange;
-use fastcp_sys::file::read_at;
+use fastcp_sys::file::{punch_hole, read_at};
 use fastcp_wire::signature::StrongHash;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_128;
@@ -26,12 +27,22 @@ use crate::settings::Durability;
 
 /// What was copied is journaled in runs of at most this length.
 const RUN_BYTES_MAX: u64 = 64 << 20;
+/// The grain in which holes are kept.
+const HOLE_BYTES: usize = 4096;
 
 pub(crate) struct Copier<'a> {
     transfer: &'a Transfer<'a>,
     landing: Landing<'a>,
     /// The file that was copied to last, and whether it began as a clone.
     last: Option<(Arc<FileJob>, Sharing)>,
+}
+
+/// Where the bytes are that are to be copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// In the part file, at their place.
+    There,
+    Elsewhere,
 }
 
 /// A range that was copied, with the CRC-32 of what now stands there.
@@ -66,7 +77,7 @@ impl<'a> Copier<'a> {
         let (part, sharing) = self.part_of(job, bases)?;
         let copied: Vec<Vec<Copied>> = found
             .par_iter()
-            .map_init(Vec::new, |buffer, found| copy_one(&part, sharing, bases, found, buffer))
+            .map_init(Vec::new, |buffer, found| copy_one(job, &part, sharing, bases, found, buffer))
             .collect::<io::Result<_>>()?;
         let runs = joined(copied.into_iter().flatten());
         if self.transfer.settings.durability != Durability::None {
@@ -88,6 +99,7 @@ impl<'a> Copier<'a> {
 
 /// Reads, compares, writes. What is not what the sender has is nobody's mistake: it is fetched.
 fn copy_one(
+    job: &FileJob,
     part: &PartFile,
     sharing: Sharing,
     bases: &[File],
@@ -95,11 +107,11 @@ fn copy_one(
     buffer: &mut Vec<u8>,
 ) -> io::Result<Vec<Copied>> {
     let stands_there = found.file == 0 && found.offset == found.range.start();
-    let (from, is_written) = match sharing {
-        Sharing::Clone | Sharing::SameFile if stands_there => (Some(part.file()), false),
+    let (from, standing) = match sharing {
+        Sharing::Clone | Sharing::SameFile if stands_there => (Some(part.file()), Standing::There),
         // Writing could destroy what is still to be copied.
-        Sharing::SameFile => (None, false),
-        Sharing::Clone | Sharing::Nothing => (bases.get(found.file), true),
+        Sharing::SameFile => (None, Standing::Elsewhere),
+        Sharing::Clone | Sharing::Nothing => (bases.get(found.file), Standing::Elsewhere),
     };
     // A chunk is at most 2 MiB: the lists were checked.
     buffer.resize(found.range.len() as usize, 0);
@@ -107,10 +119,43 @@ fn copy_one(
     if !is_read || StrongHash(xxh3_128(buffer)) != found.hash {
         return Ok(Vec::new());
     }
-    if is_written {
+    if job.sparse {
+        put_sparse(part, found.range.start(), buffer, standing)?;
+    } else if standing == Standing::Elsewhere {
         part.write_at(buffer, found.range.start())?;
     }
     Ok(pieces(found.range, buffer))
+}
+
+/// Makes holes of zeros, and writes the others unless they stand there.
+fn put_sparse(part: &PartFile, start: u64, bytes: &[u8], standing: Standing) -> io::Result<()> {
+    let mut at = start;
+    for span in spans(start, bytes) {
+        let is_hole = is_zero(span) && punch_hole(part.file(), at, span.len() as u64)?;
+        if standing == Standing::Elsewhere && !is_hole {
+            part.write_at(span, at)?;
+        }
+        at += span.len() as u64;
+    }
+    Ok(())
+}
+
+/// Bytes at `start` of a file, cut where cells that are zero and others meet.
+fn spans(start: u64, bytes: &[u8]) -> Vec<&[u8]> {
+    let to_border = HOLE_BYTES - (start % HOLE_BYTES as u64) as usize;
+    let (first, others) = bytes.split_at(to_border.min(bytes.len()));
+    let cells: Vec<&[u8]> = std::iter::once(first).chain(others.chunks(HOLE_BYTES)).collect();
+    let mut rest = bytes;
+    let span = |alike: &[&[u8]]| {
+        let (span, after) = rest.split_at(alike.iter().map(|cell| cell.len()).sum());
+        rest = after;
+        span
+    };
+    cells.chunk_by(|one, next| is_zero(one) == is_zero(next)).map(span).collect()
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }
 
 /// The CRC-32 of a range, in two where it lies across the border of what is confirmed at a time.
@@ -148,7 +193,7 @@ fn joined(copied: impl Iterator<Item = Copied>) -> Vec<Copied> {
 mod tests {
     use fastcp_model::ByteRange;
 
-    use super::{CONFIRM_BYTES, Copied, RUN_BYTES_MAX, joined, pieces};
+    use super::{CONFIRM_BYTES, Copied, HOLE_BYTES, RUN_BYTES_MAX, is_zero, joined, pieces, spans};
 
     fn range(start: u64, len: u64) -> ByteRange {
         ByteRange::new(start, len).expect("lawful")
@@ -167,6 +212,23 @@ mod tests {
             Copied { range: range(2 * CONFIRM_BYTES, 8), crc: crc32fast::hash(&bytes[4..]) },
         ];
         assert_eq!(across, halves);
+    }
+
+    #[test]
+    fn zeros_are_cut_out_cell_by_cell() {
+        let cut = |start, bytes: &[u8]| -> Vec<(usize, bool)> {
+            spans(start, bytes).into_iter().map(|span| (span.len(), is_zero(span))).collect()
+        };
+        let mut bytes = vec![0; 5 * HOLE_BYTES];
+        assert_eq!(cut(0, &bytes), [(5 * HOLE_BYTES, true)]);
+        assert_eq!(cut(7, &bytes[..9]), [(9, true)]);
+        bytes[2 * HOLE_BYTES] = 1;
+        assert_eq!(cut(0, &bytes), [(2 * HOLE_BYTES, true), (HOLE_BYTES, false), (2 * HOLE_BYTES, true)]);
+        // It stands at the end of the second whole cell.
+        let first = HOLE_BYTES + 1;
+        assert_eq!(cut(HOLE_BYTES as u64 - 1, &bytes)[..2], [(first, true), (HOLE_BYTES, false)]);
+        bytes.fill(2);
+        assert_eq!(cut(1, &bytes), [(5 * HOLE_BYTES, false)]);
     }
 
     #[test]

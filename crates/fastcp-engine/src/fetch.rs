@@ -83,8 +83,6 @@ impl Transfer<'_> {
                 patience.renew();
             }
             let error = match self.line.dial() {
-                // Nothing was said yet but the greeting, and a damaged one is best said again.
-                Err(NetError::Protocol(_)) => NetError::Closed,
                 Err(error) => error,
                 Ok(dialled) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));
@@ -526,12 +524,11 @@ fn is_moving(status: Status) -> bool {
 }
 
 /// Whether the range reads as zeros, so that zeros need not be written: it was never written to, or what
-/// an earlier attempt left there was taken away.
+/// stood there, be it of an earlier attempt or of an old version, was taken away.
 fn is_clean(want: &Want, part: &PartFile) -> bool {
     let range = want.range;
-    want.attempt == 0
-        || want.is_whole_file()
-        || fastcp_sys::file::punch_hole(part.file(), range.start(), range.len()).unwrap_or(false)
+    let is_untouched = part.is_new() && (want.attempt == 0 || want.is_whole_file());
+    is_untouched || fastcp_sys::file::punch_hole(part.file(), range.start(), range.len()).unwrap_or(false)
 }
 
 /// A body that does not fit its range is a peer's mistake, whatever its bytes.

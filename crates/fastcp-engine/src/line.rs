@@ -106,8 +106,12 @@ impl<'a> Line<'a> {
         let connection = match session.attach_right().dial(self.dialer) {
             Err(NetError::Refused(Status::UnknownTicket)) => self.renew(&session)?.attach_right().dial(self.dialer),
             result => result,
-        }?;
-        let connection = Arc::new(connection);
+        };
+        let connection = Arc::new(connection.map_err(|error| match error {
+            // Nothing was said yet but the greeting, and a damaged one is best said again.
+            NetError::Protocol(_) => NetError::Closed,
+            other => other,
+        })?);
         self.keep(&connection)?;
         Ok(connection)
     }

@@ -113,6 +113,11 @@ impl PartFile {
         }
     }
 
+    /// Whether it began empty, and holds nothing but what was written to it.
+    pub(crate) fn is_new(&self) -> bool {
+        !matches!(self.place, Place::Target)
+    }
+
     /// Writes all of `bytes` at `offset`.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -54,10 +54,15 @@ impl Server {
             Ok(()) => tracing::debug!("connection done"),
             Err(NetError::Closed) => tracing::debug!("connection closed by the peer"),
             Err(error) => {
-                if let Some(status) = told_status(&error) {
+                let told = told_status(&error);
+                if let Some(status) = told {
                     send_failure(&connection, status);
                 }
-                tracing::warn!(%error, "connection ended");
+                match told {
+                    // A client that does not know yet that its session is over; it says HELLO again.
+                    Some(Status::UnknownTicket) => tracing::info!(%error, "connection ended"),
+                    _ => tracing::warn!(%error, "connection ended"),
+                }
             }
         }
     }

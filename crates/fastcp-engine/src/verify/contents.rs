@@ -60,8 +60,6 @@ impl Verification<'_> {
         while self.queue.wait_for_work() {
             let before = self.queue.done_count();
             let error = match self.line.dial() {
-                // Nothing was said yet but the greeting, and a damaged one is best said again.
-                Err(NetError::Protocol(_)) => NetError::Closed,
                 Err(error) => error,
                 Ok(connection) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));

@@ -1,0 +1,97 @@
+//! A file of which the destination has another version than the source, and clients that bring it up to date.
+//! Every client gets a destination of its own, so that all of them start from the same old version.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Workspace;
+use super::client::{Client, Run, contents};
+use super::compare::assert_same;
+use super::journal::names_in_parts;
+use super::server::Server;
+use super::tree::{Tree, set_mtime};
+
+/// What the file is called.
+pub(crate) const NAME: &str = "file";
+
+/// A source with the new version, and the old version.
+#[derive(Debug)]
+pub(crate) struct Versions {
+    pub(crate) source: PathBuf,
+    pub(crate) server: Server,
+    pub(crate) workspace: Workspace,
+    old: Vec<u8>,
+    copies: Cell<u32>,
+}
+
+impl Versions {
+    pub(crate) fn new(old: &[u8], new: &[u8]) -> Self {
+        Self::put(old, |tree| {
+            tree.file(NAME, new);
+        })
+    }
+
+    /// The new version is what `put` makes of it.
+    pub(crate) fn put(old: &[u8], put: impl FnOnce(&mut Tree)) -> Self {
+        let workspace = Workspace::new();
+        let mut tree = Tree::new(&workspace.at("source"));
+        put(&mut tree);
+        let source = tree.finish();
+        let server = Server::start(&source);
+        Self { source, server, workspace, old: old.to_vec(), copies: Cell::new(0) }
+    }
+
+    /// A destination that has the old version.
+    pub(crate) fn copy(&self) -> PathBuf {
+        self.copies.set(self.copies.get() + 1);
+        let copy = self.workspace.at(&format!("copy {}", self.copies.get()));
+        put_old(&copy, &self.old);
+        copy
+    }
+
+    /// Brings a copy up to date from the server.
+    pub(crate) fn pull(&self, options: &str) -> Run {
+        self.pull_to(&self.copy(), options)
+    }
+
+    pub(crate) fn pull_to(&self, copy: &Path, options: &str) -> Run {
+        self.expect_same(copy, Client::pull(self.server.url(""), copy).options(options).run())
+    }
+
+    /// Brings a copy up to date from the local directory.
+    pub(crate) fn pull_here(&self, options: &str) -> Run {
+        let copy = self.copy();
+        self.expect_same(&copy, Client::pull(contents(&self.source), &copy).options(options).run())
+    }
+
+    /// Panics unless all went well and nothing is left of it.
+    pub(crate) fn expect_same(&self, copy: &Path, run: Run) -> Run {
+        let run = run.expect_exit(0).expect_counts(&[("files_failed", 0)]);
+        assert_same(&self.source, copy);
+        assert_eq!(names_in_parts(copy), Vec::<&Path>::new());
+        run
+    }
+}
+
+/// A destination at `copy` that has this version of the file.
+pub(crate) fn put_old(copy: &Path, old: &[u8]) {
+    fs::create_dir_all(copy).expect("create a destination");
+    fs::write(copy.join(NAME), old).expect("write the old version");
+    set_mtime(&copy.join(NAME), 1_500_000_000, 7);
+}
+
+/// With every `every`th page of 4 KiB rewritten.
+pub(crate) fn rewritten(old: &[u8], every: usize) -> Vec<u8> {
+    let mut new = old.to_vec();
+    for page in new.chunks_mut(4 << 10).skip(every / 2).step_by(every) {
+        page.iter_mut().for_each(|byte| *byte ^= 0x5A);
+    }
+    new
+}
+
+/// How many bytes two versions of one length do not have in common, page by page.
+pub(crate) fn rewritten_bytes(old: &[u8], new: &[u8]) -> u64 {
+    let pages = old.chunks(4 << 10).zip(new.chunks(4 << 10));
+    pages.filter(|(old, new)| old != new).map(|(_, new)| new.len() as u64).sum()
+}
