@@ -86,7 +86,7 @@ fn put_many(tree: &mut Tree, dirs: u64) {
 }
 
 fn many() -> Site {
-    let dirs = if is_long() { 1000 } else { 24 };
+    let dirs = if is_long() { 100 } else { 24 };
     Site::new(|tree| put_many(tree, dirs))
 }
 
@@ -161,7 +161,7 @@ fn a_control_connection_that_is_cut_in_the_middle_of_the_offer_is_made_anew() {
     };
     let server = site.server.as_ref().expect("running").address;
     let mut draw = Draw::new();
-    let drawn = (0..if is_long() { 100 } else { 2 }).map(|_| draw.below(offer)).collect::<Vec<_>>();
+    let drawn = (0..if is_long() { 30 } else { 2 }).map(|_| draw.below(offer)).collect::<Vec<_>>();
     for (nth, at) in [20, offer / 2, offer - 1].into_iter().chain(drawn).enumerate() {
         let copy = site.workspace.at(&format!("copy {nth}"));
         let proxy = CutProxy::start_for(server, Kind::Control, 0, Fault::Cut(at as usize));

@@ -11,6 +11,7 @@ pub(crate) mod compare;
 pub(crate) mod crash_disk;
 pub(crate) mod cut_proxy;
 pub(crate) mod journal;
+pub(crate) mod killed;
 pub(crate) mod lying_sender;
 pub(crate) mod mount;
 pub(crate) mod peer;
