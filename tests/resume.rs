@@ -140,7 +140,6 @@ fn a_second_signal_does_no_harm() {
 }
 
 #[test]
-#[ignore = "a greeting is waited for up to 10 s, whatever is asked meanwhile"]
 fn a_signal_while_nothing_answers_ends_the_wait() {
     let stage = large();
     stage.valve.limit(Kind::Control, 3);

@@ -112,11 +112,13 @@ fn pull(from: From, dst_dir: &Path, options: &ClientOptions, interrupt: &Interru
         Endpoint::Embedded(_) => Nearness::Here,
         Endpoint::Tcp { .. } => Nearness::Elsewhere,
     };
-    let work = if options.changes.dry_run { fastcp_engine::preview } else { fastcp_engine::pull };
     let manifest = if options.changes.dry_run { None } else { manifest_to_write(options, dst_dir)? };
     let settings = receiver_settings(options, from, manifest);
     Ok(run_reported(endpoint, options, |dialer, report| {
-        let result = work(dialer, &path, scope, dst_dir, &settings, interrupt, report);
+        let result = match options.changes.dry_run {
+            true => fastcp_engine::preview(dialer, &path, scope, dst_dir, &settings, report),
+            false => fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, interrupt, report),
+        };
         match result {
             Ok(()) => (exit_code::of_report(report), None),
             Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, dst_dir))),

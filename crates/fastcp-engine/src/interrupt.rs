@@ -1,7 +1,6 @@
 //! Ending a transfer from outside: what has arrived is kept, what is complete gets its name.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// A way to end a transfer from another thread, such as one that waits for signals.
 #[derive(Debug, Default)]
@@ -28,11 +27,6 @@ impl Interrupt {
         state.is_heard
     }
 
-    /// Whether the transfer was asked to end.
-    pub(crate) fn is_asked(&self) -> bool {
-        self.lock().is_asked
-    }
-
     /// From here on somebody listens, until what is answered is dropped.
     pub(crate) fn listen(&self) -> Listening<'_> {
         self.lock().is_heard = true;
@@ -54,19 +48,6 @@ impl Interrupt {
         self.changed.notify_all();
     }
 
-    /// Waits for a while, or until the transfer is asked to end.
-    pub(crate) fn pause(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        let mut state = self.lock();
-        while !state.is_asked {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,8 +65,6 @@ impl Drop for Listening<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::Interrupt;
 
     #[test]
@@ -97,7 +76,6 @@ mod tests {
             assert!(interrupt.ask());
             assert!(waiting.join().expect("join"));
         });
-        interrupt.pause(Duration::from_secs(3600));
         drop(listening);
         assert!(!interrupt.ask());
     }

@@ -13,7 +13,6 @@ use fastcp_wire::hello::Role;
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
 use crate::error::RunError;
-use crate::interrupt::Interrupt;
 use crate::report::{Event, Report};
 use crate::settings::{Connections, ReceiverSettings};
 
@@ -34,12 +33,7 @@ struct Live {
 
 impl<'a> Line<'a> {
     /// Opens the first session, trying for as long as the settings say.
-    pub(crate) fn open(
-        dialer: &'a Dialer,
-        settings: &ReceiverSettings,
-        interrupt: &Interrupt,
-        report: &Report,
-    ) -> Result<Self, RunError> {
+    pub(crate) fn open(dialer: &'a Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Self, RunError> {
         let connections = match settings.connections {
             Connections::Fixed(connections) => connections,
             Connections::Auto => CONNECTIONS_MAX,
@@ -59,10 +53,7 @@ impl<'a> Line<'a> {
                 return Err(RunError::NoAnswer { address, seconds: settings.retry.as_secs(), source: error });
             }
             report.tell(Event::Retrying { error: error.to_string(), wait });
-            interrupt.pause(wait);
-            if interrupt.is_asked() {
-                return Err(RunError::Interrupted);
-            }
+            std::thread::sleep(wait);
         }
     }
 
@@ -87,14 +78,13 @@ impl<'a> Line<'a> {
     pub(crate) fn renew(&self, lost: &Arc<Session>) -> Result<Arc<Session>, NetError> {
         let mut current = self.lock();
         if Arc::ptr_eq(&current, lost) {
-            let session = Session::open(self.dialer, Role::Receiver, &self.terms)?;
+            let session = Session::greet(self.connect()?, Role::Receiver, &self.terms)?;
             // What was planned rests on these.
             if !session.agreed.capabilities.contains(self.agreed.capabilities) {
                 return Err(NetError::Refused(Status::BadVersion));
             }
             // Whoever still waits for something on the old one must learn that nothing will come.
             lost.control.hang_up();
-            self.keep(&session.control)?;
             *current = Arc::new(session);
         }
         Ok(Arc::clone(&current))
@@ -103,15 +93,27 @@ impl<'a> Line<'a> {
     /// Makes a data connection; where the server does not know the session any more, of a new one.
     pub(crate) fn dial(&self) -> Result<Arc<Connection>, NetError> {
         let session = self.session();
-        let connection = match session.attach_right().dial(self.dialer) {
-            Err(NetError::Refused(Status::UnknownTicket)) => self.renew(&session)?.attach_right().dial(self.dialer),
+        let connection = match self.attach(&session) {
+            Err(NetError::Refused(Status::UnknownTicket)) => self.attach(&*self.renew(&session)?),
             result => result,
         };
-        let connection = Arc::new(connection.map_err(|error| match error {
+        connection.map_err(|error| match error {
             // Nothing was said yet but the greeting, and a damaged one is best said again.
             NetError::Protocol(_) => NetError::Closed,
             other => other,
-        })?);
+        })
+    }
+
+    fn attach(&self, session: &Session) -> Result<Arc<Connection>, NetError> {
+        let connection = self.connect()?;
+        session.attach_right().greet(&connection)?;
+        Ok(connection)
+    }
+
+    /// A connection to which nothing has been said. It is known before it is greeted on: that may take a while,
+    /// too.
+    fn connect(&self) -> Result<Arc<Connection>, NetError> {
+        let connection = Arc::new(self.dialer.dial()?);
         self.keep(&connection)?;
         Ok(connection)
     }

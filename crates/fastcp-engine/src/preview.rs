@@ -18,7 +18,6 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 use crate::backup::Backup;
 use crate::control::{OFFER_TIMEOUT, is_about_the_path};
 use crate::error::RunError;
-use crate::interrupt::Interrupt;
 use crate::line::Line;
 use crate::owners::Owners;
 use crate::plan::Planner;
@@ -35,7 +34,6 @@ pub fn preview(
     scope: Scope,
     into: &Path,
     settings: &ReceiverSettings,
-    interrupt: &Interrupt,
     report: &Report,
 ) -> Result<(), RunError> {
     report.set_dry_run();
@@ -50,7 +48,7 @@ pub fn preview(
         connections: Connections::Fixed(1),
         ..settings.clone()
     };
-    let line = Line::open(dialer, &terms, interrupt, report)?;
+    let line = Line::open(dialer, &terms, report)?;
     let planner = Planner::for_preview(root.as_ref(), backup, &owners, report, settings);
     take_offers(&line.session().control, &OfferRequest { path: path.clone(), scope }, planner, report)
 }

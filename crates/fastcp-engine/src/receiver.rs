@@ -45,12 +45,13 @@ pub fn pull(
     interrupt: &Interrupt,
     report: &Report,
 ) -> Result<(), RunError> {
-    let _listening = interrupt.listen();
     let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
     let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
     let destination = destination.with_backup(into, settings.backup_dir.as_deref())?;
     let lock = destination.lock().map_err(|Locked| RunError::Locked { path: shown() })?;
-    let line = Line::open(dialer, settings, interrupt, report)?;
+    let line = Line::open(dialer, settings, report)?;
+    // Until here there was nothing to keep: whoever interrupts ended the process.
+    let _listening = interrupt.listen();
     let agrees = |capability| line.agreed.capabilities.contains(capability);
     let request = OfferRequest { path: path.clone(), scope };
     let owners = Owners::new();

@@ -17,7 +17,6 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::control::{OFFER_TIMEOUT, is_about_the_path};
 use crate::error::RunError;
-use crate::interrupt::Interrupt;
 use crate::line::Line;
 use crate::owners::Owners;
 use crate::receiver::base_of;
@@ -64,8 +63,7 @@ fn verify_in_ranges(
     range_bytes_max: u64,
 ) -> Result<(), RunError> {
     let root = open_destination(against)?;
-    // Nothing is under way that would have to be kept: whoever interrupts this ends the process.
-    let line = Line::open(dialer, settings, &Interrupt::default(), report)?;
+    let line = Line::open(dialer, settings, report)?;
     let hashing = Hashing::agreed(line.agreed.capabilities);
     let connections = match settings.connections {
         Connections::Fixed(_) => line.agreed.connections,

@@ -52,7 +52,14 @@ impl Session {
     /// # Errors
     /// A server that cannot be reached, refuses, or breaks the protocol.
     pub fn open(dialer: &Dialer, role: Role, terms: &Terms) -> Result<Self, NetError> {
-        let control = dialer.dial()?;
+        Self::greet(Arc::new(dialer.dial()?), role, terms)
+    }
+
+    /// Opens a session over this connection, to which nothing has been said.
+    ///
+    /// # Errors
+    /// A server that refuses, or breaks the protocol; a connection that breaks.
+    pub fn greet(control: Arc<Connection>, role: Role, terms: &Terms) -> Result<Self, NetError> {
         control.set_timeouts(Some(crate::HANDSHAKE_TIMEOUT), Some(crate::HANDSHAKE_TIMEOUT))?;
         let hello = Hello {
             version: VERSION,
@@ -74,7 +81,7 @@ impl Session {
             connections: reply.connections.min(terms.connections),
             chunk_kb: reply.chunk_kb,
         };
-        Ok(Self { control: Arc::new(control), agreed, ticket: reply.ticket })
+        Ok(Self { control, agreed, ticket: reply.ticket })
     }
 
     /// The right to open data connections, apart from the control connection.
@@ -96,10 +103,19 @@ impl Attached {
     /// A server that cannot be reached, or no longer knows the session.
     pub fn dial(&self, dialer: &Dialer) -> Result<Connection, NetError> {
         let connection = dialer.dial()?;
+        self.greet(&connection)?;
+        Ok(connection)
+    }
+
+    /// Makes this connection, to which nothing has been said, a data connection.
+    ///
+    /// # Errors
+    /// A server that no longer knows the session; a connection that breaks.
+    pub fn greet(&self, connection: &Connection) -> Result<(), NetError> {
         connection.set_timeouts(Some(crate::HANDSHAKE_TIMEOUT), Some(crate::HANDSHAKE_TIMEOUT))?;
         connection.write_frame(FrameType::Attach, &encode_attach(self.ticket))?;
         match connection.read_frame()? {
-            (FrameType::AttachReply, _) => Ok(connection),
+            (FrameType::AttachReply, _) => Ok(()),
             (other, _) => Err(NetError::UnexpectedFrame(other)),
         }
     }
