@@ -162,7 +162,9 @@ fn a_second_client_is_sent_away_and_the_first_goes_on() {
         assert!(second.stderr.contains("another"), "{}", second.stderr);
         assert!(second.stderr.contains(stage.copy.to_str().expect("plain")), "{}", second.stderr);
     }
-    assert_eq!(Leftover::only(&stage.copy).read(), claimed);
+    // The first may have had an answer to write down yet.
+    let now = Leftover::only(&stage.copy).read();
+    assert!(now.head == claimed.head && now.records.starts_with(&claimed.records), "{now:?} after {claimed:?}");
     stage.valve.open();
     expect_whole(&stage, first.finish(), 0);
 }
