@@ -734,7 +734,8 @@ mod tests {
         first.iter().for_each(|job| schedule.reused(job));
         std::thread::scope(|threads| {
             let last = threads.spawn(|| schedule.next_to_reuse());
-            while !last.is_finished() {
+            // All ranges of the first file: the last need not wait any longer.
+            for _ in 0..3 {
                 let want = take(&schedule);
                 assert_eq!(want.attempt, 1, "unproven bytes may stand there");
                 schedule.done(&want, Vec::new());
