@@ -43,6 +43,7 @@ mod line;
 mod listing_order;
 mod manifest;
 mod offer;
+mod offer_sum;
 mod owners;
 mod part;
 mod patience;

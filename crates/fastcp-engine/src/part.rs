@@ -157,6 +157,17 @@ impl PartFile {
         }
     }
 
+    /// A rename goes by the name alone. Who removes our lock while a run is under way lets in another, with part
+    /// files of the same names.
+    fn expect_name(&self, dir: &Dir, name: &Name) -> io::Result<()> {
+        let place = |stat: Stat| (stat.identity.device, stat.identity.inode);
+        if place(dir.stat_name(name)?) == place(Stat::of_fd(&self.file)?) {
+            Ok(())
+        } else {
+            Err(io::Error::other("somebody else has replaced the part file"))
+        }
+    }
+
     /// No more bytes: `crc` is that of all that was written.
     pub(crate) fn seal(self, crc: u32) -> Sealed {
         Sealed { part: self, crc }
@@ -251,7 +262,10 @@ impl Dressed {
     ) -> io::Result<()> {
         match &self.part.place {
             Place::Target => Ok(()),
-            Place::Named { dir: from, name: part_name } => from.rename(part_name, dir, name),
+            Place::Named { dir: from, name: part_name } => {
+                self.part.expect_name(from, part_name)?;
+                from.rename(part_name, dir, name)
+            }
             Place::Unnamed => match dir.link_unnamed(&self.part.file, name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     let (from, part_name) = fallback()?;

@@ -1,5 +1,7 @@
 //! How long to go on trying: as long as there is progress, and for a while without.
 //!
+//! The while begins with the first attempt that fails: before it somebody may have waited for long and well, for a scan
+//! or for what is looked up here.
 //! Whatever moved the whole transfer on counts, not only what this connection did: while others work, one that
 //! cannot get through does no harm by trying.
 
@@ -19,14 +21,13 @@ pub(crate) struct Patience<'a> {
     report: &'a Report,
     retry: Duration,
     backoff: Backoff,
-    last_progress: Instant,
+    failing_since: Option<Instant>,
     seen: u64,
 }
 
 impl<'a> Patience<'a> {
     pub(crate) fn new(schedule: &'a Schedule, report: &'a Report, retry: Duration) -> Self {
-        let mut patience =
-            Self { schedule, report, retry, backoff: Backoff::default(), last_progress: Instant::now(), seen: 0 };
+        let mut patience = Self { schedule, report, retry, backoff: Backoff::default(), failing_since: None, seen: 0 };
         patience.seen = patience.progress();
         patience
     }
@@ -42,7 +43,8 @@ impl<'a> Patience<'a> {
             self.renew();
         }
         let wait = self.backoff.next_wait();
-        (self.last_progress.elapsed() + wait <= self.retry).then_some(wait)
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        (since.elapsed() + wait <= self.retry).then_some(wait)
     }
 
     fn progress(&self) -> u64 {

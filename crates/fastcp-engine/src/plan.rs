@@ -28,6 +28,7 @@ use crate::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::fetch::Transfer;
 use crate::job::FileJob;
 use crate::listing_order::{ListingOrder, broken_offer};
+use crate::offer_sum::OfferSum;
 use crate::owners::Owners;
 use crate::removal::Deed;
 use crate::report::{Cause, Count, Report};
@@ -59,6 +60,10 @@ pub(crate) struct Planner<'a> {
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
     order: ListingOrder,
+    /// What was planned, and what the offer that goes on now has named: not the same where one was broken off and
+    /// the source has changed since.
+    planned: OfferSum,
+    offered: OfferSum,
 }
 
 /// A listing and the open directory that it is about.
@@ -134,6 +139,8 @@ impl<'a> Planner<'a> {
             has_root: false,
             awaited: HashMap::new(),
             order: ListingOrder::default(),
+            planned: OfferSum::default(),
+            offered: OfferSum::default(),
         }
     }
 
@@ -144,7 +151,9 @@ impl<'a> Planner<'a> {
         }
         let mut placed = Vec::with_capacity(batch.listings.len());
         for listing in batch.listings {
+            self.offered.add(&listing);
             if let Some(listing) = self.unplanned(listing) {
+                self.planned.add(&listing);
                 placed.push(self.place(listing)?);
             }
         }
@@ -166,6 +175,7 @@ impl<'a> Planner<'a> {
     /// The offer comes once more from its beginning: what is planned already is passed over.
     pub(crate) fn replay(&mut self) {
         self.is_replay = true;
+        self.offered = OfferSum::default();
     }
 
     /// What of a listing has not been planned yet; `None` where that is nothing. Only after a break is there
@@ -227,6 +237,7 @@ impl<'a> Planner<'a> {
         }
         let (Some(mut extraneous), Some(deletion)) = (self.extraneous.take(), self.deletion) else { return Ok(()) };
         // A sender that counts otherwise knows of something that is not known here.
+        extraneous.spoilt |= self.offered != self.planned;
         extraneous.spoilt |=
             !self.report.is_source_read() || end.failures > 0 || end.entries != self.report.counters.entries.now();
         let verdict = self.step(deletion).take(&mut extraneous)?;
