@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn without_words_everything_runs() {
         let settings = settings("fastcp-bench");
-        assert_eq!((settings.workloads.len(), settings.tools.len(), settings.places.len()), (5, 8, 4));
+        assert_eq!((settings.workloads.len(), settings.tools.len(), settings.places.len()), (7, 8, 4));
         assert_eq!((settings.rounds, settings.scale), (5, Scale::Full));
     }
 

@@ -1,9 +1,10 @@
 //! One workload at one place: the tools in turn, round after round.
 //!
 //! In turn, so that what disturbs the machine for a while disturbs all of them; and each round
-//! begins with another tool. Every run has an empty destination of its own name, but for the
-//! workload whose destination is to be there already: that one each tool fills for itself first,
-//! untimed, and keeps. What a run leaves is removed before the next one, untimed.
+//! begins with another tool. Every run has a destination of its own name, empty or with an earlier
+//! version of the tree, but for the workload whose destination is to be there already: that one
+//! each tool fills for itself first, untimed, and keeps. What a run leaves is removed before the
+//! next one, untimed.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::syncfs;
 
 use crate::error::BenchError;
+use crate::generate;
 use crate::interrupt::Interrupt;
 use crate::report::{Failure, ToolRuns};
 use crate::single::{Ended, SingleRun};
@@ -82,6 +84,7 @@ impl CaseRun<'_> {
     fn copy(&self, tool: Tool, destination: &Path) -> Result<Ended, BenchError> {
         if !destination.exists() {
             fs::create_dir(destination).map_err(BenchError::file("make", destination))?;
+            self.restore_basis(destination)?;
             if self.workload == Workload::Unchanged {
                 let first = self.single.run(tool, destination)?;
                 if matches!(first, Ended::OverTime { .. }) {
@@ -92,17 +95,28 @@ impl CaseRun<'_> {
         self.single.run(tool, destination)
     }
 
+    /// Puts the earlier version there, if the workload has one.
+    fn restore_basis(&self, destination: &Path) -> Result<(), BenchError> {
+        let Some(basis) = self.single.basis else { return Ok(()) };
+        generate::copy_into(&[basis.root.join(".")], destination)?;
+        self.settle()
+    }
+
     fn remove(&self, destination: &Path) -> Result<(), BenchError> {
         if destination.exists() {
             fs::remove_dir_all(destination).map_err(BenchError::file("remove", destination))?;
         }
-        let dir = &self.single.site.dir;
-        if self.single.site.has_disk() {
-            // Or the next run would wait for it.
-            let opened = File::open(dir).map_err(BenchError::file("open", dir))?;
-            syncfs(&opened).map_err(|errno| BenchError::file("sync", dir)(errno.into()))?;
+        self.settle()
+    }
+
+    /// Waits for the disk, or the next run would.
+    fn settle(&self) -> Result<(), BenchError> {
+        if !self.single.site.has_disk() {
+            return Ok(());
         }
-        Ok(())
+        let dir = &self.single.site.dir;
+        let opened = File::open(dir).map_err(BenchError::file("open", dir))?;
+        syncfs(&opened).map_err(|errno| BenchError::file("sync", dir)(errno.into()))
     }
 }
 

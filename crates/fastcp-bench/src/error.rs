@@ -30,6 +30,12 @@ pub(crate) enum BenchError {
     /// The copy is not what was to be copied.
     #[error("wrong copy: {found_files} files of {found_bytes} bytes, not {files} of {bytes}")]
     WrongCopy { files: u64, bytes: u64, found_files: u64, found_bytes: u64 },
+    /// The copy has as many bytes as it should have, but not the same ones.
+    #[error("wrong copy: \"{}\" has other bytes than the source", path.display())]
+    WrongContents { path: PathBuf },
+    /// rsync was asked how many bytes it sent and received, and did not say.
+    #[error("\"{}\" does not say how many bytes rsync sent and received", path.display())]
+    NoStats { path: PathBuf },
     /// A file holds something else than what is expected.
     #[error("\"{}\" is not {expected}: {source}", path.display())]
     Json { expected: &'static str, path: PathBuf, source: serde_json::Error },

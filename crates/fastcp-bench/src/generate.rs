@@ -16,9 +16,15 @@ use crate::census::Census;
 use crate::error::BenchError;
 use crate::log_text;
 use crate::random::Random;
+use crate::revise;
 use crate::workload::{Recipe, SEED, Scale};
 
 const USR_SHARE: &str = "/usr/share";
+
+/// Equal in all its versions.
+const BIG_NAME: &str = "big.bin";
+/// Of a later version's time. Its bytes are those of file 0 but for what has changed.
+const REVISED_INDEX: u64 = 1;
 
 const SMALL_MEDIAN_BYTES: f64 = 4096.0;
 /// Of the logarithm. The mean is then close to 8 KiB.
@@ -37,9 +43,14 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// Makes the tree in `root`, a directory that is there and empty.
 pub(crate) fn make(recipe: Recipe, root: &Path) -> Result<(), BenchError> {
     match recipe {
-        Recipe::Big { bytes } => make_files(1, |_| {
-            let path = root.join("big.bin");
-            write_random(&path, 0, bytes)
+        Recipe::Big { bytes } => write_random(&root.join(BIG_NAME), 0, bytes),
+        Recipe::Pages { bytes } => write_file(&root.join(BIG_NAME), REVISED_INDEX, |out| {
+            fill_random(out, 0, bytes)?;
+            revise::rewrite_pages(out, bytes)
+        }),
+        Recipe::Inserted { bytes } => write_file(&root.join(BIG_NAME), REVISED_INDEX, |out| {
+            out.write_all(&revise::insertion())?;
+            fill_random(out, 0, bytes)
         }),
         Recipe::Small { files, dirs } => make_grouped(root, files, dirs, small_bytes),
         Recipe::Tiny { files, dirs } => make_grouped(root, files, dirs, tiny_bytes),
@@ -100,18 +111,21 @@ fn tiny_bytes(index: u64) -> u64 {
 }
 
 fn write_random(path: &Path, index: u64, bytes: u64) -> Result<(), BenchError> {
-    write_file(path, index, |out| {
-        let mut random = Random::of_part(SEED, index);
-        let mut left = bytes;
-        let mut buffer = vec![0; BUFFER_BYTES.min(usize::try_from(bytes).unwrap_or(BUFFER_BYTES))];
-        while left > 0 {
-            let piece = &mut buffer[..BUFFER_BYTES.min(usize::try_from(left).unwrap_or(BUFFER_BYTES))];
-            random.fill(piece);
-            out.write_all(piece)?;
-            left -= piece.len() as u64;
-        }
-        Ok(())
-    })
+    write_file(path, index, |out| fill_random(out, index, bytes))
+}
+
+/// The bytes of file `index`.
+fn fill_random(out: &mut impl Write, index: u64, bytes: u64) -> std::io::Result<()> {
+    let mut random = Random::of_part(SEED, index);
+    let mut left = bytes;
+    let mut buffer = vec![0; BUFFER_BYTES.min(usize::try_from(bytes).unwrap_or(BUFFER_BYTES))];
+    while left > 0 {
+        let piece = &mut buffer[..BUFFER_BYTES.min(usize::try_from(left).unwrap_or(BUFFER_BYTES))];
+        random.fill(piece);
+        out.write_all(piece)?;
+        left -= piece.len() as u64;
+    }
+    Ok(())
 }
 
 fn write_file(
@@ -138,10 +152,15 @@ fn copy_usr_share(root: &Path, scale: Scale) -> Result<(), BenchError> {
         Scale::Full => vec![PathBuf::from(USR_SHARE).join(".")],
         Scale::Short => first_entries(Path::new(USR_SHARE), scale.divisor())?,
     };
+    copy_into(&wanted, root)
+}
+
+/// By `cp -a`.
+pub(crate) fn copy_into(wanted: &[PathBuf], dir: &Path) -> Result<(), BenchError> {
     let output = Command::new("cp")
         .arg("-a")
         .args(wanted)
-        .arg(root)
+        .arg(dir)
         .stdin(Stdio::null())
         .output()
         .map_err(|source| BenchError::Spawn { program: "cp".to_owned(), source })?;
@@ -149,7 +168,8 @@ fn copy_usr_share(root: &Path, scale: Scale) -> Result<(), BenchError> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(BenchError::Program { program: "cp -a /usr/share".to_owned(), ended: output.status.to_string(), said })
+    let from = wanted.first().map(|path| path.display().to_string()).unwrap_or_default();
+    Err(BenchError::Program { program: format!("cp -a {from}"), ended: output.status.to_string(), said })
 }
 
 fn first_entries(dir: &Path, divisor: u64) -> Result<Vec<PathBuf>, BenchError> {
@@ -177,8 +197,9 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
+    use std::time::SystemTime;
 
-    use super::{make, small_bytes};
+    use super::{BIG_NAME, make, small_bytes};
     use crate::census::files_below;
     use crate::workload::Recipe;
 
@@ -205,9 +226,33 @@ mod tests {
     #[test]
     fn trees_are_pinned() {
         assert_eq!(made(Recipe::Big { bytes: 3_000_001 }), 2_819_890_701);
+        assert_eq!(made(Recipe::Pages { bytes: 3_000_001 }), 1_763_236_956);
+        assert_eq!(made(Recipe::Inserted { bytes: 3_000_001 }), 3_429_666_707);
         assert_eq!(made(Recipe::Small { files: 300, dirs: 7 }), 3_671_333_212);
         assert_eq!(made(Recipe::Tiny { files: 300, dirs: 7 }), 2_417_057_187);
         assert_eq!(made(Recipe::Log { files: 3, file_bytes: 100_000 }), 3_052_470_636);
+    }
+
+    /// The bytes and the time of the only file.
+    fn big_file(recipe: Recipe) -> (Vec<u8>, SystemTime) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        make(recipe, dir.path()).expect("make");
+        let path = dir.path().join(BIG_NAME);
+        let mtime = fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("look at");
+        (fs::read(path).expect("read"), mtime)
+    }
+
+    #[test]
+    fn versions_differ_by_what_was_changed_and_are_newer() {
+        let bytes = 1000 * 4096 + 1;
+        let (old, old_mtime) = big_file(Recipe::Big { bytes });
+        let (pages, pages_mtime) = big_file(Recipe::Pages { bytes });
+        assert_eq!(pages.len(), old.len());
+        let changed = pages.chunks(4096).zip(old.chunks(4096)).filter(|(new, old)| new != old).count();
+        assert_eq!(changed, 10);
+        let (inserted, inserted_mtime) = big_file(Recipe::Inserted { bytes });
+        assert_eq!(inserted[1000..], old);
+        assert!(pages_mtime > old_mtime && inserted_mtime > old_mtime);
     }
 
     #[test]

@@ -121,6 +121,9 @@ impl Route<'_> {
         if variant.is_raw {
             all.push("--no-compress".into());
         }
+        if variant.is_whole {
+            all.push("--whole-file".into());
+        }
         if variant.is_unsynced {
             all.extend(["--durability", "none"].map(OsString::from));
         }
@@ -155,9 +158,11 @@ impl Route<'_> {
         Ok(prefixed("rsync".as_ref(), &fixed, &[&config]))
     }
 
+    /// `--no-whole-file` is what rsync does anyway from a daemon; that it is said makes the command tell it.
     fn rsync_client(&self, options: &[&str], address: SocketAddrV4) -> Vec<OsString> {
         let url = format!("rsync://{address}/tree/");
-        prefixed("rsync".as_ref(), &[options, &[&url]].concat(), &[&with_slash(self.destination)])
+        let fixed = ["--no-whole-file", "--stats", &url];
+        prefixed("rsync".as_ref(), &[options, &fixed].concat(), &[&with_slash(self.destination)])
     }
 
     /// Over HTTP, not WebDAV, for which rclone's client allows itself a hundred calls a second.

@@ -15,6 +15,7 @@ use crate::link::DirectionCounters;
 use crate::machine::Machine;
 use crate::measure::Usage;
 use crate::statistics::Spread;
+use crate::wire_bytes::WireBytes;
 use crate::workload::Scale;
 
 /// Of the names below; another number, another meaning.
@@ -42,7 +43,7 @@ pub(crate) struct Case {
     pub(crate) place: String,
     /// Of the link, where there is one with a limit.
     pub(crate) link_bits: Option<u64>,
-    /// Whether file bytes travel at all.
+    /// Whether all bytes of the tree have to travel, whatever the tool.
     pub(crate) is_copied: bool,
     pub(crate) tree: Census,
     pub(crate) tools: Vec<ToolRuns>,
@@ -85,6 +86,8 @@ pub(crate) struct Round {
     /// From the client to the server, and back.
     pub(crate) link: Option<[LinkTraffic; 2]>,
     pub(crate) fastcp: Option<FastcpSummary>,
+    /// Of tools that say it.
+    pub(crate) wire: Option<WireBytes>,
 }
 
 /// What a link saw in one direction.
@@ -215,6 +218,7 @@ pub(crate) mod tests {
             server: None,
             link: None,
             fastcp: None,
+            wire: None,
         };
         ToolRuns {
             tool: tool.to_owned(),
@@ -252,6 +256,13 @@ pub(crate) mod tests {
         assert_eq!(format!("{read:?}"), format!("{written:?}"));
         assert!(!read.is_right());
         assert_eq!(read.cases[0].fastcp_median(), Some(2.0));
+    }
+
+    #[test]
+    fn rounds_of_earlier_reports_say_nothing_of_the_wire() {
+        let mut round = serde_json::to_value(&runs("rsync", &[1.0]).rounds[0]).expect("JSON");
+        round.as_object_mut().and_then(|fields| fields.remove("wire")).expect("a field");
+        assert_eq!(serde_json::from_value::<Round>(round).expect("a round").wire, None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::args::Settings;
 use crate::case::CaseRun;
+use crate::census::Census;
 use crate::chart;
 use crate::error::BenchError;
 use crate::ext4::Room;
@@ -185,21 +186,23 @@ impl Bench<'_> {
         }
         self.interrupt.check()?;
         let tree = self.trees.tree(workload.recipe(self.settings.scale, place.is_link()))?;
+        let basis = workload.basis(self.settings.scale).map(|recipe| self.trees.tree(recipe)).transpose()?;
         let name = format!("{workload}, {place}");
-        let site = match Site::up(place, self.scratch.path(), room(&tree, workload, tools.len())) {
+        let site = match Site::up(place, self.scratch.path(), room(&tree, workload, basis.as_ref(), tools.len())) {
             Ok(site) => site,
             Err(error) => {
                 self.leave_out(format!("{place} is left out from {workload} on: {error}"));
                 return Ok(false);
             }
         };
-        site.warm(tree.census.bytes)?;
+        site.warm(tree.census.bytes + basis.as_ref().map_or(0, |basis| basis.census.bytes))?;
         let single = SingleRun {
             programs: &self.programs,
             interrupt: &self.interrupt,
             scratch: self.scratch.path(),
             site: &site,
             tree: &tree,
+            basis: basis.as_ref(),
             connections: self.settings.connections,
             timeout: self.settings.timeout,
         };
@@ -211,7 +214,7 @@ impl Bench<'_> {
             workload: workload.to_string(),
             place: place.to_string(),
             link_bits: place.rate_bits(),
-            is_copied: workload != Workload::Unchanged,
+            is_copied: workload.is_copied(),
             tree: tree.census,
             tools: runs,
         });
@@ -224,16 +227,25 @@ impl Bench<'_> {
             return Ok(());
         }
         let later = self.settings.workloads.iter().skip_while(|&&other| other != workload).skip(1);
-        let recipes = |workload: Workload| [false, true].map(|is_link| workload.recipe(self.settings.scale, is_link));
+        let scale = self.settings.scale;
+        let recipes = |workload: Workload| {
+            let copied = [false, true].map(|is_link| workload.recipe(scale, is_link));
+            copied.into_iter().chain(workload.basis(scale))
+        };
         let wanted: Vec<_> = later.flat_map(|&workload| recipes(workload)).collect();
-        let mut unwanted = recipes(workload).into_iter().filter(|recipe| !wanted.contains(recipe));
+        let mut unwanted = recipes(workload).filter(|recipe| !wanted.contains(recipe));
         unwanted.try_for_each(|recipe| self.trees.forget(recipe))
     }
 }
 
-/// What a destination of ext4 needs: one copy at a time, but where each tool keeps its own.
-fn room(tree: &Tree, workload: Workload, tools: usize) -> Room {
+/// What a destination of ext4 needs: one copy at a time, but where each tool keeps its own, and with
+/// it the version that is replaced only when it is complete.
+fn room(tree: &Tree, workload: Workload, basis: Option<&Tree>, tools: usize) -> Room {
     let copies = if workload == Workload::Unchanged { tools as u64 } else { 1 };
+    let replaced = basis.map_or_else(Census::default, |basis| basis.census);
     // A removed copy's room may not be free at once.
-    Room { bytes: tree.census.bytes * (copies + 1), files: tree.census.files * (copies + 1) }
+    Room {
+        bytes: (tree.census.bytes + replaced.bytes) * (copies + 1),
+        files: (tree.census.files + replaced.files) * (copies + 1),
+    }
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::census::Census;
+use crate::contents;
 use crate::create;
 use crate::error::BenchError;
 use crate::interrupt::Interrupt;
@@ -21,6 +22,7 @@ use crate::site::{Ends, Site};
 use crate::tool::Tool;
 use crate::trees::Tree;
 use crate::variant::Variant;
+use crate::wire_bytes::WireBytes;
 
 /// How often to look whether a client has ended. Its time is taken by `measure`, not here.
 const CLIENT_POLL: Duration = Duration::from_millis(5);
@@ -33,6 +35,8 @@ pub(crate) struct SingleRun<'a> {
     pub(crate) scratch: &'a Path,
     pub(crate) site: &'a Site,
     pub(crate) tree: &'a Tree,
+    /// What the destination holds before a run, where it is not empty.
+    pub(crate) basis: Option<&'a Tree>,
     pub(crate) connections: u16,
     pub(crate) timeout: Duration,
 }
@@ -52,16 +56,24 @@ pub(crate) struct Copied {
     pub(crate) measurement: Measurement,
     pub(crate) server: Option<Usage>,
     pub(crate) link: Option<[LinkTraffic; 2]>,
-    pub(crate) fastcp: Option<FastcpSummary>,
+    pub(crate) said: Said,
     /// As the report shows them.
     pub(crate) commands: Vec<String>,
+}
+
+/// What a client says of its run.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) fastcp: Option<FastcpSummary>,
+    pub(crate) wire: Option<WireBytes>,
 }
 
 impl Copied {
     /// For the report.
     pub(crate) fn round(self, round: u32) -> Round {
         let Measurement { wall_s, sync_s, usage, .. } = self.measurement;
-        Round { round, wall_s, sync_s, client: usage, server: self.server, link: self.link, fastcp: self.fastcp }
+        let Said { fastcp, wire } = self.said;
+        Round { round, wall_s, sync_s, client: usage, server: self.server, link: self.link, fastcp, wire }
     }
 }
 
@@ -97,10 +109,13 @@ impl SingleRun<'_> {
         drop(server);
         let link = ends.counters().map(|directions| directions.map(LinkTraffic::from));
         self.tree.census.expect(Census::of(destination)?)?;
-        let fastcp = if let Tool::Fastcp(_) = tool { Some(read_summary(&client_out(&route))?) } else { None };
+        if self.basis.is_some() {
+            contents::expect_equal(&self.tree.root, destination)?;
+        }
+        let said = said(tool, &client_out(&route))?;
         let all_words = launch.iter().map(|launch| &launch.words).chain([&words]);
         let commands = all_words.map(|words| shown(words, &route, address.port())).collect();
-        Ok(Ended::Copied(Box::new(Copied { measurement, server: usage, link, fastcp, commands })))
+        Ok(Ended::Copied(Box::new(Copied { measurement, server: usage, link, said, commands })))
     }
 
     fn start(&self, tool: Tool, launch: &ServerLaunch, route: &Route<'_>, ends: &Ends) -> Result<Server, BenchError> {
@@ -171,14 +186,27 @@ fn clean_environment(command: &mut Command) {
     }
 }
 
-fn read_summary(out: &Path) -> Result<FastcpSummary, BenchError> {
-    let text = fs::read(out).map_err(BenchError::file("read", out))?;
+fn said(tool: Tool, out: &Path) -> Result<Said, BenchError> {
+    let text = || fs::read(out).map_err(BenchError::file("read", out));
+    match tool {
+        Tool::Fastcp(_) => said_by_fastcp(&text()?).map_err(|source| BenchError::Json {
+            expected: "what fastcp-client --json says",
+            path: out.to_path_buf(),
+            source,
+        }),
+        Tool::Rsync | Tool::RsyncZ => {
+            let wire = WireBytes::of_rsync(&String::from_utf8_lossy(&text()?));
+            let wire = wire.ok_or_else(|| BenchError::NoStats { path: out.to_path_buf() })?;
+            Ok(Said { fastcp: None, wire: Some(wire) })
+        }
+        _ => Ok(Said::default()),
+    }
+}
+
+/// The summary is the last line.
+fn said_by_fastcp(text: &[u8]) -> serde_json::Result<Said> {
     let last = text.trim_ascii_end().rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
-    serde_json::from_slice(last).map_err(|source| BenchError::Json {
-        expected: "what fastcp-client --json says",
-        path: out.to_path_buf(),
-        source,
-    })
+    Ok(Said { fastcp: Some(serde_json::from_slice(last)?), wire: Some(serde_json::from_slice(last)?) })
 }
 
 /// A command for people, without the names of this machine and the port of this run.

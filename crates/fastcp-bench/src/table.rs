@@ -64,7 +64,7 @@ fn case_table(case: &Case) -> String {
     let link = if case.link_bits.is_some() { "  of link" } else { "" };
     let _ = writeln!(
         out,
-        "  {:width$}  median s  fastest  slowest  x fastcp     MB/s{link}  client cpu s  peak MB  server cpu s  peak MB",
+        "  {:width$}  median s  fastest  slowest  x fastcp     MB/s{link}  wire MB  client cpu s  peak MB  server cpu s  peak MB",
         "tool",
     );
     let base = case.fastcp_median();
@@ -105,6 +105,7 @@ fn row(case: &Case, runs: &ToolRuns, base: Option<f64>) -> String {
         let share = if case.is_copied { format!("{:.1}%", bytes_per_s * 800.0 / bits as f64) } else { dash() };
         let _ = write!(out, "  {share:>7}");
     }
+    let wire = Spread::of(runs.rounds.iter().filter_map(|round| round.wire).map(|wire| wire.total() as f64 / 1e6));
     let client = |value: fn(&Round) -> f64| Spread::of(runs.rounds.iter().map(value));
     let median_of = |spread: Option<Spread>| spread.map_or_else(dash, |spread| format!("{:.2}", spread.median));
     let most_of = |spread: Option<Spread>| spread.map_or_else(dash, |spread| format!("{:.1}", spread.slowest));
@@ -113,7 +114,8 @@ fn row(case: &Case, runs: &ToolRuns, base: Option<f64>) -> String {
     };
     let _ = write!(
         out,
-        "  {:>12}  {:>7}  {:>12}  {:>7}",
+        "  {:>7}  {:>12}  {:>7}  {:>12}  {:>7}",
+        median_of(wire),
         median_of(client(|round| round.client.processor_s)),
         most_of(client(|round| round.client.peak_bytes as f64 / 1e6)),
         median_of(server(|usage| usage.processor_s)),
@@ -138,6 +140,7 @@ pub(crate) fn told(failure: &Failure) -> String {
 mod tests {
     use super::case_table;
     use crate::report::tests::{report, runs};
+    use crate::wire_bytes::WireBytes;
 
     #[test]
     fn a_row_has_times_ratios_and_rates() {
@@ -145,7 +148,21 @@ mod tests {
         let table = case_table(&report.cases[0]);
         let row = table.lines().find(|line| line.starts_with("  rsync")).expect("a row");
         let columns: Vec<&str> = row.split_whitespace().collect();
-        assert_eq!(columns, ["rsync", "41.000", "40.000", "44.000", "2.05", "24.4", "39.0%", "0.50", "3.1", "-", "-"]);
+        let expected = ["rsync", "41.000", "40.000", "44.000", "2.05", "24.4", "39.0%", "-", "0.50", "3.1", "-", "-"];
+        assert_eq!(columns, expected);
+    }
+
+    #[test]
+    fn what_went_over_the_wire_is_in_a_column() {
+        let mut report = report("tmpfs", vec![runs("rsync", &[1.0, 2.0])]);
+        report.cases[0].is_copied = false;
+        for (round, received) in report.cases[0].tools[0].rounds.iter_mut().zip([9_000_000, 11_000_000]) {
+            round.wire = Some(WireBytes { sent: 1_500_000, received });
+        }
+        let table = case_table(&report.cases[0]);
+        let lines: Vec<&str> = table.lines().collect();
+        let end = lines[1].find("wire MB").expect("a column") + "wire MB".len();
+        assert!(lines[2][..end].ends_with("        -    11.50"), "{table}");
     }
 
     #[test]

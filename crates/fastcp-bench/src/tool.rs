@@ -46,7 +46,9 @@ impl Tool {
     /// What it does, in a line.
     pub(crate) fn about(self) -> &'static str {
         match self {
-            Self::Fastcp(_) => "fastcp; variants: -cN, -auto, -raw, -nosync, -nobbr, joined by +, as fastcp-c4+raw",
+            Self::Fastcp(_) => {
+                "fastcp; variants: -cN, -auto, -raw, -whole, -nosync, -nobbr, joined by +, as fastcp-c4+raw"
+            }
             Self::Cp => "cp -a, without a network",
             Self::Tar => "tar over one TCP connection by socat",
             Self::Rsync => "rsync -a from a daemon",
@@ -124,7 +126,9 @@ mod tests {
         for tool in usual_tools() {
             assert_eq!(tool.to_string().parse(), Ok(tool));
         }
-        for name in ["fastcp-c1", "fastcp-c64", "fastcp-auto", "fastcp-raw", "fastcp-nosync", "fastcp-c4+raw+nobbr"] {
+        for name in
+            ["fastcp-c1", "fastcp-c64", "fastcp-auto", "fastcp-raw", "fastcp-nosync", "fastcp-c4+raw+whole+nobbr"]
+        {
             let tool: Tool = name.parse().expect(name);
             assert_eq!(tool.to_string(), name);
         }
@@ -133,7 +137,7 @@ mod tests {
     #[test]
     fn parts_come_in_any_order() {
         let variant =
-            Variant { connections: Connections::Count(4), is_raw: true, is_without_bbr: true, is_unsynced: false };
+            Variant { connections: Connections::Count(4), is_raw: true, is_without_bbr: true, ..Variant::default() };
         assert_eq!("fastcp-nobbr+raw+c4".parse(), Ok(Tool::Fastcp(variant)));
         assert_eq!(Tool::Fastcp(variant).to_string(), "fastcp-c4+raw+nobbr");
     }

@@ -28,6 +28,8 @@ pub(crate) struct Variant {
     pub(crate) connections: Connections,
     /// `--no-compress`.
     pub(crate) is_raw: bool,
+    /// `--whole-file`.
+    pub(crate) is_whole: bool,
     /// `--durability none`.
     pub(crate) is_unsynced: bool,
     /// The link allows cubic only.
@@ -37,7 +39,7 @@ pub(crate) struct Variant {
 /// Why a variant's name means nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum VariantError {
-    #[error("\"{0}\" is no part of a variant; they are cN, auto, raw, nosync and nobbr, joined by +")]
+    #[error("\"{0}\" is no part of a variant; they are cN, auto, raw, whole, nosync and nobbr, joined by +")]
     Unknown(String),
     #[error("\"{0}\" says again, or otherwise, what an earlier part says")]
     Twice(String),
@@ -49,6 +51,7 @@ impl Variant {
     fn add(&mut self, part: &str) -> Result<(), VariantError> {
         let flag = match part {
             "raw" => &mut self.is_raw,
+            "whole" => &mut self.is_whole,
             "nosync" => &mut self.is_unsynced,
             "nobbr" => &mut self.is_without_bbr,
             _ => return self.add_connections(part),
@@ -104,6 +107,7 @@ impl fmt::Display for Variant {
         let parts = [
             connections,
             flag(self.is_raw, "raw"),
+            flag(self.is_whole, "whole"),
             flag(self.is_unsynced, "nosync"),
             flag(self.is_without_bbr, "nobbr"),
         ];

@@ -1,6 +1,9 @@
 //! The workloads: which trees there are to copy, and how large.
 //!
 //! Names and numbers only; `generate.rs` makes them. Everything follows from [`SEED`].
+//!
+//! Most destinations are empty. Of a workload that has a basis, the destination holds that before
+//! every run: an earlier version of the tree, for tools that send only what has changed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,6 +32,10 @@ pub(crate) enum Workload {
     Log,
     /// The small files, when the destination has them already.
     Unchanged,
+    /// One incompressible file, when the destination has a version of which pages have changed.
+    Pages,
+    /// The same when bytes were put in front of it.
+    Inserted,
     /// A million empty and tiny files.
     Million,
 }
@@ -39,8 +46,16 @@ pub(crate) enum Workload {
 pub(crate) struct WorkloadError(String);
 
 /// Every workload there is.
-pub(crate) const WORKLOADS: [Workload; 6] =
-    [Workload::Big, Workload::Small, Workload::UsrShare, Workload::Log, Workload::Unchanged, Workload::Million];
+pub(crate) const WORKLOADS: [Workload; 8] = [
+    Workload::Big,
+    Workload::Small,
+    Workload::UsrShare,
+    Workload::Log,
+    Workload::Unchanged,
+    Workload::Pages,
+    Workload::Inserted,
+    Workload::Million,
+];
 
 /// The workloads that run when none is named: all that do not take minutes and gigabytes of names.
 pub(crate) fn usual_workloads() -> Vec<Workload> {
@@ -55,6 +70,8 @@ impl Workload {
             Self::UsrShare => "usr-share",
             Self::Log => "log",
             Self::Unchanged => "unchanged",
+            Self::Pages => "pages",
+            Self::Inserted => "inserted",
             Self::Million => "million",
         }
     }
@@ -67,6 +84,8 @@ impl Workload {
             Self::UsrShare => "a copy of /usr/share",
             Self::Log => "1 GiB of log text in 8 files",
             Self::Unchanged => "the small files when the destination has them already",
+            Self::Pages => "1 GiB in one file; 1 % of its pages of 4 KiB are not as at the destination",
+            Self::Inserted => "1 GiB in one file, and 1,000 bytes in front that the destination has not",
             Self::Million => "1,000,000 empty and tiny files in 1,000 directories; only when named",
         }
     }
@@ -79,8 +98,23 @@ impl Workload {
             Self::Small | Self::Unchanged => Recipe::Small { files: part(50_000), dirs: part(500) },
             Self::UsrShare => Recipe::UsrShare { scale },
             Self::Log => Recipe::Log { files: 8, file_bytes: part(GIB / 8) },
+            Self::Pages => Recipe::Pages { bytes: part(GIB) },
+            Self::Inserted => Recipe::Inserted { bytes: part(GIB) },
             Self::Million => Recipe::Tiny { files: part(1_000_000), dirs: part(1_000) },
         }
+    }
+
+    /// What the destination holds before each run, where that is an earlier version.
+    pub(crate) fn basis(self, scale: Scale) -> Option<Recipe> {
+        match self {
+            Self::Pages | Self::Inserted => Some(Recipe::Big { bytes: (GIB / scale.divisor()).max(1) }),
+            _ => None,
+        }
+    }
+
+    /// Whether a tool has to fetch the whole tree, however it works.
+    pub(crate) fn is_copied(self) -> bool {
+        !matches!(self, Self::Unchanged | Self::Pages | Self::Inserted)
     }
 }
 
@@ -124,6 +158,10 @@ impl Scale {
 pub(crate) enum Recipe {
     /// One incompressible file.
     Big { bytes: u64 },
+    /// The big file of so many bytes, and a hundredth of its pages changed.
+    Pages { bytes: u64 },
+    /// The big file of so many bytes, and others in front of them.
+    Inserted { bytes: u64 },
     /// Log-normal sizes.
     Small { files: u64, dirs: u64 },
     /// What lies in /usr/share, or the first of it.
@@ -139,6 +177,8 @@ impl fmt::Display for Recipe {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Big { bytes } => write!(out, "big-{bytes}"),
+            Self::Pages { bytes } => write!(out, "pages-{bytes}"),
+            Self::Inserted { bytes } => write!(out, "inserted-{bytes}"),
             Self::Small { files, dirs } => write!(out, "small-{files}-{dirs}"),
             Self::UsrShare { scale: Scale::Full } => out.write_str("usr-share"),
             Self::UsrShare { scale: Scale::Short } => out.write_str("usr-share-short"),
@@ -169,5 +209,8 @@ mod tests {
         assert_eq!(Workload::Small.recipe(Scale::Short, true), Recipe::Small { files: 781, dirs: 7 });
         let shared = Workload::Unchanged.recipe(Scale::Full, false);
         assert_eq!(Workload::Small.recipe(Scale::Full, true), shared);
+        let basis = Workload::Pages.basis(Scale::Full);
+        assert_eq!(basis, Some(Workload::Big.recipe(Scale::Full, true)));
+        assert_eq!(Workload::Inserted.basis(Scale::Short), Some(Recipe::Big { bytes: 16 << 20 }));
     }
 }
