@@ -13,10 +13,10 @@ use fastcp_sys::{Dir, FileType, Stat};
 use crate::attributes;
 use crate::decide::Decision;
 use crate::dirs::{Age, DirState};
-use crate::fetch::Transfer;
 use crate::job::FileJob;
 use crate::leftover;
 use crate::owners::Owners;
+use crate::transfer::Transfer;
 
 /// What a run has and a dry run lacks.
 pub(crate) struct Actor<'a> {

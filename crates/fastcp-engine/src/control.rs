@@ -15,11 +15,11 @@ use fastcp_wire::known::{BatchId, encode_known};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::error::RunError;
-use crate::fetch::Transfer;
 use crate::job::FileJob;
 use crate::patience::Patience;
 use crate::plan::Planner;
-use crate::report::{Cause, Event};
+use crate::report::Cause;
+use crate::transfer::Transfer;
 use crate::tree_cache::TreeCache;
 
 /// The sender sends something every 10 s while it scans.
@@ -182,15 +182,6 @@ impl<'a> Control<'a> {
 
     fn send(&self, frame_type: FrameType, payload: &[u8]) -> Result<(), RunError> {
         self.session.control.write_frame(frame_type, payload).map_err(reading_offers)
-    }
-}
-
-impl Transfer<'_> {
-    /// Connections that break together need not all say so.
-    pub(crate) fn tell_retry(&self, error: &NetError, wait: Duration) {
-        if self.report.may_tell_retry() {
-            self.report.tell(Event::Retrying { error: error.to_string(), wait });
-        }
     }
 }
 

@@ -18,12 +18,12 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::crc_runs::{CONFIRM_BYTES, combine};
 use crate::delta::Found;
 use crate::error::RunError;
-use crate::fetch::Transfer;
 use crate::job::FileJob;
 use crate::landing::{Landing, Sharing};
 use crate::part::PartFile;
 use crate::report::Cause;
 use crate::settings::Durability;
+use crate::transfer::Transfer;
 
 /// What was copied is journaled in runs of at most this length.
 const RUN_BYTES_MAX: u64 = 64 << 20;

@@ -19,11 +19,11 @@ use fastcp_sys::{Dir, WholeSync};
 
 use crate::destination::Mount;
 use crate::error::RunError;
-use crate::fetch::Transfer;
 use crate::job::FileJob;
 use crate::manifest::Record;
 use crate::part::Dressed;
 use crate::report::Cause;
+use crate::transfer::Transfer;
 
 /// The most files in a group; each is an open descriptor until it has its name.
 pub(crate) const GROUP_FILES_MAX: usize = 4096;

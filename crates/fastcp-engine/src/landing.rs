@@ -15,7 +15,6 @@ use crate::content_hash::ContentHash;
 use crate::destination::Mount;
 use crate::dirs::DirState;
 use crate::error::RunError;
-use crate::fetch::Transfer;
 use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
 use crate::manifest::Record;
@@ -23,6 +22,7 @@ use crate::part::{PartFile, SenderCrc, Verified};
 use crate::read_back::look_at;
 use crate::report::Cause;
 use crate::settings::{Durability, Placement};
+use crate::transfer::Transfer;
 use crate::want::Want;
 
 /// Smaller files are not worth reserving room for.

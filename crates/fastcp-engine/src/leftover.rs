@@ -15,12 +15,12 @@ use fastcp_wire::offer::Scope;
 
 use crate::crc_runs::CONFIRM_BYTES;
 use crate::destination::Destination;
-use crate::fetch::Transfer;
 use crate::job::{FileJob, Trust};
 use crate::journal::{Journal, Record};
 use crate::landing::make_room;
 use crate::part::PartFile;
 use crate::settings::{Delta, Placement};
+use crate::transfer::Transfer;
 
 /// Files up to this length are fetched whole: that costs less than to look.
 const REUSED_BYTES_MIN: u64 = 64 << 10;

@@ -67,6 +67,7 @@ mod shared;
 mod signature;
 mod source;
 mod strong_hash;
+mod transfer;
 mod tree_cache;
 mod tune;
 mod verify;

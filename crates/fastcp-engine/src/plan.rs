@@ -25,7 +25,6 @@ use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
 use crate::dirs::{Age, DirState, Finisher};
 use crate::error::{RunError, ends_everything};
 use crate::extraneous::{Displacing, Extraneous, MakeFile};
-use crate::fetch::Transfer;
 use crate::job::FileJob;
 use crate::listing_order::{ListingOrder, broken_offer};
 use crate::offer_sum::OfferSum;
@@ -33,6 +32,7 @@ use crate::owners::Owners;
 use crate::removal::Deed;
 use crate::report::{Cause, Count, Report};
 use crate::settings::{Deletion, Itemize, ReceiverSettings};
+use crate::transfer::Transfer;
 
 mod entry;
 

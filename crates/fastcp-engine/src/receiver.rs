@@ -19,7 +19,6 @@ use fastcp_wire::offer::{OfferRequest, Scope};
 use crate::control::Control;
 use crate::destination::{Destination, Locked};
 use crate::error::RunError;
-use crate::fetch::Transfer;
 use crate::group::Groups;
 use crate::interrupt::Interrupt;
 use crate::leftover::{self, Useful};
@@ -29,6 +28,7 @@ use crate::report::Report;
 use crate::reuse::Reuse;
 use crate::schedule::{Bundling, Cut, HoldBack, Schedule};
 use crate::settings::{Connections, ReceiverSettings};
+use crate::transfer::Transfer;
 use crate::tune::{Tuner, window_for};
 use crate::want::WANT_COST;
 

@@ -21,13 +21,13 @@ use crate::copying::Copier;
 use crate::cutter::Cutter;
 use crate::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::error::RunError;
-use crate::fetch::Transfer;
 use crate::inbox::Inbox;
 use crate::job::{Arrival, FileJob, Start};
 use crate::journal::Record;
 use crate::leftover::open_bases;
 use crate::patience::Patience;
 use crate::source::SLICE_BYTES;
+use crate::transfer::Transfer;
 use crate::want::{Want, cut_into_wants};
 
 /// The sender may have to read 256 MiB from a slow disk before it has anything to say.

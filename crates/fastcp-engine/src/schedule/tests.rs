@@ -1,0 +1,267 @@
+use std::sync::Arc;
+
+use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
+
+use super::state::{BUNDLE_BYTES, BUNDLE_FILES};
+use super::{Bundling, Cut, Held, HoldBack, Next, PREPARED_MAX, Schedule, Turn};
+use crate::dirs::{Age, DirState};
+use crate::job::{Arrival, FileJob};
+use crate::want::{CUT_BYTES_MIN, Purpose, Want};
+
+fn job(file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
+    job_in(&DirState::new(RelPath::root(), Age::New, None, None), file_bytes, chunk_kb)
+}
+
+fn job_in(dir: &Arc<DirState>, file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
+    let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
+    let grid = ChunkGrid::new(file_bytes, chunk_kb).expect("lawful");
+    Arc::new(FileJob::new(Arc::clone(dir), Name::new(b"file").expect("lawful"), metadata, grid, false, false))
+}
+
+fn with_basis(file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
+    let made = Arc::into_inner(job(file_bytes, chunk_kb)).expect("made just now");
+    Arc::new(made.with_basis())
+}
+
+fn next(schedule: &Schedule, held: &Held) -> Option<Want> {
+    let mut wants = Vec::new();
+    let next = schedule.next(held, &mut wants);
+    assert_eq!(matches!(next, Next::Wants), !wants.is_empty());
+    assert!(wants.len() <= 1, "{wants:?}");
+    wants.pop()
+}
+
+fn take(schedule: &Schedule) -> Want {
+    next(schedule, &Held::default()).expect("a want")
+}
+
+#[test]
+fn wants_cover_each_file_once_and_the_cost_comes_out_even() {
+    for (file_bytes, chunk_kb) in [(0, 4), (1, 4), (4096, 4), (20_000, 4), (30 << 20, 65_536), (23 << 20, 5000)] {
+        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+        assert!(schedule.add(vec![job(file_bytes, chunk_kb)]));
+        schedule.close();
+        let mut end = 0;
+        loop {
+            let want = take(&schedule);
+            assert_eq!((want.range.start(), want.purpose), (end, Purpose::Fetch));
+            end = want.range.end();
+            schedule.done(&want, Vec::new());
+            if end == file_bytes {
+                break;
+            }
+        }
+        assert!(matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Done));
+        assert_eq!(schedule.lock().cost_left, 0, "{file_bytes} bytes in {chunk_kb} KiB");
+    }
+}
+
+#[test]
+fn a_connection_holds_no_more_than_its_share() {
+    let schedule = Schedule::new(4, HoldBack::No, Cut::AtChunks, Bundling::No);
+    schedule.add((0..40).map(|_| job(1000, 4)).collect());
+    schedule.close();
+    for connection in 1..4 {
+        schedule.lock().shares.set(connection, 100);
+    }
+    let mut held = Held { rate: 100, ..Held::default() };
+    while let Some(want) = next(&schedule, &held) {
+        held.add(&want);
+    }
+    assert_eq!(held.wants, 10);
+}
+
+#[test]
+fn what_a_broken_connection_owed_is_handed_out_again() {
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+    schedule.add(vec![job(10_000, 4)]);
+    schedule.close();
+    let owed = take(&schedule);
+    let other = take(&schedule);
+    schedule.give_back(0, std::iter::once(owed.clone()));
+    assert_eq!(take(&schedule).range, owed.range);
+    schedule.done(&other, Vec::new());
+    schedule.done(&owed, Vec::new());
+    let last = take(&schedule);
+    let confirm = Want { purpose: Purpose::Confirm, ..last.clone() };
+    schedule.done(&last, vec![confirm]);
+    let confirm = take(&schedule);
+    assert_eq!(confirm.purpose, Purpose::Confirm);
+    schedule.done(&confirm, Vec::new());
+    assert!(matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Done));
+}
+
+#[test]
+fn towards_the_end_large_files_are_cut_finer() {
+    let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly, Bundling::No);
+    schedule.add(vec![job(16 << 20, 1024)]);
+    schedule.close();
+    schedule.lock().shares.set(1, 100);
+    let mut lengths = Vec::new();
+    while let Some(want) = next(&schedule, &Held { rate: 100, ..Held::default() }) {
+        lengths.push(want.range.len());
+        schedule.done(&want, Vec::new());
+    }
+    assert_eq!(lengths.iter().sum::<u64>(), 16 << 20);
+    assert_eq!((lengths[0], lengths.last()), (1 << 20, Some(&CUT_BYTES_MIN)));
+    assert!(lengths[lengths.len() - 8..].iter().all(|&length| length <= 256 << 10), "{lengths:?}");
+    assert_eq!(schedule.lock().cost_left, 0);
+}
+
+#[test]
+fn small_files_of_one_directory_are_handed_out_together() {
+    let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
+    let dir = DirState::new(RelPath::root(), Age::New, None, None);
+    let mut sizes = vec![10_u64; 70];
+    sizes.extend([60 << 10, 60 << 10, 60 << 10, 60 << 10, 65 << 10, 5]);
+    schedule.add(sizes.iter().map(|&size| job_in(&dir, size, 1024)).collect());
+    schedule.add(vec![job(5, 1024)]);
+    schedule.close();
+    let mut counts = Vec::new();
+    let mut wants = Vec::new();
+    while matches!(schedule.next(&Held { rate: 1, ..Held::default() }, &mut wants), Next::Wants) {
+        assert!(wants.iter().map(|want| want.range.len()).sum::<u64>() <= BUNDLE_BYTES);
+        counts.push(wants.len());
+        for want in wants.drain(..) {
+            schedule.done(&want, Vec::new());
+        }
+    }
+    assert_eq!(counts, [BUNDLE_FILES, 9, 1, 1, 1, 1]);
+    assert_eq!(schedule.lock().cost_left, 0);
+}
+
+/// Takes and answers everything as one connection of two.
+fn drain(schedule: &Schedule) {
+    schedule.lock().shares.set(1, 100);
+    let mut wants = Vec::new();
+    while matches!(schedule.next(&Held { rate: 100, ..Held::default() }, &mut wants), Next::Wants) {
+        for want in wants.drain(..) {
+            schedule.done(&want, Vec::new());
+        }
+    }
+}
+
+#[test]
+fn the_cost_comes_out_even_however_files_are_cut_or_bundled() {
+    let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly, Bundling::Yes);
+    let dir = DirState::new(RelPath::root(), Age::New, None, None);
+    schedule.add((0..1000).map(|at| job_in(&dir, if at % 8 == 0 { 10 } else { 20 << 10 }, 4)).collect());
+    schedule.add(vec![job(61 << 20, 6144), job((1 << 30) + 5, 5000), job(0, 4)]);
+    schedule.close();
+    drain(&schedule);
+    assert_eq!(schedule.lock().cost_left, 0);
+}
+
+#[test]
+fn no_range_crosses_the_border_of_a_confirmed_segment() {
+    for cut in [Cut::AtChunks, Cut::Evenly] {
+        let schedule = Schedule::new(1, HoldBack::No, cut, Bundling::No);
+        let large = job((1 << 30) + 4096, 5000);
+        schedule.add(vec![Arc::clone(&large)]);
+        schedule.close();
+        let mut last = Arrival::Partial;
+        while let Some(want) = next(&schedule, &Held { rate: 1, ..Held::default() }) {
+            last = large.arrived(want.range, 0);
+            schedule.done(&want, Vec::new());
+        }
+        assert_eq!(last, Arrival::Whole);
+    }
+}
+
+#[test]
+fn sizes_beyond_all_measure_do_not_overflow() {
+    let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
+    schedule.add((0..3).map(|_| job(i64::MAX as u64, 4)).collect());
+    assert!(!take(&schedule).range.is_empty());
+}
+
+#[test]
+fn a_connection_that_is_not_needed_rests() {
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+    schedule.add(vec![job(10, 4), job(10, 4)]);
+    let second = Held { connection: 1, ..Held::default() };
+    assert!(matches!(schedule.next(&second, &mut Vec::new()), Next::Rest));
+    schedule.set_active(2);
+    assert_eq!(schedule.wait_for_turn(1), Some(Turn::AtOnce));
+    assert!(matches!(schedule.next(&second, &mut Vec::new()), Next::Wants));
+}
+
+#[test]
+fn what_may_be_here_is_looked_for_first_and_not_too_far_ahead() {
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+    let count = PREPARED_MAX + 1;
+    schedule.add((0..count).map(|_| with_basis(10_000, 4)).collect());
+    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
+    let first: Vec<_> = (0..PREPARED_MAX).map(|_| schedule.next_to_reuse().expect("a file")).collect();
+    first.iter().for_each(|job| schedule.reused(job));
+    std::thread::scope(|threads| {
+        let last = threads.spawn(|| schedule.next_to_reuse());
+        // One file's worth makes room for one file.
+        for _ in 0..3 {
+            let want = take(&schedule);
+            assert_eq!(want.attempt, 1, "unproven bytes may stand there");
+            schedule.done(&want, Vec::new());
+        }
+        schedule.reused(&last.join().expect("join").expect("the last"));
+    });
+    schedule.close();
+    while let Some(want) = next(&schedule, &Held { rate: 1, ..Held::default() }) {
+        schedule.done(&want, Vec::new());
+    }
+    assert!(schedule.next_to_reuse().is_none());
+}
+
+#[test]
+fn files_that_changed_come_out_when_nothing_else_is_left() {
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+    schedule.add(vec![job(1, 4), job(2, 4)]);
+    let first = take(&schedule);
+    first.job.fail();
+    schedule.moved(Arc::clone(&first.job));
+    schedule.done(&first, Vec::new());
+    assert!(!schedule.lock().is_settled());
+    let second = take(&schedule);
+    schedule.done(&second, Vec::new());
+    assert_eq!(schedule.wait_for_moved().expect("the first").len(), 1);
+    assert!(!schedule.lock().is_settled(), "it is being offered anew");
+    schedule.offered_anew(Some(job(3, 4)));
+    schedule.done(&take(&schedule), Vec::new());
+    assert!(schedule.wait_for_moved().is_none());
+    schedule.close();
+    assert!(schedule.is_finished());
+}
+
+#[test]
+fn held_back_means_until_the_last_offer() {
+    let schedule = Schedule::new(1, HoldBack::UntilClosed, Cut::AtChunks, Bundling::No);
+    schedule.add(vec![job(1, 4)]);
+    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
+    schedule.close();
+    take(&schedule);
+}
+
+#[test]
+fn the_planner_goes_on_when_all_files_that_waited_have_changed() {
+    let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
+    let jobs: Vec<_> = (0..super::QUEUED_FILES_MAX).map(|_| with_basis(100_000, 64)).collect();
+    assert!(schedule.add(jobs));
+    std::thread::scope(|threads| {
+        let (told, is_added) = std::sync::mpsc::channel();
+        let schedule = &schedule;
+        threads.spawn(move || told.send(schedule.add(vec![with_basis(100_000, 64)])));
+        while !schedule.lock().planner_waits {
+            std::thread::yield_now();
+        }
+        threads.spawn(|| {
+            while let Some(job) = schedule.next_to_reuse() {
+                assert!(job.fail());
+                schedule.moved(Arc::clone(&job));
+                schedule.reused(&job);
+            }
+        });
+        threads.spawn(|| while matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Wants) {});
+        let added = is_added.recv_timeout(std::time::Duration::from_secs(20));
+        schedule.stop();
+        assert_eq!(added, Ok(true));
+    });
+}

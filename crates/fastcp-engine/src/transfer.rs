@@ -1,0 +1,118 @@
+//! What all threads of a transfer share, and how a file ends that does not get its name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastcp_model::{Capabilities, RelPath, Status};
+use fastcp_net::NetError;
+
+use crate::control::OFFERED_AGAIN_MAX;
+use crate::destination::Destination;
+use crate::dirs::Finisher;
+use crate::error::{RunError, ends_everything};
+use crate::group::Groups;
+use crate::job::FileJob;
+use crate::line::Line;
+use crate::owners::Owners;
+use crate::part::Mismatch;
+use crate::report::{Cause, Event, Report};
+use crate::schedule::Schedule;
+use crate::settings::ReceiverSettings;
+
+/// What all connections of a transfer share.
+pub(crate) struct Transfer<'a> {
+    pub(crate) line: &'a Line<'a>,
+    pub(crate) base: RelPath,
+    pub(crate) destination: &'a Destination,
+    pub(crate) owners: &'a Owners,
+    pub(crate) schedule: &'a Schedule,
+    pub(crate) groups: &'a Groups,
+    pub(crate) report: &'a Report,
+    pub(crate) settings: &'a ReceiverSettings,
+}
+
+impl Transfer<'_> {
+    /// What was agreed with the sender.
+    pub(crate) fn agrees(&self, capability: Capabilities) -> bool {
+        self.line.agreed.capabilities.contains(capability)
+    }
+
+    /// Where the sender has what is `path` here.
+    pub(crate) fn path_at_sender(&self, path: RelPath) -> RelPath {
+        self.base.join_path(&path).unwrap_or(path)
+    }
+
+    pub(crate) fn out_of_time(&self, error: NetError) -> RunError {
+        match error {
+            NetError::Connect { .. } => RunError::NoAnswer {
+                address: self.line.address(),
+                seconds: self.settings.retry.as_secs(),
+                source: error,
+            },
+            source => RunError::Net { during: "fetching", source },
+        }
+    }
+
+    /// Reports a file as failed, once; ends the run where the failure concerns every file.
+    pub(crate) fn give_up(&self, job: &Arc<FileJob>, cause: Cause) -> Result<(), RunError> {
+        let cause = match cause {
+            Cause::Destination { operation, source } if ends_everything(&source) => {
+                let operation = operation.strip_prefix("cannot ").unwrap_or(operation);
+                let path = job.path().to_string();
+                return Err(RunError::Destination { operation, path, source });
+            }
+            other => other,
+        };
+        if job.fail() {
+            self.fail(job, cause);
+        }
+        Ok(())
+    }
+
+    /// Reports a file as failed that nobody works on any more.
+    pub(crate) fn fail(&self, job: &FileJob, cause: Cause) {
+        self.report.failed(job.path(), cause);
+        self.finisher().release(&job.dir);
+    }
+
+    /// What was brought together of a file is not what the sender has. It is fetched once more, whole.
+    pub(crate) fn mismatched(&self, job: &Arc<FileJob>, mismatch: Mismatch) -> Result<(), RunError> {
+        if job.offered_before > 0 {
+            return self.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got });
+        }
+        tracing::warn!(path = %job.path(), ?mismatch, "crc32 mismatch; the file is fetched once more");
+        job.distrust();
+        if job.fail() {
+            self.schedule.moved(Arc::clone(job));
+        }
+        Ok(())
+    }
+
+    /// The source is not what was offered any more: it is offered again, unless that has been done too often.
+    pub(crate) fn moved(&self, job: &Arc<FileJob>, status: Status) -> Result<(), RunError> {
+        if job.offered_before >= OFFERED_AGAIN_MAX || !is_moving(status) {
+            return self.give_up(job, Cause::Source(status));
+        }
+        if job.fail() {
+            self.schedule.moved(Arc::clone(job));
+        }
+        Ok(())
+    }
+
+    /// What finishes directories.
+    pub(crate) fn finisher(&self) -> Finisher<'_> {
+        Finisher { root: &self.destination.root, owners: self.owners, report: self.report }
+    }
+
+    /// Connections that break together need not all say so.
+    pub(crate) fn tell_retry(&self, error: &NetError, wait: Duration) {
+        if self.report.may_tell_retry() {
+            self.report.tell(Event::Retrying { error: error.to_string(), wait });
+        }
+    }
+}
+
+/// Whether the source may be in good order when it is looked at again.
+fn is_moving(status: Status) -> bool {
+    matches!(status, Status::Changed | Status::BadRange)
+}
