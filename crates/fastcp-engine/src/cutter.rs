@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::ByteRange;
@@ -34,6 +35,7 @@ const THREADS_MAX: usize = 16;
 pub(crate) struct Cutter {
     /// Made when first needed: most runs cut nothing.
     pool: Mutex<Option<Arc<ThreadPool>>>,
+    is_stopped: AtomicBool,
 }
 
 /// A file to be cut, of the length that it had when it was looked at.
@@ -79,7 +81,15 @@ impl Cutter {
         self.install(|| inputs.par_iter().map_init(Vec::new, |buffer, input| work(buffer, input)).collect())
     }
 
+    /// Nothing is to be cut any more. What is being cut comes to its end within moments.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
     fn install<T: Send>(&self, work: impl FnOnce() -> Result<T, CutError> + Send) -> Result<T, CutError> {
+        if self.is_stopped.load(Ordering::Relaxed) {
+            return Err(CutError::Io(io::ErrorKind::Interrupted.into()));
+        }
         let pool = self.pool().map_err(CutError::Io)?;
         pool.install(work)
     }
@@ -252,6 +262,16 @@ mod tests {
             SignedChunk { len: chunk.len() as u32, hash: StrongHash(xxh3_128(chunk)) }
         })
         .collect()
+    }
+
+    #[test]
+    fn a_cutter_that_was_stopped_cuts_nothing() {
+        let file = tempfile::tempfile().expect("file");
+        let stat = Stat::of_fd(&file).expect("stat");
+        let cutter = Cutter::default();
+        cutter.stop();
+        let cut = cutter.coarse(&CutFile::new(&file, &stat), ByteRange::new(0, 0).expect("lawful"));
+        assert!(matches!(cut, Err(CutError::Io(error)) if error.kind() == std::io::ErrorKind::Interrupted));
     }
 
     #[test]

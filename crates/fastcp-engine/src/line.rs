@@ -28,7 +28,17 @@ pub(crate) struct Line<'a> {
 #[derive(Debug, Default)]
 struct Live {
     connections: Vec<Weak<Connection>>,
+    /// The one that the session lives with.
+    control: Weak<Connection>,
     is_cut: bool,
+}
+
+/// Which connections end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// All but the control connection of the session.
+    Data,
+    All,
 }
 
 impl<'a> Line<'a> {
@@ -60,7 +70,7 @@ impl<'a> Line<'a> {
     fn new(dialer: &'a Dialer, terms: Terms, session: Session) -> Self {
         let agreed = session.agreed;
         let connections = vec![Arc::downgrade(&session.control)];
-        let live = Mutex::new(Live { connections, is_cut: false });
+        let live = Mutex::new(Live { connections, control: Arc::downgrade(&session.control), is_cut: false });
         Self { dialer, terms, agreed, session: Mutex::new(Arc::new(session)), live }
     }
 
@@ -85,6 +95,7 @@ impl<'a> Line<'a> {
             }
             // Whoever still waits for something on the old one must learn that nothing will come.
             lost.control.hang_up();
+            self.live().control = Arc::downgrade(&session.control);
             *current = Arc::new(session);
         }
         Ok(Arc::clone(&current))
@@ -118,11 +129,13 @@ impl<'a> Line<'a> {
         Ok(connection)
     }
 
-    /// Ends all connections, and those to come.
-    pub(crate) fn hang_up(&self) {
+    /// Ends connections, and those to come.
+    pub(crate) fn hang_up(&self, ending: Ending) {
         let mut live = self.live();
         live.is_cut = true;
-        for connection in live.connections.drain(..).filter_map(|weak| weak.upgrade()) {
+        let is_kept =
+            |connection: &Arc<Connection>| ending == Ending::Data && live.control.ptr_eq(&Arc::downgrade(connection));
+        for connection in live.connections.iter().filter_map(Weak::upgrade).filter(|one| !is_kept(one)) {
             connection.hang_up();
         }
     }

@@ -17,12 +17,13 @@ use fastcp_net::{Dialer, WireCount};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::control::Control;
+use crate::cutter::Cutter;
 use crate::destination::{Destination, Locked};
 use crate::error::RunError;
 use crate::group::Groups;
 use crate::interrupt::Interrupt;
 use crate::leftover::{self, Useful};
-use crate::line::Line;
+use crate::line::{Ending, Line};
 use crate::owners::Owners;
 use crate::report::Report;
 use crate::reuse::Reuse;
@@ -74,6 +75,7 @@ pub fn pull(
         groups: &groups,
         report,
         settings,
+        cutter: &Cutter::default(),
     };
     let result = run(&transfer, &request, tuner, interrupt);
     // Records of what was committed are kept, however the run ended.
@@ -98,7 +100,7 @@ fn run(
     interrupt: &Interrupt,
 ) -> Result<(), RunError> {
     let (schedule, groups) = (transfer.schedule, transfer.groups);
-    let first_error = &FirstError { schedule, line: transfer.line, error: Mutex::new(None) };
+    let first_error = &FirstError { transfer, error: Mutex::new(None) };
     std::thread::scope(|threads| {
         let _guard = StopOnPanic(schedule);
         let _over = Over(interrupt);
@@ -128,7 +130,9 @@ fn run(
                 })
             })
             .collect();
-        first_error.keep(Control::new(transfer).run(request));
+        // The control connection is this thread's own. As long as it is there, those that are being greeted on are
+        // no strangers to the server.
+        first_error.keep_and_hang_up(Control::new(transfer).run(request), Ending::Data);
         let results: Vec<_> = fetching.into_iter().map(ScopedJoinHandle::join).collect();
         if let Some(panic) = results.into_iter().find_map(Result::err) {
             resume_unwind(panic);
@@ -196,17 +200,22 @@ impl Drop for LastGroup<'_> {
 
 /// The error that stopped the run. Others that follow from the stop are not told.
 struct FirstError<'a> {
-    schedule: &'a Schedule,
-    line: &'a Line<'a>,
+    transfer: &'a Transfer<'a>,
     error: Mutex<Option<RunError>>,
 }
 
 impl FirstError<'_> {
+    /// Keeps an error of a thread that others may be waiting with: all are told, and hung up on.
     fn keep(&self, result: Result<(), RunError>) {
+        self.keep_and_hang_up(result, Ending::All);
+    }
+
+    fn keep_and_hang_up(&self, result: Result<(), RunError>, ending: Ending) {
         if let Err(error) = result {
             self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            self.schedule.stop();
-            self.line.hang_up();
+            self.transfer.schedule.stop();
+            self.transfer.cutter.stop();
+            self.transfer.line.hang_up(ending);
         }
     }
 }

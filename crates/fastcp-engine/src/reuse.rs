@@ -38,7 +38,6 @@ const TOGETHER_MAX: usize = 64;
 pub(crate) struct Reuse<'a> {
     transfer: &'a Transfer<'a>,
     copier: Copier<'a>,
-    cutter: Cutter,
     line: Option<AskingLine>,
     slice: Vec<u8>,
 }
@@ -51,13 +50,7 @@ struct AskingLine {
 
 impl<'a> Reuse<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
-        Self {
-            transfer,
-            copier: Copier::new(transfer),
-            cutter: Cutter::default(),
-            line: None,
-            slice: vec![0; SLICE_BYTES],
-        }
+        Self { transfer, copier: Copier::new(transfer), line: None, slice: vec![0; SLICE_BYTES] }
     }
 
     /// Looks at files until there are no more.
@@ -115,7 +108,7 @@ impl<'a> Reuse<'a> {
     fn find_in(&mut self, job: &Arc<FileJob>) -> Result<(), RunError> {
         let bases = open_bases(self.transfer, job);
         let path = self.transfer.path_at_sender(job.path());
-        let Some(basis) = basis_of(&self.cutter, &bases) else { return Ok(()) };
+        let Some(basis) = basis_of(self.transfer.cutter, &bases) else { return Ok(()) };
         let file = delta_file(job, path.as_bytes(), basis);
         let (copier, line, transfer) = (&mut self.copier, &mut self.line, self.transfer);
         let mut failed = Ok(());
@@ -133,7 +126,7 @@ impl<'a> Reuse<'a> {
     fn find_in_small(&mut self, jobs: Vec<Arc<FileJob>>) -> Result<(), RunError> {
         let paths: Vec<_> = jobs.iter().map(|job| self.transfer.path_at_sender(job.path())).collect();
         let mut left: Vec<usize> = (0..jobs.len()).collect();
-        let (copier, line, transfer, cutter) = (&mut self.copier, &mut self.line, self.transfer, &self.cutter);
+        let (copier, line, transfer, cutter) = (&mut self.copier, &mut self.line, self.transfer, self.transfer.cutter);
         let mut failed = Ok(());
         let mut done = vec![false; jobs.len()];
         let found_all = asking(transfer, line, |asker| {

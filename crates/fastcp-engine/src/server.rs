@@ -54,15 +54,10 @@ impl Server {
             Ok(()) => tracing::debug!("connection done"),
             Err(NetError::Closed) => tracing::debug!("connection closed by the peer"),
             Err(error) => {
-                let told = told_status(&error);
-                if let Some(status) = told {
+                if let Some(status) = told_status(&error) {
                     send_failure(&connection, status);
                 }
-                match told {
-                    // A client that does not know yet that its session is over; it says HELLO again.
-                    Some(Status::UnknownTicket) => tracing::info!(%error, "connection ended"),
-                    _ => tracing::warn!(%error, "connection ended"),
-                }
+                tracing::warn!(%error, "connection ended");
             }
         }
     }

@@ -7,6 +7,7 @@ use fastcp_model::{Capabilities, RelPath, Status};
 use fastcp_net::NetError;
 
 use crate::control::OFFERED_AGAIN_MAX;
+use crate::cutter::Cutter;
 use crate::destination::Destination;
 use crate::dirs::Finisher;
 use crate::error::{RunError, ends_everything};
@@ -29,6 +30,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) groups: &'a Groups,
     pub(crate) report: &'a Report,
     pub(crate) settings: &'a ReceiverSettings,
+    /// Cuts old versions of files.
+    pub(crate) cutter: &'a Cutter,
 }
 
 impl Transfer<'_> {

@@ -17,7 +17,7 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::control::{OFFER_TIMEOUT, is_about_the_path};
 use crate::error::RunError;
-use crate::line::Line;
+use crate::line::{Ending, Line};
 use crate::owners::Owners;
 use crate::receiver::base_of;
 use crate::report::{Event, Report};
@@ -200,7 +200,7 @@ impl FirstError<'_> {
             self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             self.queue.stop();
             // Nobody need wait for a peer that says nothing.
-            self.line.hang_up();
+            self.line.hang_up(Ending::All);
         }
     }
 }
