@@ -34,7 +34,7 @@ const DELTA_FROM_SERVER: [&str; 5] = [
     "--verify disk --durability file",
 ];
 /// Options under which all is.
-const WHOLE_FROM_SERVER: [&str; 3] = ["--without 8", "--whole-file", "--no-whole-file -W --conns 8 --chunk-kb 64"];
+const WHOLE_FROM_SERVER: [&str; 3] = ["--without 8", "--whole-file", "-W --conns 8 --chunk-kb 64"];
 
 /// Panics unless one file was committed that came together in this way.
 fn expect_fetched(run: &Run, what: &str, file_bytes: usize, fetched: &RangeInclusive<u64>) {

@@ -66,6 +66,23 @@ impl CrcRuns {
         self.runs.iter().filter_map(|(&start, &(len, _))| ByteRange::new(start, len).ok())
     }
 
+    /// What of a range is not accounted for, in order.
+    pub(crate) fn gaps_in(&self, range: ByteRange) -> Vec<ByteRange> {
+        let first = self.runs.range(..=range.start()).next_back().map_or(range.start(), |(start, _)| *start);
+        let mut gaps = Vec::new();
+        let mut at = range.start();
+        for (&start, &(len, _)) in self.runs.range(first..range.end()) {
+            if start > at {
+                gaps.extend(ByteRange::new(at, start - at));
+            }
+            at = at.max(start + len);
+        }
+        if at < range.end() {
+            gaps.extend(ByteRange::new(at, range.end() - at));
+        }
+        gaps
+    }
+
     /// How many runs there are.
     pub(crate) fn len(&self) -> usize {
         self.runs.len()
@@ -137,6 +154,23 @@ mod tests {
             assert_eq!(runs.len(), 1);
             assert_eq!(runs.whole(100_000), Some(crc32fast::hash(&bytes)));
         }
+    }
+
+    #[test]
+    fn gaps_in_a_range_end_with_it() {
+        let mut runs = CrcRuns::default();
+        for (start, len) in [(10, 10), (30, 10), (60, 5)] {
+            runs.insert(range(start, len), 0);
+        }
+        let gaps = |start, len| -> Vec<(u64, u64)> {
+            runs.gaps_in(range(start, len)).into_iter().map(|gap| (gap.start(), gap.len())).collect()
+        };
+        assert_eq!(gaps(0, 100), [(0, 10), (20, 10), (40, 20), (65, 35)]);
+        assert_eq!(gaps(15, 20), [(20, 10)]);
+        assert_eq!(gaps(10, 10), []);
+        assert_eq!(gaps(22, 3), [(22, 3)]);
+        assert_eq!(gaps(70, 5), [(70, 5)]);
+        assert_eq!(CrcRuns::default().gaps_in(range(3, 4)), [range(3, 4)]);
     }
 
     #[test]

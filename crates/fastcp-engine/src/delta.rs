@@ -69,8 +69,9 @@ pub(crate) enum DeltaEnd {
     Basis(io::Error),
 }
 
-/// Takes what was found: each call in ascending order of ranges, none of which overlap any other ever given.
-type Take<'t> = &'t mut dyn FnMut(&[Found]);
+/// Takes what was found: each call in ascending order of ranges, none of which overlap any other ever given. With
+/// it may come a range of which nothing more will be found: what of it was not is to be fetched.
+type Take<'t> = &'t mut dyn FnMut(&[Found], Option<ByteRange>);
 
 /// Finds what the basis has of one file.
 ///
@@ -252,7 +253,10 @@ fn find_fine<'p>(
             }
             if is_last || early.may_go(&index) {
                 let index = index.wait()?;
-                early.take().for_each(|(start, chunks)| give(&in_list(index, start, &chunks, &mut effort), take));
+                for (start, chunks) in early.take() {
+                    let listed = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
+                    take(&in_list(index, start, &chunks, &mut effort), Some(range(start, listed)));
+                }
             }
             if is_last {
                 return Ok(());
@@ -271,7 +275,7 @@ fn found_at(range: ByteRange, place: Place) -> Found {
 
 fn give(found: &[Found], take: Take<'_>) {
     if !found.is_empty() {
-        take(found);
+        take(found, None);
     }
 }
 

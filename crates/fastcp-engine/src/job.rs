@@ -44,9 +44,23 @@ struct Progress {
     is_distrusted: bool,
     part: Option<Arc<PartFile>>,
     runs: CrcRuns,
+    /// Other versions are being looked through: until that has ended it is not complete.
+    is_searched: bool,
+    /// Of which ranges it is known what of them is to be fetched.
+    decided: CrcRuns,
     /// Claims of an earlier run that nobody has checked yet.
     doubtful: Vec<Record>,
     confirmed_bytes: u64,
+}
+
+impl Progress {
+    fn arrival(&self, file_bytes: u64) -> Arrival {
+        if !self.failed && !self.is_searched && self.runs.is_whole(file_bytes) {
+            Arrival::Whole
+        } else {
+            Arrival::Partial
+        }
+    }
 }
 
 /// What becomes of the claims of a journal.
@@ -97,6 +111,7 @@ impl FileJob {
         if before.lock().is_distrusted {
             // Whatever led there is not to lead there again.
             self.start = Start::Afresh;
+            self.lock().is_searched = false;
         }
         self
     }
@@ -121,7 +136,28 @@ impl FileJob {
     /// Another version of the file may hold some of it.
     pub(crate) fn with_basis(mut self) -> Self {
         self.start = Start::Basis;
+        self.lock().is_searched = true;
         self
+    }
+
+    /// Nothing more will be found of a range in other versions. Answers what of it is to be fetched, once.
+    pub(crate) fn decided(&self, range: ByteRange) -> Vec<ByteRange> {
+        let mut progress = self.lock();
+        if progress.decided.overlaps(range) {
+            return Vec::new();
+        }
+        progress.decided.insert(range, 0);
+        progress.runs.gaps_in(range)
+    }
+
+    /// Nothing more will be found at all. Answers what is still to be fetched, and whether that was the last that
+    /// the file waited for: then it is time to have it confirmed.
+    pub(crate) fn end_search(&self) -> (Vec<ByteRange>, Arrival) {
+        let mut progress = self.lock();
+        progress.is_searched = false;
+        let covered = progress.runs.ranges().chain(progress.decided.ranges());
+        let gaps = gaps(self.grid.file_bytes(), covered);
+        (gaps, progress.arrival(self.grid.file_bytes()))
     }
 
     /// What there was of it before anything was fetched. Unless that is nothing, unproven bytes may stand
@@ -224,11 +260,7 @@ impl FileJob {
     pub(crate) fn stands(&self, range: ByteRange, crc: u32) -> Arrival {
         let mut progress = self.lock();
         progress.runs.insert(range, crc);
-        if !progress.failed && progress.runs.is_whole(self.grid.file_bytes()) {
-            Arrival::Whole
-        } else {
-            Arrival::Partial
-        }
+        progress.arrival(self.grid.file_bytes())
     }
 
     /// Whether every byte stands in the part file.

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastcp_model::Status;
+use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
 use fastcp_sys::file::read_at;
 
@@ -112,9 +112,13 @@ impl<'a> Reuse<'a> {
         let file = delta_file(job, path.as_bytes(), basis);
         let (copier, line, transfer) = (&mut self.copier, &mut self.line, self.transfer);
         let mut failed = Ok(());
-        let mut take = |found: &[Found]| {
-            if failed.is_ok() && !job.has_failed() {
+        let mut take = |found: &[Found], decided: Option<ByteRange>| {
+            if failed.is_ok() && !job.has_failed() && !found.is_empty() {
                 failed = copier.copy(job, &bases, found);
+            }
+            // Fetched while the search goes on: on a slow link that takes longer than the search.
+            if let Some(gaps) = decided.map(|range| job.decided(range)).filter(|gaps| !gaps.is_empty()) {
+                transfer.schedule.lacking(job, gaps);
             }
         };
         let end = asking(transfer, line, |asker| find(asker, &file, &mut take));

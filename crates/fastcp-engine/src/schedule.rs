@@ -9,7 +9,9 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::job::FileJob;
+use fastcp_model::ByteRange;
+
+use crate::job::{Arrival, FileJob};
 use crate::want::Want;
 
 mod state;
@@ -120,10 +122,24 @@ impl Schedule {
     pub(crate) fn reused(&self, job: &Arc<FileJob>) {
         let mut state = self.lock();
         state.in_flight -= 1;
-        let before = state.files.len();
-        state.add_gaps(Arc::clone(job));
-        state.prepared += state.files.len() - before;
+        let (gaps, arrival) = job.end_search();
+        state.fetch_lacking(job, gaps);
+        if arrival == Arrival::Whole {
+            state.urgent.extend(Want::confirmations(job));
+        }
         self.tell_of_room(&mut state);
+        self.work.notify_all();
+    }
+
+    /// These ranges of a file have not been found here; others are still being looked for. Waits while too much
+    /// waits already.
+    pub(crate) fn lacking(&self, job: &Arc<FileJob>, gaps: Vec<ByteRange>) {
+        let mut state = self.lock();
+        while state.queued() >= self.files_max && !state.stopped {
+            state.planner_waits = true;
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.fetch_lacking(job, gaps);
         self.work.notify_all();
     }
 
@@ -305,7 +321,7 @@ impl Schedule {
     fn tell_of_room(&self, state: &mut State) {
         if state.planner_waits && state.queued() < self.files_max - self.files_max / 8 {
             state.planner_waits = false;
-            self.room.notify_one();
+            self.room.notify_all();
         }
     }
 

@@ -74,8 +74,13 @@ impl Served {
         let mut inbox = Inbox::new();
         let mut asker = Asker::new(&self.connection, &mut inbox);
         let mut all = Vec::new();
-        let end = find(&mut asker, file, &mut |found| {
-            assert!(found.is_sorted_by_key(|found| found.range.start()) && !found.is_empty());
+        let end = find(&mut asker, file, &mut |found, decided| {
+            assert!(found.is_sorted_by_key(|found| found.range.start()));
+            // Of what is decided nothing more will be found, and nothing was before.
+            let is_within = |found: &Found| {
+                decided.is_none_or(|range| range.start() <= found.range.start() && found.range.end() <= range.end())
+            };
+            assert!(found.iter().all(is_within) && (decided.is_some() || !found.is_empty()));
             all.extend_from_slice(found);
         });
         let tally = asker.tally;

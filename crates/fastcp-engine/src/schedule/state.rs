@@ -60,9 +60,8 @@ pub(super) struct Queued {
 }
 
 impl Queued {
-    /// `None` where nothing is missing of the file.
-    fn new(job: Arc<FileJob>) -> Option<Self> {
-        let gaps = job.gaps();
+    /// `None` where nothing is missing.
+    fn new(job: Arc<FileJob>, gaps: Vec<ByteRange>) -> Option<Self> {
         let cost_left = gaps.iter().fold(0, |cost: u64, gap| cost.saturating_add(gap_cost(&job, *gap)));
         let mut gaps = gaps.into_iter();
         let gap = gaps.next()?;
@@ -99,15 +98,24 @@ impl State {
     }
 
     /// What is missing of a file is to be fetched; where nothing is, it is to be confirmed.
-    pub(super) fn add_gaps(&mut self, job: Arc<FileJob>) {
-        match Queued::new(Arc::clone(&job)) {
-            Some(queued) => {
-                self.cost_left = self.cost_left.saturating_add(queued.cost_left);
-                self.files.push_back(queued);
-            }
-            None if job.is_whole() => self.urgent.extend(Want::confirmations(&job)),
-            None => {}
+    fn add_gaps(&mut self, job: Arc<FileJob>) {
+        let gaps = job.gaps();
+        if !self.fetch(&job, gaps) && job.is_whole() {
+            self.urgent.extend(Want::confirmations(&job));
         }
+    }
+
+    /// These ranges of a file are to be fetched. `false` where there are none.
+    fn fetch(&mut self, job: &Arc<FileJob>, gaps: Vec<ByteRange>) -> bool {
+        let Some(queued) = Queued::new(Arc::clone(job), gaps) else { return false };
+        self.cost_left = self.cost_left.saturating_add(queued.cost_left);
+        self.files.push_back(queued);
+        true
+    }
+
+    /// These ranges of a file were not found in other versions of it.
+    pub(super) fn fetch_lacking(&mut self, job: &Arc<FileJob>, gaps: Vec<ByteRange>) {
+        self.prepared += usize::from(self.fetch(job, gaps));
     }
 
     /// Whether nothing is in hand but files that changed at the source.

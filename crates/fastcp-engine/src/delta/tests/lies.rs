@@ -83,7 +83,7 @@ fn search_at(
         let file = DeltaFile { path: b"file", file_bytes: bytes.len() as u64, mtime_ns: 7, basis };
         let mut inbox = Inbox::new();
         let mut asker = Asker::new(&connection, &mut inbox);
-        let end = find(&mut asker, &file, &mut |found| {
+        let end = find(&mut asker, &file, &mut |found, _| {
             not_found(bytes, &[bytes], found);
         });
         let tally = asker.tally;
