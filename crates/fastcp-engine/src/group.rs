@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastcp_sys::{Dir, WholeSync};
+use rayon::prelude::*;
 
 use crate::destination::Mount;
 use crate::error::RunError;
@@ -109,9 +110,7 @@ impl Groups {
                 }
             }
             sync_data(&files, &mounts).map_err(cannot_sync)?;
-            for landed in files {
-                commit_one(transfer, landed)?;
-            }
+            files.into_par_iter().try_for_each(|landed| commit_one(transfer, landed))?;
             transfer.settings.manifest.iter().try_for_each(|manifest| manifest.flush())?;
             transfer.report.counters.waited_destination.add_since(start);
         }

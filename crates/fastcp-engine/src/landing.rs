@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::Capabilities;
-use fastcp_sys::Dir;
+use fastcp_sys::{Dir, Stat};
 
 use crate::content_hash::ContentHash;
 use crate::destination::Mount;
@@ -252,7 +252,8 @@ pub(crate) fn make_room(job: &FileJob, part: &File) -> io::Result<()> {
     let file_bytes = job.grid.file_bytes();
     if job.sparse {
         part.set_len(file_bytes)?;
-    } else if file_bytes >= ALLOCATE_BYTES_MIN {
+    } else if file_bytes >= ALLOCATE_BYTES_MIN && Stat::of_fd(part)?.allocated_bytes < file_bytes {
+        // To ask for room that is there already costs a walk over all of it.
         fastcp_sys::file::allocate(part, file_bytes)?;
     }
     Ok(())
