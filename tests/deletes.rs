@@ -5,7 +5,7 @@ mod support;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use fastcp_model::{EntryFailure, Listing, ListingEnd, Status};
@@ -14,36 +14,18 @@ use fastcp_wire::offer::OfferEnd;
 
 use support::client::{Client, Run, contents};
 use support::compare::{assert_rsync_agrees, assert_same, differences};
+use support::copied::Copied;
 use support::lying_sender::{LyingSender, Offer, dir, file, listing, name, offer, truth};
 use support::mount::SmallDisk;
 use support::tree::{Tree, everything, noise, plain, set_mtime};
 use support::{NOBODY, Workspace, is_root, say_skipped};
 
-/// A tree and a copy of it that has more than the tree.
-struct Copied {
-    workspace: Workspace,
-    source: PathBuf,
-    copy: PathBuf,
-}
-
 impl Copied {
-    fn of(make: impl FnOnce(&Path) -> PathBuf) -> Self {
-        let workspace = Workspace::new();
-        let source = make(&workspace.at("source"));
-        let copied = Self { source, copy: workspace.at("copy"), workspace };
-        copied.pull("").expect_exit(0);
-        copied
-    }
-
     /// A plain tree, and [`put_extra`] in its copy.
     fn with_extra() -> Self {
         let copied = Self::of(plain);
         put_extra(&copied.copy);
         copied
-    }
-
-    fn pull(&self, options: &str) -> Run {
-        Client::pull(contents(&self.source), &self.copy).options(options).run()
     }
 
     fn delete(&self, options: &str) -> Run {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use support::client::{Client, Run, contents};
 use support::compare::{assert_rsync_agrees, assert_same, files_and_bytes};
+use support::copied::Copied;
 use support::server::Server;
 use support::tree::{Tree, everything, noise, plain, set_mtime, text};
 use support::{NOBODY, Workspace, is_root};
@@ -23,33 +24,14 @@ const NOTHING_DONE: [(&str, u64); 7] = [
     ("exit", 0),
 ];
 
-/// A tree and a copy that was made by a first run.
-struct Copied {
-    workspace: Workspace,
-    source: PathBuf,
-    copy: PathBuf,
-}
-
 impl Copied {
-    fn of(make: impl FnOnce(&Path) -> PathBuf) -> Self {
-        let workspace = Workspace::new();
-        let source = make(&workspace.at("source"));
-        let copied = Self { source, copy: workspace.at("copy"), workspace };
-        copied.pull().expect_exit(0);
-        copied
-    }
-
     fn plain() -> Self {
         Self::of(plain)
     }
 
-    fn pull(&self) -> Run {
-        Client::pull(contents(&self.source), &self.copy).run()
-    }
-
     /// A rerun after which the copy is equal again.
     fn pull_and_compare(&self) -> Run {
-        let run = self.pull().expect_exit(0);
+        let run = self.pull("").expect_exit(0);
         assert_same(&self.source, &self.copy);
         assert_rsync_agrees(&self.source, &self.copy);
         run
@@ -148,7 +130,7 @@ fn new_entries_in_old_directories_arrive_and_what_is_gone_stays() {
     fs::create_dir(copied.source.join("sub/new")).expect("create");
     fs::write(copied.source.join("sub/new/file"), b"new").expect("write");
     fs::remove_file(copied.source.join("sub/small")).expect("remove");
-    let run = copied.pull().expect_exit(0);
+    let run = copied.pull("").expect_exit(0);
     run.expect_counts(&[("bytes_fetched", 3), ("files_committed", 1), ("dirs_made", 1), ("deleted", 0)]);
     assert_eq!(fs::read(copied.copy.join("sub/new/file")).expect("arrived"), b"new");
     assert!(copied.copy.join("sub/small").exists(), "nothing is deleted unless asked for");
@@ -198,7 +180,7 @@ fn a_directory_that_is_not_empty_never_gives_way() {
         fs::remove_dir_all(copied.source.join("sub")).expect("remove");
         put(&copied.source.join("sub"));
         fs::write(copied.source.join("other"), b"arrives").expect("write");
-        let run = copied.pull().expect_exit(23);
+        let run = copied.pull("").expect_exit(23);
         assert_eq!(run.paths_of("failed"), ["sub"]);
         assert!(run.stderr.contains("sub") && run.stderr.contains("not empty"), "{}", run.stderr);
         assert_eq!(run.count("files_failed"), 1);

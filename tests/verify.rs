@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES};
 use support::client::{Client, Run, contents};
 use support::compare::{assert_same, files_and_bytes};
+use support::copied::Copied;
 use support::cut_proxy::{CutProxy, Fault};
 use support::mount::SmallDisk;
 use support::port::ReservedPort;
@@ -17,19 +18,10 @@ use support::tree::{Tree, everything, noise, plain, set_mtime};
 use support::valve::{Kind, Valve};
 use support::{Workspace, is_root, say_skipped};
 
-/// A tree and its copy, without anything of ours in it.
-struct Copied {
-    workspace: Workspace,
-    source: PathBuf,
-    copy: PathBuf,
-}
-
 impl Copied {
-    fn of(make: impl FnOnce(&Path) -> PathBuf) -> Self {
-        let workspace = Workspace::new();
-        let source = make(&workspace.at("source"));
-        let copied = Self { source, copy: workspace.at("copy"), workspace };
-        Client::pull(contents(&copied.source), &copied.copy).run().expect_exit(0);
+    /// A copy without anything of ours in it.
+    fn clean_of(make: impl FnOnce(&Path) -> PathBuf) -> Self {
+        let copied = Self::of(make);
         copied.keep_times(".", |copy| drop(fs::remove_dir_all(copy.join(".fastcp"))));
         copied
     }
@@ -59,7 +51,7 @@ fn flip(path: &Path, at: u64) {
 
 #[test]
 fn a_copy_of_everything_is_equal_and_stays_as_it_is() {
-    let copied = Copied::of(|root| everything(root).finish());
+    let copied = Copied::clean_of(|root| everything(root).finish());
     let (files, bytes) = files_and_bytes(&copied.source);
     let server = Server::start(&copied.source);
     let state = |path: &Path| fs::metadata(path).map(|one| (one.ctime(), one.ctime_nsec(), one.ino())).ok();
@@ -162,7 +154,7 @@ fn every_kind_of_difference_is_named() {
         ),
     ];
     for (dir, change, wanted) in changes {
-        let copied = Copied::of(tree_of_all_kinds);
+        let copied = Copied::clean_of(tree_of_all_kinds);
         copied.verify().expect_differences(&[]);
         copied.keep_times(dir, change);
         copied.verify().expect_differences(wanted);
@@ -171,7 +163,7 @@ fn every_kind_of_difference_is_named() {
 
 #[test]
 fn the_root_itself_is_compared_and_owners_as_far_as_they_would_be_set() {
-    let copied = Copied::of(plain);
+    let copied = Copied::clean_of(plain);
     set_mtime(&copied.copy, 7, 7);
     fs::set_permissions(&copied.copy, Permissions::from_mode(0o775)).expect("chmod");
     copied.verify().expect_differences(&[("mtime", "."), ("mode", ".")]);
@@ -188,7 +180,7 @@ fn the_root_itself_is_compared_and_owners_as_far_as_they_would_be_set() {
 
 #[test]
 fn a_flipped_byte_is_found_wherever_it_is() {
-    let copied = Copied::of(|root| {
+    let copied = Copied::clean_of(|root| {
         let mut tree = Tree::new(root);
         tree.file("large", &noise(3_000_000, 1)).sparse("sparse", 5_000_000, &[(2_000_000, b"island")]);
         tree.finish()
@@ -205,7 +197,7 @@ fn a_flipped_byte_is_found_wherever_it_is() {
 
 #[test]
 fn large_directories_are_compared_to_their_end() {
-    let copied = Copied::of(|root| {
+    let copied = Copied::clean_of(|root| {
         let mut tree = Tree::new(root);
         tree.dir("many");
         for nth in 0..5000 {
@@ -263,7 +255,7 @@ fn a_closing_slash_means_what_it_means_for_pull() {
 
 #[test]
 fn the_state_of_a_destination_is_no_difference_but_only_where_it_is_ours() {
-    let copied = Copied::of(tree_of_all_kinds);
+    let copied = Copied::clean_of(tree_of_all_kinds);
     copied.keep_times(".", |root| fs::create_dir(root.join(".fastcp")).expect("create"));
     copied.verify().expect_differences(&[]);
     let part_file = format!(".fastcp-{}.part", "0a".repeat(16));
@@ -290,7 +282,7 @@ fn each_mount_of_a_destination_has_a_state_of_its_own() {
 
 #[test]
 fn differences_are_lines_on_stdout_whatever_their_names_hold() {
-    let copied = Copied::of(|root| {
+    let copied = Copied::clean_of(|root| {
         let mut tree = Tree::new(root);
         tree.file(b"new\nline", b"1").file(b"\xff\xfe", b"2").file("plain", b"3");
         tree.finish()
@@ -315,7 +307,7 @@ fn differences_are_lines_on_stdout_whatever_their_names_hold() {
 
 #[test]
 fn what_cannot_be_read_is_named_and_the_rest_is_compared() {
-    let copied = Copied::of(tree_of_all_kinds);
+    let copied = Copied::clean_of(tree_of_all_kinds);
     let unreadable = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o000)).expect("chmod");
     unreadable(&copied.source.join("a/file"));
     unreadable(&copied.copy.join("a/file"));
@@ -352,7 +344,7 @@ fn runs_that_cannot_be_end_as_those_of_pull_and_make_nothing() {
 
 #[test]
 fn a_server_that_is_started_again_is_asked_for_the_rest() {
-    let copied = Copied::of(|root| everything(root).finish());
+    let copied = Copied::clean_of(|root| everything(root).finish());
     let (files, bytes) = files_and_bytes(&copied.source);
     let port = ReservedPort::new();
     let mut server = Some(port.serve(&copied.source));
@@ -377,7 +369,7 @@ fn a_server_that_is_started_again_is_asked_for_the_rest() {
 
 #[test]
 fn an_offer_that_breaks_off_is_asked_for_again_and_nothing_is_compared_twice() {
-    let copied = Copied::of(|root| {
+    let copied = Copied::clean_of(|root| {
         let mut tree = Tree::new(root);
         for dir in 0..30u64 {
             let dir = format!("dir {dir:02}");
@@ -412,7 +404,7 @@ fn an_offer_that_breaks_off_is_asked_for_again_and_nothing_is_compared_twice() {
 
 #[test]
 fn a_connection_that_breaks_is_dialled_again() {
-    let copied = Copied::of(plain);
+    let copied = Copied::clean_of(plain);
     let server = Server::start(&copied.source);
     let greeting = FRAME_HEADER_BYTES + FRAME_SUM_BYTES;
     for at in [greeting, greeting + 48, greeting + 60] {

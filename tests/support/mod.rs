@@ -8,6 +8,7 @@
 
 pub(crate) mod client;
 pub(crate) mod compare;
+pub(crate) mod copied;
 pub(crate) mod crash_disk;
 pub(crate) mod cut_proxy;
 pub(crate) mod journal;
