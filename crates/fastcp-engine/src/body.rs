@@ -9,7 +9,9 @@ use std::io;
 use std::time::Instant;
 
 use crc32fast::Hasher;
+use fastcp_model::ByteRange;
 use fastcp_net::{Connection, NetError};
+use fastcp_sys::file::read_range;
 use fastcp_sys::process::thread_time;
 use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe};
 
@@ -203,17 +205,8 @@ fn write_sparse(file: &PartFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn read_back(file: &File, offset: u64, len: u64) -> io::Result<u32> {
-    let mut buffer = vec![0; crate::source::SLICE_BYTES];
     let mut hasher = Hasher::new();
-    let mut done = 0;
-    while done < len {
-        let want = buffer.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
-        let got = fastcp_sys::file::read_at(file, &mut buffer[..want], offset + done)?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        hasher.update(&buffer[..got]);
-        done += got as u64;
-    }
+    let range = ByteRange::new(offset, len).map_err(io::Error::other)?;
+    read_range(file, range, &mut vec![0; crate::source::SLICE_BYTES], |bytes| hasher.update(bytes))?;
     Ok(hasher.finalize())
 }

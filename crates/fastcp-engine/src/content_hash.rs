@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use fastcp_model::hex_digit;
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -70,14 +71,6 @@ fn bytes_of_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
         *byte = hex_digit(*high)? << 4 | hex_digit(*low)?;
     }
     Some(bytes)
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
 }
 
 /// Takes a file's bytes in order.

@@ -56,6 +56,13 @@ impl PartFile {
         Ok(Self::new(dir.create_file(&name)?, Place::Named { dir, name }))
     }
 
+    /// The same, with a journal: what arrives in it need not arrive again.
+    pub(crate) fn journaled(dir: Arc<Dir>, name: Name, binding: &Binding) -> io::Result<Self> {
+        let mut part = Self::named(Arc::clone(&dir), name.clone())?;
+        part.journal = Some(Journal::create(dir, &name, &part.file, binding)?);
+        Ok(part)
+    }
+
     /// The target itself, of which what is beyond `file_bytes` goes. A link or anything else that is no file in
     /// its place is replaced.
     pub(crate) fn in_place(dir: &Dir, name: &Name, file_bytes: u64) -> io::Result<Self> {
@@ -72,13 +79,6 @@ impl PartFile {
             file.set_len(file_bytes)?;
         }
         Ok(Self::new(file, Place::Target))
-    }
-
-    /// The same, with a journal: what arrives in it need not arrive again.
-    pub(crate) fn journaled(dir: Arc<Dir>, name: Name, binding: &Binding) -> io::Result<Self> {
-        let mut part = Self::named(Arc::clone(&dir), name.clone())?;
-        part.journal = Some(Journal::create(dir, &name, &part.file, binding)?);
-        Ok(part)
     }
 
     /// The part file that an earlier run left, and what its journal says of it.

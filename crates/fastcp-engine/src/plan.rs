@@ -60,8 +60,8 @@ pub(crate) struct Planner<'a> {
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
     order: ListingOrder,
-    /// What was planned, and what the offer that goes on now has named: not the same where one was broken off and
-    /// the source has changed since.
+    /// What was planned, where deletion hangs on it, and what an offer that comes once more has named: not the same
+    /// where the source has changed since the one that was broken off.
     planned: OfferSum,
     offered: OfferSum,
 }
@@ -151,9 +151,13 @@ impl<'a> Planner<'a> {
         }
         let mut placed = Vec::with_capacity(batch.listings.len());
         for listing in batch.listings {
-            self.offered.add(&listing);
+            if self.is_replay {
+                self.offered.add(&listing);
+            }
             if let Some(listing) = self.unplanned(listing) {
-                self.planned.add(&listing);
+                if self.extraneous.is_some() {
+                    self.planned.add(&listing);
+                }
                 placed.push(self.place(listing)?);
             }
         }
@@ -237,7 +241,7 @@ impl<'a> Planner<'a> {
         }
         let (Some(mut extraneous), Some(deletion)) = (self.extraneous.take(), self.deletion) else { return Ok(()) };
         // A sender that counts otherwise knows of something that is not known here.
-        extraneous.spoilt |= self.offered != self.planned;
+        extraneous.spoilt |= self.is_replay && self.offered != self.planned;
         extraneous.spoilt |=
             !self.report.is_source_read() || end.failures > 0 || end.entries != self.report.counters.entries.now();
         let verdict = self.step(deletion).take(&mut extraneous)?;

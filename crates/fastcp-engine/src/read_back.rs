@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io;
 
 use crc32fast::Hasher;
-use fastcp_sys::file::{forget_cached, read_at};
+use fastcp_model::ByteRange;
+use fastcp_sys::file::{forget_cached, read_at, read_range};
 
 use crate::content_hash::{ContentHash, ContentHasher, ManifestHash};
 use crate::settings::VerifyOver;
@@ -57,16 +58,8 @@ pub(crate) fn look_at(
 /// `UnexpectedEof` and `InvalidData` for a file that is shorter or longer than `file_bytes`.
 pub(crate) fn read_whole(file: &File, file_bytes: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let mut slice = vec![0; SLICE_BYTES.min(usize::try_from(file_bytes).unwrap_or(usize::MAX))];
-    let mut at = 0;
-    while at < file_bytes {
-        let want = slice.len().min(usize::try_from(file_bytes - at).unwrap_or(usize::MAX));
-        let got = read_at(file, &mut slice[..want], at)?;
-        if got < want {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        take(&slice[..want]);
-        at += want as u64;
-    }
+    let whole = ByteRange::new(0, file_bytes).map_err(io::Error::other)?;
+    read_range(file, whole, &mut slice, &mut take)?;
     match read_at(file, &mut [0], file_bytes)? {
         0 => Ok(()),
         _ => Err(io::ErrorKind::InvalidData.into()),

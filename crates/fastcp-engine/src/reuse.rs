@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
-use fastcp_sys::file::read_at;
+use fastcp_sys::file::read_range;
 
 use crate::basis::Basis;
 use crate::copying::Copier;
@@ -223,14 +223,6 @@ fn ended(transfer: &Transfer<'_>, job: &Arc<FileJob>, end: DeltaEnd) -> Result<(
 /// Whether the bytes of a claim are there. What cannot be read is fetched.
 fn stands(file: &File, record: Record, slice: &mut [u8]) -> bool {
     let mut hasher = crc32fast::Hasher::new();
-    let mut at = record.range.start();
-    while at < record.range.end() {
-        let want = slice.len().min(usize::try_from(record.range.end() - at).unwrap_or(usize::MAX));
-        match read_at(file, &mut slice[..want], at) {
-            Ok(got) if got == want => hasher.update(&slice[..want]),
-            _ => return false,
-        }
-        at += want as u64;
-    }
-    hasher.finalize() == record.crc
+    let read = read_range(file, record.range, slice, |bytes| hasher.update(bytes));
+    read.is_ok() && hasher.finalize() == record.crc
 }

@@ -72,11 +72,7 @@ impl Schedule {
 
     /// Adds files, waiting while there are too many. `false` where the run was stopped meanwhile.
     pub(crate) fn add(&self, jobs: Vec<Arc<FileJob>>) -> bool {
-        let mut state = self.lock();
-        while state.queued() >= self.files_max && !state.stopped {
-            state.planner_waits = true;
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut state = self.wait_for_room();
         for job in jobs {
             state.add(job);
         }
@@ -134,12 +130,7 @@ impl Schedule {
     /// These ranges of a file have not been found here; others are still being looked for. Waits while too much
     /// waits already.
     pub(crate) fn lacking(&self, job: &Arc<FileJob>, gaps: Vec<ByteRange>) {
-        let mut state = self.lock();
-        while state.queued() >= self.files_max && !state.stopped {
-            state.planner_waits = true;
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.fetch_lacking(job, gaps);
+        self.wait_for_room().fetch_lacking(job, gaps);
         self.work.notify_all();
     }
 
@@ -323,6 +314,16 @@ impl Schedule {
             state.planner_waits = false;
             self.room.notify_all();
         }
+    }
+
+    /// Waits while too many files wait already, unless the run was stopped.
+    fn wait_for_room(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while state.queued() >= self.files_max && !state.stopped {
+            state.planner_waits = true;
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

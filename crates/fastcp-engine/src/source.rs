@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use fastcp_model::{ByteRange, Name, RelPath, Status};
+use fastcp_sys::file::read_range;
 use fastcp_sys::{Dir, FileType, Root, Stat};
 use nix::errno::Errno;
 
@@ -62,17 +63,10 @@ impl Source {
             return Ok(crc);
         }
         let mut hasher = crc32fast::Hasher::new();
-        let mut at = range.start();
-        while at < range.end() {
-            let want = slice.len().min(usize::try_from(range.end() - at).unwrap_or(usize::MAX));
-            let got =
-                fastcp_sys::file::read_at(&open.file, &mut slice[..want], at).map_err(|error| status_of(&error))?;
-            if got < want {
-                return Err(Status::Changed);
-            }
-            hasher.update(&slice[..want]);
-            at += want as u64;
-        }
+        read_range(&open.file, range, slice, |bytes| hasher.update(bytes)).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Status::Changed,
+            _ => status_of(&error),
+        })?;
         Ok(hasher.finalize())
     }
 }

@@ -13,7 +13,7 @@ mod time;
 
 pub use capabilities::Capabilities;
 pub use entry::{Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, SpecialKind};
-pub use path::{Escaped, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, PathError, RelPath};
+pub use path::{Escaped, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, PathError, RelPath, hex_digit};
 pub use range::{ByteRange, CHUNK_KB_DEFAULT, CHUNK_KB_MAX, CHUNK_KB_MIN, ChunkGrid, ChunkIndex, RangeError};
 pub use status::Status;
 pub use time::Timestamp;

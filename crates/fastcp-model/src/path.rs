@@ -222,7 +222,8 @@ impl Escaped<'_> {
     }
 }
 
-fn hex_digit(digit: u8) -> Option<u8> {
+/// The value of a hex digit as it is written here: in small letters.
+pub fn hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
+use fastcp_model::ByteRange;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::unistd::{Whence, lseek64};
@@ -24,6 +25,23 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
         }
     }
     Ok(filled)
+}
+
+/// Reads a range through `slice` and hands it to `take`, piece by piece and in order.
+///
+/// # Errors
+/// `UnexpectedEof` where the file ends before the range does; else as `pread(2)`.
+pub fn read_range(file: &File, range: ByteRange, slice: &mut [u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut at = range.start();
+    while at < range.end() {
+        let want = slice.len().min(usize::try_from(range.end() - at).unwrap_or(usize::MAX));
+        if read_at(file, &mut slice[..want], at)? < want {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        take(&slice[..want]);
+        at += want as u64;
+    }
+    Ok(())
 }
 
 /// Reserves room for `len` bytes, so that a full disk shows before the bytes are fetched. A file
@@ -120,7 +138,9 @@ pub fn forget_cached(file: &File) {
 mod tests {
     use std::os::unix::fs::FileExt;
 
-    use super::{next_data, punch_hole, read_at};
+    use fastcp_model::ByteRange;
+
+    use super::{next_data, punch_hole, read_at, read_range};
 
     #[test]
     fn a_punched_range_reads_as_zeros() {
@@ -133,6 +153,22 @@ mod tests {
         assert_eq!(read_at(&file, &mut buffer, 0).expect("read"), 20_000);
         assert!(buffer[..5000].iter().chain(&buffer[15_000..]).all(|&byte| byte == 7));
         assert!(buffer[5000..15_000].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_range_is_read_in_order_and_to_its_end() {
+        let file = tempfile::tempfile().expect("file");
+        let bytes: Vec<u8> = (0..10_000).map(|at| (at % 251) as u8).collect();
+        file.write_all_at(&bytes, 0).expect("write");
+        for (start, len) in [(0, 10_000), (17, 4096), (9_999, 1), (500, 0)] {
+            let mut seen = Vec::new();
+            let range = ByteRange::new(start, len).expect("lawful");
+            read_range(&file, range, &mut [0; 1000], |piece| seen.extend_from_slice(piece)).expect("read");
+            assert_eq!(seen, bytes[start as usize..(start + len) as usize]);
+        }
+        let beyond = ByteRange::new(9_000, 1_001).expect("lawful");
+        let error = read_range(&file, beyond, &mut [0; 4096], |_| {}).expect_err("too short");
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
