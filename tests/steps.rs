@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use support::Workspace;
 use support::client::{Client, contents};
 use support::compare::assert_same;
+use support::strace::Strace;
 use support::tree::{Tree, noise};
-use support::{Workspace, say_skipped};
 
 /// The calls that change the destination, and at which of each the client is killed. At least one of each kind is
 /// made.
@@ -93,19 +93,14 @@ impl Case {
 
 #[test]
 fn killed_at_any_step_leaves_whole_files_and_a_rerun_completes() {
-    if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        return say_skipped("strace is not to be had");
-    }
+    let Some(strace) = Strace::new() else { return };
     let case = Case::new();
     for (call, numbers) in STEPS {
         let mut kills = 0;
         for number in numbers {
             let copy = case.copy();
             let when = format!("{call} {number}");
-            let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={number}"));
-            let strace = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-            let run = case.pull(&copy).under(&strace).run();
-            // strace ends in the way of what it runs.
+            let run = case.pull(&copy).strace(&strace.clone().kills_at(call, *number)).run();
             assert!(matches!(run.code, None | Some(0)), "{when}: {:?} {}", run.code, run.stderr);
             kills += usize::from(run.code.is_none());
             case.assert_whole(&copy, &when);

@@ -13,7 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{HANG_TIMEOUT, NOBODY, Workspace, is_root};
+use super::strace::Strace;
+use super::{HANG_TIMEOUT, NOBODY, Workspace, is_root, launch};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fastcp-client");
 
@@ -84,6 +85,12 @@ impl Client {
         self
     }
 
+    /// Is run with these faults.
+    pub(crate) fn strace(mut self, strace: &Strace) -> Self {
+        self.under = strace.words();
+        self
+    }
+
     /// Runs to the end.
     pub(crate) fn run(self) -> Run {
         self.start().finish()
@@ -91,14 +98,7 @@ impl Client {
 
     /// Starts, to be finished later.
     pub(crate) fn start(self) -> Running {
-        let mut command = match self.under.split_first() {
-            None => Command::new(&self.program),
-            Some((outer, words)) => {
-                let mut command = Command::new(outer);
-                command.args(words).arg(&self.program);
-                command
-            }
-        };
+        let mut command = launch::command(&self.program, &self.under);
         command.args(&self.words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if self.is_unprivileged {
             command.uid(NOBODY).gid(NOBODY);

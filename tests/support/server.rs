@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
 
-use super::HANG_TIMEOUT;
+use super::strace::Strace;
+use super::{HANG_TIMEOUT, launch};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fastcp-server");
 
@@ -32,11 +33,21 @@ impl Server {
         Self::try_start(root, words).expect("a server that listens")
     }
 
+    /// As before, with these faults.
+    pub(crate) fn start_strace(root: &Path, words: &str, strace: &Strace) -> Self {
+        Self::try_start_under(root, words, &strace.words()).expect("a server that listens")
+    }
+
     /// As before; `None` where the server ends without listening.
     pub(crate) fn try_start(root: &Path, words: &str) -> Option<Self> {
+        Self::try_start_under(root, words, &[])
+    }
+
+    /// Is started by another program, which the words of `under` begin with.
+    pub(crate) fn try_start_under(root: &Path, words: &str, under: &[String]) -> Option<Self> {
         let dir = tempfile::tempdir().expect("temporary directory");
         let log = dir.path().join("log");
-        let mut child = Command::new(PROGRAM)
+        let mut child = launch::command(PROGRAM.as_ref(), under)
             .arg(root)
             .args(words.split_whitespace())
             .stdin(Stdio::null())
