@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,8 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::launch::Launch;
 use super::strace::Strace;
-use super::{HANG_TIMEOUT, NOBODY, Workspace, is_root, launch};
+use super::{HANG_TIMEOUT, Workspace, is_root};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fastcp-client");
 
@@ -23,16 +23,14 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_fastcp-client");
 pub(crate) struct Client {
     program: PathBuf,
     words: Vec<std::ffi::OsString>,
-    is_unprivileged: bool,
-    /// A program that runs it, and its words.
-    under: Vec<String>,
+    launch: Launch,
 }
 
 impl Client {
     /// A client with exactly these words.
     pub(crate) fn new<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> Self {
         let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        Self { program: PathBuf::from(PROGRAM), words, is_unprivileged: false, under: Vec::new() }
+        Self { program: PathBuf::from(PROGRAM), words, launch: Launch::default() }
     }
 
     /// `pull FROM DST --json`.
@@ -69,7 +67,7 @@ impl Client {
                 assert!(copied.expect("cp runs").success(), "copy the program");
             }
             self.program = reachable;
-            self.is_unprivileged = true;
+            self.launch.set_unprivileged();
         }
         self
     }
@@ -81,13 +79,19 @@ impl Client {
 
     /// Is started by another program, which these words begin with.
     pub(crate) fn under(mut self, words: &[&str]) -> Self {
-        self.under = words.iter().map(|&word| word.to_owned()).collect();
+        self.launch.set_under(words.iter().map(|&word| word.to_owned()).collect());
         self
     }
 
     /// Is run with these faults.
     pub(crate) fn strace(mut self, strace: &Strace) -> Self {
-        self.under = strace.words();
+        self.launch.set_under(strace.words());
+        self
+    }
+
+    /// Runs under restrictions of `tests/under`, separated by spaces.
+    pub(crate) fn restricted(mut self, restrictions: &str) -> Self {
+        self.launch.restrict(restrictions);
         self
     }
 
@@ -98,11 +102,8 @@ impl Client {
 
     /// Starts, to be finished later.
     pub(crate) fn start(self) -> Running {
-        let mut command = launch::command(&self.program, &self.under);
+        let mut command = self.launch.command(&self.program);
         command.args(&self.words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        if self.is_unprivileged {
-            command.uid(NOBODY).gid(NOBODY);
-        }
         let mut child = command.spawn().expect("start the client");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut errors = child.stderr.take().expect("piped");

@@ -8,8 +8,9 @@ use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
 
+use super::HANG_TIMEOUT;
+use super::launch::Launch;
 use super::strace::Strace;
-use super::{HANG_TIMEOUT, launch};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fastcp-server");
 
@@ -35,19 +36,29 @@ impl Server {
 
     /// As before, with these faults.
     pub(crate) fn start_strace(root: &Path, words: &str, strace: &Strace) -> Self {
-        Self::try_start_under(root, words, &strace.words()).expect("a server that listens")
+        let mut launch = Launch::default();
+        launch.set_under(strace.words());
+        Self::try_launch(root, words, &launch).expect("a server that listens")
+    }
+
+    /// As before, under restrictions of `tests/under`.
+    pub(crate) fn start_restricted(root: &Path, words: &str, restrictions: &str) -> Self {
+        let mut launch = Launch::default();
+        launch.restrict(restrictions);
+        Self::try_launch(root, words, &launch).expect("a server that listens")
     }
 
     /// As before; `None` where the server ends without listening.
     pub(crate) fn try_start(root: &Path, words: &str) -> Option<Self> {
-        Self::try_start_under(root, words, &[])
+        Self::try_launch(root, words, &Launch::default())
     }
 
-    /// Is started by another program, which the words of `under` begin with.
-    pub(crate) fn try_start_under(root: &Path, words: &str, under: &[String]) -> Option<Self> {
+    /// As before, launched in this way.
+    pub(crate) fn try_launch(root: &Path, words: &str, launch: &Launch) -> Option<Self> {
         let dir = tempfile::tempdir().expect("temporary directory");
         let log = dir.path().join("log");
-        let mut child = launch::command(PROGRAM.as_ref(), under)
+        let mut child = launch
+            .command(PROGRAM.as_ref())
             .arg(root)
             .args(words.split_whitespace())
             .stdin(Stdio::null())
