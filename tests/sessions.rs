@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use fastcp_model::{ByteRange, RelPath, Status};
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::{FrameType, encode_frame};
-use fastcp_wire::hello::{Hello, Role, Ticket, encode_attach};
+use fastcp_wire::hello::{Hello, Role, Ticket, encode_attach, encode_failure};
 use fastcp_wire::offer::{OfferRequest, Scope};
 use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
@@ -111,9 +111,54 @@ fn sessions_are_refused_for_their_own_reasons() {
     let frame = |hello: Hello| encode_frame(FrameType::Hello, &hello.encode()).expect("lawful");
     served.assert_refused(&frame(Hello { version: 0, ..hello(1) }), Status::BadVersion);
     served.assert_refused(&frame(Hello { role: Role::Sender, ..hello(1) }), Status::Unauthorised);
-    let unknown = encode_frame(FrameType::Attach, &encode_attach(Ticket([9; 16]))).expect("lawful");
-    served.assert_refused(&unknown, Status::UnknownTicket);
+    assert_unknown(&mut served.server.connect(), Ticket([9; 16]));
     served.assert_goes_on();
+}
+
+/// A ticket that is not known is refused, and the connection stays for one more greeting.
+fn assert_unknown(stream: &mut TcpStream, ticket: Ticket) {
+    send_frame(stream, FrameType::Attach, &encode_attach(ticket));
+    let status = encode_failure(Status::UnknownTicket);
+    assert_eq!(read_frame(stream), Some((FrameType::Failure, status)));
+}
+
+#[test]
+fn a_data_connection_with_an_unknown_ticket_opens_a_session_of_its_own() {
+    let served = Served::start();
+    let mut stream = served.server.connect();
+    assert_unknown(&mut stream, Ticket([9; 16]));
+    let ticket = open_session(&mut stream, 1).ticket;
+    attach(&mut stream, ticket);
+    let mut request = Vec::new();
+    let range = ByteRange::new(0, 5).expect("lawful");
+    RangeRequest { id: 1, path: b"dir/file"[..].into(), range, ask: Ask::Bytes }.encode(&mut request);
+    stream.write_all(&request).expect("send");
+    assert_eq!(read_piece(&mut stream).1, b"bytes");
+    // Others may attach to it as to any session, until it ends with its connection.
+    attach(&mut served.server.connect(), ticket);
+    let here = stream.local_addr().expect("an address");
+    stream.shutdown(Shutdown::Write).expect("end the session");
+    assert_eq!(read_to_end(&mut stream), b"");
+    assert_unknown(&mut served.server.connect(), ticket);
+    assert_eq!(served.server.log_lines_about(here), Vec::<String>::new());
+}
+
+#[test]
+fn a_connection_has_one_more_greeting_after_an_unknown_ticket() {
+    let served = Served::start();
+    let plain = plain_request(b"file", 0, 0);
+    let attach_frame = encode_frame(FrameType::Attach, &encode_attach(Ticket([9; 16]))).expect("lawful");
+    for second in [plain, attach_frame, b"GET / HTTP/1.1\r\n".to_vec()] {
+        let mut stream = served.server.connect();
+        assert_unknown(&mut stream, Ticket([9; 16]));
+        stream.write_all(&second).expect("send");
+        assert_eq!(read_failure(&mut stream), Status::BadRequest);
+    }
+    // Neither is a second session opened on one connection.
+    let mut stream = served.server.connect();
+    open_session(&mut stream, 1);
+    send_frame(&mut stream, FrameType::Attach, &encode_attach(Ticket([9; 16])));
+    assert_eq!(read_failure(&mut stream), Status::UnknownTicket);
 }
 
 #[test]
@@ -124,8 +169,7 @@ fn a_ticket_ends_with_its_session() {
     attach(&mut served.server.connect(), ticket);
     control.shutdown(Shutdown::Write).expect("end the session");
     assert_eq!(read_to_end(&mut control), b"");
-    let attach_frame = encode_frame(FrameType::Attach, &encode_attach(ticket)).expect("lawful");
-    served.assert_refused(&attach_frame, Status::UnknownTicket);
+    assert_unknown(&mut served.server.connect(), ticket);
 }
 
 #[test]
@@ -400,9 +444,8 @@ fn extended_requests_belong_to_a_session() {
 #[test]
 fn every_refusal_is_logged_once_with_the_address_of_the_peer() {
     let served = Served::start();
-    let ticket = encode_frame(FrameType::Attach, &encode_attach(Ticket([9; 16]))).expect("lawful");
     let plain = |path: &[u8]| plain_request(path, 0, 0);
-    let refused = [b"GET / HTTP/1.1\r\n".to_vec(), ticket, plain(b"../secret"), plain(b"to file"), plain(b"dir")];
+    let refused = [b"GET / HTTP/1.1\r\n".to_vec(), plain(b"../secret"), plain(b"to file"), plain(b"dir")];
     for bytes in refused {
         let mut stream = served.server.connect();
         let here = stream.local_addr().expect("an address");

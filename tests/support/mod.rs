@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this module")]
 
+pub(crate) mod balancer;
 pub(crate) mod client;
 pub(crate) mod compare;
 pub(crate) mod copied;

@@ -93,11 +93,15 @@ impl Server {
         stream
     }
 
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("read the log")
+    }
+
     /// Log lines that hold the address of this end of a connection. Complete once the server has
     /// closed that connection.
     pub(crate) fn log_lines_about(&self, peer: SocketAddr) -> Vec<String> {
-        let log = fs::read_to_string(&self.log).expect("read the log");
-        log.lines().filter(|line| line.contains(&peer.to_string())).map(str::to_owned).collect()
+        self.log().lines().filter(|line| line.contains(&peer.to_string())).map(str::to_owned).collect()
     }
 }
 

@@ -89,10 +89,7 @@ impl<'a> Line<'a> {
         let mut current = self.lock();
         if Arc::ptr_eq(&current, lost) {
             let session = Session::greet(self.connect()?, Role::Receiver, &self.terms)?;
-            // What was planned rests on these.
-            if !session.agreed.capabilities.contains(self.agreed.capabilities) {
-                return Err(NetError::Refused(Status::BadVersion));
-            }
+            self.check(&session)?;
             // Whoever still waits for something on the old one must learn that nothing will come.
             lost.control.hang_up();
             self.live().control = Arc::downgrade(&session.control);
@@ -101,24 +98,35 @@ impl<'a> Line<'a> {
         Ok(Arc::clone(&current))
     }
 
-    /// Makes a data connection; where the server does not know the session any more, of a new one.
+    /// Makes a data connection. Where the server does not know the session, since it was started again or is
+    /// another replica of the tree, the connection opens one of its own: a second connection might land on yet
+    /// another replica.
     pub(crate) fn dial(&self) -> Result<Arc<Connection>, NetError> {
-        let session = self.session();
-        let connection = match self.attach(&session) {
-            Err(NetError::Refused(Status::UnknownTicket)) => self.attach(&*self.renew(&session)?),
+        let connection = self.connect()?;
+        let attached = match self.session().attach_right().greet(&connection) {
+            Err(NetError::Refused(Status::UnknownTicket)) => self.attach_alone(&connection),
             result => result,
         };
-        connection.map_err(|error| match error {
+        match attached {
+            Ok(()) => Ok(connection),
             // Nothing was said yet but the greeting, and a damaged one is best said again.
-            NetError::Protocol(_) => NetError::Closed,
-            other => other,
-        })
+            Err(NetError::Protocol(_)) => Err(NetError::Closed),
+            Err(other) => Err(other),
+        }
     }
 
-    fn attach(&self, session: &Session) -> Result<Arc<Connection>, NetError> {
-        let connection = self.connect()?;
-        session.attach_right().greet(&connection)?;
-        Ok(connection)
+    fn attach_alone(&self, connection: &Arc<Connection>) -> Result<(), NetError> {
+        let session = Session::greet(Arc::clone(connection), Role::Receiver, &self.terms)?;
+        self.check(&session)?;
+        session.attach_right().greet(connection)
+    }
+
+    /// What was planned rests on what was agreed first.
+    fn check(&self, session: &Session) -> Result<(), NetError> {
+        match session.agreed.capabilities.contains(self.agreed.capabilities) {
+            true => Ok(()),
+            false => Err(NetError::Refused(Status::BadVersion)),
+        }
     }
 
     /// A connection to which nothing has been said. It is known before it is greeted on: that may take a while,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use fastcp_model::{Capabilities, Entry, EntryKind, Listing, ListingEnd, Metadata, Status};
 use fastcp_net::{Agreed, Connection, NetError};
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::hello::encode_failure;
+use fastcp_wire::hello::{Ticket, decode_attach, encode_failure};
 use fastcp_wire::known::{BatchId, decode_known};
 use fastcp_wire::offer::{
     BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName,
@@ -32,8 +32,17 @@ const SCAN_AHEAD: usize = 2;
 /// An empty batch is sent after this much silence.
 pub(crate) const OFFER_HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Answers requests for offers until the receiver closes the session.
-pub(crate) fn serve_offers(connection: &Connection, source: &Source, agreed: Agreed) -> Result<(), NetError> {
+/// How a control connection ends in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OffersEnd {
+    /// The receiver closed it.
+    Closed,
+    /// The receiver makes it a data connection of the session with this ticket.
+    Attach(Ticket),
+}
+
+/// Answers requests for offers until the receiver closes the session, or uses the connection for something else.
+pub(crate) fn serve_offers(connection: &Connection, source: &Source, agreed: Agreed) -> Result<OffersEnd, NetError> {
     // The receiver may rightly stop reading for hours while its connections are busy; TCP's own
     // probes find out whether it is still there.
     connection.set_timeouts(None, None)?;
@@ -45,8 +54,9 @@ pub(crate) fn serve_offers(connection: &Connection, source: &Source, agreed: Agr
                 let request = OfferRequest::decode(&payload)?;
                 serve_offer(connection, source, agreed, &request, &known)?;
             }
+            Ok((FrameType::Attach, payload)) => return Ok(OffersEnd::Attach(decode_attach(&payload)?)),
             Ok((other, _)) => return Err(NetError::UnexpectedFrame(other)),
-            Err(NetError::Closed) => return Ok(()),
+            Err(NetError::Closed) => return Ok(OffersEnd::Closed),
             Err(error) => return Err(error),
         }
     }

@@ -8,13 +8,14 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use fastcp_model::{Escaped, Status};
-use fastcp_net::{Connection, Greeting, NetError, Sessions, Terms, WireCount, greet};
+use fastcp_net::{Connection, Greeting, NetError, SessionGuard, Sessions, Terms, WireCount, greet};
 use fastcp_wire::WireError;
-use fastcp_wire::hello::{Hello, Role, Ticket};
-use fastcp_wire::range::{FLAG_RANGE, PlainRequest, Reply, Request};
+use fastcp_wire::frame::FrameType;
+use fastcp_wire::hello::{Hello, Role};
+use fastcp_wire::range::{FLAG_RANGE, PlainRequest, REQUEST_MAGIC, Reply, Request};
 
 use crate::answer::{SEND_TIMEOUT, answer_ranges};
-use crate::offer::{send_failure, serve_offers};
+use crate::offer::{OffersEnd, send_failure, serve_offers};
 use crate::plain::answer_plain;
 use crate::settings::ServerSettings;
 use crate::source::Source;
@@ -52,12 +53,15 @@ impl Server {
         let _span = tracing::error_span!("connection", peer = connection.peer()).entered();
         match self.serve_greeted(&connection) {
             Ok(()) => tracing::debug!("connection done"),
-            Err(NetError::Closed) => tracing::debug!("connection closed by the peer"),
             Err(error) => {
                 if let Some(status) = told_status(&error) {
                     send_failure(&connection, status);
                 }
-                tracing::warn!(%error, "connection ended");
+                if is_expected(&error) {
+                    tracing::debug!(%error, "connection ended");
+                } else {
+                    tracing::warn!(%error, "connection ended");
+                }
             }
         }
     }
@@ -77,15 +81,33 @@ impl Server {
             Greeting::Request(Request::Plain(request)) => self.serve_plain(connection, &request),
             Greeting::Request(Request::Range(_) | Request::Bundle(_)) => unreachable!("refused above"),
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
-            Greeting::Attach(ticket) => self.serve_data(connection, ticket),
+            Greeting::Attach(ticket) => match self.sessions.attach(connection, ticket) {
+                Err(NetError::Refused(Status::UnknownTicket)) => self.serve_stranger(connection),
+                session => self.serve_data(connection, &session?),
+            },
+        }
+    }
+
+    /// The session is another replica's, or has ended. The connection may open one here: of connections that go
+    /// through a balancer nobody knows where the next will land.
+    fn serve_stranger(&self, connection: &Connection) -> Result<(), NetError> {
+        tracing::debug!("unknown session ticket");
+        send_failure(connection, Status::UnknownTicket);
+        match greet(connection, self.settings.handshake_timeout)? {
+            Greeting::Hello(hello) => self.serve_session(connection, &hello),
+            Greeting::Attach(_) => Err(NetError::UnexpectedFrame(FrameType::Attach)),
+            Greeting::Request(_) => Err(NetError::UnknownDialect(REQUEST_MAGIC.to_be_bytes())),
         }
     }
 
     fn serve_plain(&self, connection: &Connection, request: &PlainRequest) -> Result<(), NetError> {
         connection.set_timeouts(None, Some(SEND_TIMEOUT))?;
         let status = answer_plain(connection, &self.source, request, self.settings.plain_crc)?;
-        if status != Status::Ok {
-            tracing::warn!(path = %Escaped(&request.path), "plain request refused: {status}");
+        let path = Escaped(&request.path);
+        match status {
+            Status::Ok => {}
+            Status::NotFound => tracing::debug!(%path, "plain request refused: {status}"),
+            _ => tracing::warn!(%path, "plain request refused: {status}"),
         }
         Ok(())
     }
@@ -96,13 +118,28 @@ impl Server {
         }
         let session = self.sessions.open(connection, hello)?;
         tracing::info!(connections = session.agreed.connections, chunk_kb = session.agreed.chunk_kb, "session opened");
-        serve_offers(connection, &self.source, session.agreed)
+        match serve_offers(connection, &self.source, session.agreed)? {
+            OffersEnd::Closed => Ok(()),
+            OffersEnd::Attach(ticket) => self.serve_data(connection, &self.sessions.attach(connection, ticket)?),
+        }
     }
 
-    fn serve_data(&self, connection: &Connection, ticket: Ticket) -> Result<(), NetError> {
-        let session = self.sessions.attach(connection, ticket)?;
+    fn serve_data(&self, connection: &Connection, session: &SessionGuard) -> Result<(), NetError> {
         answer_ranges(connection, &self.source, session.agreed, self.settings.compression)
     }
+}
+
+/// What happens to a server whose peers and networks are in no better order than usual: connections are lost, their
+/// peers vanish, health checks say nothing, and a client that dials again comes with the ticket of a session that is
+/// over. Only a peer that breaks a rule, or is refused for good, is worth a warning.
+fn is_expected(error: &NetError) -> bool {
+    matches!(
+        error,
+        NetError::Closed
+            | NetError::TimedOut(_)
+            | NetError::Socket(_)
+            | NetError::Refused(Status::UnknownTicket | Status::TooManyConnections)
+    )
 }
 
 /// What a peer that broke a rule is told before the connection closes.
