@@ -132,7 +132,11 @@ mod tests {
             [(&b"inside/deep/file"[..], true), (b"out/passwd", false), (b"in/deep/file", false), (b"to_file", false)]
         {
             let flags = OFlag::O_RDONLY;
-            assert_eq!(root.resolve_in_kernel(&path(bytes), flags).is_ok(), lawful);
+            match root.resolve_in_kernel(&path(bytes), flags) {
+                // No openat2 here: the walk is what there is.
+                Err(Errno::ENOSYS | Errno::EPERM) => {}
+                result => assert_eq!(result.is_ok(), lawful),
+            }
             assert_eq!(root.resolve_by_walk(&path(bytes), flags).is_ok(), lawful);
         }
     }
