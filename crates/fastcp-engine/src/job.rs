@@ -1,6 +1,6 @@
 //! One file being brought over, shared by the connections that fetch its ranges.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
 
@@ -8,6 +8,7 @@ use crate::crc_runs::{CrcRuns, gaps, segments};
 use crate::dirs::DirState;
 use crate::journal::{Binding, Record};
 use crate::part::{Mismatch, PartFile};
+use crate::waiting::Lock;
 
 /// What is known of a file before its first byte, and what has become of it since.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(crate) struct FileJob {
     /// How often it was offered before, and had changed by the time it was fetched.
     pub(crate) offered_before: u32,
     start: Start,
-    progress: Mutex<Progress>,
+    progress: Lock<Progress>,
 }
 
 /// What there is of a file before anything is fetched.
@@ -102,7 +103,7 @@ impl FileJob {
         replaces: bool,
     ) -> Self {
         let (offered_before, start) = (0, Start::Afresh);
-        Self { dir, name, metadata, grid, sparse, replaces, offered_before, start, progress: Mutex::default() }
+        Self { dir, name, metadata, grid, sparse, replaces, offered_before, start, progress: Lock::default() }
     }
 
     /// The file as offered anew, after it had changed since it was offered before.
@@ -129,7 +130,7 @@ impl FileJob {
             Trust::Taken => records.iter().for_each(|record| progress.runs.insert(record.range, record.crc)),
             Trust::ToCheck => progress.doubtful = records,
         }
-        (self.start, self.grid, self.progress) = (Start::Resumed, grid, Mutex::new(progress));
+        (self.start, self.grid, self.progress) = (Start::Resumed, grid, Lock::new(progress));
         self
     }
 
@@ -311,7 +312,7 @@ impl FileJob {
         self.lock().failed
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock()
     }
 }

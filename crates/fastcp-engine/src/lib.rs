@@ -71,6 +71,7 @@ mod transfer;
 mod tree_cache;
 mod tune;
 mod verify;
+mod waiting;
 mod want;
 
 pub use content_hash::ManifestHash;

@@ -20,14 +20,14 @@ use crate::control::Control;
 use crate::cutter::Cutter;
 use crate::destination::{Destination, Locked};
 use crate::error::RunError;
-use crate::group::Groups;
+use crate::group::{Groups, commit_groups};
 use crate::interrupt::Interrupt;
 use crate::leftover::{self, Useful};
 use crate::line::{Ending, Line};
 use crate::owners::Owners;
 use crate::report::Report;
 use crate::reuse::Reuse;
-use crate::schedule::{Bundling, Cut, HoldBack, Schedule};
+use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule};
 use crate::settings::{Connections, ReceiverSettings};
 use crate::transfer::Transfer;
 use crate::tune::{Tuner, window_for};
@@ -64,7 +64,7 @@ pub fn pull(
     };
     let active = tuner.as_ref().map_or(line.agreed.connections, Tuner::active);
     let bundling = if agrees(Capabilities::BUNDLE) { Bundling::Yes } else { Bundling::No };
-    let schedule = Schedule::new(active, hold_back, cut, bundling);
+    let schedule = Schedule::new(active, hold_back, cut, bundling, Bounds::default());
     let groups = Groups::new(settings.descriptors_max / 4);
     let transfer = Transfer {
         line: &line,
@@ -112,7 +112,7 @@ fn run(
         let _last_group = LastGroup(groups);
         threads.spawn(|| {
             let _guard = StopOnPanic(schedule);
-            first_error.keep(groups.run(transfer));
+            first_error.keep(commit_groups(transfer));
         });
         if let Some(tuner) = tuner {
             let window = window_for(transfer.line.session().control.tcp_info().round_trip);

@@ -225,7 +225,7 @@ mod tests {
     use crate::destination::Destination;
     use crate::owners::Owners;
     use crate::report::Report;
-    use crate::schedule::{Bundling, Cut, HoldBack, Schedule};
+    use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule};
     use crate::settings::Itemize;
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
         fs::create_dir_all(tree.path().join("gone/below")).expect("create");
         let destination = Destination::open(tree.path()).expect("open");
         let (report, owners) = (Report::new(channel().0), Owners::new());
-        let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::No);
+        let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::No, Bounds::default());
         let walk = |deed| {
             let (owners, report, schedule) = (&owners, &report, Some(&schedule));
             let mut removal = Removal { deed, owners, report, itemize: Itemize::No, backup: None, schedule, count: 0 };

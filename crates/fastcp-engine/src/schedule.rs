@@ -5,23 +5,52 @@
 //! its share of all that is left (`share.rs`): so none sits idle at the end while another has a queue.
 //! Towards the end large files are cut finer than their chunks, for the same reason. What a broken
 //! connection owed goes back to the front.
+//!
+//! # Who may wait for whom
+//!
+//! | waits | for | which is brought about by |
+//! |---|---|---|
+//! | a connection that owes nothing | wants | the planner, the reuse thread, other connections |
+//! | a connection that rests | its turn | the tuner |
+//! | the planner | room in the queue | connections, the reuse thread |
+//! | the reuse thread | files to search | the planner |
+//! | the reuse thread | fewer files that it has prepared | connections |
+//! | the planner, when the offer has ended | nothing left but changed files | connections, the reuse thread |
+//! | a connection with a complete file | room in its group (`group/gathering.rs`) | the committing thread |
+//! | the committing thread | complete files | connections |
+//! | tuner, pauses | time, or the end | whoever ends the run |
+//!
+//! Nobody waits for what only he can bring about: the planner waits only while files are queued, connections only
+//! while none are, the reuse thread never for the queue as a whole, and the committing thread for nobody when it has
+//! work. Each of them has news of its own ([`News`]) and is woken by nothing else; the end of the run is news to all.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use fastcp_model::ByteRange;
 
 use crate::job::{Arrival, FileJob};
+use crate::waiting::{Lock, News};
 use crate::want::Want;
 
 mod state;
 
 use state::State;
 
-/// The most files that wait; the planner pauses there.
-pub(crate) const QUEUED_FILES_MAX: usize = 16_384;
-/// The most files that wait with a part file that is open.
-const PREPARED_MAX: usize = 64;
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Files that are queued; the planner pauses there.
+    pub(crate) queued_max: usize,
+    /// Files that have been searched for and wait to be fetched: each holds its part file open.
+    pub(crate) prepared_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { queued_max: 16_384, prepared_max: 64 }
+    }
+}
 
 /// How a connection came to its turn to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,52 +74,78 @@ pub(crate) enum Next {
 
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    state: Mutex<State>,
-    /// Connections wait here.
-    work: Condvar,
-    /// The planner waits here.
-    room: Condvar,
+    state: Lock<State>,
+    news: AllNews,
     cut: Cut,
     bundling: Bundling,
-    files_max: usize,
+    bounds: Bounds,
+}
+
+/// What is waited for, each by its own kind of waiter.
+#[derive(Debug, Default)]
+struct AllNews {
+    /// Connections that owe nothing: there are wants.
+    work: News,
+    /// Connections that rest: more of them are to work.
+    turn: News,
+    /// The planner: the queue has room.
+    room: News,
+    /// The reuse thread: there are files to search, or fewer that it has prepared.
+    reuse: News,
+    /// The planner after the offer: nothing is left but files that changed.
+    settled: News,
+    /// Those who only pass time: the run is over.
+    end: News,
+}
+
+impl AllNews {
+    fn tell_everybody(&self) {
+        for news in [&self.work, &self.turn, &self.room, &self.reuse, &self.settled, &self.end] {
+            news.tell_all();
+        }
+    }
 }
 
 impl Schedule {
     /// A schedule for this many connections to begin with. With `held_back`, nothing is handed out
     /// before [`Schedule::close`], and the queue has no bound.
-    pub(crate) fn new(active: u16, held_back: HoldBack, cut: Cut, bundling: Bundling) -> Self {
+    pub(crate) fn new(active: u16, held_back: HoldBack, cut: Cut, bundling: Bundling, bounds: Bounds) -> Self {
         let held_back = held_back == HoldBack::UntilClosed;
+        let queued_max = if held_back { usize::MAX } else { bounds.queued_max };
         Self {
-            state: Mutex::new(State { held_back, active: active.into(), ..State::default() }),
-            work: Condvar::new(),
-            room: Condvar::new(),
+            state: Lock::new(State { held_back, active: active.into(), ..State::default() }),
+            news: AllNews::default(),
             cut,
             bundling,
-            files_max: if held_back { usize::MAX } else { QUEUED_FILES_MAX },
+            bounds: Bounds { queued_max, ..bounds },
         }
     }
 
     /// Adds files, waiting while there are too many. `false` where the run was stopped meanwhile.
     pub(crate) fn add(&self, jobs: Vec<Arc<FileJob>>) -> bool {
-        let mut state = self.wait_for_room();
+        let mut state = self.lock();
+        while !jobs.is_empty() && state.queued() >= self.bounds.queued_max && !state.stopped {
+            state = self.state.wait(&self.news.room, state);
+        }
         for job in jobs {
             state.add(job);
         }
-        self.work.notify_all();
+        self.tell_of_files(&state);
         !state.stopped
     }
 
     /// The offer has ended. Only files that are offered anew may still be added.
     pub(crate) fn release(&self) {
-        self.lock().held_back = false;
-        self.work.notify_all();
+        let mut state = self.lock();
+        state.held_back = false;
+        self.tell_of_files(&state);
     }
 
     /// No more files will be added.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         (state.closed, state.held_back) = (true, false);
-        self.work.notify_all();
+        self.news.tell_everybody();
     }
 
     /// The next file of which something may be here already; waits for one. `None` at the end.
@@ -100,18 +155,24 @@ impl Schedule {
             if state.is_finished() {
                 return None;
             }
-            if state.prepared < PREPARED_MAX
-                && let Some(job) = state.to_reuse.pop_front()
+            if state.prepared < self.bounds.prepared_max
+                && let Some(job) = self.pop_to_reuse(&mut state, |_| true)
             {
                 return Some(job);
             }
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.state.wait(&self.news.reuse, state);
         }
     }
 
     /// More such files, as long as `are_alike` says so of the next, without waiting.
-    pub(crate) fn more_to_reuse(&self, mut are_alike: impl FnMut(&FileJob) -> bool) -> Option<Arc<FileJob>> {
-        self.lock().to_reuse.pop_front_if(|job| are_alike(job))
+    pub(crate) fn more_to_reuse(&self, are_alike: impl FnMut(&FileJob) -> bool) -> Option<Arc<FileJob>> {
+        self.pop_to_reuse(&mut self.lock(), are_alike)
+    }
+
+    fn pop_to_reuse(&self, state: &mut State, mut are_alike: impl FnMut(&FileJob) -> bool) -> Option<Arc<FileJob>> {
+        let job = state.to_reuse.pop_front_if(|job| are_alike(job));
+        self.tell_of_room(state);
+        job
     }
 
     /// What is here of a file has been found: the rest is to be fetched.
@@ -123,15 +184,19 @@ impl Schedule {
         if arrival == Arrival::Whole {
             state.urgent.extend(Want::confirmations(job));
         }
-        self.tell_of_room(&mut state);
-        self.work.notify_all();
+        self.tell_of_wants(&state);
+        self.tell_if_settled(&state);
     }
 
-    /// These ranges of a file have not been found here; others are still being looked for. Waits while too much
-    /// waits already.
+    /// These ranges of a file have not been found here; others are still being looked for. Waits while too much of
+    /// what was prepared has not been asked for: that is up to connections alone.
     pub(crate) fn lacking(&self, job: &Arc<FileJob>, gaps: Vec<ByteRange>) {
-        self.wait_for_room().fetch_lacking(job, gaps);
-        self.work.notify_all();
+        let mut state = self.lock();
+        while state.prepared >= self.bounds.prepared_max && !state.stopped {
+            state = self.state.wait(&self.news.reuse, state);
+        }
+        state.fetch_lacking(job, gaps);
+        self.tell_of_wants(&state);
     }
 
     /// The claims about a file have been checked, with these wants as the outcome.
@@ -140,15 +205,15 @@ impl Schedule {
         state.in_flight -= 1;
         state.cost_left = state.cost_left.saturating_add(wants.iter().map(Want::cost).sum());
         state.urgent.extend(wants);
-        self.work.notify_all();
+        self.tell_of_wants(&state);
+        self.tell_if_settled(&state);
     }
 
-    /// A file changed at the source since it was offered.
+    /// A file changed at the source since it was offered. Somebody has it in hand still.
     pub(crate) fn moved(&self, job: Arc<FileJob>) {
         let mut state = self.lock();
         state.in_flight += 1;
         state.moved.push(job);
-        self.work.notify_all();
     }
 
     /// Waits until nothing is left to do but files that changed, and hands those out, for
@@ -156,7 +221,7 @@ impl Schedule {
     pub(crate) fn wait_for_moved(&self) -> Option<Vec<Arc<FileJob>>> {
         let mut state = self.lock();
         while !state.is_settled() && !state.stopped {
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.state.wait(&self.news.settled, state);
         }
         (!state.stopped && !state.moved.is_empty()).then(|| std::mem::take(&mut state.moved))
     }
@@ -168,14 +233,14 @@ impl Schedule {
         if let Some(job) = job {
             state.add(job);
         }
-        self.work.notify_all();
+        self.tell_of_files(&state);
     }
 
     /// Ends the run: everybody is told that it is done.
     pub(crate) fn stop(&self) {
-        self.lock().stopped = true;
-        self.work.notify_all();
-        self.room.notify_all();
+        let mut state = self.lock();
+        state.stopped = true;
+        self.news.tell_everybody();
     }
 
     /// Whether the run was stopped.
@@ -190,8 +255,11 @@ impl Schedule {
 
     /// Changes how many connections work.
     pub(crate) fn set_active(&self, active: u16) {
-        self.lock().active = active.into();
-        self.work.notify_all();
+        let mut state = self.lock();
+        state.active = active.into();
+        self.news.turn.tell_all();
+        // Those that wait for wants may be among those who are to rest now.
+        self.news.work.tell_all();
     }
 
     /// Waits until a connection is to work; `None` where there is nothing left to do.
@@ -200,7 +268,7 @@ impl Schedule {
         let mut turn = Turn::AtOnce;
         while connection >= state.active && !state.is_finished() {
             turn = Turn::AfterRest;
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.state.wait(&self.news.turn, state);
         }
         (!state.is_finished()).then_some(turn)
     }
@@ -214,12 +282,8 @@ impl Schedule {
     pub(crate) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
         let mut state = self.lock();
-        while !state.stopped {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        while !state.stopped && Instant::now() < until {
+            state = self.state.wait_until(&self.news.end, state, until);
         }
     }
 
@@ -228,13 +292,10 @@ impl Schedule {
     pub(crate) fn watch(&self, wait: Duration) -> Option<u64> {
         let until = Instant::now() + wait;
         let mut state = self.lock();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if state.is_finished() || left.is_zero() {
-                return (!state.is_finished()).then_some(state.wants_done);
-            }
-            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        while !state.is_finished() && Instant::now() < until {
+            state = self.state.wait_until(&self.news.end, state, until);
         }
+        (!state.is_finished()).then_some(state.wants_done)
     }
 
     /// Adds the next wants for a connection to `wants`; with none in flight it waits for one.
@@ -252,20 +313,7 @@ impl Schedule {
             if held.wants > 0 && held.cost >= share {
                 return Next::Enough;
             }
-            let prepared = state.prepared;
-            let taken = state.take(self.cut, share);
-            if prepared >= PREPARED_MAX && state.prepared < PREPARED_MAX {
-                self.work.notify_all();
-            }
-            // Also where nothing was taken: files that had failed have made room.
-            self.tell_of_room(&mut state);
-            if let Some(want) = taken {
-                let before = wants.len();
-                wants.push(want);
-                if self.bundling == Bundling::Yes {
-                    state.take_bundle(wants, share.saturating_sub(held.cost));
-                }
-                state.in_flight += wants.len() - before;
+            if self.take(&mut state, held, share, wants) {
                 return Next::Wants;
             }
             if held.wants > 0 {
@@ -274,12 +322,27 @@ impl Schedule {
             if state.is_finished() {
                 return Next::Done;
             }
-            if state.is_settled() {
-                // Files that had failed were all that was left: whoever waits for the end must learn of it.
-                self.work.notify_all();
-            }
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.state.wait(&self.news.work, state);
         }
+    }
+
+    /// Hands out what comes next, and tells those who have waited for it to go.
+    fn take(&self, state: &mut State, held: &Held, share: u64, wants: &mut Vec<Want>) -> bool {
+        let (before, prepared) = (wants.len(), state.prepared);
+        if let Some(want) = state.take(self.cut, share) {
+            wants.push(want);
+            if self.bundling == Bundling::Yes {
+                state.take_bundle(wants, share.saturating_sub(held.cost));
+            }
+            state.in_flight += wants.len() - before;
+        }
+        // Also where nothing was taken: files that had failed are gone.
+        if prepared >= self.bounds.prepared_max && state.prepared < self.bounds.prepared_max {
+            self.news.reuse.tell_all();
+        }
+        self.tell_of_room(state);
+        self.tell_if_settled(state);
+        wants.len() > before
     }
 
     /// A want was answered, for better or worse, and led to `more` wants.
@@ -289,11 +352,9 @@ impl Schedule {
         state.cost_left = state.cost_left.saturating_sub(want.cost());
         state.wants_done += 1;
         state.cost_left = state.cost_left.saturating_add(more.iter().map(Want::cost).sum());
-        let news = !more.is_empty() || state.is_settled();
+        self.news.work.tell(more.len());
         state.urgent.extend(more);
-        if news {
-            self.work.notify_all();
-        }
+        self.tell_if_settled(&state);
     }
 
     /// A connection ends. Others will fetch the wants that it owed.
@@ -304,30 +365,41 @@ impl Schedule {
             state.in_flight -= 1;
             state.urgent.push_front(want);
         }
-        self.work.notify_all();
+        self.tell_of_wants(&state);
     }
 
-    /// Every call of notify is a system call, waiter or not. The planner comes back to some room, not to a single
-    /// place.
-    fn tell_of_room(&self, state: &mut State) {
-        if state.planner_waits && state.queued() < self.files_max - self.files_max / 8 {
-            state.planner_waits = false;
-            self.room.notify_all();
+    /// Files were added: of some the bytes are wanted, others are searched for first.
+    fn tell_of_files(&self, state: &State) {
+        if !state.to_reuse.is_empty() {
+            self.news.reuse.tell_all();
+        }
+        self.tell_of_wants(state);
+        self.tell_if_settled(state);
+    }
+
+    fn tell_of_wants(&self, state: &State) {
+        let files = if state.held_back { 0 } else { state.files.len() };
+        self.news.work.tell(state.urgent.len() + files);
+    }
+
+    /// The planner comes back to some room, not to a single place.
+    fn tell_of_room(&self, state: &State) {
+        let queued_max = self.bounds.queued_max;
+        if self.news.room.is_awaited() && state.queued() < queued_max - queued_max / 8 {
+            self.news.room.tell_all();
         }
     }
 
-    /// Waits while too many files wait already, unless the run was stopped.
-    fn wait_for_room(&self) -> MutexGuard<'_, State> {
-        let mut state = self.lock();
-        while state.queued() >= self.files_max && !state.stopped {
-            state.planner_waits = true;
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+    fn tell_if_settled(&self, state: &State) {
+        if state.closed && state.is_settled() {
+            self.news.tell_everybody();
+        } else if self.news.settled.is_awaited() && state.is_settled() {
+            self.news.settled.tell_all();
         }
-        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -378,5 +450,7 @@ impl Held {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

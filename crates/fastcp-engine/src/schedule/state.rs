@@ -42,7 +42,6 @@ pub(super) struct State {
     pub(super) active: usize,
     pub(super) shares: Shares,
     pub(super) held_back: bool,
-    pub(super) planner_waits: bool,
     pub(super) closed: bool,
     pub(super) stopped: bool,
 }

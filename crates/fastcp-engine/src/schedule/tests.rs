@@ -3,7 +3,7 @@ use std::sync::Arc;
 use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
 use super::state::{BUNDLE_BYTES, BUNDLE_FILES};
-use super::{Bundling, Cut, Held, HoldBack, Next, PREPARED_MAX, Schedule, Turn};
+use super::{Bounds, Bundling, Cut, Held, HoldBack, Next, Schedule, Turn};
 use crate::dirs::{Age, DirState};
 use crate::job::{Arrival, FileJob};
 use crate::want::{CUT_BYTES_MIN, Purpose, Want};
@@ -38,7 +38,7 @@ fn take(schedule: &Schedule) -> Want {
 #[test]
 fn wants_cover_each_file_once_and_the_cost_comes_out_even() {
     for (file_bytes, chunk_kb) in [(0, 4), (1, 4), (4096, 4), (20_000, 4), (30 << 20, 65_536), (23 << 20, 5000)] {
-        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+        let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
         assert!(schedule.add(vec![job(file_bytes, chunk_kb)]));
         schedule.close();
         let mut end = 0;
@@ -58,7 +58,7 @@ fn wants_cover_each_file_once_and_the_cost_comes_out_even() {
 
 #[test]
 fn a_connection_holds_no_more_than_its_share() {
-    let schedule = Schedule::new(4, HoldBack::No, Cut::AtChunks, Bundling::No);
+    let schedule = Schedule::new(4, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
     schedule.add((0..40).map(|_| job(1000, 4)).collect());
     schedule.close();
     for connection in 1..4 {
@@ -73,7 +73,7 @@ fn a_connection_holds_no_more_than_its_share() {
 
 #[test]
 fn what_a_broken_connection_owed_is_handed_out_again() {
-    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
     schedule.add(vec![job(10_000, 4)]);
     schedule.close();
     let owed = take(&schedule);
@@ -93,7 +93,7 @@ fn what_a_broken_connection_owed_is_handed_out_again() {
 
 #[test]
 fn towards_the_end_large_files_are_cut_finer() {
-    let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly, Bundling::No);
+    let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly, Bundling::No, Bounds::default());
     schedule.add(vec![job(16 << 20, 1024)]);
     schedule.close();
     schedule.lock().shares.set(1, 100);
@@ -110,7 +110,7 @@ fn towards_the_end_large_files_are_cut_finer() {
 
 #[test]
 fn small_files_of_one_directory_are_handed_out_together() {
-    let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
+    let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes, Bounds::default());
     let dir = DirState::new(RelPath::root(), Age::New, None, None);
     let mut sizes = vec![10_u64; 70];
     sizes.extend([60 << 10, 60 << 10, 60 << 10, 60 << 10, 65 << 10, 5]);
@@ -143,7 +143,7 @@ fn drain(schedule: &Schedule) {
 
 #[test]
 fn the_cost_comes_out_even_however_files_are_cut_or_bundled() {
-    let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly, Bundling::Yes);
+    let schedule = Schedule::new(2, HoldBack::No, Cut::Evenly, Bundling::Yes, Bounds::default());
     let dir = DirState::new(RelPath::root(), Age::New, None, None);
     schedule.add((0..1000).map(|at| job_in(&dir, if at % 8 == 0 { 10 } else { 20 << 10 }, 4)).collect());
     schedule.add(vec![job(61 << 20, 6144), job((1 << 30) + 5, 5000), job(0, 4)]);
@@ -155,7 +155,7 @@ fn the_cost_comes_out_even_however_files_are_cut_or_bundled() {
 #[test]
 fn no_range_crosses_the_border_of_a_confirmed_segment() {
     for cut in [Cut::AtChunks, Cut::Evenly] {
-        let schedule = Schedule::new(1, HoldBack::No, cut, Bundling::No);
+        let schedule = Schedule::new(1, HoldBack::No, cut, Bundling::No, Bounds::default());
         let large = job((1 << 30) + 4096, 5000);
         schedule.add(vec![Arc::clone(&large)]);
         schedule.close();
@@ -170,14 +170,14 @@ fn no_range_crosses_the_border_of_a_confirmed_segment() {
 
 #[test]
 fn sizes_beyond_all_measure_do_not_overflow() {
-    let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
+    let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes, Bounds::default());
     schedule.add((0..3).map(|_| job(i64::MAX as u64, 4)).collect());
     assert!(!take(&schedule).range.is_empty());
 }
 
 #[test]
 fn a_connection_that_is_not_needed_rests() {
-    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
     schedule.add(vec![job(10, 4), job(10, 4)]);
     let second = Held { connection: 1, ..Held::default() };
     assert!(matches!(schedule.next(&second, &mut Vec::new()), Next::Rest));
@@ -188,11 +188,12 @@ fn a_connection_that_is_not_needed_rests() {
 
 #[test]
 fn what_may_be_here_is_looked_for_first_and_not_too_far_ahead() {
-    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
-    let count = PREPARED_MAX + 1;
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
+    let prepared_max = Bounds::default().prepared_max;
+    let count = prepared_max + 1;
     schedule.add((0..count).map(|_| with_basis(10_000, 4)).collect());
     assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
-    let first: Vec<_> = (0..PREPARED_MAX).map(|_| schedule.next_to_reuse().expect("a file")).collect();
+    let first: Vec<_> = (0..prepared_max).map(|_| schedule.next_to_reuse().expect("a file")).collect();
     first.iter().for_each(|job| schedule.reused(job));
     std::thread::scope(|threads| {
         let last = threads.spawn(|| schedule.next_to_reuse());
@@ -213,7 +214,7 @@ fn what_may_be_here_is_looked_for_first_and_not_too_far_ahead() {
 
 #[test]
 fn files_that_changed_come_out_when_nothing_else_is_left() {
-    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No);
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
     schedule.add(vec![job(1, 4), job(2, 4)]);
     let first = take(&schedule);
     first.job.fail();
@@ -233,7 +234,7 @@ fn files_that_changed_come_out_when_nothing_else_is_left() {
 
 #[test]
 fn held_back_means_until_the_last_offer() {
-    let schedule = Schedule::new(1, HoldBack::UntilClosed, Cut::AtChunks, Bundling::No);
+    let schedule = Schedule::new(1, HoldBack::UntilClosed, Cut::AtChunks, Bundling::No, Bounds::default());
     schedule.add(vec![job(1, 4)]);
     assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
     schedule.close();
@@ -242,14 +243,14 @@ fn held_back_means_until_the_last_offer() {
 
 #[test]
 fn the_planner_goes_on_when_all_files_that_waited_have_changed() {
-    let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes);
-    let jobs: Vec<_> = (0..super::QUEUED_FILES_MAX).map(|_| with_basis(100_000, 64)).collect();
+    let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::Yes, Bounds::default());
+    let jobs: Vec<_> = (0..Bounds::default().queued_max).map(|_| with_basis(100_000, 64)).collect();
     assert!(schedule.add(jobs));
     std::thread::scope(|threads| {
         let (told, is_added) = std::sync::mpsc::channel();
         let schedule = &schedule;
         threads.spawn(move || told.send(schedule.add(vec![with_basis(100_000, 64)])));
-        while !schedule.lock().planner_waits {
+        while !schedule.news.room.is_awaited() {
             std::thread::yield_now();
         }
         threads.spawn(|| {
