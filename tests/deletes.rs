@@ -448,14 +448,6 @@ fn a_backup_directory_that_cannot_be_used_is_refused_before_anything_is_done() {
         assert!(run.stderr.contains("backup directory"), "{}", run.stderr);
         copied.assert_extra_kept();
     }
-    let Some(disk) = SmallDisk::mount(&copied.workspace.at("disk"), 1024) else { return };
-    for options in ["--backup-dir ../disk/bak", "--backup-dir ../disk -n"] {
-        let run = copied.delete(options).expect_exit(1);
-        assert!(run.stderr.contains("not on the destination's file system"), "{}", run.stderr);
-        copied.assert_extra_kept();
-    }
-    assert_eq!(fs::read_dir(copied.workspace.at("disk")).expect("read").count(), 0);
-    drop(disk);
 }
 
 #[test]
@@ -560,9 +552,16 @@ fn what_cannot_be_kept_is_not_replaced() {
     let copied = Copied::of(plain);
     fs::create_dir(copied.source.join("disk")).expect("create");
     fs::write(copied.source.join("disk/file"), b"newer").expect("write");
-    let Some(_disk) = SmallDisk::mount(&copied.copy.join("disk"), 4096) else { return };
+    fs::create_dir(copied.copy.join("disk")).expect("create");
     fs::write(copied.copy.join("disk/file"), b"old").expect("write");
     fs::write(copied.copy.join("disk/extra"), b"extra").expect("write");
+    // Older backups that cannot make way: something is mounted there.
+    let tops = ["file", "extra"].map(|name| copied.workspace.at("bak").join("disk").join(name));
+    fs::create_dir_all(copied.workspace.at("bak/disk")).expect("create");
+    let disks = tops.map(|top| SmallDisk::mount(&top, 1024));
+    if disks.iter().any(Option::is_none) {
+        return;
+    }
     let run = copied.delete("--backup-dir ../bak").expect_exit(23);
     assert_eq!(run.paths_of("failed"), ["disk/extra", "disk/file"]);
     run.expect_counts(&[("deleted", 0), ("files_committed", 0), ("files_failed", 2)]);

@@ -79,6 +79,39 @@ impl Drop for XfsDisk {
     }
 }
 
+/// A file system of any kind on a loop device; unmounted when dropped.
+#[derive(Debug)]
+pub(crate) struct LoopDisk {
+    path: PathBuf,
+}
+
+impl LoopDisk {
+    /// Makes a file system with `mkfs`, a program and its words, and mounts it at `path`, with its image beside;
+    /// `None`, with a message, where that is not possible.
+    pub(crate) fn mount(path: &Path, mkfs: &[&str], options: &str, image_mib: u64) -> Option<Self> {
+        std::fs::create_dir(path).expect("create the mount point");
+        let image = path.with_extension("image");
+        File::create(&image).and_then(|file| file.set_len(image_mib << 20)).expect("make an image");
+        let words = ["-o", options, image.to_str().expect("plain")];
+        let is_mounted = run(mkfs[0], &mkfs[1..], &image) && run("mount", &words, path);
+        if !is_mounted {
+            say_skipped(&format!("no file system of {} can be made and mounted here", mkfs[0]));
+        }
+        is_mounted.then(|| Self { path: path.to_path_buf() })
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        run("umount", &["-l"], &self.path);
+    }
+}
+
+/// Makes a btrfs subvolume at `path`.
+pub(crate) fn make_subvolume(path: &Path) {
+    assert!(run("btrfs", &["-q", "subvolume", "create"], path), "make a subvolume");
+}
+
 fn run(program: &str, words: &[&str], path: &Path) -> bool {
     Command::new(program).args(words).arg(path).output().is_ok_and(|output| output.status.success())
 }

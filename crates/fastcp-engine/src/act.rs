@@ -10,6 +10,7 @@ use std::sync::Arc;
 use fastcp_model::{ChunkGrid, Entry, EntryKind, Name};
 use fastcp_sys::{Dir, FileType, Stat};
 
+use crate::across;
 use crate::attributes;
 use crate::decide::Decision;
 use crate::dirs::{Age, DirState};
@@ -86,7 +87,13 @@ impl Actor<'_> {
                 if stat.file_type != FileType::Dir {
                     self.transfer.destination.keep_backup(dir, name, &state.path)?;
                 }
-                parts.rename(&part_name, dir, name)?;
+                match parts.rename(&part_name, dir, name) {
+                    Err(error) if across::is_refused(&error) => {
+                        parts.remove_file(&part_name)?;
+                        across::replace_by_link(target, dir, name)?;
+                    }
+                    result => result?,
+                }
             }
             None => dir.make_link(target, name)?,
         }

@@ -27,6 +27,7 @@ use crate::inbox::Inbox;
 use crate::settings::Compression;
 use crate::source::{OpenFile, SLICE_BYTES, Source};
 use crate::strong_hash::hash_of;
+use crate::zeros::crc_of_zeros;
 
 mod bundle;
 
@@ -431,17 +432,4 @@ fn is_hole(open: &OpenFile, range: ByteRange) -> bool {
     sparse
         && !range.is_empty()
         && next_data(&open.file, range.start()).is_ok_and(|data| data.is_none_or(|at| at >= range.end()))
-}
-
-/// The CRC-32 of this many zero bytes.
-pub(crate) fn crc_of_zeros(count: u64) -> u32 {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    let mut hasher = crc32fast::Hasher::new();
-    let mut left = count;
-    while left > 0 {
-        let step = left.min(ZEROS.len() as u64);
-        hasher.update(&ZEROS[..step as usize]);
-        left -= step;
-    }
-    hasher.finalize()
 }

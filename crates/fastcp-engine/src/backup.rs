@@ -1,8 +1,8 @@
 //! Where entries go instead of away: `--backup-dir`.
 //!
-//! An entry keeps its path below the destination. It moves by rename or gets a second name by link,
-//! never by copying, so the backup directory has to be on the destination's mount; entries on other
-//! mounts within the destination are refused one by one. What is about to be replaced is linked first
+//! An entry keeps its path below the destination. It moves by rename or gets a second name by link; where the
+//! kernel refuses both, since the backup directory is on another file system, it is copied (`across.rs`) and then
+//! removed. What is about to be replaced is linked or copied first
 //! where the file system allows it, so that its own name never stands for nothing. A backup of the
 //! same path that was kept earlier makes way, as rsync has it. All access is beneath the descriptor of
 //! the backup directory, and no link in it is followed.
@@ -16,8 +16,10 @@ use fastcp_model::{Escaped, Name, PATH_BYTES_MAX, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType, Root, metadata};
 use nix::libc::{EISDIR, ELOOP, ENOTDIR};
 
+use crate::across;
 use crate::error::{BackupProblem, RunError};
 use crate::scan::STATE_DIR;
+use crate::settings::Durability;
 
 /// A path has no more names than this; each costs a descriptor while a directory is removed.
 const DEPTH_MAX: usize = PATH_BYTES_MAX / 2 + 1;
@@ -27,14 +29,15 @@ const DEPTH_MAX: usize = PATH_BYTES_MAX / 2 + 1;
 pub(crate) struct Backup {
     path: PathBuf,
     root: OnceLock<Root>,
+    /// What a copy has to survive before its original goes.
+    durability: Durability,
     /// Below the destination, where it is there.
     within: Option<RelPath>,
 }
 
 impl Backup {
-    /// Checks that `dir` can take what the destination at `into` gives up; `None` stands for a
-    /// destination that is not there yet.
-    pub(crate) fn new(into: &Path, dir: &Path, destination: Option<&Root>) -> Result<Self, RunError> {
+    /// Checks that `dir` can take what the destination at `into` gives up.
+    pub(crate) fn new(into: &Path, dir: &Path, durability: Durability) -> Result<Self, RunError> {
         let path = into.join(dir);
         let within = place_of(into, &path)?;
         let problem = |problem| refused(&path, problem);
@@ -42,16 +45,7 @@ impl Backup {
         if is_below && within.is_none() {
             return Err(problem(BackupProblem::Link));
         }
-        if let Some(destination) = destination {
-            let real = real(&path);
-            let above = real.ancestors().find(|above| above.exists()).unwrap_or(into);
-            match Root::open(above).and_then(|above| Ok((mount_of(&above)?, mount_of(destination)?))) {
-                Ok((one, other)) if one == other => {}
-                Ok(_) => return Err(problem(BackupProblem::OtherFileSystem)),
-                Err(error) => return Err(problem(BackupProblem::Io(error))),
-            }
-        }
-        Ok(Self { path, root: OnceLock::new(), within })
+        Ok(Self { path, root: OnceLock::new(), durability, within })
     }
 
     /// Its path below the destination, where it is there.
@@ -66,8 +60,9 @@ impl Backup {
         match dir.link(name, &place, name) {
             // Somebody removed it: nothing is left to keep.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if across::is_refused(&error) => across::copy_entry(dir, name, &place, self.durability),
             // No links on this file system, or not to this file for this user.
-            Err(_) => dir.rename(name, &place, name),
+            Err(_) => self.move_entry(dir, name, &place),
             Ok(()) => Ok(()),
         }
     }
@@ -77,7 +72,17 @@ impl Backup {
         let place = self.place(destination, above)?;
         // A rename to another name of the same file does nothing at all: so the old name goes first.
         clear(&place, name)?;
-        dir.rename(name, &place, name)
+        self.move_entry(dir, name, &place)
+    }
+
+    fn move_entry(&self, dir: &Dir, name: &Name, place: &Dir) -> io::Result<()> {
+        match dir.rename(name, place, name) {
+            Err(error) if across::is_refused(&error) => {
+                across::copy_entry(dir, name, place, self.durability)?;
+                dir.remove_file(name)
+            }
+            result => result,
+        }
     }
 
     /// Makes the counterpart of a directory that is about to go.
@@ -207,10 +212,6 @@ fn real(path: &Path) -> PathBuf {
     real
 }
 
-fn mount_of(root: &Root) -> io::Result<u64> {
-    root.dir(&RelPath::root())?.mount_id()
-}
-
 fn refused(path: &Path, problem: BackupProblem) -> RunError {
     RunError::Backup { path: Escaped(path.as_os_str().as_bytes()).to_string(), problem }
 }
@@ -226,6 +227,7 @@ mod tests {
 
     use super::Backup;
     use crate::error::{BackupProblem, RunError};
+    use crate::settings::Durability;
 
     fn name(text: &str) -> Name {
         Name::new(text.as_bytes()).expect("lawful")
@@ -243,7 +245,7 @@ mod tests {
         fs::write(into.join("a/file"), b"old").expect("write");
         fs::create_dir_all(bak.join("a/file/older")).expect("create");
         let root = Root::open(&into).expect("open");
-        let backup = Backup::new(&into, Path::new("../bak"), Some(&root)).expect("lawful");
+        let backup = Backup::new(&into, Path::new("../bak"), Durability::None).expect("lawful");
         let dir = root.dir(&path("a")).expect("open");
         backup.keep(&root, &dir, &name("file"), &path("a")).expect("keep");
         let inode = |path: &Path| path.metadata().expect("examine").ino();
@@ -263,7 +265,7 @@ mod tests {
         fs::write(into.join("a/file"), b"old").expect("write");
         symlink("../elsewhere", bak.join("a")).expect("link");
         let root = Root::open(&into).expect("open");
-        let backup = Backup::new(&into, &bak, Some(&root)).expect("lawful");
+        let backup = Backup::new(&into, &bak, Durability::None).expect("lawful");
         let dir = root.dir(&path("a")).expect("open");
         backup.take(&root, &dir, &name("file"), &path("a")).expect("take");
         assert_eq!(fs::read(bak.join("a/file")).expect("read"), b"old");
@@ -276,21 +278,20 @@ mod tests {
         let into = top.path().join("dst");
         fs::create_dir(&into).expect("create");
         symlink("dst", top.path().join("link")).expect("link");
-        let root = Root::open(&into).expect("open");
         for dir in [".", "..", "../link", "x/.."] {
-            let error = Backup::new(&into, Path::new(dir), Some(&root)).expect_err("refused");
+            let error = Backup::new(&into, Path::new(dir), Durability::None).expect_err("refused");
             assert!(matches!(error, RunError::Backup { problem: BackupProblem::HoldsDestination, .. }), "{dir}");
         }
         for dir in [".fastcp", ".fastcp/bak", "../link/.fastcp/x"] {
-            let error = Backup::new(&into, Path::new(dir), Some(&root)).expect_err("refused");
+            let error = Backup::new(&into, Path::new(dir), Durability::None).expect_err("refused");
             assert!(matches!(error, RunError::Backup { problem: BackupProblem::State, .. }), "{dir}");
         }
         symlink("..", into.join("out")).expect("link");
         for dir in ["out/bak", "./out/bak"] {
-            let error = Backup::new(&into, Path::new(dir), Some(&root)).expect_err("refused");
+            let error = Backup::new(&into, Path::new(dir), Durability::None).expect_err("refused");
             assert!(matches!(error, RunError::Backup { problem: BackupProblem::Link, .. }), "{dir}");
         }
-        let within = Backup::new(&into, Path::new("../link/old/bak"), Some(&root)).expect("lawful");
+        let within = Backup::new(&into, Path::new("../link/old/bak"), Durability::None).expect("lawful");
         assert_eq!(within.within(), Some(&path("old/bak")));
         assert_eq!(fs::read_dir(&into).expect("read").count(), 1, "nothing is made before it is needed");
     }

@@ -1,8 +1,8 @@
 //! The tree that a receiver writes to, and where its part files lie.
 //!
-//! A rename is atomic only within one mount, so part files lie in `.fastcp/parts` at the top of the
-//! mount that holds their target: usually the destination's root, else the highest directory of the
-//! tree on that mount. Where that cannot be made, a part file lies beside its target.
+//! A rename works only within one volume, so part files lie in `.fastcp/parts` at the top of the
+//! volume that holds their target: usually the destination's root, else the highest directory of the
+//! tree on that volume. Where that cannot be made, a part file lies beside its target.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -11,13 +11,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fastcp_model::{Name, RelPath, Timestamp};
-use fastcp_sys::{Dir, Root, Stat, SyncHandle, metadata};
+use fastcp_sys::{Dir, Root, Stat, SyncHandle, Volume, metadata};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::backup::Backup;
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
 use crate::scan::STATE_DIR;
+use crate::settings::ReceiverSettings;
 
 const PARTS_DIR: &[u8] = b"parts";
 const LOCK_NAME: &[u8] = b"lock";
@@ -29,10 +30,10 @@ pub(crate) struct Destination {
     /// Whether the directory itself was there before.
     pub(crate) age: Age,
     backup: Option<Backup>,
-    mounts: Mutex<HashMap<u64, Arc<Mount>>>,
+    mounts: Mutex<HashMap<Volume, Arc<Mount>>>,
 }
 
-/// One mount of the destination.
+/// One mount of the destination, or a subvolume on it.
 #[derive(Debug)]
 pub(crate) struct Mount {
     /// Opened before the first file is written there.
@@ -65,9 +66,9 @@ impl Destination {
     }
 
     /// The destination at `into` with a directory for what is deleted or replaced.
-    pub(crate) fn with_backup(mut self, into: &Path, dir: Option<&Path>) -> Result<Self, RunError> {
-        if let Some(dir) = dir {
-            self.backup = Some(Backup::new(into, dir, Some(&self.root))?);
+    pub(crate) fn with_backup(mut self, into: &Path, settings: &ReceiverSettings) -> Result<Self, RunError> {
+        if let Some(dir) = &settings.backup_dir {
+            self.backup = Some(Backup::new(into, dir, settings.durability)?);
         }
         Ok(self)
     }
@@ -142,13 +143,13 @@ impl Destination {
 
     /// The mount that a directory is on.
     pub(crate) fn mount_of(&self, dir: &Dir) -> io::Result<Arc<Mount>> {
-        let id = dir.mount_id()?;
+        let volume = dir.volume()?;
         let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = mounts.get(&id) {
+        if let Some(known) = mounts.get(&volume) {
             return Ok(Arc::clone(known));
         }
         let mount = Arc::new(Mount { sync: dir.sync_handle()?, parts: OnceLock::new() });
-        mounts.insert(id, Arc::clone(&mount));
+        mounts.insert(volume, Arc::clone(&mount));
         Ok(mount)
     }
 
@@ -165,7 +166,7 @@ impl Destination {
         if let Some(made) = mount.parts.get() {
             return Ok(made.clone());
         }
-        let top = self.top_of_mount(dir, target.mount_id()?)?;
+        let top = self.top_of_volume(dir, target.volume()?)?;
         let made = match self.make_parts_dir(&top) {
             Ok(made) => Some(Arc::new(made)),
             Err(error) if crate::error::ends_everything(&error) => return Err(error),
@@ -177,10 +178,10 @@ impl Destination {
         Ok(mount.parts.get_or_init(|| made).clone())
     }
 
-    fn top_of_mount(&self, dir: &Arc<DirState>, mount: u64) -> io::Result<RelPath> {
+    fn top_of_volume(&self, dir: &Arc<DirState>, volume: Volume) -> io::Result<RelPath> {
         let mut top = dir;
         while let Some(above) = top.parent() {
-            if self.root.dir(&above.path)?.mount_id()? != mount {
+            if self.root.dir(&above.path)?.volume()? != volume {
                 break;
             }
             top = above;

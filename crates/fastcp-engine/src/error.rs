@@ -79,9 +79,6 @@ pub enum RunError {
 /// Why a directory cannot take backups.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupProblem {
-    /// A rename never leaves a mount.
-    #[error("it is not on the destination's file system, and entries are kept by renaming them")]
-    OtherFileSystem,
     /// It is the destination, or the destination is in it: a backup could replace what was copied.
     #[error("it holds the destination")]
     HoldsDestination,

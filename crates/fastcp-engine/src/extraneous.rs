@@ -121,7 +121,7 @@ impl<'a> Extraneous<'a> {
     /// A directory's listing is complete.
     fn close(&mut self, search: Search) -> io::Result<()> {
         let Search { state, mut extraneous, offered, .. } = search;
-        if extraneous.iter().any(|name| name.as_bytes() == STATE_DIR) && self.is_top_of_mount(&state) {
+        if extraneous.iter().any(|name| name.as_bytes() == STATE_DIR) && self.is_top_of_volume(&state) {
             extraneous.retain(|name| name.as_bytes() != STATE_DIR);
         }
         if extraneous.is_empty() {
@@ -136,10 +136,10 @@ impl<'a> Extraneous<'a> {
         path.is_root() || (self.is_root_selected && path.names().count() == 1)
     }
 
-    /// Where part files of a mount lie. In doubt it is such a place.
-    fn is_top_of_mount(&self, state: &Arc<DirState>) -> bool {
+    /// Where part files of a volume lie. In doubt it is such a place.
+    fn is_top_of_volume(&self, state: &Arc<DirState>) -> bool {
         let (Some(root), Some(parent)) = (self.root, state.parent()) else { return true };
-        let id = |path| root.dir(path).and_then(|dir| dir.mount_id());
+        let id = |path| root.dir(path).and_then(|dir| dir.volume());
         match (id(&state.path), id(&parent.path)) {
             (Ok(own), Ok(above)) => own != above,
             _ => true,

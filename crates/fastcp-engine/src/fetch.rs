@@ -18,7 +18,6 @@ use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, TRAILER_BYTES, Trailer,
 };
 
-use crate::answer::crc_of_zeros;
 use crate::body::{BodyReader, Received, Target};
 use crate::error::RunError;
 use crate::job::{Arrival, Confirmation, FileJob};
@@ -31,6 +30,7 @@ use crate::settings::Durability;
 use crate::share::Pace;
 use crate::transfer::Transfer;
 use crate::want::{Purpose, Want};
+use crate::zeros::crc_of_zeros;
 use zstd::bulk::Decompressor;
 
 mod bundle;

@@ -5,6 +5,7 @@
 //! state of a transfer is the receiver's. Nothing here knows which side dialled, prints, or reads
 //! arguments: settings come in, a [`Report`] goes out.
 
+mod across;
 mod act;
 mod adapt;
 mod answer;
@@ -73,6 +74,7 @@ mod tune;
 mod verify;
 mod waiting;
 mod want;
+mod zeros;
 
 pub use content_hash::ManifestHash;
 pub use deletion::Refusal;

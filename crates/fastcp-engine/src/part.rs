@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fastcp_model::{ByteRange, Metadata, Name};
 use fastcp_sys::{Dir, Stat};
 
+use crate::across;
 use crate::attributes;
 use crate::journal::{Binding, Journal, Record, Replayed, remove_if_there};
 use crate::owners::Owners;
@@ -213,7 +214,7 @@ impl Sealed {
     /// Compares what was written with what the sender has. A part file that is something else is gone.
     pub(crate) fn verify(self, sender: SenderCrc) -> Result<Verified, Mismatch> {
         if self.crc == sender.0 {
-            Ok(Verified { part: self.part })
+            Ok(Verified { part: self.part, crc: self.crc })
         } else {
             self.part.discard();
             Err(Mismatch { want: sender.0, got: self.crc })
@@ -225,13 +226,14 @@ impl Sealed {
 #[derive(Debug)]
 pub(crate) struct Verified {
     part: PartFile,
+    crc: u32,
 }
 
 impl Verified {
     /// Sets mode, owner and time, which go to the disk with the data.
     pub(crate) fn set_metadata(self, metadata: &Metadata, owners: &Owners) -> io::Result<Dressed> {
         attributes::set_on_file(&self.part.file, metadata, owners)?;
-        Ok(Dressed { part: self.part })
+        Ok(Dressed { part: self.part, crc: self.crc })
     }
 }
 
@@ -239,6 +241,7 @@ impl Verified {
 #[derive(Debug)]
 pub(crate) struct Dressed {
     part: PartFile,
+    crc: u32,
 }
 
 impl Dressed {
@@ -253,7 +256,8 @@ impl Dressed {
     }
 
     /// Gives the file its name `name` in `dir`, replacing what had it. Where an unnamed file finds its
-    /// name taken, `fallback` makes a name for it that it can be renamed from.
+    /// name taken, `fallback` makes a name for it that it can be renamed from. Where a rename is refused, a copy
+    /// gets the name (`across.rs`).
     pub(crate) fn commit(
         mut self,
         dir: &Dir,
@@ -264,14 +268,16 @@ impl Dressed {
             Place::Target => Ok(()),
             Place::Named { dir: from, name: part_name } => {
                 self.part.expect_name(from, part_name)?;
-                from.rename(part_name, dir, name)
+                self.rename(from, part_name, dir, name)
             }
             Place::Unnamed => match dir.link_unnamed(&self.part.file, name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     let (from, part_name) = fallback()?;
                     let _ = from.remove_file(&part_name);
-                    from.link_unnamed(&self.part.file, &part_name)?;
-                    from.rename(&part_name, dir, name)
+                    match from.link_unnamed(&self.part.file, &part_name) {
+                        Err(error) if across::is_refused(&error) => self.commit_copy(dir, name),
+                        linked => linked.and_then(|()| self.rename(&from, &part_name, dir, name)),
+                    }
                 }
                 result => result,
             },
@@ -280,6 +286,24 @@ impl Dressed {
             journal.remove();
         }
         Ok(())
+    }
+
+    fn rename(&self, from: &Dir, part_name: &Name, dir: &Dir, name: &Name) -> io::Result<()> {
+        match from.rename(part_name, dir, name) {
+            Err(error) if across::is_refused(&error) => {
+                self.commit_copy(dir, name)?;
+                from.remove_file(part_name)
+            }
+            result => result,
+        }
+    }
+
+    fn commit_copy(&self, dir: &Dir, name: &Name) -> io::Result<()> {
+        let committed = across::commit_copy(&self.part.file, self.crc, dir, name);
+        if committed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+            self.part.discard();
+        }
+        committed
     }
 }
 

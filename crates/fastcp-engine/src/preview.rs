@@ -39,7 +39,7 @@ pub fn preview(
     report.set_dry_run();
     let root = open_destination(into)?;
     let backup = match &settings.backup_dir {
-        Some(dir) => Backup::new(into, dir, root.as_ref())?.within().cloned(),
+        Some(dir) => Backup::new(into, dir, settings.durability)?.within().cloned(),
         None => None,
     };
     let owners = Owners::new();

@@ -48,7 +48,7 @@ pub fn pull(
 ) -> Result<(), RunError> {
     let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
     let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
-    let destination = destination.with_backup(into, settings.backup_dir.as_deref())?;
+    let destination = destination.with_backup(into, settings)?;
     let lock = destination.lock().map_err(|Locked| RunError::Locked { path: shown() })?;
     let line = Line::open(dialer, settings, report)?;
     // Until here there was nothing to keep: whoever interrupts ended the process.

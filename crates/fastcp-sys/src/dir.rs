@@ -11,10 +11,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use fastcp_model::Name;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat, mknodat};
 use nix::unistd::{Uid, UnlinkatFlags, linkat, symlinkat, unlinkat};
 
-use crate::{Stat, SyncHandle};
+use crate::{Stat, SyncHandle, Volume};
 
 /// A directory held open as an anchor (`O_PATH`).
 #[derive(Debug)]
@@ -59,12 +59,20 @@ impl Dir {
         Stat::of_fd(&self.fd)
     }
 
-    /// Which mount the directory is on: a rename never leaves one.
+    /// Which volume the directory is on: a rename never leaves one.
+    ///
+    /// # Errors
+    /// As `statx(2)`.
+    pub fn volume(&self) -> io::Result<Volume> {
+        crate::stat::volume(&self.fd)
+    }
+
+    /// Which mount the directory is on.
     ///
     /// # Errors
     /// As `statx(2)`.
     pub fn mount_id(&self) -> io::Result<u64> {
-        crate::stat::mount_id(&self.fd)
+        Ok(self.volume()?.mount_id)
     }
 
     /// Opens the directory for syncing.
@@ -183,6 +191,20 @@ impl Dir {
     /// As `symlinkat(2)`.
     pub fn make_link(&self, target: &[u8], name: &Name) -> io::Result<()> {
         Ok(symlinkat(target, &self.fd, name.as_bytes())?)
+    }
+
+    /// Makes `to_name` in `to` a device, pipe or socket like `name`, with its mode.
+    ///
+    /// # Errors
+    /// `EINVAL` where `name` is none of these; `EPERM` for devices without the right to make them. Else as
+    /// `mknodat(2)`.
+    pub fn copy_node(&self, name: &Name, to: &Self, to_name: &Name) -> io::Result<()> {
+        let stat = fstatat(&self.fd, name.as_bytes(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+        if !matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK | SFlag::S_IFCHR | SFlag::S_IFBLK) {
+            return Err(Errno::EINVAL.into());
+        }
+        Ok(mknodat(&to.fd, to_name.as_bytes(), kind, Mode::from_bits_truncate(stat.st_mode), stat.st_rdev)?)
     }
 
     /// Renames `name` to `to_name` in `to`, replacing what is there.

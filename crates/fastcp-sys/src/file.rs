@@ -114,6 +114,22 @@ pub fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
     }
 }
 
+/// The first range within `range` that may hold data; `None` where all of it is a hole. What lies between two such
+/// ranges reads as zeros. A file system without holes answers `range`.
+///
+/// # Errors
+/// As `lseek(2)`.
+pub fn next_data_range(file: &File, range: ByteRange) -> io::Result<Option<ByteRange>> {
+    let Some(start) = next_data(file, range.start())?.filter(|&start| start < range.end()) else { return Ok(None) };
+    let end = match lseek64(file, start.cast_signed(), Whence::SeekHole) {
+        Ok(at) => at.cast_unsigned().min(range.end()),
+        // Cut off meanwhile: reading will tell.
+        Err(Errno::ENXIO | Errno::EINVAL | Errno::EOPNOTSUPP) => range.end(),
+        Err(errno) => return Err(errno.into()),
+    };
+    Ok(ByteRange::new(start, end - start).ok())
+}
+
 /// Starts writing a range to the disk without waiting for it, so that a later sync finds little left.
 /// A hint: its failure changes nothing.
 pub fn start_write_back(file: &File, offset: u64, len: u64) {
@@ -140,7 +156,7 @@ mod tests {
 
     use fastcp_model::ByteRange;
 
-    use super::{next_data, punch_hole, read_at, read_range};
+    use super::{next_data, next_data_range, punch_hole, read_at, read_range};
 
     #[test]
     fn a_punched_range_reads_as_zeros() {
@@ -181,5 +197,10 @@ mod tests {
         let found = next_data(&file, 0).expect("seek").expect("has data");
         assert!(found <= 512 << 10);
         assert!(next_data(&file, 600 << 10).expect("seek").is_none_or(|at| at >= 600 << 10));
+        let range = |start, len| ByteRange::new(start, len).expect("lawful");
+        let data = next_data_range(&file, range(0, 1 << 20)).expect("seek").expect("has data");
+        assert!(data.start() == found && data.end() >= (512 << 10) + 4);
+        let clipped = next_data_range(&file, range(512 << 10, 2)).expect("seek").expect("has data");
+        assert_eq!(clipped, range(512 << 10, 2));
     }
 }

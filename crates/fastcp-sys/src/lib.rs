@@ -26,5 +26,5 @@ mod sync;
 
 pub use dir::{Dir, ReadNames};
 pub use root::Root;
-pub use stat::{FileType, Identity, Stat};
+pub use stat::{FileType, Identity, Stat, Volume};
 pub use sync::{SyncHandle, WholeSync};

@@ -93,8 +93,18 @@ impl Stat {
     }
 }
 
-/// The mount that a descriptor is on. Kernels before 5.8 do not say; there the device stands for it.
-pub(crate) fn mount_id(fd: impl AsFd) -> io::Result<u64> {
+/// Within one volume a rename can work: one mount, and on it one device, since each btrfs subvolume is a device of
+/// its own on the mount of the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Volume {
+    /// The mount.
+    pub mount_id: u64,
+    /// The device.
+    pub device: u64,
+}
+
+/// The volume that a descriptor is on. Kernels before 5.8 do not tell the mount; there the device stands for it.
+pub(crate) fn volume(fd: impl AsFd) -> io::Result<Volume> {
     // SAFETY: statx is plain old data, for which all zeros is a valid value.
     let mut out: libc::statx = unsafe { std::mem::zeroed() };
     let raw = fd.as_fd().as_raw_fd();
@@ -102,8 +112,14 @@ pub(crate) fn mount_id(fd: impl AsFd) -> io::Result<u64> {
     // is a live statx that the kernel fills.
     let result = unsafe { libc::statx(raw, c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_MNT_ID, &raw mut out) };
     match nix::errno::Errno::result(result) {
-        Ok(_) if out.stx_mask & libc::STATX_MNT_ID != 0 => Ok(out.stx_mnt_id),
-        Ok(_) | Err(nix::errno::Errno::ENOSYS) => Ok(Stat::of_fd(fd)?.identity.device),
+        Ok(_) if out.stx_mask & libc::STATX_MNT_ID != 0 => {
+            let device = libc::makedev(out.stx_dev_major, out.stx_dev_minor);
+            Ok(Volume { mount_id: out.stx_mnt_id, device })
+        }
+        Ok(_) | Err(nix::errno::Errno::ENOSYS) => {
+            let device = Stat::of_fd(fd)?.identity.device;
+            Ok(Volume { mount_id: device, device })
+        }
         Err(errno) => Err(errno.into()),
     }
 }

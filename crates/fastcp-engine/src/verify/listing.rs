@@ -326,7 +326,7 @@ impl<'a> Comparer<'a> {
 
     fn tell_extraneous(&self, dir: &Dir, path: &RelPath, names: impl IntoIterator<Item = Vec<u8>>) {
         for raw in names {
-            let is_state = raw == STATE_DIR && self.is_top_of_mount(dir, path);
+            let is_state = raw == STATE_DIR && self.is_top_of_volume(dir, path);
             match Name::new(&raw).and_then(|name| Ok((path.join(&name)?, name))) {
                 // What deletion leaves alone is no difference either.
                 Ok((_, name)) if is_state || is_part_file(&name) => {}
@@ -337,9 +337,9 @@ impl<'a> Comparer<'a> {
     }
 
     /// Where a receiver keeps its state: at the root, and where another file system begins.
-    fn is_top_of_mount(&self, dir: &Dir, path: &RelPath) -> bool {
+    fn is_top_of_volume(&self, dir: &Dir, path: &RelPath) -> bool {
         let Some((parent, _)) = path.split() else { return true };
-        let mounts = self.root.dir(&parent).and_then(|above| Ok((above.mount_id()?, dir.mount_id()?)));
+        let mounts = self.root.dir(&parent).and_then(|above| Ok((above.volume()?, dir.volume()?)));
         mounts.is_ok_and(|(above, here)| above != here)
     }
 
