@@ -112,6 +112,18 @@ pub(crate) fn make_subvolume(path: &Path) {
     assert!(run("btrfs", &["-q", "subvolume", "create"], path), "make a subvolume");
 }
 
+/// Makes a btrfs subvolume take no changes (`true`), or take them again (`false`).
+pub(crate) fn set_subvolume_read_only(path: &Path, word: &str) {
+    let words = ["property", "set", "-t", "subvol", path.to_str().expect("plain"), "ro", word];
+    assert!(Command::new("btrfs").args(words).output().is_ok_and(|output| output.status.success()), "{words:?}");
+}
+
+/// Lets a btrfs subvolume hold so much.
+pub(crate) fn limit_subvolume(path: &Path, size: &str) {
+    let is_limited = run("btrfs", &["quota", "enable"], path) && run("btrfs", &["qgroup", "limit", size], path);
+    assert!(is_limited, "limit a subvolume");
+}
+
 fn run(program: &str, words: &[&str], path: &Path) -> bool {
     Command::new(program).args(words).arg(path).output().is_ok_and(|output| output.status.success())
 }

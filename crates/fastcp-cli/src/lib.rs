@@ -14,6 +14,4 @@ mod output;
 mod overlap;
 mod progress;
 mod signals;
-mod stdout;
-mod usage;
 mod verify;

@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::backup::Backup;
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
+use crate::reach::may_reach_others;
 use crate::scan::STATE_DIR;
 use crate::settings::ReceiverSettings;
 
@@ -169,7 +170,7 @@ impl Destination {
         let top = self.top_of_volume(dir, target.volume()?)?;
         let made = match self.make_parts_dir(&top) {
             Ok(made) => Some(Arc::new(made)),
-            Err(error) if crate::error::ends_everything(&error) => return Err(error),
+            Err(error) if may_reach_others(&error) => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, path = %top, "part files lie beside their targets");
                 None

@@ -98,9 +98,3 @@ pub(crate) fn is_not_there(error: &io::Error) -> bool {
     use nix::libc::{ELOOP, ENOENT, ENOTDIR};
     matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP))
 }
-
-/// Whether a failure of the destination concerns all files and not one: no room, no writing, no disk.
-pub(crate) fn ends_everything(error: &io::Error) -> bool {
-    use nix::libc::{EDQUOT, EIO, ENOSPC, EROFS};
-    matches!(error.raw_os_error(), Some(ENOSPC | EROFS | EDQUOT | EIO))
-}

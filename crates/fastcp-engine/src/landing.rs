@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,8 +18,7 @@ use crate::error::RunError;
 use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
 use crate::manifest::Record;
-use crate::part::{PartFile, Verified};
-use crate::proof::Proof;
+use crate::part::{PartFile, SenderCrc, Verified};
 use crate::read_back::look_at;
 use crate::report::Cause;
 use crate::settings::{Durability, Placement};
@@ -51,26 +49,6 @@ pub(crate) enum Sharing {
     SameFile,
 }
 
-/// The file that one range is written to.
-#[derive(Debug)]
-pub(crate) enum Writing {
-    /// The range is all of it, and nobody else has it.
-    Whole(PartFile),
-    /// Other connections write other ranges.
-    Shared(Arc<PartFile>),
-}
-
-impl Deref for Writing {
-    type Target = PartFile;
-
-    fn deref(&self) -> &PartFile {
-        match self {
-            Self::Whole(part) => part,
-            Self::Shared(part) => part,
-        }
-    }
-}
-
 /// A directory that files land in.
 #[derive(Clone)]
 struct Place {
@@ -90,13 +68,13 @@ impl<'a> Landing<'a> {
     }
 
     /// The file that a range is written to; `None` where it cannot be made, which fails the file.
-    pub(crate) fn part_for(&mut self, want: &Want) -> Result<Option<Writing>, RunError> {
+    pub(crate) fn part_for(&mut self, want: &Want) -> Result<Option<Arc<PartFile>>, RunError> {
         let job = &want.job;
         let made = self.place_of(job).and_then(|Place { dir, .. }| {
             if want.is_whole_file() {
-                self.make_part(job, &dir, self.naming_of_short(job)).map(Writing::Whole)
+                self.make_part(job, &dir, self.naming_of_short(job)).map(Arc::new)
             } else {
-                job.part(|| self.make_part(job, &dir, self.naming_of_long())).map(Writing::Shared)
+                job.part(|| self.make_part(job, &dir, self.naming_of_long()))
             }
         });
         match made {
@@ -192,9 +170,13 @@ impl<'a> Landing<'a> {
     }
 
     /// Seals and verifies, then commits as durably as was asked: the end of every file that ends well.
-    /// `written` is the CRC-32 of what was written.
-    pub(crate) fn land(&mut self, part: PartFile, written: u32, proof: Proof<'_>) -> Result<(), RunError> {
-        let job = proof.job;
+    pub(crate) fn land(
+        &mut self,
+        job: &Arc<FileJob>,
+        part: PartFile,
+        written: u32,
+        sender: SenderCrc,
+    ) -> Result<(), RunError> {
         let start = Instant::now();
         let settings = self.transfer.settings;
         let hash = settings.manifest.as_ref().map(|manifest| manifest.hash());
@@ -206,7 +188,7 @@ impl<'a> Landing<'a> {
                 return self.transfer.give_up(job, Cause::Destination { operation: "cannot read back", source });
             }
         };
-        let verified = match part.seal(seen.crc).verify(proof.whole) {
+        let verified = match part.seal(seen.crc).verify(sender) {
             Ok(verified) => verified,
             Err(mismatch) => {
                 return self.transfer.mismatched(job, mismatch);

@@ -52,7 +52,7 @@ mod plain;
 mod plan;
 mod preview;
 mod processor;
-mod proof;
+mod reach;
 mod read_back;
 mod receive_path;
 mod receiver;

@@ -23,12 +23,13 @@ use crate::candidates::nameless_file;
 use crate::decide::{Decision, Ground, decide};
 use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
 use crate::dirs::{Age, DirState, Finisher};
-use crate::error::{RunError, ends_everything};
+use crate::error::RunError;
 use crate::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::job::FileJob;
 use crate::listing_order::{ListingOrder, broken_offer};
 use crate::offer_sum::OfferSum;
 use crate::owners::Owners;
+use crate::reach::ends_everything;
 use crate::removal::Deed;
 use crate::report::{Cause, Count, Report};
 use crate::settings::{Deletion, Itemize, ReceiverSettings};
@@ -401,7 +402,7 @@ impl<'a> Planner<'a> {
 
     /// One entry failed, or, where the failure concerns all of them, the run did.
     fn fail(&self, path: &RelPath, operation: &'static str, source: io::Error) -> Result<(), RunError> {
-        if ends_everything(&source) {
+        if self.root.is_some_and(|root| ends_everything(root, path, &source)) {
             let operation = operation.strip_prefix("cannot ").unwrap_or(operation);
             return Err(RunError::Destination { operation, path: path.to_string(), source });
         }

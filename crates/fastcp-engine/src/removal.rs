@@ -12,9 +12,10 @@ use fastcp_model::{Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType, Root, Stat};
 
 use crate::destination::Destination;
-use crate::error::{RunError, ends_everything};
+use crate::error::RunError;
 use crate::itemize::{Item, ItemKind};
 use crate::owners::Owners;
+use crate::reach::ends_everything;
 use crate::report::{Cause, Event, Report};
 use crate::schedule::Schedule;
 use crate::settings::Itemize;
@@ -178,7 +179,9 @@ impl Removal<'_> {
             // Somebody else removed it.
             return Ok(Fate::Gone);
         }
-        if ends_everything(&source) {
+        if let Deed::Remove(destination) = self.deed
+            && ends_everything(&destination.root, path, &source)
+        {
             return Err(RunError::Destination { operation: "delete", path: path.to_string(), source });
         }
         self.tell_failed(path, Cause::Destination { operation: "cannot delete", source });
@@ -217,7 +220,7 @@ fn let_write(dir: &Dir, stat: &Stat, owners: &Owners) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::mpsc::sync_channel;
+    use std::sync::mpsc::channel;
 
     use fastcp_model::{Name, RelPath};
 
@@ -233,7 +236,7 @@ mod tests {
         let tree = tempfile::tempdir().expect("temporary directory");
         fs::create_dir_all(tree.path().join("gone/below")).expect("create");
         let destination = Destination::open(tree.path()).expect("open");
-        let (report, owners) = (Report::new(sync_channel(1).0), Owners::new());
+        let (report, owners) = (Report::new(channel().0), Owners::new());
         let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::No, Bounds::default());
         let walk = |deed| {
             let (owners, report, schedule) = (&owners, &report, Some(&schedule));

@@ -10,12 +10,13 @@ use crate::control::OFFERED_AGAIN_MAX;
 use crate::cutter::Cutter;
 use crate::destination::Destination;
 use crate::dirs::Finisher;
-use crate::error::{RunError, ends_everything};
+use crate::error::RunError;
 use crate::group::Groups;
 use crate::job::FileJob;
 use crate::line::Line;
 use crate::owners::Owners;
 use crate::part::Mismatch;
+use crate::reach::ends_everything;
 use crate::report::{Cause, Event, Report};
 use crate::schedule::Schedule;
 use crate::settings::ReceiverSettings;
@@ -58,18 +59,21 @@ impl Transfer<'_> {
 
     /// Reports a file as failed, once; ends the run where the failure concerns every file.
     pub(crate) fn give_up(&self, job: &Arc<FileJob>, cause: Cause) -> Result<(), RunError> {
-        let cause = match cause {
-            Cause::Destination { operation, source } if ends_everything(&source) => {
+        // Whatever it means for others: nobody works on this one any more.
+        let is_first = job.fail();
+        let root = &self.destination.root;
+        match cause {
+            Cause::Destination { operation, source } if ends_everything(root, &job.dir.path, &source) => {
                 let operation = operation.strip_prefix("cannot ").unwrap_or(operation);
-                let path = job.path().to_string();
-                return Err(RunError::Destination { operation, path, source });
+                Err(RunError::Destination { operation, path: job.path().to_string(), source })
             }
-            other => other,
-        };
-        if job.fail() {
-            self.fail(job, cause);
+            cause => {
+                if is_first {
+                    self.fail(job, cause);
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Reports a file as failed that nobody works on any more.

@@ -30,7 +30,8 @@ pub enum Moved {
 /// arrives. The receiver's checksum finds that.
 ///
 /// # Errors
-/// As `sendfile(2)`; a send timeout is `WouldBlock`.
+/// Those of the socket; a send timeout is `WouldBlock`. A file that cannot be read is [`Moved::Unsupported`]: reading
+/// it by hand tells what is wrong with it.
 pub fn send_file(socket: impl AsFd, file: &File, offset: u64, len: u64) -> io::Result<Moved> {
     let mut at = offset.cast_signed();
     let mut left = len;
@@ -39,9 +40,12 @@ pub fn send_file(socket: impl AsFd, file: &File, offset: u64, len: u64) -> io::R
             Ok(0) => return Ok(Moved::Ended(len - left)),
             Ok(count) => left -= count as u64,
             Err(Errno::EINTR) => {}
-            // EINVAL: the file system cannot feed pages (some FUSE and proc files). ENOSYS: filtered.
-            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOVERFLOW) => return Ok(Moved::Unsupported(len - left)),
-            Err(errno) => return Err(errno.into()),
+            // EAGAIN: the send timeout. The others: the connection is gone.
+            Err(errno @ (Errno::EAGAIN | Errno::EPIPE | Errno::ECONNRESET)) => return Err(errno.into()),
+            // EINVAL: the file system cannot feed pages (some FUSE and proc files). ENOSYS: filtered. EIO, ESTALE and
+            // whatever else a file system answers: the file cannot be read. Should it have been the socket after
+            // all, the next write to it tells.
+            Err(_) => return Ok(Moved::Unsupported(len - left)),
         }
     }
     Ok(Moved::All)
