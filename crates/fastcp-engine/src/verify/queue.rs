@@ -4,12 +4,17 @@
 //! its turn comes, so that its size costs no memory. Whoever adds waits while much is queued. A range that
 //! was handed out counts as out until it is done or given back: only when nothing is queued and nothing is
 //! out is there nothing more to do.
+//!
+//! The thread that reads listings waits for room, which connections make; connections wait for files, which it adds,
+//! and for ranges that others give back. Nobody waits for both.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, RelPath, Timestamp};
+
+use crate::waiting::{Lock, News};
 
 /// Files queued at most.
 const FILES_MAX: usize = 16_384;
@@ -74,8 +79,12 @@ pub(super) enum Next {
 
 #[derive(Debug)]
 pub(super) struct CheckQueue {
-    state: Mutex<State>,
-    changed: Condvar,
+    state: Lock<State>,
+    /// Connections wait for this: there are ranges to compare.
+    work: News,
+    /// The thread that reads listings waits for this.
+    room: News,
+    files_max: usize,
     range_bytes_max: u64,
 }
 
@@ -119,30 +128,37 @@ impl State {
 impl CheckQueue {
     /// An empty queue that cuts files into ranges of this many bytes.
     pub(super) fn new(range_bytes_max: u64) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), range_bytes_max }
+        Self::with_files_max(range_bytes_max, FILES_MAX)
+    }
+
+    fn with_files_max(range_bytes_max: u64, files_max: usize) -> Self {
+        let (state, work, room) = (Lock::default(), News::default(), News::default());
+        Self { state, work, room, files_max, range_bytes_max }
     }
 
     /// Adds files, waiting while the queue is full. `false` where nobody wants them any more.
     pub(super) fn add(&self, files: impl IntoIterator<Item = FileCheck>) -> bool {
         let mut state = self.lock();
-        while state.files.len() >= FILES_MAX && !state.is_stopped {
-            state = self.wait(state);
+        while state.files.len() >= self.files_max && !state.is_stopped {
+            state = self.state.wait(&self.room, state);
         }
         state.files.extend(files.into_iter().map(|file| (Arc::new(file), 0)));
-        self.changed.notify_all();
+        self.tell_of_work(&state);
         !state.is_stopped
     }
 
     /// No more files will come.
     pub(super) fn close(&self) {
-        self.lock().is_closed = true;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.is_closed = true;
+        self.tell_everybody();
     }
 
     /// The run is over, whatever is left.
     pub(super) fn stop(&self) {
-        self.lock().is_stopped = true;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.is_stopped = true;
+        self.tell_everybody();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -153,7 +169,7 @@ impl CheckQueue {
     pub(super) fn wait_for_work(&self) -> bool {
         let mut state = self.lock();
         while !state.has_work() && !state.is_over() {
-            state = self.wait(state);
+            state = self.state.wait(&self.work, state);
         }
         !state.is_over()
     }
@@ -165,11 +181,13 @@ impl CheckQueue {
             if state.is_over() {
                 return Next::Over;
             }
-            let was_full = state.files.len() >= FILES_MAX;
             let taken = state.take(self.range_bytes_max);
+            if state.files.len() < self.files_max {
+                self.room.tell_all();
+            }
             // What was left may have been of files that are settled: then this may be the end for others, too.
-            if was_full || state.is_over() {
-                self.changed.notify_all();
+            if taken.is_none() && state.is_over() {
+                self.tell_everybody();
             }
             match taken {
                 Some(check) => {
@@ -178,7 +196,7 @@ impl CheckQueue {
                 }
                 None if state.is_over() => return Next::Over,
                 None if patience == Patience::AtOnce => return Next::Later,
-                None => state = self.wait(state),
+                None => state = self.state.wait(&self.work, state),
             }
         }
     }
@@ -189,7 +207,7 @@ impl CheckQueue {
         state.out -= 1;
         state.done += 1;
         if state.is_over() {
-            self.changed.notify_all();
+            self.tell_everybody();
         }
     }
 
@@ -205,15 +223,23 @@ impl CheckQueue {
             state.out -= 1;
             state.returned.push(check);
         }
-        self.changed.notify_all();
+        self.tell_of_work(&state);
+    }
+
+    /// A file may make several ranges, so as many as wait may have something to do.
+    fn tell_of_work(&self, state: &State) {
+        if state.has_work() {
+            self.work.tell_all();
+        }
+    }
+
+    fn tell_everybody(&self) {
+        self.work.tell_all();
+        self.room.tell_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -221,7 +247,10 @@ impl CheckQueue {
 mod tests {
     use fastcp_model::{RelPath, Timestamp};
 
+    use std::sync::Mutex;
+
     use super::{CheckQueue, FileCheck, Next, Patience};
+    use crate::waiting::model::{Actor, Random, run};
 
     fn file(size_bytes: u64) -> FileCheck {
         FileCheck::new(RelPath::new(b"file").expect("lawful"), size_bytes, Timestamp::default())
@@ -270,5 +299,55 @@ mod tests {
         queue.stop();
         assert!(!queue.add([file(1)]));
         assert!(matches!(queue.next(Patience::Wait), Next::Over));
+    }
+
+    /// One connection of several: it takes some ranges, settles some files, breaks now and then.
+    fn compare(queue: &CheckQueue, equal_bytes: &Mutex<u64>, random: &mut Random) {
+        while queue.wait_for_work() {
+            let mut owed = Vec::new();
+            loop {
+                let patience = if owed.is_empty() { Patience::Wait } else { Patience::AtOnce };
+                match queue.next(patience) {
+                    Next::Over => return,
+                    Next::Check(check) => owed.push(check),
+                    Next::Later => {}
+                }
+                if random.once_in(10) {
+                    break;
+                }
+                if owed.len() > random.below(3)
+                    && let Some(check) = owed.pop()
+                {
+                    *equal_bytes.lock().expect("lock") += check.range.len();
+                    if random.once_in(8) {
+                        check.file.settle();
+                    }
+                    queue.done();
+                }
+            }
+            queue.give_back(owed);
+        }
+    }
+
+    #[test]
+    fn every_interleaving_comes_to_its_end() {
+        for seed in 0..300 {
+            let queue = CheckQueue::with_files_max(10, 2);
+            let equal_bytes = Mutex::new(0);
+            let add = || {
+                for size in [1, 35, 10, 5, 20, 7] {
+                    assert!(queue.add([file(size)]));
+                }
+                queue.close();
+            };
+            let mut actors: Vec<Actor<'_>> = vec![("lister", Box::new(add))];
+            for number in 1..4 {
+                let (queue, equal_bytes) = (&queue, &equal_bytes);
+                let mut random = Random::new(seed ^ (number << 40));
+                actors.push(("connection", Box::new(move || compare(queue, equal_bytes, &mut random))));
+            }
+            assert_eq!(run(seed, actors), Ok(()), "seed {seed}");
+            assert!(*equal_bytes.lock().expect("lock") <= 78, "seed {seed}: a range was compared twice");
+        }
     }
 }
