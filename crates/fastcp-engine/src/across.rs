@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::crc_runs::combine;
 use crate::journal::remove_if_there;
+use crate::naming::expect_named;
 use crate::settings::Durability;
 use crate::zeros::crc_of_zeros;
 
@@ -83,8 +84,9 @@ pub(crate) fn commit_copy(part: &File, proven: u32, dir: &Dir, name: &Name) -> i
     let committed = prove_copy(part, proven, &copy).and_then(|()| dir.rename(&beside, dir, name));
     if committed.is_err() {
         let _ = dir.remove_file(&beside);
+        return committed;
     }
-    committed
+    expect_named(copy, dir, name)
 }
 
 fn prove_copy(part: &File, proven: u32, copy: &File) -> io::Result<()> {
@@ -93,14 +95,6 @@ fn prove_copy(part: &File, proven: u32, copy: &File) -> io::Result<()> {
     }
     dress(copy, &Stat::of_fd(part)?)?;
     copy.sync_all()
-}
-
-/// Makes a link `name` in `dir`, in place of what has that name.
-pub(crate) fn replace_by_link(target: &[u8], dir: &Dir, name: &Name) -> io::Result<()> {
-    let beside = name_beside(name);
-    remove_if_there(dir, &beside)?;
-    dir.make_link(target, &beside)?;
-    dir.rename(&beside, dir, name)
 }
 
 /// Makes `name` in `to` what it is in `from`. Nothing may have that name in `to`.

@@ -5,6 +5,7 @@
 //! where there is one.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use fastcp_model::{ChunkGrid, Entry, EntryKind, Name};
@@ -15,7 +16,9 @@ use crate::attributes;
 use crate::decide::Decision;
 use crate::dirs::{Age, DirState};
 use crate::job::FileJob;
+use crate::journal::remove_if_there;
 use crate::leftover;
+use crate::naming::{Shelter, expect_named, expect_same};
 use crate::owners::Owners;
 use crate::transfer::Transfer;
 
@@ -35,7 +38,10 @@ impl Actor<'_> {
     ) -> io::Result<Option<FileJob>> {
         match (&entry.kind, decision) {
             (EntryKind::File { .. }, Decision::Mend(there)) => {
-                attributes::mend(dir.handle(&entry.name)?, &there, &entry.metadata, self.transfer.owners)?;
+                let file = dir.handle(&entry.name)?;
+                // Owner and mode are for what was looked at, and for nothing that has taken its name since.
+                expect_same(&file, &there)?;
+                attributes::mend(file, &there, &entry.metadata, self.transfer.owners)?;
             }
             (EntryKind::Symlink { .. }, Decision::Mend(_)) => {
                 attributes::mend_link(dir, &entry.name, &entry.metadata, self.transfer.owners)?;
@@ -81,24 +87,51 @@ impl Actor<'_> {
         match there {
             Some(stat) => {
                 clear_empty_dir(dir, name, stat)?;
-                let (parts, part_name) = self.transfer.destination.part_place(state, dir, name)?;
-                let _ = parts.remove_file(&part_name);
-                parts.make_link(target, &part_name)?;
-                if stat.file_type != FileType::Dir {
-                    self.transfer.destination.keep_backup(dir, name, &state.path)?;
-                }
-                match parts.rename(&part_name, dir, name) {
-                    Err(error) if across::is_refused(&error) => {
-                        parts.remove_file(&part_name)?;
-                        across::replace_by_link(target, dir, name)?;
-                    }
-                    result => result?,
-                }
+                self.replace_by_link(state, dir, entry, target, stat)?;
             }
-            None => dir.make_link(target, name)?,
+            None => {
+                dir.make_link(target, name)?;
+                attributes::mend_link(dir, name, &entry.metadata, self.transfer.owners)?;
+            }
         }
         self.transfer.report.counters.links_made.add(1);
-        attributes::mend_link(dir, name, &entry.metadata, self.transfer.owners)
+        Ok(())
+    }
+
+    /// A link that has all its attributes takes the place of what is there.
+    fn replace_by_link(
+        &self,
+        state: &Arc<DirState>,
+        dir: &Dir,
+        entry: &Entry,
+        target: &[u8],
+        there: &Stat,
+    ) -> io::Result<()> {
+        let place = self.transfer.destination.part_place(state, dir, &entry.name)?;
+        let link = self.make_part_link(&place.dir, &place.name, entry, target)?;
+        if there.file_type != FileType::Dir {
+            self.transfer.destination.keep_backup(dir, &entry.name, &state.path)?;
+        }
+        match (place.dir.rename(&place.name, dir, &entry.name), place.shelter) {
+            (Ok(()), Shelter::StateDir) => Ok(()),
+            (Ok(()), Shelter::Beside) => expect_named(link, dir, &entry.name),
+            (Err(error), _) if across::is_refused(&error) => {
+                place.dir.remove_file(&place.name)?;
+                let beside = across::name_beside(&entry.name);
+                let link = self.make_part_link(dir, &beside, entry, target)?;
+                dir.rename(&beside, dir, &entry.name)?;
+                expect_named(link, dir, &entry.name)
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// A link that has all but its name. Answers a hold on it.
+    fn make_part_link(&self, dir: &Dir, name: &Name, entry: &Entry, target: &[u8]) -> io::Result<OwnedFd> {
+        remove_if_there(dir, name)?;
+        dir.make_link(target, name)?;
+        attributes::mend_link(dir, name, &entry.metadata, self.transfer.owners)?;
+        dir.handle(name)
     }
 
     /// Makes sure that `name` in `dir` is a directory that this process can work in. Answers its age.

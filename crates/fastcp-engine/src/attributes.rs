@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use fastcp_model::{Metadata, Name};
 use fastcp_sys::{Dir, Stat, metadata};
 
+use crate::naming::expect_same;
 use crate::owners::Owners;
 
 /// Sets everything on a file of ours that is still nameless or in the state directory. Looking first
@@ -50,7 +51,9 @@ pub(crate) fn mend(handle: impl AsFd, now: &Stat, wanted: &Metadata, owners: &Ow
 pub(crate) fn mend_link(dir: &Dir, name: &Name, wanted: &Metadata, owners: &Owners) -> io::Result<()> {
     let now = dir.stat_name(name)?;
     if let Some((uid, gid)) = owner_to_set(&now, wanted, owners) {
-        metadata::set_handle_owner(dir.handle(name)?, uid, gid)?;
+        let link = dir.handle(name)?;
+        expect_same(&link, &now)?;
+        metadata::set_handle_owner(link, uid, gid)?;
     }
     if now.metadata.mtime != wanted.mtime {
         metadata::set_link_mtime(dir, name, wanted.mtime)?;

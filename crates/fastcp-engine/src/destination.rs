@@ -2,7 +2,9 @@
 //!
 //! A rename works only within one volume, so part files lie in `.fastcp/parts` at the top of the
 //! volume that holds their target: usually the destination's root, else the highest directory of the
-//! tree on that volume. Where that cannot be made, a part file lies beside its target.
+//! tree on that volume. It has to be ours, and nobody else may have any right in it: whoever could exchange
+//! names there could have his own file committed. Where it cannot be made, or belongs to somebody else, a part
+//! file lies beside its target (`naming.rs`).
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -11,12 +13,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fastcp_model::{Name, RelPath, Timestamp};
-use fastcp_sys::{Dir, Root, Stat, SyncHandle, Volume, metadata};
+use fastcp_sys::{Dir, Root, Stat, SyncHandle, Volume, metadata, process};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::backup::Backup;
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
+use crate::naming::{PartPlace, Shelter};
 use crate::reach::may_reach_others;
 use crate::scan::STATE_DIR;
 use crate::settings::ReceiverSettings;
@@ -104,23 +107,27 @@ impl Destination {
     }
 
     /// Where the part file of `name` in `dir` lies: the same place for the same target, run after run.
-    pub(crate) fn part_place(&self, dir: &Arc<DirState>, target: &Dir, name: &Name) -> io::Result<(Arc<Dir>, Name)> {
+    pub(crate) fn part_place(&self, dir: &Arc<DirState>, target: &Dir, name: &Name) -> io::Result<PartPlace> {
         let path = dir.path.join(name).unwrap_or_else(|_| dir.path.clone());
         let hash = xxh3_128(path.as_bytes());
-        match self.parts_dir(dir, target)? {
-            Some(parts) => Ok((parts, lawful_name(&format!("{hash:032x}")))),
-            None => Ok((Arc::new(self.root.dir(&dir.path)?), lawful_name(&format!(".fastcp-{hash:032x}.part")))),
-        }
+        Ok(match self.parts_dir(dir, target)? {
+            Some(parts) => {
+                PartPlace { dir: parts, name: lawful_name(&format!("{hash:032x}")), shelter: Shelter::StateDir }
+            }
+            None => PartPlace {
+                dir: Arc::new(self.root.dir(&dir.path)?),
+                name: lawful_name(&format!(".fastcp-{hash:032x}.part")),
+                shelter: Shelter::Beside,
+            },
+        })
     }
 
     /// Keeps other receivers out for as long as what is answered lives. Where no lock can be made, as in a
     /// directory that is not ours to write, there is none: the entries will tell.
     pub(crate) fn lock(&self) -> Result<Option<Lock>, Locked> {
-        let name = lawful_name_of(LOCK_NAME);
-        let file = self.state_dir().and_then(|dir| match dir.create_file(&name) {
-            // Another user's serves as well: it is not written to.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => dir.open_file(&name),
-            result => result,
+        let file = self.state_dir().and_then(|dir| own_lock(&dir)).or_else(|error| {
+            tracing::info!(%error, "the destination's .fastcp is not used");
+            self.lock_of_others()
         });
         match file.map(|file| file.try_lock().map(|()| file)) {
             Ok(Err(TryLockError::WouldBlock)) => Err(Locked),
@@ -132,14 +139,29 @@ impl Destination {
         }
     }
 
+    /// The lock of another user, to be looked at and not written to. Only root's counts and that of the
+    /// destination's owner: they need no lock to stop us.
+    fn lock_of_others(&self) -> io::Result<File> {
+        let root = self.root.dir(&RelPath::root())?;
+        let state = root.dir(&lawful_name_of(STATE_DIR))?;
+        let owner = state.stat()?.metadata.uid;
+        if owner != 0 && owner != root.stat()?.metadata.uid {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        state.open_file(&lawful_name_of(LOCK_NAME))
+    }
+
     /// Our own directory at the root, made where it is missing.
+    ///
+    /// # Errors
+    /// `EPERM` where it belongs to somebody else.
     pub(crate) fn state_dir(&self) -> io::Result<Dir> {
         sub_dir(&self.root.dir(&RelPath::root())?, &lawful_name_of(STATE_DIR))
     }
 
     /// Our own directory at the root.
     pub(crate) fn state_dir_if_there(&self) -> io::Result<Dir> {
-        self.root.dir(&RelPath::root())?.dir(&lawful_name_of(STATE_DIR))
+        self.root.dir(&RelPath::root())?.own_dir(&lawful_name_of(STATE_DIR))
     }
 
     /// The mount that a directory is on.
@@ -158,7 +180,7 @@ impl Destination {
     pub(crate) fn parts_dirs(&self) -> Vec<Arc<Dir>> {
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         let known = mounts.values().filter_map(|mount| mount.parts.get()?.clone());
-        let of_root = self.state_dir_if_there().and_then(|dir| dir.dir(&lawful_name_of(PARTS_DIR)));
+        let of_root = self.state_dir_if_there().and_then(|dir| dir.own_dir(&lawful_name_of(PARTS_DIR)));
         known.chain(of_root.map(Arc::new)).collect()
     }
 
@@ -196,14 +218,29 @@ impl Destination {
     }
 }
 
+/// The lock in our own state directory.
+fn own_lock(dir: &Dir) -> io::Result<File> {
+    let name = lawful_name_of(LOCK_NAME);
+    match dir.create_file(&name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => dir.open_own_file(&name),
+        result => result,
+    }
+}
+
+/// Touches a lock of ours, which says when the run began.
 fn begun(lock: &File) -> Option<Timestamp> {
+    let is_own = Stat::of_fd(lock).is_ok_and(|stat| stat.metadata.uid == process::user());
+    if !is_own {
+        return None;
+    }
     metadata::touch(lock).and_then(|()| Stat::of_fd(lock)).map(|stat| stat.metadata.mtime).ok()
 }
 
+/// A directory that is ours alone, made where it is missing.
 fn sub_dir(dir: &Dir, name: &Name) -> io::Result<Dir> {
     match dir.make_dir(name) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => dir.dir(name),
+        _ => dir.own_dir(name),
     }
 }
 

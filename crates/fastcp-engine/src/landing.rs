@@ -18,6 +18,7 @@ use crate::error::RunError;
 use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
 use crate::manifest::Record;
+use crate::naming::PartPlace;
 use crate::part::{PartFile, SenderCrc, Verified};
 use crate::read_back::look_at;
 use crate::report::Cause;
@@ -122,13 +123,10 @@ impl<'a> Landing<'a> {
     fn make_named(&self, job: &FileJob, dir: &Dir, naming: Naming) -> io::Result<PartFile> {
         Ok(match naming {
             Naming::Target => PartFile::in_place(dir, &job.name, job.grid.file_bytes())?,
-            Naming::Journaled => {
-                let (parts, name) = self.transfer.destination.part_place(&job.dir, dir, &job.name)?;
-                PartFile::journaled(parts, name, &job.binding())?
-            }
-            Naming::Named => self.make_named_part(job, dir)?,
+            Naming::Journaled => PartFile::journaled(self.part_place(job, dir)?, &job.binding())?,
+            Naming::Named => PartFile::named(self.part_place(job, dir)?)?,
             Naming::Unnamed => match PartFile::unnamed(dir, job.metadata.mode) {
-                Err(error) if cannot_be_unnamed(&error) => self.make_named_part(job, dir)?,
+                Err(error) if cannot_be_unnamed(&error) => PartFile::named(self.part_place(job, dir)?)?,
                 result => result?,
             },
         })
@@ -151,9 +149,8 @@ impl<'a> Landing<'a> {
         }
     }
 
-    fn make_named_part(&self, job: &FileJob, dir: &Dir) -> io::Result<PartFile> {
-        let (parts, name) = self.transfer.destination.part_place(&job.dir, dir, &job.name)?;
-        PartFile::named(parts, name)
+    fn part_place(&self, job: &FileJob, dir: &Dir) -> io::Result<PartPlace> {
+        self.transfer.destination.part_place(&job.dir, dir, &job.name)
     }
 
     fn place_of(&mut self, job: &FileJob) -> io::Result<Place> {

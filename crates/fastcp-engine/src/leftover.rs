@@ -48,10 +48,10 @@ fn resume(job: FileJob, transfer: &Transfer<'_>, target: &Dir) -> io::Result<(Fi
     if !transfer.agrees(Capabilities::CHUNK_RESUME) {
         return Ok((job, false));
     }
-    let (parts, name) = transfer.destination.part_place(&job.dir, target, &job.name)?;
-    let stale_name = stale_name_of(&name);
-    let Some((part, replayed, stat)) = PartFile::resume(&parts, &name) else {
-        return Ok((job, parts.stat_name(&stale_name).is_ok()));
+    let place = transfer.destination.part_place(&job.dir, target, &job.name)?;
+    let stale_name = stale_name_of(&place.name);
+    let Some((part, replayed, stat)) = PartFile::resume(&place) else {
+        return Ok((job, place.dir.stat_name(&stale_name).is_ok()));
     };
     let grid = ChunkGrid::new(job.grid.file_bytes(), replayed.binding.chunk_kb);
     let (Ok(grid), true) = (grid, replayed.binding.is_same_but_grid(&job.binding())) else {
@@ -75,7 +75,7 @@ fn resume(job: FileJob, transfer: &Transfer<'_>, target: &Dir) -> io::Result<(Fi
     make_room(&job, part.file())?;
     let job = job.resumed(part, grid, records, trust);
     transfer.report.counters.bytes_reused.add(job.reused_bytes());
-    Ok((job, parts.stat_name(&stale_name).is_ok()))
+    Ok((job, place.dir.stat_name(&stale_name).is_ok()))
 }
 
 /// The name of the part file that was set aside under this name, if it is such a one.
@@ -91,7 +91,7 @@ pub(crate) fn open_bases(transfer: &Transfer<'_>, job: &FileJob) -> Vec<File> {
     let stale = transfer
         .destination
         .part_place(&job.dir, &dir, &job.name)
-        .and_then(|(parts, name)| parts.open_own_file(&stale_name_of(&name)))
+        .and_then(|place| place.dir.open_own_file(&stale_name_of(&place.name)))
         .ok();
     target.into_iter().chain(stale).collect()
 }

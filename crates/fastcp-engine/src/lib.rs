@@ -43,6 +43,7 @@ mod leftover;
 mod line;
 mod listing_order;
 mod manifest;
+mod naming;
 mod offer;
 mod offer_sum;
 mod owners;

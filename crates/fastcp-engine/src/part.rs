@@ -3,14 +3,14 @@
 //! `PartFile -seal-> Sealed -verify-> Verified -set_metadata-> Dressed -commit-> done`. Each step
 //! consumes the one before, so no code can commit what was not verified. The order is the promise of
 //! the whole program: data written, whole-file CRC proven, metadata set, synced (`group.rs`), and only
-//! then the name, and after it the end of the journal. [`Dressed::commit`] is the only caller of rename and
-//! link for files.
+//! then the name, and after it the end of the journal. [`Dressed::commit`] is the only one that has files
+//! named (`naming.rs`).
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use fastcp_model::{ByteRange, Metadata, Name};
 use fastcp_sys::{Dir, Stat};
@@ -18,6 +18,7 @@ use fastcp_sys::{Dir, Stat};
 use crate::across;
 use crate::attributes;
 use crate::journal::{Binding, Journal, Record, Replayed, remove_if_there};
+use crate::naming::{PartPlace, name_part, name_unnamed};
 use crate::owners::Owners;
 
 /// The unfinished target.
@@ -38,7 +39,7 @@ enum Place {
     /// In the target's directory, without a name: gone with the process.
     Unnamed,
     /// Under a name that only part files have.
-    Named { dir: Arc<Dir>, name: Name },
+    Named(PartPlace),
     /// Under the target's own name.
     Target,
 }
@@ -50,17 +51,17 @@ impl PartFile {
         Ok(Self::new(dir.create_unnamed(mode)?, Place::Unnamed))
     }
 
-    /// An empty part file `name` in `dir`. An older one is removed and never written to: it may be a
+    /// An empty part file at `place`. An older one is removed and never written to: it may be a
     /// hard link to something else.
-    pub(crate) fn named(dir: Arc<Dir>, name: Name) -> io::Result<Self> {
-        remove_if_there(&dir, &name)?;
-        Ok(Self::new(dir.create_file(&name)?, Place::Named { dir, name }))
+    pub(crate) fn named(place: PartPlace) -> io::Result<Self> {
+        remove_if_there(&place.dir, &place.name)?;
+        Ok(Self::new(place.dir.create_file(&place.name)?, Place::Named(place)))
     }
 
     /// The same, with a journal: what arrives in it need not arrive again.
-    pub(crate) fn journaled(dir: Arc<Dir>, name: Name, binding: &Binding) -> io::Result<Self> {
-        let mut part = Self::named(Arc::clone(&dir), name.clone())?;
-        part.journal = Some(Journal::create(dir, &name, &part.file, binding)?);
+    pub(crate) fn journaled(place: PartPlace, binding: &Binding) -> io::Result<Self> {
+        let mut part = Self::named(place.clone())?;
+        part.journal = Some(Journal::create(place.dir, &place.name, &part.file, binding)?);
         Ok(part)
     }
 
@@ -83,14 +84,14 @@ impl PartFile {
     }
 
     /// The part file that an earlier run left, and what its journal says of it.
-    pub(crate) fn resume(dir: &Arc<Dir>, name: &Name) -> Option<(Self, Replayed, Stat)> {
-        let (journal, replayed) = Journal::resume(dir, name)?;
-        let file = dir.open_own_file(name).ok()?;
+    pub(crate) fn resume(place: &PartPlace) -> Option<(Self, Replayed, Stat)> {
+        let (journal, replayed) = Journal::resume(&place.dir, &place.name)?;
+        let file = place.dir.open_own_file(&place.name).ok()?;
         let stat = Stat::of_fd(&file).ok()?;
         if !replayed.is_of(&stat) {
             return None;
         }
-        let mut part = Self::new(file, Place::Named { dir: Arc::clone(dir), name: name.clone() });
+        let mut part = Self::new(file, Place::Named(place.clone()));
         part.journal = Some(journal);
         if !replayed.is_untouched(&stat) {
             part.doubt();
@@ -114,7 +115,7 @@ impl PartFile {
             journal.remove();
         }
         match &self.place {
-            Place::Named { dir, name: part_name } => dir.rename(part_name, dir, name),
+            Place::Named(place) => place.dir.rename(&place.name, &place.dir, name),
             Place::Unnamed | Place::Target => Ok(()),
         }
     }
@@ -151,21 +152,10 @@ impl PartFile {
         if let Some(journal) = &self.journal {
             journal.abandon();
         }
-        if let Place::Named { dir, name } = &self.place
-            && let Err(error) = dir.remove_file(name)
+        if let Place::Named(place) = &self.place
+            && let Err(error) = place.dir.remove_file(&place.name)
         {
             tracing::debug!(%error, "a part file with wrong bytes stays");
-        }
-    }
-
-    /// A rename goes by the name alone. Who removes our lock while a run is under way lets in another, with part
-    /// files of the same names.
-    fn expect_name(&self, dir: &Dir, name: &Name) -> io::Result<()> {
-        let place = |stat: Stat| (stat.identity.device, stat.identity.inode);
-        if place(dir.stat_name(name)?) == place(Stat::of_fd(&self.file)?) {
-            Ok(())
-        } else {
-            Err(io::Error::other("somebody else has replaced the part file"))
         }
     }
 
@@ -256,54 +246,38 @@ impl Dressed {
     }
 
     /// Gives the file its name `name` in `dir`, replacing what had it. Where an unnamed file finds its
-    /// name taken, `fallback` makes a name for it that it can be renamed from. Where a rename is refused, a copy
+    /// name taken, `fallback` makes a place for it that it can be renamed from. Where a rename is refused, a copy
     /// gets the name (`across.rs`).
     pub(crate) fn commit(
         mut self,
         dir: &Dir,
         name: &Name,
-        fallback: impl FnOnce() -> io::Result<(Arc<Dir>, Name)>,
+        fallback: impl FnOnce() -> io::Result<PartPlace>,
     ) -> io::Result<()> {
-        match &self.part.place {
+        let named = match &self.part.place {
             Place::Target => Ok(()),
-            Place::Named { dir: from, name: part_name } => {
-                self.part.expect_name(from, part_name)?;
-                self.rename(from, part_name, dir, name)
-            }
-            Place::Unnamed => match dir.link_unnamed(&self.part.file, name) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let (from, part_name) = fallback()?;
-                    let _ = from.remove_file(&part_name);
-                    match from.link_unnamed(&self.part.file, &part_name) {
-                        Err(error) if across::is_refused(&error) => self.commit_copy(dir, name),
-                        linked => linked.and_then(|()| self.rename(&from, &part_name, dir, name)),
-                    }
-                }
-                result => result,
-            },
-        }?;
+            Place::Named(place) => name_part(&self.part.file, place, dir, name),
+            Place::Unnamed => name_unnamed(&self.part.file, dir, name, fallback),
+        };
+        match named {
+            Err(error) if across::is_refused(&error) => self.commit_copy(dir, name)?,
+            result => result?,
+        }
         if let Some(journal) = self.part.journal.take() {
             journal.remove();
         }
         Ok(())
     }
 
-    fn rename(&self, from: &Dir, part_name: &Name, dir: &Dir, name: &Name) -> io::Result<()> {
-        match from.rename(part_name, dir, name) {
-            Err(error) if across::is_refused(&error) => {
-                self.commit_copy(dir, name)?;
-                from.remove_file(part_name)
-            }
-            result => result,
-        }
-    }
-
     fn commit_copy(&self, dir: &Dir, name: &Name) -> io::Result<()> {
-        let committed = across::commit_copy(&self.part.file, self.crc, dir, name);
-        if committed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
-            self.part.discard();
+        match (across::commit_copy(&self.part.file, self.crc, dir, name), &self.part.place) {
+            (Ok(()), Place::Named(place)) => place.dir.remove_file(&place.name),
+            (Err(error), _) if error.kind() == io::ErrorKind::InvalidData => {
+                self.part.discard();
+                Err(error)
+            }
+            (result, _) => result,
         }
-        committed
     }
 }
 
@@ -315,6 +289,7 @@ mod tests {
     use fastcp_sys::Root;
 
     use super::{PartFile, SenderCrc};
+    use crate::naming::{PartPlace, Shelter};
     use crate::owners::Owners;
 
     #[test]
@@ -322,7 +297,8 @@ mod tests {
         let tree = tempfile::tempdir().expect("temporary directory");
         let dir = Arc::new(Root::open(tree.path()).expect("open").dir(&RelPath::root()).expect("root"));
         let [part_name, name] = ["part", "name"].map(|text| Name::new(text.as_bytes()).expect("lawful"));
-        let part = PartFile::named(Arc::clone(&dir), part_name).expect("create");
+        let place = PartPlace { dir: Arc::clone(&dir), name: part_name, shelter: Shelter::StateDir };
+        let part = PartFile::named(place).expect("create");
         part.write_at(b"whole", 0).expect("write");
         std::fs::remove_file(tree.path().join("part")).expect("remove");
         std::fs::write(tree.path().join("part"), b"half").expect("write");

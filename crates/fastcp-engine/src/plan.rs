@@ -96,7 +96,10 @@ impl<'a> Planner<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
         let Transfer { destination, owners, report, settings, .. } = *transfer;
         let backup = destination.backup().and_then(|backup| backup.within().cloned());
-        let make_file: MakeFile<'a> = Box::new(|| nameless_file(&destination.state_dir()?));
+        let make_file: MakeFile<'a> = Box::new(|| {
+            let dir = destination.state_dir().or_else(|_| destination.root.dir(&RelPath::root()))?;
+            nameless_file(&dir)
+        });
         let mut planner = Self::over(Some(&destination.root), backup, owners, report, settings, make_file);
         planner.root_age = destination.age;
         planner.actor = Some(Actor { transfer });

@@ -56,7 +56,7 @@ impl<'a> TreeCache<'a> {
             new: None,
             bytes: 0,
         };
-        let file = destination.state_dir_if_there().and_then(|dir| dir.open_file(&name(CACHE_NAME)));
+        let file = destination.state_dir_if_there().and_then(|dir| dir.open_own_file(&name(CACHE_NAME)));
         match file.and_then(|file| Ok((read_places(&file)?, file))) {
             Ok((old, file)) => (cache.old, cache.file) = (old, Some(file)),
             Err(error) => tracing::debug!(%error, "no offer was kept"),

@@ -11,10 +11,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use fastcp_model::Name;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat, mknodat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat, mknodat};
 use nix::unistd::{Uid, UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use crate::{Stat, SyncHandle, Volume};
+
+const RIGHTS_OF_OTHERS: u16 = 0o077;
+const WRITE_OF_OTHERS: u16 = 0o022;
 
 /// A directory held open as an anchor (`O_PATH`).
 #[derive(Debug)]
@@ -40,6 +43,25 @@ impl Dir {
     pub fn dir(&self, name: &Name) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Ok(Self { fd: openat(&self.fd, name.as_bytes(), flags, Mode::empty())? })
+    }
+
+    /// Opens a directory in this one that belongs to this process's user, and takes from everybody else what rights
+    /// they have in it.
+    ///
+    /// # Errors
+    /// `EPERM` where it belongs to somebody else, or others may still write to it; `ELOOP` or `ENOTDIR` where `name`
+    /// is a link or no directory.
+    pub fn own_dir(&self, name: &Name) -> io::Result<Self> {
+        let dir = self.dir(name)?;
+        if dir.stat()?.metadata.uid != Uid::effective().as_raw() {
+            return Err(Errno::EPERM.into());
+        }
+        if dir.stat()?.metadata.mode & RIGHTS_OF_OTHERS != 0 {
+            let opened = openat(&dir.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            // Some file systems have one mode for everything. What they say then is looked at.
+            let _ = fchmod(opened, Mode::S_IRWXU);
+        }
+        if dir.stat()?.metadata.mode & WRITE_OF_OTHERS == 0 { Ok(dir) } else { Err(Errno::EPERM.into()) }
     }
 
     /// Holds on to whatever has this name, a link as the link itself, to set its metadata.

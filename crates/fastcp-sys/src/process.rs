@@ -4,7 +4,6 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-#[cfg(feature = "tun")]
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -68,6 +67,23 @@ pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
+/// The user that the process acts as.
+pub fn user() -> u32 {
+    Uid::effective().as_raw()
+}
+
+/// A number that nobody can foresee.
+///
+/// # Errors
+/// As `getrandom(2)`.
+pub fn random() -> io::Result<u128> {
+    let mut bytes = [0; size_of::<u128>()];
+    // SAFETY: the kernel writes at most as many bytes as the array has, which lives until the call is over.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // As little as this always comes whole.
+    Errno::result(got).map(|_| u128::from_ne_bytes(bytes)).map_err(io::Error::from)
+}
+
 /// The groups that the process may give files to without being root.
 pub fn groups() -> Vec<u32> {
     let mut groups: Vec<u32> = getgroups().unwrap_or_default().into_iter().map(Gid::as_raw).collect();
@@ -77,6 +93,11 @@ pub fn groups() -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn random_numbers_differ() {
+        assert_ne!(super::random().expect("a number"), super::random().expect("a number"));
+    }
+
     #[test]
     fn a_boot_has_one_id() {
         assert_eq!(super::boot_id(), super::boot_id());
