@@ -20,9 +20,9 @@ fn a_rerun_of_an_unchanged_tree_wakes_hardly_anybody() {
     let copied = Copied::of(|root| {
         let mut tree = Tree::new(root);
         for dir in 0..DIRS {
-            tree.dir(&format!("{dir}"));
+            tree.dir(format!("{dir}"));
             for file in 0..100 {
-                tree.file(&format!("{dir}/{file}"), &noise(10, u64::from(dir * 100 + file)));
+                tree.file(format!("{dir}/{file}"), &noise(10, u64::from(dir * 100 + file)));
             }
         }
         tree.finish()
