@@ -11,6 +11,7 @@ use fastcp_sys::{Dir, FileType, Stat};
 
 use crate::attributes;
 use crate::dirs::Age;
+use crate::kept_times::KeptTimes;
 use crate::owners::Owners;
 
 /// The directory that a listing is about, as far as it can be worked in.
@@ -48,11 +49,17 @@ pub(crate) enum Decision {
 }
 
 /// Decides about an entry that is not a directory.
-pub(crate) fn decide(ground: &Ground, age: Age, entry: &Entry, owners: &Owners) -> io::Result<Decision> {
+pub(crate) fn decide(
+    ground: &Ground,
+    age: Age,
+    entry: &Entry,
+    owners: &Owners,
+    kept_times: &KeptTimes,
+) -> io::Result<Decision> {
     if let EntryKind::Special(kind) = entry.kind {
         return Ok(Decision::Skip(kind));
     }
-    let (Some(dir), Some(there)) = (ground.dir(), existing(ground, &entry.name, age)?) else {
+    let (Some(dir), Some(there)) = (ground.dir(), existing(ground, entry, age, kept_times)?) else {
         return Ok(Decision::Make(None));
     };
     let differs = match &entry.kind {
@@ -68,17 +75,18 @@ pub(crate) fn decide(ground: &Ground, age: Age, entry: &Entry, owners: &Owners) 
     Ok(if differs { Decision::Mend(there) } else { Decision::Unchanged })
 }
 
-/// What has this name, where the directory is old enough to hold anything.
-pub(crate) fn existing(ground: &Ground, name: &Name, age: Age) -> io::Result<Option<Stat>> {
+/// What has the entry's name, where the directory is old enough to hold anything. Its time is the entry's where it
+/// is all that is kept of that.
+pub(crate) fn existing(ground: &Ground, entry: &Entry, age: Age, kept_times: &KeptTimes) -> io::Result<Option<Stat>> {
     let Some(dir) = ground.dir().filter(|_| age != Age::New) else { return Ok(None) };
-    match dir.stat_name(name) {
-        Ok(stat) => Ok(Some(stat)),
+    match dir.stat_name(&entry.name) {
+        Ok(stat) => Ok(Some(kept_times.as_wanted(dir, stat, entry.metadata.mtime))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// rsync's quick check, to the nanosecond.
+/// rsync's quick check, to the nanosecond or what is kept of it.
 fn is_unchanged(there: &Stat, size_bytes: u64, wanted: &Metadata) -> bool {
     there.file_type == FileType::File && there.size_bytes() == size_bytes && there.metadata.mtime == wanted.mtime
 }

@@ -19,13 +19,14 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::backup::Backup;
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
+use crate::kept_times::KeptTimes;
 use crate::naming::{PartPlace, Shelter};
 use crate::reach::may_reach_others;
 use crate::scan::STATE_DIR;
 use crate::settings::ReceiverSettings;
 
 const PARTS_DIR: &[u8] = b"parts";
-const LOCK_NAME: &[u8] = b"lock";
+pub(crate) const LOCK_NAME: &[u8] = b"lock";
 
 /// The destination of a transfer.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Destination {
     pub(crate) root: Root,
     /// Whether the directory itself was there before.
     pub(crate) age: Age,
+    pub(crate) kept_times: KeptTimes,
     backup: Option<Backup>,
     mounts: Mutex<HashMap<Volume, Arc<Mount>>>,
 }
@@ -66,7 +68,13 @@ impl Destination {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Age::Old,
             Err(error) => return Err(error),
         };
-        Ok(Self { root: Root::open(path)?, age, backup: None, mounts: Mutex::default() })
+        Ok(Self {
+            root: Root::open(path)?,
+            age,
+            kept_times: KeptTimes::default(),
+            backup: None,
+            mounts: Mutex::default(),
+        })
     }
 
     /// The destination at `into` with a directory for what is deleted or replaced.

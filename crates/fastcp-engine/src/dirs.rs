@@ -13,6 +13,7 @@ use fastcp_model::{Metadata, RelPath};
 use fastcp_sys::{Dir, Root};
 
 use crate::attributes;
+use crate::kept_times::KeptTimes;
 use crate::owners::Owners;
 use crate::report::{Cause, Report};
 
@@ -61,6 +62,7 @@ impl DirState {
 pub(crate) struct Finisher<'a> {
     pub(crate) root: &'a Root,
     pub(crate) owners: &'a Owners,
+    pub(crate) kept_times: &'a KeptTimes,
     pub(crate) report: &'a Report,
 }
 
@@ -87,14 +89,17 @@ impl Finisher<'_> {
         if dir.age == Age::Blocked {
             return;
         }
-        if let Err(source) = self.set_metadata(&dir.path, metadata) {
+        if let Err(source) = self.set_metadata(dir, metadata) {
             self.report.failed(dir.path.clone(), Cause::Destination { operation: "cannot set attributes", source });
         }
     }
 
-    fn set_metadata(&self, path: &RelPath, metadata: &Metadata) -> io::Result<()> {
-        let dir: Dir = self.root.dir(path)?;
-        let now = dir.stat()?;
+    fn set_metadata(&self, state: &DirState, metadata: &Metadata) -> io::Result<()> {
+        let dir: Dir = self.root.dir(&state.path)?;
+        let now = match (dir.stat()?, state.age) {
+            (now, Age::Old) => self.kept_times.as_wanted(&dir, now, metadata.mtime),
+            (now, _) => now,
+        };
         attributes::mend(&dir, &now, metadata, self.owners).map(drop)
     }
 }

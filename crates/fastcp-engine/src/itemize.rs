@@ -3,7 +3,7 @@
 //! Eleven characters, `YXcstpoguax`: how (`>` fetched, `c` made here, `.` only its attributes), what
 //! (`f`, `d`, `L`), then a letter for each thing that differs, or `+` for all of them where the entry
 //! is new. Source of the format: the manual page rsync(1). Times are compared to the nanosecond, as
-//! everywhere in fastcp; rsync compares seconds unless it is told `--modify-window=-1`. What fastcp
+//! everywhere in fastcp, or as the destination keeps them (`kept_times.rs`); rsync compares seconds unless it is told `--modify-window=-1`. What fastcp
 //! does not preserve (`u`, `a`, `x`) never shows.
 
 use fastcp_model::{EntryKind, Metadata, RelPath};

@@ -38,6 +38,7 @@ mod interrupt;
 mod itemize;
 mod job;
 mod journal;
+mod kept_times;
 mod landing;
 mod leftover;
 mod line;

@@ -22,10 +22,11 @@ use crate::act::Actor;
 use crate::candidates::nameless_file;
 use crate::decide::{Decision, Ground, decide};
 use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
-use crate::dirs::{Age, DirState, Finisher};
+use crate::dirs::{Age, DirState};
 use crate::error::RunError;
 use crate::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::job::FileJob;
+use crate::kept_times::KeptTimes;
 use crate::listing_order::{ListingOrder, broken_offer};
 use crate::offer_sum::OfferSum;
 use crate::owners::Owners;
@@ -43,6 +44,7 @@ pub(crate) struct Planner<'a> {
     root: Option<&'a Root>,
     root_age: Age,
     owners: &'a Owners,
+    kept_times: &'a KeptTimes,
     report: &'a Report,
     itemize: Itemize,
     /// `None` in a dry run.
@@ -100,7 +102,8 @@ impl<'a> Planner<'a> {
             let dir = destination.state_dir().or_else(|_| destination.root.dir(&RelPath::root()))?;
             nameless_file(&dir)
         });
-        let mut planner = Self::over(Some(&destination.root), backup, owners, report, settings, make_file);
+        let mut planner =
+            Self::over(Some(&destination.root), backup, owners, &destination.kept_times, report, settings, make_file);
         planner.root_age = destination.age;
         planner.actor = Some(Actor { transfer });
         planner
@@ -111,19 +114,21 @@ impl<'a> Planner<'a> {
         root: Option<&'a Root>,
         backup: Option<RelPath>,
         owners: &'a Owners,
+        kept_times: &'a KeptTimes,
         report: &'a Report,
         settings: &ReceiverSettings,
     ) -> Self {
         // Nothing is to change at the destination, so what does not fit in memory lies elsewhere.
         let make_file: MakeFile<'a> =
             Box::new(|| nameless_file(&Root::open(&std::env::temp_dir())?.dir(&RelPath::root())?));
-        Self::over(root, backup, owners, report, settings, make_file)
+        Self::over(root, backup, owners, kept_times, report, settings, make_file)
     }
 
     fn over(
         root: Option<&'a Root>,
         backup: Option<RelPath>,
         owners: &'a Owners,
+        kept_times: &'a KeptTimes,
         report: &'a Report,
         settings: &ReceiverSettings,
         make_file: MakeFile<'a>,
@@ -132,6 +137,7 @@ impl<'a> Planner<'a> {
             root,
             root_age: if root.is_some() { Age::Old } else { Age::New },
             owners,
+            kept_times,
             report,
             itemize: settings.itemize,
             actor: None,
@@ -208,7 +214,7 @@ impl<'a> Planner<'a> {
     /// or is here already. The directory waits for it as before.
     pub(crate) fn plan_again(&self, job: &FileJob, entry: &Entry) -> Result<Option<FileJob>, RunError> {
         let ground = self.open(&job.dir)?;
-        let decided = decide(&ground, job.dir.age, entry, self.owners).and_then(|decision| {
+        let decided = decide(&ground, job.dir.age, entry, self.owners, self.kept_times).and_then(|decision| {
             match (&entry.kind, &decision, &self.actor, ground.dir()) {
                 (EntryKind::File { .. }, Decision::Make(_) | Decision::Mend(_), Some(actor), Some(dir)) => {
                     actor.act(&job.dir, dir, entry, decision)
@@ -313,8 +319,7 @@ impl<'a> Planner<'a> {
     /// One thing less that a directory waits for. In a dry run nothing is finished.
     fn release(&self, state: &Arc<DirState>) {
         if let Some(actor) = &self.actor {
-            let root = &actor.transfer.destination.root;
-            Finisher { root, owners: self.owners, report: self.report }.release(state);
+            actor.transfer.finisher().release(state);
         }
     }
 

@@ -18,6 +18,7 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 use crate::backup::Backup;
 use crate::control::{OFFER_TIMEOUT, is_about_the_path};
 use crate::error::RunError;
+use crate::kept_times::KeptTimes;
 use crate::line::Line;
 use crate::owners::Owners;
 use crate::plan::Planner;
@@ -42,14 +43,14 @@ pub fn preview(
         Some(dir) => Backup::new(into, dir, settings.durability)?.within().cloned(),
         None => None,
     };
-    let owners = Owners::new();
+    let (owners, kept_times) = (Owners::new(), KeptTimes::default());
     let terms = ReceiverSettings {
         capabilities: settings.capabilities.difference(Capabilities::TREE_CACHE),
         connections: Connections::Fixed(1),
         ..settings.clone()
     };
     let line = Line::open(dialer, &terms, report)?;
-    let planner = Planner::for_preview(root.as_ref(), backup, &owners, report, settings);
+    let planner = Planner::for_preview(root.as_ref(), backup, &owners, &kept_times, report, settings);
     take_offers(&line.session().control, &OfferRequest { path: path.clone(), scope }, planner, report)
 }
 

@@ -108,7 +108,12 @@ impl Transfer<'_> {
 
     /// What finishes directories.
     pub(crate) fn finisher(&self) -> Finisher<'_> {
-        Finisher { root: &self.destination.root, owners: self.owners, report: self.report }
+        Finisher {
+            root: &self.destination.root,
+            owners: self.owners,
+            kept_times: &self.destination.kept_times,
+            report: self.report,
+        }
     }
 
     /// Connections that break together need not all say so.

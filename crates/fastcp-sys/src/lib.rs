@@ -20,11 +20,13 @@ pub mod transfer;
 pub mod tun;
 
 mod dir;
+mod file_system;
 mod root;
 mod stat;
 mod sync;
 
 pub use dir::{Dir, ReadNames};
+pub use file_system::FileSystem;
 pub use root::Root;
 pub use stat::{FileType, Identity, Stat, Volume};
 pub use sync::{SyncHandle, WholeSync};

@@ -23,7 +23,10 @@ impl Planner<'_> {
     /// The destination itself may be read-only from an earlier run.
     pub(super) fn look_at_root(&self, metadata: &Metadata) -> Result<(), RunError> {
         let path = RelPath::root();
-        let opened = self.root.map_or(Ok(None), |root| root.dir(&path).and_then(|dir| Ok(Some((dir.stat()?, dir)))));
+        let opened = self.root.map_or(Ok(None), |root| {
+            let dir = root.dir(&path)?;
+            Ok(Some((self.kept_times.as_wanted(&dir, dir.stat()?, metadata.mtime), dir)))
+        });
         let result = opened.and_then(|there| {
             let stat = there.as_ref().map(|(stat, _)| *stat).filter(|_| self.root_age == Age::Old);
             let how = if stat.is_some() { How::Attributes } else { How::Content };
@@ -47,7 +50,7 @@ impl Planner<'_> {
         if matches!(ground, Ground::Lost) {
             return Ok(Age::Blocked);
         }
-        let there = existing(ground, &entry.name, parent.age)?;
+        let there = existing(ground, entry, parent.age, self.kept_times)?;
         self.there_before.add(u64::from(there.is_some()));
         let is_there = there.is_some_and(|stat| stat.file_type == FileType::Dir);
         let how = if is_there { How::Attributes } else { How::Content };
@@ -90,7 +93,7 @@ impl Planner<'_> {
         ground: &Ground,
         entry: &Entry,
     ) -> Result<Outcome, RunError> {
-        let result = decide(ground, state.age, entry, self.owners)
+        let result = decide(ground, state.age, entry, self.owners, self.kept_times)
             .map_err(|error| ("cannot examine", error))
             .and_then(|decision| self.carry_out(state, ground, entry, decision));
         match result {

@@ -21,6 +21,7 @@ use crate::attributes::owner_to_set;
 use crate::difference::Difference;
 use crate::error::{RunError, is_not_there};
 use crate::extraneous::is_part_file;
+use crate::kept_times::KeptTimes;
 use crate::listing_order::{ListingOrder, broken_offer};
 use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
@@ -36,6 +37,7 @@ type Unnamed = HashSet<Vec<u8>>;
 pub(super) struct Comparer<'a> {
     root: &'a Root,
     owners: &'a Owners,
+    kept_times: KeptTimes,
     report: &'a Report,
     queue: &'a CheckQueue,
     order: ListingOrder,
@@ -72,7 +74,17 @@ impl<'a> Comparer<'a> {
     pub(super) fn new(root: &'a Root, owners: &'a Owners, report: &'a Report, queue: &'a CheckQueue) -> Self {
         let (order, in_parts) = (ListingOrder::default(), HashMap::new());
         let awaited = HashSet::from([RelPath::root()]);
-        Self { root, owners, report, queue, order, awaited, in_parts, is_replay: false }
+        Self {
+            root,
+            owners,
+            kept_times: KeptTimes::default(),
+            report,
+            queue,
+            order,
+            awaited,
+            in_parts,
+            is_replay: false,
+        }
     }
 
     /// Compares one batch. Waits while many files wait for their contents to be compared.
@@ -206,7 +218,7 @@ impl<'a> Comparer<'a> {
     fn compare_dir(&self, dir: &Dir, Placed { listing, parts }: &Placed) {
         if let Some(root) = &listing.root {
             match dir.stat() {
-                Ok(stat) => self.compare_metadata(&listing.dir, &stat, root),
+                Ok(stat) => self.compare_metadata(dir, &listing.dir, stat, root),
                 Err(source) => self.fail(listing.dir.clone(), "cannot examine", source),
             }
         }
@@ -262,7 +274,7 @@ impl<'a> Comparer<'a> {
             self.skip(path, kind);
             return None;
         }
-        self.compare_metadata(&path, stat, &entry.metadata);
+        self.compare_metadata(dir, &path, *stat, &entry.metadata);
         match &entry.kind {
             EntryKind::File { size_bytes, .. } => self.compare_size(path, *size_bytes, &entry.metadata, stat),
             EntryKind::Symlink { target } => {
@@ -289,13 +301,15 @@ impl<'a> Comparer<'a> {
         Some(FileCheck::new(path, size_bytes, wanted.mtime))
     }
 
-    fn compare_metadata(&self, path: &RelPath, stat: &Stat, wanted: &Metadata) {
+    /// Compares what is in `dir`, or `dir` itself.
+    fn compare_metadata(&self, dir: &Dir, path: &RelPath, stat: Stat, wanted: &Metadata) {
+        let stat = self.kept_times.as_wanted(dir, stat, wanted.mtime);
         // A link has no mode of its own.
         let has_mode = stat.file_type != FileType::Symlink;
         let found = [
             (stat.metadata.mtime != wanted.mtime, Difference::Mtime),
             (has_mode && stat.metadata.mode != wanted.mode, Difference::Mode),
-            (owner_to_set(stat, wanted, self.owners).is_some(), Difference::Owner),
+            (owner_to_set(&stat, wanted, self.owners).is_some(), Difference::Owner),
         ];
         for (_, what) in found.into_iter().filter(|(differs, _)| *differs) {
             self.report.differs(path.clone(), what);
