@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fastcp_model::RelPath;
+use fastcp_model::{Name, RelPath};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
@@ -48,22 +48,21 @@ impl Root {
     /// Opens a regular file of the tree for reading.
     ///
     /// A device, pipe or socket is not opened, since opening alone can have effects; the type is
-    /// looked at first, and again by the caller's own `fstat` on what was opened.
+    /// looked at first, and again by the caller's own `fstat` on what was opened. It is looked at in the
+    /// file's directory: a path that leads through a link must not be followed even for that.
     ///
     /// # Errors
     /// `ELOOP` or `EXDEV` where the path leads through a link or out of the root, `EISDIR` for a
     /// directory, `EINVAL` for other things that are not regular files; else as `open(2)`.
     pub fn open_file(&self, path: &RelPath) -> io::Result<File> {
-        if path.is_root() {
-            return Err(Errno::EISDIR.into());
+        let Some((parent, name)) = path.split() else { return Err(Errno::EISDIR.into()) };
+        let dir = self.dir(&parent)?;
+        match dir.stat_name(&name)?.file_type {
+            FileType::File => dir.open_file(&name),
+            FileType::Symlink => Err(Errno::ELOOP.into()),
+            FileType::Dir => Err(Errno::EISDIR.into()),
+            _ => Err(Errno::EINVAL.into()),
         }
-        match Stat::of_name(self.fd.as_fd(), path.as_bytes())?.file_type {
-            FileType::File | FileType::Symlink => {}
-            FileType::Dir => return Err(Errno::EISDIR.into()),
-            _ => return Err(Errno::EINVAL.into()),
-        }
-        let fd = self.resolve(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
-        Ok(File::from(fd))
     }
 
     fn resolve(&self, path: &RelPath, flags: OFlag) -> io::Result<OwnedFd> {
@@ -96,12 +95,22 @@ impl Root {
         let Some((parent, name)) = path.split() else {
             return openat(&self.fd, ".", flags | OFlag::O_CLOEXEC, Mode::empty());
         };
-        let step = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut at = self.fd.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         for part in parent.names() {
-            at = openat(&at, part.as_bytes(), step, Mode::empty())?;
+            at = step(&at, &part, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         }
-        openat(&at, name.as_bytes(), flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+        step(&at, &name, flags)
+    }
+}
+
+/// Opens a name in a directory. `ELOOP` for a link, whatever is wanted: asked for a directory, `openat` says
+/// `ENOTDIR` of a link.
+fn step(at: &OwnedFd, name: &Name, flags: OFlag) -> nix::Result<OwnedFd> {
+    let opened = openat(at, name.as_bytes(), flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
+    let is_link = || Stat::of_name(at.as_fd(), name.as_bytes()).is_ok_and(|stat| stat.file_type == FileType::Symlink);
+    match opened {
+        Err(Errno::ENOTDIR) if is_link() => Err(Errno::ELOOP),
+        result => result,
     }
 }
 
