@@ -157,6 +157,15 @@ impl Running {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("send a signal");
     }
 
+    /// Whether one of its threads waits for somebody to read what it prints.
+    pub(crate) fn is_writing_to_a_full_pipe(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("list threads");
+        // A thread may have ended meanwhile. The number of write(2) and the descriptor are the first two words.
+        let calls = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("syscall")).ok());
+        let write = nix::libc::SYS_write.to_string();
+        calls.into_iter().any(|call| call.split(' ').take(2).eq([write.as_str(), "0x1"]))
+    }
+
     /// Whether it has come to its end.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("ask for the end").is_some()

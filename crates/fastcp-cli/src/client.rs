@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -23,22 +23,21 @@ use crate::args::{
     ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ManifestHashArg, ReceivePathArg, VerifyArg, compression,
 };
 use crate::from::From;
-use crate::output::{Summary, Voice, complain, say_summary};
+use crate::output::{Format, Output, Summary, complain};
 use crate::progress::Course;
 use crate::signals::Heard;
-use crate::{exit_code, logging, overlap, progress, signals, verify};
+use crate::{exit_code, logging, overlap, progress, signals, usage, verify};
 
 /// `RLIMIT_NOFILE` where it cannot be asked for.
 const DESCRIPTORS_USUAL: usize = 1024;
+/// Events that may wait to be printed; then the run waits for whoever reads them.
+pub(crate) const EVENTS_AHEAD: usize = 4096;
 
 /// Parses the process's arguments, runs, and answers how it ended.
 pub fn main() -> ExitCode {
     let args = match ClientArgs::try_parse() {
         Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return exit_code::exit(if error.use_stderr() { exit_code::USAGE } else { exit_code::DONE });
-        }
+        Err(error) => return exit_code::exit(usage::print("fastcp-client", &error)),
     };
     let log = &args.options.log;
     logging::start(log.verbose, log.quiet, LevelFilter::WARN, log.log_format);
@@ -155,14 +154,14 @@ fn run_reported(
     options: &ClientOptions,
     work: impl FnOnce(&Dialer, &Report) -> (u8, Option<String>),
 ) -> u8 {
-    let voice = voice(options);
+    let output = Output::new(format(options));
     let start = Instant::now();
-    let (sender, events) = channel();
+    let (sender, events) = sync_channel(EVENTS_AHEAD);
     let report = Report::new(sender);
     let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
     let (code, error) = std::thread::scope(|threads| {
-        let shared = &report;
-        let shown = threads.spawn(move || progress::show(shared, &events, voice, Course::Copy));
+        let (shared, output) = (&report, &output);
+        let shown = threads.spawn(move || progress::show(shared, &events, output, Course::Copy));
         let result = {
             let _closing = Closing(&report);
             work(&dialer, &report)
@@ -174,8 +173,9 @@ fn run_reported(
     if let Some(error) = error {
         complain(&format!("fastcp-client: {error}"));
     }
-    say_summary(&Summary::new(&report, start.elapsed(), report.limited_by(), code), voice);
-    code
+    let code = output.stdout.exit_code(code);
+    output.summary(&Summary::new(&report, start.elapsed(), report.limited_by(), code));
+    output.stdout.exit_code(code)
 }
 
 /// However the work ends, be it by a panic, the display comes to its end: nobody waits for it in vain.
@@ -187,11 +187,11 @@ impl Drop for Closing<'_> {
     }
 }
 
-pub(crate) fn voice(options: &ClientOptions) -> Voice {
+pub(crate) fn format(options: &ClientOptions) -> Format {
     match (options.json, options.log.quiet) {
-        (true, _) => Voice::Json,
-        (false, true) => Voice::Quiet,
-        (false, false) => Voice::Text,
+        (true, _) => Format::Json,
+        (false, true) => Format::Quiet,
+        (false, false) => Format::Text,
     }
 }
 

@@ -14,4 +14,6 @@ mod output;
 mod overlap;
 mod progress;
 mod signals;
+mod stdout;
+mod usage;
 mod verify;

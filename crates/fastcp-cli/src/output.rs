@@ -1,7 +1,7 @@
-//! What a run says on stdout and stderr: events as they come, and the summary.
+//! What a run prints: events as they come, and the summary.
 //!
-//! With `--json`, stdout is one JSON object a line and nothing else. Names are escaped as in log
-//! lines, so that every line is valid whatever bytes a name holds.
+//! Results go to stdout, messages to stderr. With `--json`, stdout is one JSON object a line and nothing
+//! else. Names are escaped as in log lines, so that every line is valid whatever bytes a name holds.
 
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;
@@ -10,19 +10,27 @@ use std::time::Duration;
 use fastcp_engine::{Event, Item, ItemKind, Limit, Report};
 use fastcp_model::{Escaped, SpecialKind};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::progress::{Course, files_done};
+use crate::stdout::Stdout;
 
-/// How a run speaks.
+/// In which form a run prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Voice {
-    /// For people, on stderr; the summary on stdout.
+pub(crate) enum Format {
+    /// For people: results on stdout, messages on stderr.
     Text,
     /// As before, errors only.
     Quiet,
     /// JSON lines on stdout; errors on stderr as well.
     Json,
+}
+
+/// What a client prints to.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) format: Format,
+    pub(crate) stdout: Stdout,
 }
 
 /// The last line of `--json`: names are a contract that scripts rely on.
@@ -123,75 +131,104 @@ impl Summary {
     }
 }
 
-/// Says the summary.
-pub(crate) fn say_summary(summary: &Summary, voice: Voice) {
-    match voice {
-        // A run that never got to see a tree has said why, and that is all there is to say.
-        Voice::Text if summary.exit != 0 && summary.entries == 0 => {}
-        Voice::Text => say(&summary.text()),
-        Voice::Json => say_json(summary),
-        Voice::Quiet if summary.files_failed > 0 => complain(&summary.text()),
-        Voice::Quiet => {}
+impl Output {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, stdout: Stdout::of("fastcp-client") }
+    }
+
+    /// Prints the summary.
+    pub(crate) fn summary(&self, summary: &Summary) {
+        match self.format {
+            // A run that never got to see a tree has said why, and that is all there is to say.
+            Format::Text if summary.exit != 0 && summary.entries == 0 => {}
+            Format::Text => self.stdout.line(&summary.text()),
+            Format::Json => self.stdout.json(summary),
+            Format::Quiet if summary.files_failed > 0 => complain(&summary.text()),
+            Format::Quiet => {}
+        }
+    }
+
+    /// Prints one event.
+    pub(crate) fn event(&self, event: &Event) {
+        if self.format == Format::Json {
+            self.stdout.json(&as_json(event));
+        }
+        match (event, self.format) {
+            (Event::Item(item), Format::Text) => self.stdout.line(&item_line(item)),
+            (Event::Differs { path, what }, Format::Text) => {
+                self.stdout.line(&format!("differs: {} \"{path}\"", what.name()));
+            }
+            (Event::Item(_) | Event::Differs { .. }, _) => {}
+            (Event::NotDeleting(refusal), _) => self.message(&refusal.to_string()),
+            (Event::Failed { path, cause }, _) => self.message(&format!("\"{path}\": {cause}")),
+            (Event::Skipped { path, kind }, Format::Text) => {
+                self.message(&format!("skipped \"{path}\": a {}", kind_name(*kind)));
+            }
+            (Event::Retrying { error, wait }, Format::Text) => {
+                self.message(&format!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+            }
+            (Event::Skipped { .. } | Event::Retrying { .. }, Format::Quiet | Format::Json) => {}
+        }
+    }
+
+    fn message(&self, line: &str) {
+        complain(&format!("fastcp-client: {line}"));
+    }
+
+    /// A progress line for scripts.
+    pub(crate) fn progress(&self, report: &Report, course: Course) {
+        let counters = &report.counters;
+        self.stdout.json(&json!({
+            "event": "progress",
+            "phase": if report.is_scan_done() { course.phase() } else { "scan" },
+            "entries": counters.entries.now(),
+            "files": counters.files.now(),
+            "files_done": files_done(report),
+            "bytes_total": counters.bytes_total.now(),
+            "bytes_fetched": counters.bytes_fetched.now(),
+            "bytes_verified": counters.bytes_verified.now(),
+        }));
     }
 }
 
-/// Says one event: the line for stderr, after the JSON line where those are wanted.
-pub(crate) fn say_event(event: &Event, voice: Voice) -> Option<String> {
-    let (line, value) = match event {
-        Event::Item(item) => {
-            say_item(item, voice);
-            return None;
+fn as_json(event: &Event) -> Value {
+    match event {
+        Event::Item(item) => item_as_json(item),
+        Event::NotDeleting(refusal) => {
+            json!({"event": "not_deleting", "reason": refusal.name(), "error": refusal.to_string()})
         }
-        Event::NotDeleting(refusal) => (
-            refusal.to_string(),
-            json!({"event": "not_deleting", "reason": refusal.name(), "error": refusal.to_string()}),
-        ),
-        Event::Failed { path, cause } => (
-            format!("\"{path}\": {cause}"),
-            json!({"event": "failed", "path": path.to_string(), "cause": cause.kind(), "error": cause.to_string()}),
-        ),
-        Event::Differs { path, what } => (
-            format!("differs: {} \"{path}\"", what.name()),
-            json!({"event": "differs", "path": path.to_string(), "what": what.name()}),
-        ),
-        Event::Skipped { path, kind } => (
-            format!("skipped \"{path}\": a {}", kind_name(*kind)),
-            json!({"event": "skipped", "path": path.to_string(), "kind": kind_name(*kind)}),
-        ),
-        Event::Retrying { error, wait } => (
-            format!("{error}; trying again in {:.1} s", wait.as_secs_f64()),
-            json!({"event": "retrying", "error": error, "wait_ms": wait.as_millis() as u64}),
-        ),
-    };
-    if voice == Voice::Json {
-        say_json(&value);
-    }
-    // A difference is a result and not a complaint: it goes to stdout, in one form or the other.
-    if let Event::Differs { .. } = event {
-        if voice == Voice::Text {
-            say(&line);
+        Event::Failed { path, cause } => {
+            json!({"event": "failed", "path": path.to_string(), "cause": cause.kind(), "error": cause.to_string()})
         }
-        return None;
+        Event::Differs { path, what } => json!({"event": "differs", "path": path.to_string(), "what": what.name()}),
+        Event::Skipped { path, kind } => {
+            json!({"event": "skipped", "path": path.to_string(), "kind": kind_name(*kind)})
+        }
+        Event::Retrying { error, wait } => {
+            json!({"event": "retrying", "error": error, "wait_ms": wait.as_millis() as u64})
+        }
     }
-    let is_shown = voice == Voice::Text || matches!(event, Event::Failed { .. } | Event::NotDeleting(_));
-    is_shown.then(|| format!("fastcp-client: {line}"))
 }
 
 /// A line of `--itemize-changes`, as rsync prints it but for names with odd bytes, which are escaped as
 /// everywhere.
-fn say_item(item: &Item, voice: Voice) {
+fn item_line(item: &Item) -> String {
     let change = String::from_utf8_lossy(&item.change);
-    match (voice, &item.kind) {
-        (Voice::Quiet, _) => {}
-        (Voice::Text, ItemKind::Dir) => say(&format!("{change} {}/", item.path)),
-        (Voice::Text, ItemKind::Link(target)) => say(&format!("{change} {} -> {}", item.path, Escaped(target))),
-        (Voice::Text, ItemKind::Other) => say(&format!("{change} {}", item.path)),
-        (Voice::Json, ItemKind::Link(target)) => say_json(&json!({
-            "event": "item", "change": change, "path": item.path.to_string(), "target": Escaped(target).to_string(),
-        })),
-        (Voice::Json, ItemKind::Dir | ItemKind::Other) => {
-            say_json(&json!({"event": "item", "change": change, "path": item.path.to_string()}));
+    match &item.kind {
+        ItemKind::Dir => format!("{change} {}/", item.path),
+        ItemKind::Link(target) => format!("{change} {} -> {}", item.path, Escaped(target)),
+        ItemKind::Other => format!("{change} {}", item.path),
+    }
+}
+
+fn item_as_json(item: &Item) -> Value {
+    let change = String::from_utf8_lossy(&item.change);
+    let path = item.path.to_string();
+    match &item.kind {
+        ItemKind::Link(target) => {
+            json!({"event": "item", "change": change, "path": path, "target": Escaped(target).to_string()})
         }
+        ItemKind::Dir | ItemKind::Other => json!({"event": "item", "change": change, "path": path}),
     }
 }
 
@@ -202,32 +239,6 @@ fn kind_name(kind: SpecialKind) -> &'static str {
         SpecialKind::CharDevice => "character device",
         SpecialKind::BlockDevice => "block device",
     }
-}
-
-/// A progress line for scripts.
-pub(crate) fn say_progress_json(report: &Report, course: Course) {
-    let counters = &report.counters;
-    say_json(&json!({
-        "event": "progress",
-        "phase": if report.is_scan_done() { course.phase() } else { "scan" },
-        "entries": counters.entries.now(),
-        "files": counters.files.now(),
-        "files_done": files_done(report),
-        "bytes_total": counters.bytes_total.now(),
-        "bytes_fetched": counters.bytes_fetched.now(),
-        "bytes_verified": counters.bytes_verified.now(),
-    }));
-}
-
-pub(crate) fn say_json(value: &impl Serialize) {
-    if let Ok(line) = serde_json::to_string(value) {
-        say(&line);
-    }
-}
-
-/// One line on stdout. A reader that has gone is no reason to stop copying.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
 /// One line on stderr.

@@ -11,24 +11,29 @@ use std::time::{Duration, Instant};
 use fastcp_engine::{Event, Report};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::output::{Voice, complain, say_event, say_progress_json, size};
+use crate::output::{Format, Output, complain, size};
 
 const TICK: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
+/// Events printed together: the bars are drawn again once for all of them.
+const EVENTS_TOGETHER_MAX: usize = 256;
+
 /// Shows events and progress until the senders of `events` are gone.
-pub(crate) fn show(report: &Report, events: &Receiver<Event>, voice: Voice, course: Course) {
-    let mut display = Display::new(voice, course);
+pub(crate) fn show(report: &Report, events: &Receiver<Event>, output: &Output, course: Course) {
+    let mut display = Display::new(output, course);
     let mut next_tick = Instant::now() + TICK;
     loop {
         match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-            Ok(event) => display.say(&event, voice),
-            Err(RecvTimeoutError::Timeout) => {
-                display.tick(report);
-                next_tick = Instant::now() + TICK;
-            }
+            Ok(event) => display.print(event, events),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
+        }
+        // However many events there are, progress is shown between them.
+        if Instant::now() >= next_tick {
+            display.tick(report);
+            next_tick = Instant::now() + TICK;
         }
     }
     display.clear();
@@ -67,53 +72,58 @@ impl Course {
     }
 }
 
-enum Display {
+struct Display<'a> {
+    output: &'a Output,
+    course: Course,
+    kind: Kind,
+}
+
+enum Kind {
     Bars(Bars),
-    Lines { every: Duration, last: Instant, start: Instant, json: bool, course: Course },
+    Lines { every: Duration, last: Instant, start: Instant },
     Nothing,
 }
 
-impl Display {
-    fn new(voice: Voice, course: Course) -> Self {
+impl<'a> Display<'a> {
+    fn new(output: &'a Output, course: Course) -> Self {
         let now = Instant::now();
-        match voice {
-            Voice::Quiet => Self::Nothing,
-            Voice::Json => Self::Lines { every: JSON_EVERY, last: now, start: now, json: true, course },
-            Voice::Text if stderr().is_terminal() => Self::Bars(Bars::new(course)),
-            Voice::Text => Self::Lines { every: LINE_EVERY, last: now, start: now, json: false, course },
-        }
+        let kind = match output.format {
+            Format::Quiet => Kind::Nothing,
+            Format::Json => Kind::Lines { every: JSON_EVERY, last: now, start: now },
+            Format::Text if stderr().is_terminal() => Kind::Bars(Bars::new(course)),
+            Format::Text => Kind::Lines { every: LINE_EVERY, last: now, start: now },
+        };
+        Self { output, course, kind }
     }
 
     fn tick(&mut self, report: &Report) {
-        match self {
-            Self::Bars(bars) => bars.tick(report),
-            Self::Lines { every, last, start, json, course } if last.elapsed() >= *every => {
+        match &mut self.kind {
+            Kind::Bars(bars) => bars.tick(report),
+            Kind::Lines { every, last, start } if last.elapsed() >= *every => {
                 *last = Instant::now();
-                if *json {
-                    say_progress_json(report, *course);
-                } else {
-                    complain(&line_of(report, start.elapsed(), *course));
+                match self.output.format {
+                    Format::Json => self.output.progress(report, self.course),
+                    Format::Text | Format::Quiet => complain(&line_of(report, start.elapsed(), self.course)),
                 }
             }
-            Self::Lines { .. } | Self::Nothing => {}
+            Kind::Lines { .. } | Kind::Nothing => {}
         }
     }
 
-    /// Says an event, on whichever stream, without breaking the bars.
-    fn say(&self, event: &Event, voice: Voice) {
-        let say = || {
-            if let Some(line) = say_event(event, voice) {
-                complain(&line);
-            }
+    /// Prints an event and those that wait behind it without breaking the bars.
+    fn print(&self, first: Event, events: &Receiver<Event>) {
+        let print = || {
+            let more = events.try_iter().take(EVENTS_TOGETHER_MAX - 1);
+            std::iter::once(first).chain(more).for_each(|event| self.output.event(&event));
         };
-        match self {
-            Self::Bars(bars) => bars.all.suspend(say),
-            Self::Lines { .. } | Self::Nothing => say(),
+        match &self.kind {
+            Kind::Bars(bars) => bars.all.suspend(print),
+            Kind::Lines { .. } | Kind::Nothing => print(),
         }
     }
 
     fn clear(&self) {
-        if let Self::Bars(bars) = self {
+        if let Kind::Bars(bars) = &self.kind {
             // A terminal that is gone needs no clearing.
             let _ = bars.all.clear();
         }

@@ -12,18 +12,16 @@ use fastcp_net::{HANDSHAKE_TIMEOUT, Listener};
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{ServerArgs, compression};
-use crate::output::{complain, say};
+use crate::output::complain;
 use crate::signals::Heard;
-use crate::{exit_code, logging, signals};
+use crate::stdout::Stdout;
+use crate::{exit_code, logging, signals, usage};
 
 /// Parses the process's arguments and serves until it is told to end.
 pub fn main() -> ExitCode {
     let args = match ServerArgs::try_parse() {
         Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return exit_code::exit(if error.use_stderr() { exit_code::USAGE } else { exit_code::DONE });
-        }
+        Err(error) => return exit_code::exit(usage::print("fastcp-server", &error)),
     };
     logging::start(args.log.verbose, args.log.quiet, LevelFilter::WARN, args.log.log_format);
     if let Err(error) = fastcp_engine::raise_descriptor_limit() {
@@ -62,7 +60,11 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     if let Err(error) = signals::on_signal(move || drain(&closing)) {
         tracing::debug!(%error, "signals end the process at once");
     }
-    say(&format!("listening on {bound}"));
+    let stdout = Stdout::of("fastcp-server");
+    stdout.line(&format!("listening on {bound}"));
+    if stdout.exit_code(exit_code::DONE) != exit_code::DONE {
+        return Err((exit_code::FILE_IO, format!("nobody can learn that it listens on {bound}")));
+    }
     accept_all(&listener, &server).map_err(|error| (exit_code::SOCKET, format!("cannot accept: {error}")))?;
     listener.wait_for_end();
     Ok(())

@@ -16,14 +16,11 @@ use fastcp_net::{Dialer, Endpoint};
 use serde::Serialize;
 
 use crate::args::ClientOptions;
-use crate::client::{Closing, Failure, Nearness, embedded, receiver_settings, voice};
+use crate::client::{Closing, EVENTS_AHEAD, Failure, Nearness, embedded, format, receiver_settings};
 use crate::exit_code;
 use crate::from::From;
-use crate::output::{Voice, complain, say, say_json, size};
+use crate::output::{Format, Output, complain, size};
 use crate::progress::{self, Course};
-
-/// Differences that may be found before they are printed.
-const EVENTS_AHEAD: usize = 4096;
 
 /// The last line of `--json`: names are a contract that scripts rely on.
 #[derive(Debug, Serialize)]
@@ -58,7 +55,7 @@ pub(crate) fn verify(dst_dir: &Path, from: Option<&OsStr>, options: &ClientOptio
             with_source(from, dst_dir, options)
         }
         (None, Some(manifest)) => {
-            Ok(run_shown(voice(options), |report| fastcp_engine::verify_manifest(manifest, dst_dir, report)))
+            Ok(run_shown(format(options), |report| fastcp_engine::verify_manifest(manifest, dst_dir, report)))
         }
         (Some(_), Some(_)) => Err(Failure::new(exit_code::USAGE, "verify takes <FROM> or --manifest, not both")),
         (None, None) => {
@@ -73,20 +70,21 @@ fn with_source(from: From, dst_dir: &Path, options: &ClientOptions) -> Result<u8
         From::Local { root, path, scope } => (embedded(&root, options)?, path, scope),
     };
     let settings = receiver_settings(options, Nearness::Elsewhere, None);
-    Ok(run_shown(voice(options), |report| {
+    Ok(run_shown(format(options), |report| {
         let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
         fastcp_engine::verify(&dialer, &path, scope, dst_dir, &settings, report)
     }))
 }
 
 /// Runs with differences and progress shown as they come, and says the summary.
-fn run_shown(voice: Voice, work: impl FnOnce(&Report) -> Result<(), RunError>) -> u8 {
+fn run_shown(format: Format, work: impl FnOnce(&Report) -> Result<(), RunError>) -> u8 {
+    let output = Output::new(format);
     let start = Instant::now();
     let (sender, events) = sync_channel(EVENTS_AHEAD);
-    let report = Report::in_turn(sender);
+    let report = Report::new(sender);
     let result = std::thread::scope(|threads| {
-        let shared = &report;
-        let shown = threads.spawn(move || progress::show(shared, &events, voice, Course::Verify));
+        let (shared, output) = (&report, &output);
+        let shown = threads.spawn(move || progress::show(shared, &events, output, Course::Verify));
         let result = {
             let _closing = Closing(&report);
             work(&report)
@@ -102,8 +100,9 @@ fn run_shown(voice: Voice, work: impl FnOnce(&Report) -> Result<(), RunError>) -
             exit_code::of_run_error(error)
         }
     };
-    VerifySummary::new(&report, start.elapsed(), code).say(voice);
-    code
+    let code = output.stdout.exit_code(code);
+    VerifySummary::new(&report, start.elapsed(), code).print(&output);
+    output.stdout.exit_code(code)
 }
 
 impl VerifySummary {
@@ -130,14 +129,14 @@ impl VerifySummary {
         }
     }
 
-    fn say(&self, voice: Voice) {
-        match voice {
+    fn print(&self, output: &Output) {
+        match output.format {
             // A run that never got to see anything has said why.
-            Voice::Text if self.exit != 0 && self.entries == 0 && self.files_failed == 0 => {}
-            Voice::Text => say(&self.text()),
-            Voice::Json => say_json(self),
-            Voice::Quiet if self.files_failed > 0 => complain(&self.text()),
-            Voice::Quiet => {}
+            Format::Text if self.exit != 0 && self.entries == 0 && self.files_failed == 0 => {}
+            Format::Text => output.stdout.line(&self.text()),
+            Format::Json => output.stdout.json(self),
+            Format::Quiet if self.files_failed > 0 => complain(&self.text()),
+            Format::Quiet => {}
         }
     }
 
@@ -169,13 +168,13 @@ mod tests {
     use std::time::Duration;
 
     use super::run_shown;
-    use crate::output::Voice;
+    use crate::output::Format;
 
     #[test]
     fn a_panic_ends_the_run_and_does_not_leave_it_waiting() {
         let (ended, end) = channel();
         std::thread::spawn(move || {
-            let run = AssertUnwindSafe(|| run_shown(Voice::Quiet, |_| panic!("on purpose")));
+            let run = AssertUnwindSafe(|| run_shown(Format::Quiet, |_| panic!("on purpose")));
             ended.send(catch_unwind(run).is_err())
         });
         assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(true));

@@ -220,7 +220,7 @@ fn let_write(dir: &Dir, stat: &Stat, owners: &Owners) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
 
     use fastcp_model::{Name, RelPath};
 
@@ -236,7 +236,7 @@ mod tests {
         let tree = tempfile::tempdir().expect("temporary directory");
         fs::create_dir_all(tree.path().join("gone/below")).expect("create");
         let destination = Destination::open(tree.path()).expect("open");
-        let (report, owners) = (Report::new(channel().0), Owners::new());
+        let (report, owners) = (Report::new(sync_channel(1).0), Owners::new());
         let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::No, Bounds::default());
         let walk = |deed| {
             let (owners, report, schedule) = (&owners, &report, Some(&schedule));

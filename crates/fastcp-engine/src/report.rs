@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -227,15 +227,6 @@ impl Limit {
     }
 }
 
-/// How events reach whoever reads them.
-#[derive(Debug)]
-enum Telling {
-    /// They never wait, as many as there may be.
-    AtOnce(Sender<Event>),
-    /// Whoever tells waits for the reader to catch up.
-    InTurn(SyncSender<Event>),
-}
-
 /// The shared report of one transfer.
 #[derive(Debug)]
 pub struct Report {
@@ -254,23 +245,13 @@ pub struct Report {
     dry_run: AtomicBool,
     refusal: Mutex<Option<Refusal>>,
     difference_tally: Mutex<BTreeMap<Difference, u64>>,
-    events: Mutex<Option<Telling>>,
+    events: Mutex<Option<SyncSender<Event>>>,
 }
 
 impl Report {
-    /// A report that sends its events to `events`, and never waits for their reader: for runs whose events
-    /// are what went wrong.
-    pub fn new(events: Sender<Event>) -> Self {
-        Self::telling(Telling::AtOnce(events))
-    }
-
-    /// A report that waits for the reader of its events: for runs whose events are the result, and may be as
-    /// many as there are entries.
-    pub fn in_turn(events: SyncSender<Event>) -> Self {
-        Self::telling(Telling::InTurn(events))
-    }
-
-    fn telling(events: Telling) -> Self {
+    /// A report that sends its events to `events`. Where that is full, the run waits for the reader: events
+    /// may be as many as there are entries, and none is lost.
+    pub fn new(events: SyncSender<Event>) -> Self {
         Self {
             counters: Counters::default(),
             wire: Arc::default(),
@@ -397,10 +378,8 @@ impl Report {
 
     /// Nobody listening any more is no reason to stop.
     pub(crate) fn tell(&self, event: Event) {
-        match &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Telling::AtOnce(events)) => drop(events.send(event)),
-            Some(Telling::InTurn(events)) => drop(events.send(event)),
-            None => {}
+        if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
+            drop(events.send(event));
         }
     }
 

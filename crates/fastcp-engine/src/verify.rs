@@ -211,7 +211,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::Path;
     use std::sync::Arc;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
     use std::time::Duration;
 
     use fastcp_model::{Capabilities, RelPath};
@@ -261,7 +261,7 @@ mod tests {
             backup_dir: None,
             itemize: Itemize::No,
         };
-        let report = Report::new(channel().0);
+        let report = Report::new(sync_channel(1).0);
         let dialer = Dialer::new(served(source), Arc::clone(&report.wire));
         let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
         verify_in_ranges(&dialer, &request, copy, &settings, &report, range_bytes_max).expect("a run to its end");
