@@ -44,6 +44,22 @@ fn rsync_items(words: &[&str], source: &Path, copy: &Path) -> Option<Vec<String>
     }
 }
 
+/// The names that `rsync -v` lists, sorted; `None` where it is not installed.
+fn rsync_names(words: &[&str], source: &Path, copy: &Path) -> Option<Vec<String>> {
+    let mut command = Command::new("rsync");
+    command.args(["-av", "--no-D", "--modify-window=-1", "--exclude=/.fastcp", "--info=nonreg0,flist0,stats0"]);
+    let Ok(output) = command.args(words).arg(source).arg(copy).output() else {
+        say_skipped("rsync cannot be asked");
+        return None;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut lines: Vec<String> =
+        String::from_utf8(output.stdout).expect("plain names").lines().map(str::to_owned).collect();
+    lines.retain(|line| !line.starts_with("created directory ") && !line.is_empty());
+    lines.sort();
+    Some(lines)
+}
+
 fn pull_text(source: &Path, copy: &Path, options: &str) -> Client {
     Client::new([Path::new("pull"), source, copy]).options(options)
 }
@@ -153,6 +169,20 @@ fn a_dry_run_and_a_run_list_what_rsync_lists() {
     assert_eq!(items(pull_text(&from, &copy, "-i --delete")), wanted);
     assert_same(&source, &copy);
     assert_eq!(items(pull_text(&from, &copy, "-i --delete")), Vec::<String>::new(), "only changes are listed");
+}
+
+#[test]
+fn with_v_the_files_are_listed_that_rsync_lists() {
+    let workspace = Workspace::new();
+    let (source, copy) = differing(&workspace);
+    let from = contents(&source);
+    let Some(wanted) = rsync_names(&["-n", "--delete"], &from, &copy) else { return };
+    for line in ["size", "link -> a", "dir time/", "deleting gone/below/", "new/below/file"] {
+        assert!(wanted.iter().any(|one| one == line), "the tree lacks {line}: {wanted:#?}");
+    }
+    assert_eq!(items(pull_text(&from, &copy, "-n -v --delete")), wanted);
+    assert_eq!(items(pull_text(&from, &copy, "-v --delete")), wanted);
+    assert_eq!(items(pull_text(&from, &copy, "-v --delete")), Vec::<String>::new());
 }
 
 #[test]

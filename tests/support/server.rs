@@ -34,6 +34,14 @@ impl Server {
         Self::try_start(root, words).expect("a server that listens")
     }
 
+    /// Serves `root` on 127.0.0.1 with these environment variables.
+    pub(crate) fn start_in_environment(root: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut launch = Launch::default();
+        let variables = variables.iter().map(|(name, value)| format!("{name}={value}"));
+        launch.set_under(std::iter::once("env".to_owned()).chain(variables).collect());
+        Self::try_launch(root, "127.0.0.1 0", &launch).expect("a server that listens")
+    }
+
     /// As before, with these faults.
     pub(crate) fn start_strace(root: &Path, words: &str, strace: &Strace) -> Self {
         let mut launch = Launch::default();

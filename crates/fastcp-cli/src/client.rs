@@ -1,6 +1,6 @@
 //! `fastcp-client`: from arguments to an exit code.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use fastcp_engine::{
     Delta, Durability, GetSettings, Interrupt, Itemize, ManifestHash, ManifestWriter, Placement, PlainCrc, ReceivePath,
     ReceiverSettings, Report, Server, ServerSettings, Source, VerifyOver,
@@ -19,11 +18,10 @@ use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::Scope;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{
-    ClientArgs, ClientCommand, ClientOptions, DurabilityArg, ManifestHashArg, ReceivePathArg, VerifyArg, compression,
-};
+use crate::args::options::{DurabilityArg, LinkOptions, ManifestHashArg, OutputOptions, ReceivePathArg, VerifyArg};
+use crate::args::{self, ClientArgs, ClientCommand, GetArgs, PullOptions, compression};
 use crate::from::From;
-use crate::output::{Format, Output, Summary, complain};
+use crate::output::{Format, Listing, Output, Summary, complain};
 use crate::progress::Course;
 use crate::signals::Heard;
 use crate::{exit_code, logging, overlap, progress, signals, usage, verify};
@@ -35,12 +33,12 @@ pub(crate) const EVENTS_AHEAD: usize = 4096;
 
 /// Parses the process's arguments, runs, and answers how it ended.
 pub fn main() -> ExitCode {
-    let args = match ClientArgs::try_parse() {
+    let words = std::env::args_os().collect();
+    let args: ClientArgs = match args::parse(args::client(), words, |name| std::env::var_os(name)) {
         Ok(args) => args,
         Err(error) => return exit_code::exit(usage::print("fastcp-client", &error)),
     };
-    let log = &args.options.log;
-    logging::start(log.verbose, log.quiet, LevelFilter::WARN, log.log_format);
+    logging::start(&args.output().log, LevelFilter::WARN);
     if let Err(error) = fastcp_engine::raise_descriptor_limit() {
         tracing::debug!(%error, "the limit of open descriptors stays as it is");
     }
@@ -72,21 +70,29 @@ impl Failure {
     }
 }
 
+impl ClientArgs {
+    /// The options that every command has.
+    fn output(&self) -> &OutputOptions {
+        match &self.command {
+            None => &self.options.output,
+            Some(ClientCommand::Pull(args)) => &args.options.output,
+            Some(ClientCommand::Verify(args)) => &args.output,
+            Some(ClientCommand::Get(args)) => &args.output,
+        }
+    }
+}
+
 fn run(args: ClientArgs, interrupt: &Interrupt) -> Result<u8, Failure> {
-    let options = &args.options;
-    options.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
     match (args.command, args.dst_dir, args.host, args.port) {
-        (Some(ClientCommand::Pull { from, dst_dir }), ..) => {
-            let from = From::parse(&from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
-            pull(from, &dst_dir, options, interrupt)
+        (Some(ClientCommand::Pull(pulled)), ..) => {
+            let from = From::parse(&pulled.from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
+            pull(from, &pulled.dst_dir, &pulled.options, interrupt)
         }
-        (Some(ClientCommand::Get { host, port, path, out, require_crc }), ..) => {
-            get(Endpoint::Tcp { host: unbracketed(host), port }, path, out, require_crc, options)
-        }
-        (Some(ClientCommand::Verify { dst_dir, from }), ..) => verify::verify(&dst_dir, from.as_deref(), options),
+        (Some(ClientCommand::Get(args)), ..) => get(args),
+        (Some(ClientCommand::Verify(args)), ..) => verify::verify(&args),
         (None, Some(dst_dir), Some(host), Some(port)) => {
             let from = From::Server { host: unbracketed(host), port, path: RelPath::root(), scope: Scope::Contents };
-            pull(from, &dst_dir, options, interrupt)
+            pull(from, &dst_dir, &args.options, interrupt)
         }
         _ => Err(Failure::new(exit_code::USAGE, "expected <DST_DIR> <HOST> <PORT>, or a command; see --help")),
     }
@@ -99,12 +105,13 @@ fn unbracketed(host: String) -> String {
     }
 }
 
-fn pull(from: From, dst_dir: &Path, options: &ClientOptions, interrupt: &Interrupt) -> Result<u8, Failure> {
+fn pull(from: From, dst_dir: &Path, options: &PullOptions, interrupt: &Interrupt) -> Result<u8, Failure> {
+    options.changes.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
     let (endpoint, path, scope) = match from {
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
         From::Local { root, path, scope } => {
             check_overlap(&root, &path, dst_dir)?;
-            (embedded(&root, options)?, path, scope)
+            (embedded(&root, options.copy.compress_level)?, path, scope)
         }
     };
     let from = match endpoint {
@@ -113,7 +120,8 @@ fn pull(from: From, dst_dir: &Path, options: &ClientOptions, interrupt: &Interru
     };
     let manifest = if options.changes.dry_run { None } else { manifest_to_write(options, dst_dir)? };
     let settings = receiver_settings(options, from, manifest);
-    Ok(run_reported(endpoint, options, |dialer, report| {
+    let output = Output { listing: listing(options), ..Output::new(format(&options.output)) };
+    Ok(run_reported(endpoint, &output, |dialer, report| {
         let result = match options.changes.dry_run {
             true => fastcp_engine::preview(dialer, &path, scope, dst_dir, &settings, report),
             false => fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, interrupt, report),
@@ -151,16 +159,15 @@ fn shown(path: &Path) -> String {
 /// Runs with progress shown beside it, and says the summary.
 fn run_reported(
     endpoint: Endpoint,
-    options: &ClientOptions,
+    output: &Output,
     work: impl FnOnce(&Dialer, &Report) -> (u8, Option<String>),
 ) -> u8 {
-    let output = Output::new(format(options));
     let start = Instant::now();
     let (sender, events) = sync_channel(EVENTS_AHEAD);
     let report = Report::new(sender);
     let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
     let (code, error) = std::thread::scope(|threads| {
-        let (shared, output) = (&report, &output);
+        let shared = &report;
         let shown = threads.spawn(move || progress::show(shared, &events, output, Course::Copy));
         let result = {
             let _closing = Closing(&report);
@@ -187,7 +194,7 @@ impl Drop for Closing<'_> {
     }
 }
 
-pub(crate) fn format(options: &ClientOptions) -> Format {
+pub(crate) fn format(options: &OutputOptions) -> Format {
     match (options.json, options.log.quiet) {
         (true, _) => Format::Json,
         (false, true) => Format::Quiet,
@@ -195,44 +202,73 @@ pub(crate) fn format(options: &ClientOptions) -> Format {
     }
 }
 
-pub(crate) fn receiver_settings(
-    options: &ClientOptions,
-    from: Nearness,
-    manifest: Option<ManifestWriter>,
-) -> ReceiverSettings {
+fn listing(options: &PullOptions) -> Listing {
+    match (options.changes.itemize_changes, options.output.log.verbose) {
+        (true, _) => Listing::Changes,
+        (false, 0) => Listing::None,
+        (false, _) => Listing::Names,
+    }
+}
+
+/// Settings of a receiver that is given no options but those of the connection.
+pub(crate) fn settings_of_link(link: &LinkOptions) -> ReceiverSettings {
     ReceiverSettings {
-        capabilities: capabilities(options),
-        connections: options.conns,
-        chunk_kb: options.chunk_kb,
-        retry: Duration::from_secs(options.retry),
-        receive_path: match options.receive_path {
+        capabilities: Capabilities::SUPPORTED.difference(Capabilities::from_bits_truncate(link.without)),
+        connections: link.conns,
+        chunk_kb: None,
+        retry: Duration::from_secs(link.retry.retry),
+        receive_path: ReceivePath::Auto,
+        durability: Durability::Batch,
+        delta: Delta::Unused,
+        placement: Placement::PartFile,
+        verify: VerifyOver::Received,
+        manifest: None,
+        // Raised at the start; asking again only answers it.
+        descriptors_max: fastcp_engine::raise_descriptor_limit()
+            .map_or(DESCRIPTORS_USUAL, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        deletion: None,
+        backup_dir: None,
+        itemize: Itemize::No,
+    }
+}
+
+fn receiver_settings(options: &PullOptions, from: Nearness, manifest: Option<ManifestWriter>) -> ReceiverSettings {
+    let PullOptions { copy, changes, link, output } = options;
+    let settings = settings_of_link(link);
+    let unwanted = if copy.no_compress { Capabilities::COMPRESS } else { Capabilities::empty() };
+    ReceiverSettings {
+        capabilities: settings.capabilities.difference(unwanted),
+        chunk_kb: copy.chunk_kb,
+        receive_path: match copy.receive_path {
             ReceivePathArg::Auto => ReceivePath::Auto,
             ReceivePathArg::Copy => ReceivePath::Copy,
             ReceivePathArg::Splice => ReceivePath::Splice,
         },
-        durability: match options.durability {
+        durability: match copy.durability {
             DurabilityArg::None => Durability::None,
             DurabilityArg::Batch => Durability::Batch,
             DurabilityArg::File => Durability::File,
         },
-        // The first has an environment variable, the second has to be typed and wins.
-        delta: match (options.whole_file, options.no_whole_file, from) {
-            (_, true, _) | (Some(false), ..) | (None, false, Nearness::Elsewhere) => Delta::Used,
-            (Some(true), ..) | (None, false, Nearness::Here) => Delta::Unused,
+        delta: match (copy.whole_file, copy.no_whole_file, from) {
+            (true, ..) | (false, false, Nearness::Here) => Delta::Unused,
+            (false, true, _) | (false, false, Nearness::Elsewhere) => Delta::Used,
         },
-        placement: if options.inplace { Placement::InPlace } else { Placement::PartFile },
-        verify: match options.verify {
+        placement: if copy.inplace { Placement::InPlace } else { Placement::PartFile },
+        verify: match copy.verify {
             VerifyArg::Received => VerifyOver::Received,
             VerifyArg::Written => VerifyOver::Written,
             VerifyArg::Disk => VerifyOver::Disk,
         },
         manifest: manifest.map(Arc::new),
-        // Raised at the start; asking again only answers it.
-        descriptors_max: fastcp_engine::raise_descriptor_limit()
-            .map_or(DESCRIPTORS_USUAL, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
-        deletion: options.changes.deletion(),
-        backup_dir: options.changes.backup_dir.clone(),
-        itemize: if options.changes.itemize_changes { Itemize::Changes } else { Itemize::No },
+        deletion: changes.deletion(),
+        backup_dir: changes.backup_dir.clone(),
+        itemize: match listing(options) {
+            // With --json, events are asked for by name.
+            Listing::Names if output.json => Itemize::No,
+            Listing::None => Itemize::No,
+            Listing::Names | Listing::Changes => Itemize::Changes,
+        },
+        ..settings
     }
 }
 
@@ -245,24 +281,18 @@ pub(crate) enum Nearness {
 }
 
 /// The manifest to append to. It must not lie where the run itself writes.
-fn manifest_to_write(options: &ClientOptions, dst_dir: &Path) -> Result<Option<ManifestWriter>, Failure> {
-    let Some(path) = &options.manifest else { return Ok(None) };
+fn manifest_to_write(options: &PullOptions, dst_dir: &Path) -> Result<Option<ManifestWriter>, Failure> {
+    let Some(path) = &options.copy.manifest else { return Ok(None) };
     if overlap::is_inside(path, dst_dir) {
         let message = format!("the manifest \"{}\" must not be inside the destination", shown(path));
         return Err(Failure::new(exit_code::USAGE, message));
     }
-    let hash = match options.manifest_hash {
+    let hash = match options.copy.manifest_hash {
         ManifestHashArg::Xxh3 => ManifestHash::Xxh3,
         ManifestHashArg::Sha256 => ManifestHash::Sha256,
     };
     let opened = ManifestWriter::open(path, hash);
     opened.map(Some).map_err(|error| Failure::new(exit_code::of_manifest_error(&error), error))
-}
-
-fn capabilities(options: &ClientOptions) -> Capabilities {
-    let without = Capabilities::from_bits_truncate(options.without);
-    let supported = Capabilities::SUPPORTED.difference(without);
-    if options.no_compress { supported.difference(Capabilities::COMPRESS) } else { supported }
 }
 
 /// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.
@@ -283,7 +313,7 @@ fn check_overlap(root: &Path, path: &RelPath, dst_dir: &Path) -> Result<(), Fail
 }
 
 /// A server within this process, one thread for each connection.
-pub(crate) fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint, Failure> {
+pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpoint, Failure> {
     let source = Source::open(root).map_err(|error| {
         Failure::new(exit_code::NOTHING_USABLE, format!("cannot open the source \"{}\": {error}", shown(root)))
     })?;
@@ -292,7 +322,7 @@ pub(crate) fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint,
         connections: CONNECTIONS_MAX,
         chunk_kb: None,
         // Both ends are here: there is no link that fewer bytes could be faster on.
-        compression: compression(options.compress_level.is_none(), options.compress_level),
+        compression: compression(compress_level.is_none(), compress_level),
         plain_crc: PlainCrc::Given,
         handshake_timeout: HANDSHAKE_TIMEOUT,
     };
@@ -303,26 +333,14 @@ pub(crate) fn embedded(root: &Path, options: &ClientOptions) -> Result<Endpoint,
     })))
 }
 
-fn get(
-    endpoint: Endpoint,
-    path: OsString,
-    out: Option<PathBuf>,
-    require_crc: bool,
-    options: &ClientOptions,
-) -> Result<u8, Failure> {
-    if options.changes.is_any_given() {
-        return Err(Failure::new(
-            exit_code::USAGE,
-            "get takes no --dry-run, --itemize-changes, --delete or --backup-dir",
-        ));
-    }
-    if options.manifest.is_some() {
-        return Err(Failure::new(exit_code::USAGE, "get writes no manifest"));
-    }
-    let out = out_file(&path, out)?;
-    let settings = GetSettings { retry: Duration::from_secs(options.retry), require_crc };
+fn get(args: GetArgs) -> Result<u8, Failure> {
+    let out = out_file(&args.path, args.out)?;
+    let settings = GetSettings { retry: Duration::from_secs(args.retry.retry), require_crc: args.require_crc };
+    let endpoint = Endpoint::Tcp { host: unbracketed(args.host), port: args.port };
+    let path = args.path;
     let path = path.into_vec();
-    Ok(run_reported(endpoint, options, |dialer, report| {
+    let output = Output::new(format(&args.output));
+    Ok(run_reported(endpoint, &output, |dialer, report| {
         match fastcp_engine::get(dialer, &path, &out, &settings, report) {
             Ok(got) => {
                 let warning = "warning: the server gave no crc32; only the length was checked";

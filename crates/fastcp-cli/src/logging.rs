@@ -5,6 +5,8 @@ use std::io;
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 
+use crate::args::options::LogOptions;
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -15,8 +17,8 @@ pub(crate) enum LogFormat {
 }
 
 /// Sets up logging for the process.
-pub(crate) fn start(verbose: u8, quiet: bool, usual: LevelFilter, format: LogFormat) {
-    let level = match (quiet, verbose) {
+pub(crate) fn start(options: &LogOptions, usual: LevelFilter) {
+    let level = match (options.quiet, options.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, 0) => usual,
         (false, 1) => LevelFilter::INFO,
@@ -24,7 +26,7 @@ pub(crate) fn start(verbose: u8, quiet: bool, usual: LevelFilter, format: LogFor
         (false, _) => LevelFilter::TRACE,
     };
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false);
-    let result = match format {
+    let result = match options.log_format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };

@@ -26,10 +26,21 @@ pub(crate) enum Format {
     Json,
 }
 
+/// What is printed of each change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listing {
+    None,
+    /// The names that `rsync -v` prints.
+    Names,
+    /// The lines that `rsync -i` prints.
+    Changes,
+}
+
 /// What a client prints to.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) format: Format,
+    pub(crate) listing: Listing,
     pub(crate) stdout: Stdout,
 }
 
@@ -133,7 +144,7 @@ impl Summary {
 
 impl Output {
     pub(crate) fn new(format: Format) -> Self {
-        Self { format, stdout: Stdout::of("fastcp-client") }
+        Self { format, listing: Listing::None, stdout: Stdout::of("fastcp-client") }
     }
 
     /// Prints the summary.
@@ -154,7 +165,11 @@ impl Output {
             self.stdout.json(&as_json(event));
         }
         match (event, self.format) {
-            (Event::Item(item), Format::Text) => self.stdout.line(&item_line(item)),
+            (Event::Item(item), Format::Text) => {
+                if let Some(line) = item_line(item, self.listing) {
+                    self.stdout.line(&line);
+                }
+            }
             (Event::Differs { path, what }, Format::Text) => {
                 self.stdout.line(&format!("differs: {} \"{path}\"", what.name()));
             }
@@ -210,14 +225,20 @@ fn as_json(event: &Event) -> Value {
     }
 }
 
-/// A line of `--itemize-changes`, as rsync prints it but for names with odd bytes, which are escaped as
-/// everywhere.
-fn item_line(item: &Item) -> String {
+/// A line of `--itemize-changes` or `-v`, as rsync prints it but for names with odd bytes, which are escaped
+/// as everywhere. With `-v`, an entry other than a directory has no line if only its attributes change.
+fn item_line(item: &Item, listing: Listing) -> Option<String> {
     let change = String::from_utf8_lossy(&item.change);
-    match &item.kind {
-        ItemKind::Dir => format!("{change} {}/", item.path),
-        ItemKind::Link(target) => format!("{change} {} -> {}", item.path, Escaped(target)),
-        ItemKind::Other => format!("{change} {}", item.path),
+    let name = match &item.kind {
+        ItemKind::Dir => format!("{}/", item.path),
+        ItemKind::Link(target) => format!("{} -> {}", item.path, Escaped(target)),
+        ItemKind::Other => item.path.to_string(),
+    };
+    match listing {
+        Listing::None => None,
+        Listing::Changes => Some(format!("{change} {name}")),
+        Listing::Names if change.starts_with('*') => Some(format!("deleting {name}")),
+        Listing::Names => (!change.starts_with('.') || item.kind == ItemKind::Dir).then_some(name),
     }
 }
 

@@ -5,13 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use fastcp_engine::{PlainCrc, Server, ServerSettings, Source};
 use fastcp_model::{Capabilities, Escaped};
 use fastcp_net::{HANDSHAKE_TIMEOUT, Listener};
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{ServerArgs, compression};
+use crate::args::{self, ServerArgs, compression};
 use crate::output::complain;
 use crate::signals::Heard;
 use crate::stdout::Stdout;
@@ -19,11 +18,12 @@ use crate::{exit_code, logging, signals, usage};
 
 /// Parses the process's arguments and serves until it is told to end.
 pub fn main() -> ExitCode {
-    let args = match ServerArgs::try_parse() {
+    let words = std::env::args_os().collect();
+    let args: ServerArgs = match args::parse(args::server(), words, |name| std::env::var_os(name)) {
         Ok(args) => args,
         Err(error) => return exit_code::exit(usage::print("fastcp-server", &error)),
     };
-    logging::start(args.log.verbose, args.log.quiet, LevelFilter::WARN, args.log.log_format);
+    logging::start(&args.log, LevelFilter::WARN);
     if let Err(error) = fastcp_engine::raise_descriptor_limit() {
         tracing::debug!(%error, "the limit of open descriptors stays as it is");
     }

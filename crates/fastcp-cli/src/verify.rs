@@ -4,8 +4,6 @@
 //! as for a copy. 23 stands for both, and the summary tells them apart.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
@@ -15,8 +13,8 @@ use fastcp_engine::{Report, RunError};
 use fastcp_net::{Dialer, Endpoint};
 use serde::Serialize;
 
-use crate::args::ClientOptions;
-use crate::client::{Closing, EVENTS_AHEAD, Failure, Nearness, embedded, format, receiver_settings};
+use crate::args::VerifyArgs;
+use crate::client::{Closing, EVENTS_AHEAD, Failure, embedded, format, settings_of_link};
 use crate::exit_code;
 use crate::from::From;
 use crate::output::{Format, Output, complain, size};
@@ -43,36 +41,29 @@ struct VerifySummary {
     exit: u8,
 }
 
-/// Compares `dst_dir` with FROM, or with the manifest of the options.
-pub(crate) fn verify(dst_dir: &Path, from: Option<&OsStr>, options: &ClientOptions) -> Result<u8, Failure> {
-    if options.changes.is_any_given() {
-        let message = "verify takes no --dry-run, --itemize-changes, --delete or --backup-dir";
-        return Err(Failure::new(exit_code::USAGE, message));
-    }
-    match (from, &options.manifest) {
-        (Some(from), None) => {
+/// Compares a directory with FROM, or with a manifest.
+pub(crate) fn verify(args: &VerifyArgs) -> Result<u8, Failure> {
+    match (&args.from, &args.manifest) {
+        (Some(from), _) => {
             let from = From::parse(from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
-            with_source(from, dst_dir, options)
+            with_source(from, args)
         }
-        (None, Some(manifest)) => {
-            Ok(run_shown(format(options), |report| fastcp_engine::verify_manifest(manifest, dst_dir, report)))
-        }
-        (Some(_), Some(_)) => Err(Failure::new(exit_code::USAGE, "verify takes <FROM> or --manifest, not both")),
-        (None, None) => {
-            Err(Failure::new(exit_code::USAGE, "verify needs what to compare with: <FROM> or --manifest FILE"))
-        }
+        (None, Some(manifest)) => Ok(run_shown(format(&args.output), |report| {
+            fastcp_engine::verify_manifest(manifest, &args.dst_dir, report)
+        })),
+        (None, None) => unreachable!("the parser asks for one of them"),
     }
 }
 
-fn with_source(from: From, dst_dir: &Path, options: &ClientOptions) -> Result<u8, Failure> {
+fn with_source(from: From, args: &VerifyArgs) -> Result<u8, Failure> {
     let (endpoint, path, scope) = match from {
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
-        From::Local { root, path, scope } => (embedded(&root, options)?, path, scope),
+        From::Local { root, path, scope } => (embedded(&root, None)?, path, scope),
     };
-    let settings = receiver_settings(options, Nearness::Elsewhere, None);
-    Ok(run_shown(format(options), |report| {
+    let settings = settings_of_link(&args.link);
+    Ok(run_shown(format(&args.output), |report| {
         let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
-        fastcp_engine::verify(&dialer, &path, scope, dst_dir, &settings, report)
+        fastcp_engine::verify(&dialer, &path, scope, &args.dst_dir, &settings, report)
     }))
 }
 

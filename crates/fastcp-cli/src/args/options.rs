@@ -1,0 +1,211 @@
+//! Groups of options that commands share.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ValueEnum};
+use fastcp_engine::{Connections, Deletion, EmptySource, MaxDelete};
+use fastcp_wire::limits::CONNECTIONS_MAX;
+
+use crate::logging::LogFormat;
+
+/// How the server is reached.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct LinkOptions {
+    /// Data connections, 1-64, or auto: as many as increase the throughput
+    #[arg(long, value_name = "N|auto", default_value = "4", value_parser = parse_connections)]
+    pub(crate) conns: Connections,
+    #[command(flatten)]
+    pub(crate) retry: RetryOption,
+    /// Capability bits not to advertise; for tests
+    #[arg(long, value_name = "BITS", default_value = "0", hide = true, value_parser = parse_bits)]
+    pub(crate) without: u32,
+}
+
+/// How long to try.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct RetryOption {
+    /// Give up after this many seconds without progress
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) retry: u64,
+}
+
+/// How files are copied.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Copying")]
+pub(crate) struct CopyOptions {
+    /// Preserve permissions, times, links and, as root, owners; this is always done, devices are not copied
+    #[arg(short, long)]
+    pub(crate) archive: bool,
+    /// Fetch changed files whole [default for a local source]
+    #[arg(short = 'W', long, overrides_with = "no_whole_file")]
+    pub(crate) whole_file: bool,
+    /// Fetch only those parts of changed files that the old versions lack [default for a server]
+    #[arg(long, overrides_with = "whole_file")]
+    pub(crate) no_whole_file: bool,
+    /// Write into existing files instead of replacing them; an interrupted run leaves a mixture of old and new
+    #[arg(long, conflicts_with = "backup_dir")]
+    pub(crate) inplace: bool,
+    /// What to compute checksums over: bytes as received, part files as read back, or what the disk returns
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "received")]
+    pub(crate) verify: VerifyArg,
+    /// What survives a power failure: nothing is promised, files are synced in groups, or one by one
+    #[arg(long, value_enum, value_name = "HOW", default_value = "batch")]
+    pub(crate) durability: DurabilityArg,
+    /// Append hash, size, time and path of each copied file to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// The hash that the manifest uses
+    #[arg(long, value_enum, value_name = "HASH", default_value = "xxh3")]
+    pub(crate) manifest_hash: ManifestHashArg,
+    /// Chunk size in KiB, 4-65536 [default: the server's, or 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=65536))]
+    pub(crate) chunk_kb: Option<u32>,
+    /// Allow the server to compress [default for a server]
+    #[arg(short = 'z', long, overrides_with = "no_compress")]
+    pub(crate) compress: bool,
+    /// Do not use compression
+    #[arg(long, overrides_with_all = ["compress", "compress_level"])]
+    pub(crate) no_compress: bool,
+    /// Compress a local source with this zstd level, 1-19 [default: not compressed]
+    #[arg(long, value_name = "N", overrides_with = "no_compress")]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub(crate) compress_level: Option<i32>,
+    /// How bodies are received; for measurements
+    #[arg(long, value_enum, default_value = "auto", hide = true)]
+    pub(crate) receive_path: ReceivePathArg,
+}
+
+/// What is changed at the destination. Options that delete are not taken from the environment, where they
+/// could be forgotten: they have to be typed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Changes")]
+pub(crate) struct ChangeOptions {
+    /// Show what would be done and change nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Print a line for each change, in the format of rsync
+    #[arg(short, long)]
+    pub(crate) itemize_changes: bool,
+    /// Delete what the source does not have, once the whole source was listed without an error
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Delete nothing if more than N entries, or N% of those present, would be deleted
+    #[arg(long, value_name = "N[%]", value_parser = parse_max_delete)]
+    pub(crate) max_delete: Option<MaxDelete>,
+    /// Delete even if the source is empty
+    #[arg(long)]
+    pub(crate) force_empty: bool,
+    /// Move what is deleted or replaced to DIR; a relative DIR is below the destination
+    #[arg(long, value_name = "DIR")]
+    pub(crate) backup_dir: Option<PathBuf>,
+}
+
+impl ChangeOptions {
+    /// Options that mean nothing without another.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        match (self.delete, self.max_delete, self.force_empty) {
+            (false, Some(_), _) => Err("--max-delete needs --delete"),
+            (false, None, true) => Err("--force-empty needs --delete"),
+            _ => Ok(()),
+        }
+    }
+
+    /// What they mean for deletion.
+    pub(crate) fn deletion(&self) -> Option<Deletion> {
+        let empty_source = if self.force_empty { EmptySource::Deletes } else { EmptySource::Refused };
+        self.delete.then_some(Deletion { max: self.max_delete, empty_source })
+    }
+}
+
+/// How a client reports.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputOptions {
+    /// Print events as JSON lines to stdout; the last is the summary
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+}
+
+/// Options of both programs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct LogOptions {
+    /// List copied files and log more to stderr; repeat for more
+    #[arg(short, long, action = ArgAction::Count, overrides_with = "quiet")]
+    pub(crate) verbose: u8,
+    /// Print errors only
+    #[arg(short, long, overrides_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Format of log lines
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// What survives a power failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    None,
+    Batch,
+    File,
+}
+
+/// What the checksum of a whole file is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    Received,
+    Written,
+    Disk,
+}
+
+/// The hash of a manifest's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ManifestHashArg {
+    Xxh3,
+    Sha256,
+}
+
+/// How bodies are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReceivePathArg {
+    Auto,
+    Copy,
+    Splice,
+}
+
+fn parse_connections(text: &str) -> Result<Connections, &'static str> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Connections::Auto),
+        Ok(count @ 1..=CONNECTIONS_MAX) => Ok(Connections::Fixed(count)),
+        _ => Err("expected 1-64 or auto"),
+    }
+}
+
+/// For a server: `auto`, which an environment that it shares with clients may say, leaves the number to them.
+pub(super) fn parse_connections_max(text: &str) -> Result<u16, &'static str> {
+    match parse_connections(text) {
+        Ok(Connections::Auto) => Ok(CONNECTIONS_MAX),
+        Ok(Connections::Fixed(count)) => Ok(count),
+        Err(_) => Err("expected 1-64"),
+    }
+}
+
+fn parse_max_delete(text: &str) -> Result<MaxDelete, &'static str> {
+    match text.strip_suffix('%') {
+        Some(percent) => match percent.parse() {
+            Ok(percent @ 0..=100) => Ok(MaxDelete::Percent(percent)),
+            _ => Err("expected 0% to 100%"),
+        },
+        None => text.parse().map(MaxDelete::Entries).map_err(|_| "expected a number of entries, or N%"),
+    }
+}
+
+fn parse_bits(text: &str) -> Result<u32, std::num::ParseIntError> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    }
+}

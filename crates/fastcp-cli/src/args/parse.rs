@@ -1,0 +1,90 @@
+//! From words to arguments.
+//!
+//! Options may stand anywhere, before the command too: the command is moved to the front, so that all options
+//! are read by the command that they are for, in their order.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::{Arg, Command, Error, FromArgMatches};
+
+use super::{environment, mistaken};
+
+/// Reads the words of a command line, the program's name first, and the environment.
+///
+/// # Errors
+/// Whatever is to be printed instead of a run: help and version, too.
+pub(crate) fn parse<T: FromArgMatches>(
+    mut command: Command,
+    words: Vec<OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<T, Error> {
+    command.build();
+    let (words, is_subcommand) = with_command_in_front(&command, words);
+    if command.has_subcommands() && !is_subcommand && !words.iter().any(|word| word == "--") {
+        mistaken::check(&command, &positionals(&command, &words))?;
+    }
+    let typed = command.clone().try_get_matches_from(&words).map_err(mistaken::with_advice)?;
+    let from_environment = match typed.subcommand() {
+        Some((name, typed)) => {
+            let sub = command.find_subcommand(name).expect("a command that was parsed");
+            environment::words(sub, typed, variable)?
+        }
+        None => environment::words(&command, &typed, variable)?,
+    };
+    let (front, typed) = words.split_at(if is_subcommand { 2 } else { 1 });
+    let words = [front, &from_environment, typed].concat();
+    T::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
+/// Moves the name of a command to the front; answers whether there is one.
+fn with_command_in_front(command: &Command, mut words: Vec<OsString>) -> (Vec<OsString>, bool) {
+    let Some(index) = positional_indices(command, &words).into_iter().next() else { return (words, false) };
+    let is_after_dashes = words[..index].iter().any(|word| word == "--");
+    let name = words[index].to_str().filter(|_| !is_after_dashes);
+    if name.is_none_or(|name| command.find_subcommand(name).is_none()) {
+        return (words, false);
+    }
+    let name = words.remove(index);
+    words.insert(1, name);
+    (words, true)
+}
+
+fn positionals<'a>(command: &Command, words: &'a [OsString]) -> Vec<&'a OsStr> {
+    positional_indices(command, words).into_iter().map(|index| words[index].as_os_str()).collect()
+}
+
+/// Where words stand that are neither options nor their values.
+fn positional_indices(command: &Command, words: &[OsString]) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut index = 1;
+    while index < words.len() {
+        let word = words[index].as_bytes();
+        if word == b"--" {
+            found.extend(index + 1..words.len());
+            break;
+        }
+        if word.len() < 2 || word[0] != b'-' {
+            found.push(index);
+        }
+        index += if takes_next_word(command, word) { 2 } else { 1 };
+    }
+    found
+}
+
+/// Whether the value of an option is the next word.
+fn takes_next_word(command: &Command, word: &[u8]) -> bool {
+    if let Some(long) = word.strip_prefix(b"--") {
+        return takes_value(command, |arg| arg.get_long().is_some_and(|name| name.as_bytes() == long));
+    }
+    let Some(shorts) = word.strip_prefix(b"-") else { return false };
+    let takes = |&short: &u8| takes_value(command, |arg| arg.get_short() == Some(short.into()));
+    shorts.iter().position(takes).is_some_and(|first| first + 1 == shorts.len())
+}
+
+/// Whether an option of the command, or of any below it, takes a value.
+fn takes_value(command: &Command, is_it: impl Fn(&Arg) -> bool) -> bool {
+    let commands = std::iter::once(command).chain(command.get_subcommands());
+    let mut options = commands.flat_map(Command::get_arguments).filter(|arg| !arg.is_positional());
+    options.any(|arg| is_it(arg) && arg.get_action().takes_values())
+}
