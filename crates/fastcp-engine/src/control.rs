@@ -127,7 +127,7 @@ impl<'a> Control<'a> {
                     let id = BatchId::decode(&payload).map_err(|error| reading_offers(error.into()))?;
                     let payload = self.cache.as_mut().and_then(|cache| cache.recall(id));
                     let unknown = || reading_offers(NetError::Offer("a batch that is not known here"));
-                    self.planner.plan(decode_batch(&payload.ok_or_else(unknown)?)?)?;
+                    self.planner.plan(decode_batch(payload.ok_or_else(unknown)?)?)?;
                 }
                 FrameType::OfferEnd => {
                     let end = OfferEnd::decode(&payload).map_err(|error| reading_offers(error.into()))?;

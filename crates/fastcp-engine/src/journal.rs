@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastcp_model::{ByteRange, Name, PATH_BYTES_MAX, RelPath, Timestamp};
-use fastcp_sys::{Dir, Stat, process};
+use fastcp_sys::{Dir, FileBytes, Stat, process};
 
 /// The first bytes: format and version.
 const MAGIC: &[u8; 8] = b"FCPJRNL1";
@@ -123,10 +123,10 @@ impl Journal {
     /// none that can be read.
     pub(crate) fn resume(dir: &Arc<Dir>, part_name: &Name) -> Option<(Self, Replayed)> {
         let name = Self::name_of(part_name);
-        let mut file = dir.open_own_file(&name).ok()?;
-        let mut bytes = Vec::new();
-        (&file).take(READ_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-        let (replayed, sound_bytes) = replay(&bytes)?;
+        let file = dir.open_own_file(&name).ok()?;
+        let bytes = FileBytes::of(file, READ_BYTES_MAX).ok()?;
+        let (replayed, sound_bytes) = replay(bytes.get(0..bytes.bytes())?)?;
+        let mut file = bytes.into_file();
         file.set_len(sound_bytes as u64).ok()?;
         io::Seek::seek(&mut file, io::SeekFrom::End(0)).ok()?;
         Some((Self { file, dir: Arc::clone(dir), name, is_broken: AtomicBool::new(false) }, replayed))

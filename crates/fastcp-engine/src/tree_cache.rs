@@ -8,10 +8,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 
 use fastcp_model::Name;
-use fastcp_sys::Dir;
+use fastcp_sys::{Dir, FileBytes};
 use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{FRAME_PAYLOAD_BYTES_MAX, KNOWN_BATCHES_MAX};
 
@@ -23,125 +24,142 @@ const NEW_NAME: &[u8] = b"tree.new";
 /// Offers shorter than this are not worth a file.
 const KEPT_BYTES_MIN: u64 = 16 << 10;
 
+/// What is read of a file at most: far more than any tree needs.
+const READ_BYTES_MAX: u64 = 1 << 30;
+
 /// The batches of the last offer, and those of the one that is coming in.
 pub(crate) struct TreeCache<'a> {
+    old: Option<Kept>,
+    new: Next<'a>,
+}
+
+/// The batches of the last offer.
+struct Kept {
+    bytes: FileBytes,
+    places: HashMap<BatchId, Range<u64>>,
+}
+
+/// What will be kept of this offer.
+struct Next<'a> {
     destination: &'a Destination,
-    old: HashMap<BatchId, Place>,
-    file: Option<File>,
-    /// The batches of this offer so far that came from the cache.
+    /// The batches so far that came from the cache.
     recalled: Vec<BatchId>,
     /// Those that were sent, until there is enough to be worth a file.
     pending: Vec<Vec<u8>>,
-    new: Option<BufWriter<File>>,
+    file: Option<BufWriter<File>>,
     /// Of all batches of this offer.
     bytes: u64,
 }
 
-/// Where a payload lies in the file.
-#[derive(Clone, Copy)]
-struct Place {
-    offset: u64,
-    bytes: u32,
-}
-
 impl<'a> TreeCache<'a> {
-    /// Reads what the last run kept, if anything.
+    /// Looks through what the last run kept, if anything.
     pub(crate) fn open(destination: &'a Destination) -> Self {
-        let mut cache = Self {
-            destination,
-            old: HashMap::new(),
-            file: None,
-            recalled: Vec::new(),
-            pending: Vec::new(),
-            new: None,
-            bytes: 0,
-        };
         let file = destination.state_dir_if_there().and_then(|dir| dir.open_own_file(&name(CACHE_NAME)));
-        match file.and_then(|file| Ok((read_places(&file)?, file))) {
-            Ok((old, file)) => (cache.old, cache.file) = (old, Some(file)),
-            Err(error) => tracing::debug!(%error, "no offer was kept"),
-        }
-        cache
+        let old = match file.and_then(|file| FileBytes::of(file, READ_BYTES_MAX)) {
+            Ok(bytes) => Some(Kept::new(bytes)),
+            Err(error) => {
+                tracing::debug!(%error, "no offer was kept");
+                None
+            }
+        };
+        let new = Next { destination, recalled: Vec::new(), pending: Vec::new(), file: None, bytes: 0 };
+        Self { old, new }
     }
 
     /// The batches that the sender need not send.
     pub(crate) fn known(&self) -> Vec<BatchId> {
-        self.old.keys().copied().collect()
+        self.old.iter().flat_map(|old| old.places.keys().copied()).collect()
     }
 
     /// The payload of a batch that the sender says is the same; `None` where it is not to be had.
-    pub(crate) fn recall(&mut self, id: BatchId) -> Option<Vec<u8>> {
-        let payload = self.read(id)?;
-        match &self.new {
-            Some(_) => self.write(&payload),
-            None => self.recalled.push(id),
+    pub(crate) fn recall(&mut self, id: BatchId) -> Option<&[u8]> {
+        let payload = self.old.as_ref()?.get(id)?;
+        match &self.new.file {
+            Some(_) => self.new.write(payload),
+            None => self.new.recalled.push(id),
         }
-        self.grown(payload.len());
+        self.new.grown(payload.len(), self.old.as_ref());
         Some(payload)
     }
 
     /// Takes note of a batch that was sent.
     pub(crate) fn sent(&mut self, payload: &[u8]) {
-        match &self.new {
-            Some(_) => self.write(payload),
-            None => self.pending.push(payload.to_vec()),
+        match &self.new.file {
+            Some(_) => self.new.write(payload),
+            None => self.new.pending.push(payload.to_vec()),
         }
-        self.grown(payload.len());
+        self.new.grown(payload.len(), self.old.as_ref());
     }
 
     /// The offer is complete: the next run finds it. Where every batch was known, the file is right as it is
     /// but for batches that are no more.
-    pub(crate) fn finish(mut self) {
-        let Some(new) = self.new.take() else { return };
-        let result = self.destination.state_dir_if_there().and_then(|dir| {
-            new.into_inner().map_err(io::IntoInnerError::into_error)?;
+    pub(crate) fn finish(self) {
+        let Some(file) = self.new.file else { return };
+        let result = self.new.destination.state_dir_if_there().and_then(|dir| {
+            file.into_inner().map_err(io::IntoInnerError::into_error)?;
             dir.rename(&name(NEW_NAME), &dir, &name(CACHE_NAME))
         });
         if let Err(error) = result {
             tracing::debug!(%error, "the offer is not kept");
         }
     }
+}
 
+impl Kept {
+    /// Finds the batches in a file, up to the first that is torn.
+    fn new(bytes: FileBytes) -> Self {
+        let mut places = HashMap::new();
+        let mut at = MAGIC.len() as u64;
+        if bytes.get(0..at) == Some(MAGIC) {
+            while let Some(place) = place_at(&bytes, at).filter(|_| places.len() < KNOWN_BATCHES_MAX) {
+                let Some(payload) = bytes.get(place.clone()) else { break };
+                at = place.end;
+                places.insert(BatchId::of(payload), place);
+            }
+        }
+        Self { bytes, places }
+    }
+
+    fn get(&self, id: BatchId) -> Option<&[u8]> {
+        let payload = self.bytes.get(self.places.get(&id)?.clone())?;
+        // The file may have changed since it was read.
+        (BatchId::of(payload) == id).then_some(payload)
+    }
+}
+
+impl Next<'_> {
     /// Begins a file as soon as there is something new and enough of it all.
-    fn grown(&mut self, bytes: usize) {
+    fn grown(&mut self, bytes: usize, old: Option<&Kept>) {
         self.bytes += bytes as u64;
         if self.pending.is_empty() || self.bytes < KEPT_BYTES_MIN {
             return;
         }
-        match self.begin() {
-            Ok(new) => self.new = Some(new),
+        match self.begin(old) {
+            Ok(file) => self.file = Some(file),
             Err(error) => tracing::debug!(%error, "the offer is not kept"),
         }
         self.pending.clear();
     }
 
-    fn read(&self, id: BatchId) -> Option<Vec<u8>> {
-        let place = self.old.get(&id)?;
-        let mut payload = vec![0; place.bytes as usize];
-        let got = fastcp_sys::file::read_at(self.file.as_ref()?, &mut payload, place.offset).ok()?;
-        // The file may have changed since it was read.
-        (got == payload.len() && BatchId::of(&payload) == id).then_some(payload)
-    }
-
-    /// Begins a new file with what came so far.
-    fn begin(&self) -> io::Result<BufWriter<File>> {
+    /// Begins a file with what came so far.
+    fn begin(&self, old: Option<&Kept>) -> io::Result<BufWriter<File>> {
         let dir = self.destination.state_dir()?;
         remove_if_there(&dir, NEW_NAME)?;
-        let mut new = BufWriter::new(dir.create_file(&name(NEW_NAME))?);
-        new.write_all(MAGIC)?;
-        for payload in self.recalled.iter().filter_map(|id| self.read(*id)) {
-            put_record(&mut new, &payload)?;
+        let mut file = BufWriter::new(dir.create_file(&name(NEW_NAME))?);
+        file.write_all(MAGIC)?;
+        for payload in self.recalled.iter().filter_map(|id| old?.get(*id)) {
+            put_record(&mut file, payload)?;
         }
-        self.pending.iter().try_for_each(|payload| put_record(&mut new, payload))?;
-        Ok(new)
+        self.pending.iter().try_for_each(|payload| put_record(&mut file, payload))?;
+        Ok(file)
     }
 
     fn write(&mut self, payload: &[u8]) {
-        if let Some(new) = &mut self.new
-            && let Err(error) = put_record(new, payload)
+        if let Some(file) = &mut self.file
+            && let Err(error) = put_record(file, payload)
         {
             tracing::debug!(%error, "the offer is not kept");
-            self.new = None;
+            self.file = None;
         }
     }
 }
@@ -152,33 +170,11 @@ fn put_record(to: &mut impl Write, payload: &[u8]) -> io::Result<()> {
     to.write_all(payload)
 }
 
-fn read_places(file: &File) -> io::Result<HashMap<BatchId, Place>> {
-    let mut places = HashMap::new();
-    let mut reader = BufReader::new(file);
-    let mut magic = [0; MAGIC.len()];
-    reader.read_exact(&mut magic)?;
-    if magic != *MAGIC {
-        return Err(io::Error::from(io::ErrorKind::InvalidData));
-    }
-    let mut offset = MAGIC.len() as u64;
-    let mut payload = Vec::new();
-    while places.len() < KNOWN_BATCHES_MAX {
-        let mut length = [0; 4];
-        if reader.read_exact(&mut length).is_err() {
-            break;
-        }
-        let bytes = u32::from_be_bytes(length);
-        if bytes as usize > FRAME_PAYLOAD_BYTES_MAX {
-            break;
-        }
-        payload.resize(bytes as usize, 0);
-        if reader.read_exact(&mut payload).is_err() {
-            break;
-        }
-        places.insert(BatchId::of(&payload), Place { offset: offset + 4, bytes });
-        offset += 4 + u64::from(bytes);
-    }
-    Ok(places)
+/// Where the payload of the record at this offset lies, if one does.
+fn place_at(bytes: &FileBytes, at: u64) -> Option<Range<u64>> {
+    let start = at + 4;
+    let length = u32::from_be_bytes(bytes.get(at..start)?.try_into().ok()?);
+    (length as usize <= FRAME_PAYLOAD_BYTES_MAX).then(|| start..start + u64::from(length))
 }
 
 fn remove_if_there(dir: &Dir, bytes: &[u8]) -> io::Result<()> {
@@ -209,7 +205,7 @@ mod tests {
             let payload = vec![byte; KEPT_BYTES_MIN as usize];
             let id = BatchId::of(&payload);
             if known.contains(&id) {
-                assert_eq!(cache.recall(id), Some(payload));
+                assert_eq!(cache.recall(id), Some(&payload[..]));
             } else {
                 cache.sent(&payload);
                 sent += 1;

@@ -4,6 +4,7 @@
 //! - [`Stat`] and [`metadata`]: what is known of an entry, and setting it on a held descriptor.
 //! - [`transfer`]: sendfile and splice, with results that cannot be misread.
 //! - [`mod@file`]: positioned reads, preallocation, holes.
+//! - [`FileBytes`]: the bytes of a file of our own, mapped where that is safe.
 //! - [`SyncHandle`]: making what was written survive a power cut.
 //! - [`tcp`]: what holds a connection back.
 //! - [`process`]: limits and identity of this process.
@@ -20,12 +21,14 @@ pub mod transfer;
 pub mod tun;
 
 mod dir;
+mod file_bytes;
 mod file_system;
 mod root;
 mod stat;
 mod sync;
 
 pub use dir::{Dir, ReadNames};
+pub use file_bytes::FileBytes;
 pub use file_system::FileSystem;
 pub use root::Root;
 pub use stat::{FileType, Identity, Stat, Volume};
