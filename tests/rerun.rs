@@ -11,7 +11,9 @@ use support::client::{Client, Run, contents};
 use support::compare::{assert_rsync_agrees, assert_same, files_and_bytes};
 use support::copied::Copied;
 use support::server::Server;
+use support::stage::Stage;
 use support::tree::{Tree, everything, noise, plain, set_mtime, text};
+use support::valve::Kind;
 use support::{NOBODY, Workspace, is_root};
 
 const NOTHING_DONE: [(&str, u64); 7] = [
@@ -105,6 +107,34 @@ fn an_unchanged_tree_is_not_offered_again() {
     fs::write(copy.join(".fastcp/tree"), b"FCPTREE1 damaged").expect("write");
     pull("").expect_counts(&[("files_unchanged", 5001)]);
     assert_same(&source, &copy);
+}
+
+#[test]
+fn what_is_kept_of_an_offer_may_vanish_while_it_is_used() {
+    let stage = Stage::new(|tree| {
+        for dir in 0..40 {
+            tree.dir(format!("dir {dir}"));
+            for file in 0..200u64 {
+                tree.file(format!("dir {dir}/{:016x}", file.wrapping_mul(0x9e37_79b9_7f4a_7c15 + dir)), b"");
+            }
+        }
+    });
+    stage.pull("").run().expect_exit(0);
+    let kept = fs::read(stage.copy.join(".fastcp/tree")).expect("an offer was kept");
+    for left_bytes in [0, kept.len() as u64 / 2] {
+        fs::write(stage.copy.join(".fastcp/tree"), &kept).expect("write");
+        // The greeting has come, and the answer to what is known has begun.
+        stage.valve.limit(Kind::Control, 60);
+        let client = stage.pull("").start();
+        stage.valve.wait_until_stalled(Kind::Control);
+        let file = fs::File::options().write(true).open(stage.copy.join(".fastcp/tree")).expect("open");
+        file.set_len(left_bytes).expect("cut off");
+        stage.valve.open();
+        let run = client.finish();
+        assert!(run.code.is_some(), "ended by a signal");
+        fs::remove_file(stage.copy.join(".fastcp/tree")).expect("remove");
+        stage.pull("").run().expect_exit(0).expect_counts(&[("files_unchanged", 8000)]);
+    }
 }
 
 #[test]
