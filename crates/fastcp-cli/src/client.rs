@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_engine::{
-    Delta, Durability, GetSettings, Interrupt, Itemize, ManifestHash, ManifestWriter, Placement, PlainCrc, ReceivePath,
-    ReceiverSettings, Report, Server, ServerSettings, Source, VerifyOver,
+    Delta, Durability, GetSettings, Interrupt, Itemize, Limits, ManifestHash, ManifestWriter, Placement, PlainCrc,
+    ReceivePath, ReceiverSettings, Report, STACK_BYTES, Server, ServerSettings, Source, VerifyOver,
 };
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
@@ -26,8 +27,6 @@ use crate::progress::Course;
 use crate::signals::Heard;
 use crate::{exit_code, logging, overlap, progress, signals, usage, verify};
 
-/// `RLIMIT_NOFILE` where it cannot be asked for.
-const DESCRIPTORS_USUAL: usize = 1024;
 /// Events that may wait to be printed; then the run waits for whoever reads them.
 pub(crate) const EVENTS_AHEAD: usize = 4096;
 
@@ -39,9 +38,6 @@ pub fn main() -> ExitCode {
         Err(error) => return exit_code::exit(usage::print("fastcp-client", &error)),
     };
     logging::start(&args.output().log, LevelFilter::WARN);
-    if let Err(error) = fastcp_engine::raise_descriptor_limit() {
-        tracing::debug!(%error, "the limit of open descriptors stays as it is");
-    }
     // Before the first thread: signals are blocked in all of them.
     let interrupt = Arc::new(Interrupt::default());
     let asked = Arc::clone(&interrupt);
@@ -56,6 +52,12 @@ pub fn main() -> ExitCode {
             failure.code
         }
     })
+}
+
+/// Starts the threads that scan, plan and hash.
+pub(crate) fn start_pool() -> Result<(), Failure> {
+    let cannot_start = |error| Failure::new(exit_code::RESOURCES, format!("cannot start a thread: {error}"));
+    fastcp_engine::start_pool(&Limits::of_process()).map_err(cannot_start)
 }
 
 /// A run that could not start.
@@ -119,6 +121,7 @@ fn pull(from: From, dst_dir: &Path, options: &PullOptions, interrupt: &Interrupt
         Endpoint::Tcp { .. } => Nearness::Elsewhere,
     };
     let manifest = if options.changes.dry_run { None } else { manifest_to_write(options, dst_dir)? };
+    start_pool()?;
     let settings = receiver_settings(options, from, manifest);
     let output = Output { listing: listing(options), ..Output::new(format(&options.output)) };
     Ok(run_reported(endpoint, &output, |dialer, report| {
@@ -147,7 +150,7 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
             format!("{error}; {kept}, but what is not in the manifest will not be recorded by a rerun")
         }
         RunError::NoAnswer { .. } => format!("{error}; rerun to resume"),
-        RunError::Net { .. } => format!("{error}; {kept}, rerun to fetch the rest"),
+        RunError::Exhausted { .. } | RunError::Net { .. } => format!("{error}; {kept}, rerun to fetch the rest"),
         RunError::Destination { .. } => format!("{error}; {kept}, part files are kept, rerun once this is mended"),
     }
 }
@@ -168,13 +171,17 @@ fn run_reported(
     let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
     let (code, error) = std::thread::scope(|threads| {
         let shared = &report;
-        let shown = threads.spawn(move || progress::show(shared, &events, output, Course::Copy));
+        let display = std::thread::Builder::new().name("progress".to_owned());
+        let shown = display.spawn_scoped(threads, move || progress::show(shared, &events, output, Course::Copy));
         let result = {
             let _closing = Closing(&report);
-            work(&dialer, &report)
+            match &shown {
+                Ok(_) => work(&dialer, &report),
+                Err(error) => (exit_code::RESOURCES, Some(format!("cannot start a thread: {error}"))),
+            }
         };
         // A panic in the display has been printed; the copy itself is what counts.
-        drop(shown.join());
+        drop(shown.map(ScopedJoinHandle::join));
         result
     });
     if let Some(error) = error {
@@ -223,9 +230,7 @@ pub(crate) fn settings_of_link(link: &LinkOptions) -> ReceiverSettings {
         placement: Placement::PartFile,
         verify: VerifyOver::Received,
         manifest: None,
-        // Raised at the start; asking again only answers it.
-        descriptors_max: fastcp_engine::raise_descriptor_limit()
-            .map_or(DESCRIPTORS_USUAL, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        limits: Limits::of_process(),
         deletion: None,
         backup_dir: None,
         itemize: Itemize::No,
@@ -329,7 +334,8 @@ pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpo
     let server = Arc::new(Server::new(source, settings));
     Ok(Endpoint::Embedded(Arc::new(move |stream| {
         let server = Arc::clone(&server);
-        std::thread::spawn(move || server.serve(stream));
+        let thread = std::thread::Builder::new().name("serve".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(move || server.serve(stream)).map(drop)
     })))
 }
 

@@ -15,6 +15,7 @@ pub(crate) const SOCKET: u8 = 10;
 pub(crate) const FILE_IO: u8 = 11;
 pub(crate) const STREAM: u8 = 12;
 pub(crate) const INTERRUPTED: u8 = 20;
+pub(crate) const RESOURCES: u8 = 22;
 pub(crate) const SOME_FAILED: u8 = 23;
 pub(crate) const SOME_VANISHED: u8 = 24;
 pub(crate) const DELETE_LIMIT: u8 = 25;
@@ -45,6 +46,7 @@ pub(crate) fn of_run_error(error: &RunError) -> u8 {
         RunError::Net { source, .. } => of_net_error(source),
         RunError::Source { .. } | RunError::Locked { .. } => NOTHING_USABLE,
         RunError::Interrupted => INTERRUPTED,
+        RunError::Exhausted { .. } => RESOURCES,
         RunError::Manifest(error) => of_manifest_error(error),
         RunError::Backup { problem: BackupProblem::Io(_), .. }
         | RunError::NoDestination { .. }

@@ -182,7 +182,8 @@ impl Output {
             (Event::Retrying { error, wait }, Format::Text) => {
                 self.message(&format!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
             }
-            (Event::Skipped { .. } | Event::Retrying { .. }, Format::Quiet | Format::Json) => {}
+            (Event::Limited(limited), Format::Text) => self.message(&limited.to_string()),
+            (Event::Skipped { .. } | Event::Limited(_) | Event::Retrying { .. }, Format::Quiet | Format::Json) => {}
         }
     }
 
@@ -219,6 +220,10 @@ fn as_json(event: &Event) -> Value {
         Event::Skipped { path, kind } => {
             json!({"event": "skipped", "path": path.to_string(), "kind": kind_name(*kind)})
         }
+        Event::Limited(limited) => json!({
+            "event": "limited", "resource": limited.resource.name(), "max": limited.max,
+            "connections": limited.connections, "error": limited.to_string(),
+        }),
         Event::Retrying { error, wait } => {
             json!({"event": "retrying", "error": error, "wait_ms": wait.as_millis() as u64})
         }

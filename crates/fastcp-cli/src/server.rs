@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use fastcp_engine::{PlainCrc, Server, ServerSettings, Source};
+use fastcp_engine::{Limits, PlainCrc, Server, ServerSettings, Source};
 use fastcp_model::{Capabilities, Escaped};
 use fastcp_net::{HANDSHAKE_TIMEOUT, Listener};
 use tracing::level_filters::LevelFilter;
@@ -24,9 +24,6 @@ pub fn main() -> ExitCode {
         Err(error) => return exit_code::exit(usage::print("fastcp-server", &error)),
     };
     logging::start(&args.log, LevelFilter::WARN);
-    if let Err(error) = fastcp_engine::raise_descriptor_limit() {
-        tracing::debug!(%error, "the limit of open descriptors stays as it is");
-    }
     match run(&args) {
         Ok(()) => exit_code::exit(exit_code::DONE),
         Err((code, message)) => {
@@ -60,6 +57,9 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     if let Err(error) = signals::on_signal(move || drain(&closing)) {
         tracing::debug!(%error, "signals end the process at once");
     }
+    // After the signals, which are blocked in every thread that starts from here on.
+    fastcp_engine::start_pool(&Limits::of_process())
+        .map_err(|error| (exit_code::RESOURCES, format!("cannot start a thread: {error}")))?;
     let stdout = Stdout::of("fastcp-server");
     stdout.line(&format!("listening on {bound}"));
     if stdout.exit_code(exit_code::DONE) != exit_code::DONE {

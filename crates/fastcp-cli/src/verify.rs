@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_engine::{Report, RunError};
@@ -14,7 +15,7 @@ use fastcp_net::{Dialer, Endpoint};
 use serde::Serialize;
 
 use crate::args::VerifyArgs;
-use crate::client::{Closing, EVENTS_AHEAD, Failure, embedded, format, settings_of_link};
+use crate::client::{Closing, EVENTS_AHEAD, Failure, embedded, format, settings_of_link, start_pool};
 use crate::exit_code;
 use crate::from::From;
 use crate::output::{Format, Output, complain, size};
@@ -43,6 +44,7 @@ struct VerifySummary {
 
 /// Compares a directory with FROM, or with a manifest.
 pub(crate) fn verify(args: &VerifyArgs) -> Result<u8, Failure> {
+    start_pool()?;
     match (&args.from, &args.manifest) {
         (Some(from), _) => {
             let from = From::parse(from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
@@ -75,13 +77,18 @@ fn run_shown(format: Format, work: impl FnOnce(&Report) -> Result<(), RunError>)
     let report = Report::new(sender);
     let result = std::thread::scope(|threads| {
         let (shared, output) = (&report, &output);
-        let shown = threads.spawn(move || progress::show(shared, &events, output, Course::Verify));
+        let display = std::thread::Builder::new().name("progress".to_owned());
+        let shown = display.spawn_scoped(threads, move || progress::show(shared, &events, output, Course::Verify));
+        let (shown, failure) = match shown {
+            Ok(thread) => (Some(thread), None),
+            Err(source) => (None, Some(RunError::Exhausted { operation: "start a thread", source })),
+        };
         let result = {
             let _closing = Closing(&report);
-            work(&report)
+            failure.map_or_else(|| work(&report), Err)
         };
         // A panic in the display has been printed; the result itself is what counts.
-        drop(shown.join());
+        drop(shown.map(ScopedJoinHandle::join));
         result
     });
     let code = match &result {

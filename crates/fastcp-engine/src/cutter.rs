@@ -99,10 +99,17 @@ impl Cutter {
         if let Some(pool) = &*pool {
             return Ok(Arc::clone(pool));
         }
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-        let made = ThreadPoolBuilder::new().num_threads(threads).thread_name(|number| format!("cut {number}")).build();
-        // The only reason is that the system has no more threads, which it says with the errno for it.
-        let made = Arc::new(made.map_err(|_| io::Error::from_raw_os_error(nix::libc::ENOMEM))?);
+        // Where the system allows few threads, the common pool has few.
+        let mut threads = rayon::current_num_threads().min(THREADS_MAX);
+        let made = loop {
+            let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|number| format!("cut {number}"));
+            match builder.build() {
+                Ok(made) => break Arc::new(made),
+                Err(_) if threads > 1 => threads /= 2,
+                // The only reason is that the system has no more threads, which it says with the errno for it.
+                Err(_) => return Err(io::Error::from_raw_os_error(nix::libc::ENOMEM)),
+            }
+        };
         *pool = Some(Arc::clone(&made));
         Ok(made)
     }

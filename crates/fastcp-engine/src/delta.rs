@@ -209,7 +209,7 @@ fn find_coarse<'f, 'p>(
     take: Take<'_>,
 ) -> Result<Coarse<'f>, Stop> {
     thread::scope(|threads| {
-        let mut coarse = Made::by(threads.spawn(|| file.basis.coarse().map(Coarse::new)));
+        let mut coarse = Made::by(threads, || file.basis.coarse().map(Coarse::new))?;
         let mut early = Early::default();
         let mut at = 0;
         while at < file.file_bytes {
@@ -238,7 +238,7 @@ fn find_fine<'p>(
         return Ok(());
     }
     thread::scope(|threads| {
-        let mut index = Made::by(threads.spawn(|| file.basis.fine(coarse.index, &coarse.found)));
+        let mut index = Made::by(threads, || file.basis.fine(coarse.index, &coarse.found))?;
         let (mut early, mut effort, mut missed) = (Early::default(), Effort::default(), coarse.missed.iter());
         loop {
             while pipeline.has_room()

@@ -64,6 +64,14 @@ pub enum RunError {
         /// Why not.
         problem: BackupProblem,
     },
+    /// The system has no more threads, descriptors or memory for this process.
+    #[error("cannot {operation}: {source}; see ulimit -a")]
+    Exhausted {
+        /// What was tried.
+        operation: &'static str,
+        /// What came of it.
+        source: io::Error,
+    },
     /// The destination cannot take any more.
     #[error("cannot {operation} \"{path}\": {source}")]
     Destination {
@@ -91,6 +99,13 @@ pub enum BackupProblem {
     /// It cannot be opened or made.
     #[error("{0}")]
     Io(io::Error),
+}
+
+impl RunError {
+    /// A thread that cannot be started, of those that a run cannot do without.
+    pub(crate) fn no_thread(source: io::Error) -> Self {
+        Self::Exhausted { operation: "start a thread", source }
+    }
 }
 
 /// Nothing has the name, or, on the way to it, something else than a directory.

@@ -19,6 +19,7 @@ use fastcp_wire::range::{
 };
 
 use crate::body::{BodyReader, Received, Target};
+use crate::budget::Reach;
 use crate::error::RunError;
 use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::Landing;
@@ -26,7 +27,7 @@ use crate::part::{PartFile, SenderCrc};
 use crate::patience::Patience;
 use crate::report::Cause;
 use crate::schedule::{Held, Next, Turn};
-use crate::settings::Durability;
+use crate::settings::{Durability, ReceivePath};
 use crate::share::Pace;
 use crate::transfer::Transfer;
 use crate::want::{Purpose, Want};
@@ -42,6 +43,9 @@ const REQUEST_BYTES_MAX: usize = 32 << 10;
 const STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A range whose checksum was wrong is fetched anew this often.
 const REFETCH_MAX: u32 = 5;
+
+/// A connection for which there is no room so often in a row is done without.
+const SHORTAGES_MAX: u32 = 3;
 
 /// Why a connection stopped fetching.
 enum End {
@@ -60,7 +64,7 @@ impl Transfer<'_> {
     /// `connection` is a number that tells those that work at a time apart.
     pub(crate) fn run_connection(&self, connection: usize) -> Result<(), RunError> {
         let mut patience = Patience::new(self.schedule, self.report, self.settings.retry);
-        let mut is_first = true;
+        let (mut is_first, mut shortages) = (true, 0);
         while let Some(turn) = self.schedule.wait_for_turn(connection) {
             if turn == Turn::AfterRest {
                 patience.renew();
@@ -82,6 +86,12 @@ impl Transfer<'_> {
                 }
             };
             if self.schedule.is_finished() {
+                return Ok(());
+            }
+            shortages = if error.is_shortage() { shortages + 1 } else { 0 };
+            if connection > 0 && shortages >= SHORTAGES_MAX {
+                // What it holds may be what the others lack. The first connection stays, whatever comes.
+                tracing::debug!(connection, %error, "one connection less");
                 return Ok(());
             }
             let Some(wait) = patience.next_wait().filter(|_| error.is_transient()) else {
@@ -123,7 +133,7 @@ impl<'a> Fetcher<'a> {
         Self {
             transfer,
             connection,
-            body: BodyReader::new(connection, transfer.report, transfer.settings.receive_path),
+            body: BodyReader::new(connection, transfer.report, receive_path(transfer)),
             owed: VecDeque::new(),
             held: Held { connection: number, ..Held::default() },
             pace: Pace::new(Instant::now()),
@@ -162,7 +172,11 @@ impl<'a> Fetcher<'a> {
 
     fn ask(&mut self) -> Result<(), End> {
         self.held.rate = self.pace.rate();
-        let held_max = self.pace.held_max();
+        let held_max = match self.transfer.budget.reach {
+            Reach::Full => self.pace.held_max(),
+            // What is in flight may each be of a file of its own.
+            Reach::Short => 1,
+        };
         while self.held.cost < held_max && (self.request_bytes < REQUEST_BYTES_MAX || self.owed.is_empty()) {
             let start = Instant::now();
             let next = self.transfer.schedule.next(&self.held, &mut self.wants);
@@ -400,6 +414,14 @@ impl<'a> Fetcher<'a> {
         };
         ended.map_err(End::Fatal)?;
         Ok(Vec::new())
+    }
+}
+
+/// A pipe takes two descriptors.
+fn receive_path(transfer: &Transfer<'_>) -> ReceivePath {
+    match (transfer.budget.reach, transfer.settings.receive_path) {
+        (Reach::Short, ReceivePath::Auto) => ReceivePath::Copy,
+        (_, path) => path,
     }
 }
 

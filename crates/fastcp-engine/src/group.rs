@@ -29,6 +29,10 @@ pub(crate) mod gathering;
 
 use gathering::{Gathered, Gathering};
 
+/// Fewer files get their names on the committing thread alone. Where descriptors are few, so are files, and threads
+/// of the pool may be waiting for what a group holds.
+const PARALLEL_FILES_MIN: usize = 64;
+
 /// A file that is complete but for its name.
 pub(crate) struct Landed {
     pub(crate) part: Dressed,
@@ -60,7 +64,11 @@ pub(crate) fn commit_groups(transfer: &Transfer<'_>) -> Result<(), RunError> {
             }
         }
         sync_data(&files, &mounts).map_err(cannot_sync)?;
-        files.into_par_iter().try_for_each(|landed| commit_one(transfer, landed))?;
+        if files.len() < PARALLEL_FILES_MIN {
+            files.into_iter().try_for_each(|landed| commit_one(transfer, landed))?;
+        } else {
+            files.into_par_iter().try_for_each(|landed| commit_one(transfer, landed))?;
+        }
         transfer.settings.manifest.iter().try_for_each(|manifest| manifest.flush())?;
         transfer.report.counters.waited_destination.add_since(start);
     }

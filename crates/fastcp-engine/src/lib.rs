@@ -13,6 +13,7 @@ mod attributes;
 mod backup;
 mod basis;
 mod body;
+mod budget;
 mod candidates;
 mod compress;
 mod content_hash;
@@ -71,6 +72,7 @@ mod shared;
 mod signature;
 mod source;
 mod strong_hash;
+mod threads;
 mod transfer;
 mod tree_cache;
 mod tune;
@@ -79,6 +81,7 @@ mod waiting;
 mod want;
 mod zeros;
 
+pub use budget::{Allowance, Limited, Limits, Resource};
 pub use content_hash::ManifestHash;
 pub use deletion::Refusal;
 pub use difference::Difference;
@@ -96,6 +99,7 @@ pub use settings::{
     ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
 };
 pub use source::Source;
+pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;
 
-pub use fastcp_sys::process::{ignore_file_size_signal, raise_descriptor_limit};
+pub use fastcp_sys::process::ignore_file_size_signal;

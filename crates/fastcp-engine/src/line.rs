@@ -10,11 +10,11 @@ use std::time::Instant;
 use fastcp_model::Status;
 use fastcp_net::{Agreed, Backoff, Connection, Dialer, NetError, Session, Terms};
 use fastcp_wire::hello::Role;
-use fastcp_wire::limits::CONNECTIONS_MAX;
 
+use crate::budget::Budget;
 use crate::error::RunError;
 use crate::report::{Event, Report};
-use crate::settings::{Connections, ReceiverSettings};
+use crate::settings::ReceiverSettings;
 
 pub(crate) struct Line<'a> {
     dialer: &'a Dialer,
@@ -44,11 +44,12 @@ pub(crate) enum Ending {
 impl<'a> Line<'a> {
     /// Opens the first session, trying for as long as the settings say.
     pub(crate) fn open(dialer: &'a Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Self, RunError> {
-        let connections = match settings.connections {
-            Connections::Fixed(connections) => connections,
-            Connections::Auto => CONNECTIONS_MAX,
-        };
-        let terms = Terms { capabilities: settings.capabilities, connections, chunk_kb: settings.chunk_kb };
+        let budget = Budget::of(settings, dialer);
+        if let Some(limited) = budget.limited {
+            report.tell(Event::Limited(limited));
+        }
+        let terms =
+            Terms { capabilities: settings.capabilities, connections: budget.connections, chunk_kb: settings.chunk_kb };
         let start = Instant::now();
         let mut backoff = Backoff::default();
         loop {

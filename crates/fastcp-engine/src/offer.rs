@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, Entry, EntryKind, Listing, ListingEnd, Metadata, Status};
 use fastcp_net::{Agreed, Connection, NetError};
@@ -22,6 +22,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::scan::Scan;
 use crate::source::Source;
+use crate::threads::spawn;
 
 /// A batch leaves when its listings take up about this much, uncompressed.
 const BATCH_BYTES: usize = 256 << 10;
@@ -69,7 +70,7 @@ fn serve_offer(
     request: &OfferRequest,
     known: &HashSet<BatchId>,
 ) -> Result<(), NetError> {
-    let scan = match Scan::new(&source.root, &source.listings, &request.path, request.scope) {
+    let mut scan = match Scan::new(&source.root, &source.listings, &request.path, request.scope) {
         Ok(scan) => scan,
         Err(status) => return connection.write_frame(FrameType::Failure, &encode_failure(status)),
     };
@@ -84,17 +85,23 @@ fn serve_offer(
         batch: OfferBatch::default(),
         batch_bytes: 0,
         named: HashSet::new(),
+        is_first: true,
         end: OfferEnd { entries: 0, failures: 0 },
     };
     let (scanned, listings) = sync_channel(SCAN_AHEAD);
-    std::thread::scope(|threads| {
-        threads.spawn(move || run_scan(scan, &scanned));
-        offers.send_all(&listings)
+    let begun = std::thread::scope(|threads| {
+        let scan = &mut scan;
+        let scanning = spawn(threads, "scan", move || run_scan(scan, &scanned));
+        scanning.map(|_| offers.send_all(&listings))
+    });
+    begun.unwrap_or_else(|error| {
+        tracing::debug!(%error, "no thread to scan on");
+        offers.scan_and_send_all(&mut scan)
     })
 }
 
 /// Ends early when nobody wants the listings any more.
-fn run_scan(scan: Scan<'_>, scanned: &SyncSender<Vec<Arc<Listing>>>) {
+fn run_scan(scan: &mut Scan<'_>, scanned: &SyncSender<Vec<Arc<Listing>>>) {
     for listings in scan {
         if scanned.send(listings).is_err() {
             return;
@@ -110,26 +117,45 @@ struct Offers<'a> {
     batch: OfferBatch,
     batch_bytes: usize,
     named: HashSet<(OwnerClass, u32)>,
+    /// Whether no step of the scan was added yet.
+    is_first: bool,
     end: OfferEnd,
 }
 
 impl Offers<'_> {
     fn send_all(&mut self, scanned: &Receiver<Vec<Arc<Listing>>>) -> Result<(), NetError> {
-        let mut is_first = true;
         loop {
             match scanned.recv_timeout(OFFER_HEARTBEAT) {
-                Ok(listings) => {
-                    for listing in listings {
-                        self.add(Arc::unwrap_or_clone(listing))?;
-                    }
-                    if std::mem::take(&mut is_first) || self.batch_bytes >= STEP_BYTES {
-                        self.flush()?;
-                    }
-                }
+                Ok(listings) => self.add_step(listings)?,
                 Err(RecvTimeoutError::Timeout) => self.send_batch()?,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.finish()
+    }
+
+    /// The same on one thread: nothing is scanned while something is sent.
+    fn scan_and_send_all(&mut self, scan: &mut Scan<'_>) -> Result<(), NetError> {
+        let mut last = Instant::now();
+        for listings in scan {
+            if last.elapsed() >= OFFER_HEARTBEAT {
+                self.send_batch()?;
+            }
+            self.add_step(listings)?;
+            last = Instant::now();
+        }
+        self.finish()
+    }
+
+    /// Adds what one step of the scan brought.
+    fn add_step(&mut self, listings: Vec<Arc<Listing>>) -> Result<(), NetError> {
+        for listing in listings {
+            self.add(Arc::unwrap_or_clone(listing))?;
+        }
+        if std::mem::take(&mut self.is_first) || self.batch_bytes >= STEP_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn finish(&mut self) -> Result<(), NetError> {
         self.flush()?;
         self.connection.write_frame(FrameType::OfferEnd, &self.end.encode())
     }

@@ -47,6 +47,8 @@ pub(crate) struct Planner<'a> {
     kept_times: &'a KeptTimes,
     report: &'a Report,
     itemize: Itemize,
+    /// The most listings that are planned at a time.
+    listings_max: usize,
     /// `None` in a dry run.
     actor: Option<Actor<'a>>,
     deletion: Option<Deletion>,
@@ -105,6 +107,7 @@ impl<'a> Planner<'a> {
         let mut planner =
             Self::over(Some(&destination.root), backup, owners, &destination.kept_times, report, settings, make_file);
         planner.root_age = destination.age;
+        planner.listings_max = transfer.budget.listings;
         planner.actor = Some(Actor { transfer });
         planner
     }
@@ -140,6 +143,7 @@ impl<'a> Planner<'a> {
             kept_times,
             report,
             itemize: settings.itemize,
+            listings_max: settings.limits.listings(),
             actor: None,
             deletion: settings.deletion,
             extraneous: settings.deletion.map(|_| Extraneous::new(root, backup.clone(), make_file)),
@@ -159,8 +163,20 @@ impl<'a> Planner<'a> {
         for owner in &batch.owners {
             self.owners.learn(owner);
         }
-        let mut placed = Vec::with_capacity(batch.listings.len());
-        for listing in batch.listings {
+        let mut listings = batch.listings.into_iter();
+        while !listings.as_slice().is_empty() {
+            // Each holds its directory open.
+            if !self.plan_listings(listings.by_ref().take(self.listings_max))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans some listings. `false` where the run was stopped.
+    fn plan_listings(&mut self, listings: impl Iterator<Item = Listing>) -> Result<bool, RunError> {
+        let mut placed = Vec::new();
+        for listing in listings {
             if self.is_replay {
                 self.offered.add(&listing);
             }
@@ -177,13 +193,13 @@ impl<'a> Planner<'a> {
         for (placed, outcomes) in placed.into_iter().zip(planned) {
             self.report.counters.entries.add(placed.listing.entries.len() as u64);
             if !self.take_over(&placed.state, outcomes) {
-                return Ok(());
+                return Ok(false);
             }
             if placed.listing.end != ListingEnd::More {
                 self.release(&placed.state);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The offer comes once more from its beginning: what is planned already is passed over.

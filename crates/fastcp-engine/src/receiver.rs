@@ -4,6 +4,7 @@
 //! commits. They meet in the schedule. The first error that concerns everything stops them all, and
 //! what is done by then stays done.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -16,6 +17,7 @@ use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, WireCount};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
+use crate::budget::Budget;
 use crate::control::Control;
 use crate::cutter::Cutter;
 use crate::destination::{Destination, Locked};
@@ -29,6 +31,7 @@ use crate::report::Report;
 use crate::reuse::Reuse;
 use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule};
 use crate::settings::{Connections, ReceiverSettings};
+use crate::threads::{Threads, spawn};
 use crate::transfer::Transfer;
 use crate::tune::{Tuner, window_for};
 use crate::want::WANT_COST;
@@ -64,8 +67,10 @@ pub fn pull(
     };
     let active = tuner.as_ref().map_or(line.agreed.connections, Tuner::active);
     let bundling = if agrees(Capabilities::BUNDLE) { Bundling::Yes } else { Bundling::No };
-    let schedule = Schedule::new(active, hold_back, cut, bundling, Bounds::default());
-    let groups = Groups::new(settings.descriptors_max / 4);
+    let budget = Budget::of(settings, dialer);
+    let bounds = Bounds { prepared_max: budget.prepared_files, ..Bounds::default() };
+    let schedule = Schedule::new(active, hold_back, cut, bundling, bounds);
+    let groups = Groups::new(budget.group_files);
     let transfer = Transfer {
         line: &line,
         base: base_of(path, scope),
@@ -76,6 +81,7 @@ pub fn pull(
         report,
         settings,
         cutter: &Cutter::default(),
+        budget,
     };
     let result = run(&transfer, &request, tuner, interrupt);
     // Records of what was committed are kept, however the run ended.
@@ -104,32 +110,19 @@ fn run(
     std::thread::scope(|threads| {
         let _guard = StopOnPanic(schedule);
         let _over = Over(interrupt);
-        threads.spawn(|| {
-            if interrupt.wait() {
-                first_error.keep(Err(RunError::Interrupted));
-            }
-        });
         let _last_group = LastGroup(groups);
-        threads.spawn(|| {
-            let _guard = StopOnPanic(schedule);
-            first_error.keep(commit_groups(transfer));
-        });
+        let started =
+            start_helpers(threads, first_error, interrupt).and_then(|()| start_fetching(threads, first_error));
+        let fetching = match started {
+            Ok(fetching) => fetching,
+            Err(error) => return first_error.keep(Err(RunError::no_thread(error))),
+        };
         if let Some(tuner) = tuner {
             let window = window_for(transfer.line.session().control.tcp_info().round_trip);
-            threads.spawn(move || tune(tuner, schedule, &transfer.report.wire, window));
+            let tuning = spawn(threads, "tune", move || tune(tuner, schedule, &transfer.report.wire, window));
+            // The number of connections then stays what it is.
+            drop(tuning.inspect_err(|error| tracing::debug!(%error, "no thread to tune on")));
         }
-        threads.spawn(|| {
-            let _guard = StopOnPanic(schedule);
-            first_error.keep(Reuse::new(transfer).run());
-        });
-        let fetching: Vec<_> = (0..transfer.line.agreed.connections)
-            .map(|number| {
-                threads.spawn(move || {
-                    let _guard = StopOnPanic(schedule);
-                    first_error.keep(transfer.run_connection(number.into()));
-                })
-            })
-            .collect();
         // The control connection is this thread's own. As long as it is there, those that are being greeted on are
         // no strangers to the server.
         first_error.keep_and_hang_up(Control::new(transfer).run(request), Ending::Data);
@@ -145,6 +138,53 @@ fn run(
             Ok(())
         }
     }
+}
+
+/// Starts the threads of which there is one each, and none to spare.
+fn start_helpers<'scope>(
+    threads: &'scope Threads<'scope, '_>,
+    first_error: &'scope FirstError<'scope>,
+    interrupt: &'scope Interrupt,
+) -> io::Result<()> {
+    let transfer = first_error.transfer;
+    spawn(threads, "interrupt", || {
+        if interrupt.wait() {
+            first_error.keep(Err(RunError::Interrupted));
+        }
+    })?;
+    spawn(threads, "commit", || {
+        let _guard = StopOnPanic(transfer.schedule);
+        first_error.keep(commit_groups(transfer));
+    })?;
+    spawn(threads, "reuse", || {
+        let _guard = StopOnPanic(transfer.schedule);
+        first_error.keep(Reuse::new(transfer).run());
+    })?;
+    Ok(())
+}
+
+/// Starts a thread for each data connection, or as many as there are to be had.
+fn start_fetching<'scope>(
+    threads: &'scope Threads<'scope, '_>,
+    first_error: &'scope FirstError<'scope>,
+) -> io::Result<Vec<ScopedJoinHandle<'scope, ()>>> {
+    let transfer = first_error.transfer;
+    let mut fetching = Vec::new();
+    for number in 0..transfer.line.agreed.connections {
+        let started = spawn(threads, "fetch", move || {
+            let _guard = StopOnPanic(transfer.schedule);
+            first_error.keep(transfer.run_connection(number.into()));
+        });
+        match started {
+            Ok(thread) => fetching.push(thread),
+            Err(error) if fetching.is_empty() => return Err(error),
+            Err(error) => {
+                tracing::warn!("cannot start more threads ({error}): using {number} connections");
+                break;
+            }
+        }
+    }
+    Ok(fetching)
 }
 
 /// Changes the number of connections by what throughput says, until all is done.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::{RelPath, SpecialKind, Status};
 use fastcp_net::WireCount;
 
+use crate::budget::Limited;
 use crate::deletion::Refusal;
 use crate::difference::Difference;
 use crate::itemize::Item;
@@ -193,6 +194,8 @@ pub enum Event {
     Item(Item),
     /// Nothing is deleted, though deletion was asked for.
     NotDeleting(Refusal),
+    /// What the system allows is less than was asked for.
+    Limited(Limited),
     /// Nothing answers; trying again.
     Retrying {
         /// What went wrong.

@@ -32,8 +32,6 @@ use crate::want::{Want, cut_into_wants};
 
 /// The sender may have to read 256 MiB from a slow disk before it has anything to say.
 const SIGNATURE_TIMEOUT: Duration = Duration::from_secs(300);
-/// The most small files that are asked about at a time.
-const TOGETHER_MAX: usize = 64;
 
 pub(crate) struct Reuse<'a> {
     transfer: &'a Transfer<'a>,
@@ -66,7 +64,7 @@ impl<'a> Reuse<'a> {
             self.check(&job);
             if is_small(&job) {
                 let mut jobs = vec![job];
-                while jobs.len() < TOGETHER_MAX
+                while jobs.len() < self.transfer.budget.searched_files
                     && let Some(more) = schedule.more_to_reuse(|job| is_small(job) && !job.is_doubtful())
                 {
                     jobs.push(more);

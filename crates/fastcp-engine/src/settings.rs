@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fastcp_model::Capabilities;
 
+use crate::budget::Limits;
 use crate::manifest::ManifestWriter;
 
 /// How the sender answers ranges that may be compressed.
@@ -175,8 +176,8 @@ pub struct ReceiverSettings {
     pub verify: VerifyOver,
     /// Where to record what was committed.
     pub manifest: Option<Arc<ManifestWriter>>,
-    /// How many descriptors the process may open; a quarter of them serves files that wait for a sync.
-    pub descriptors_max: usize,
+    /// What the system allows: a run divides it over all that it holds open.
+    pub limits: Limits,
     /// Deletion of what the source does not have; `None` keeps all of it.
     pub deletion: Option<Deletion>,
     /// Where entries go that are deleted or replaced; a relative path starts at the destination.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastcp_model::{Capabilities, RelPath, Status};
 use fastcp_net::NetError;
 
+use crate::budget::Budget;
 use crate::control::OFFERED_AGAIN_MAX;
 use crate::cutter::Cutter;
 use crate::destination::Destination;
@@ -33,6 +34,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) settings: &'a ReceiverSettings,
     /// Cuts old versions of files.
     pub(crate) cutter: &'a Cutter,
+    /// What may be held open at a time.
+    pub(crate) budget: Budget,
 }
 
 impl Transfer<'_> {

@@ -22,6 +22,7 @@ use crate::owners::Owners;
 use crate::receiver::base_of;
 use crate::report::{Event, Report};
 use crate::settings::{Connections, ReceiverSettings};
+use crate::threads::spawn;
 
 mod answer;
 mod contents;
@@ -82,11 +83,19 @@ fn verify_in_ranges(
     let first_error = FirstError { queue: &queue, line: &line, error: Mutex::new(None) };
     std::thread::scope(|threads| {
         let _guard = StopOnPanic(&queue);
-        for _ in 0..connections {
-            threads.spawn(|| {
+        for number in 0..connections {
+            let started = spawn(threads, "verify", || {
                 let _guard = StopOnPanic(&queue);
                 first_error.keep(verification.run_connection());
             });
+            match started {
+                Ok(_) => {}
+                Err(error) if number == 0 => return first_error.keep(Err(RunError::no_thread(error))),
+                Err(error) => {
+                    tracing::warn!("cannot start more threads ({error}): using {number} connections");
+                    break;
+                }
+            }
         }
         first_error.keep(compare_offer(request, &verification));
     });
@@ -219,6 +228,7 @@ mod tests {
     use fastcp_wire::offer::{OfferRequest, Scope};
 
     use super::verify_in_ranges;
+    use crate::budget::Limits;
     use crate::difference::Difference;
     use crate::report::Report;
     use crate::server::Server;
@@ -240,7 +250,7 @@ mod tests {
         let server = Arc::new(Server::new(Source::open(root).expect("open"), settings));
         Endpoint::Embedded(Arc::new(move |stream| {
             let server = Arc::clone(&server);
-            std::thread::spawn(move || server.serve(stream));
+            std::thread::Builder::new().spawn(move || server.serve(stream)).map(drop)
         }))
     }
 
@@ -254,7 +264,7 @@ mod tests {
             durability: Durability::None,
             verify: VerifyOver::Received,
             manifest: None,
-            descriptors_max: 1024,
+            limits: Limits::NONE,
             delta: Delta::Unused,
             placement: Placement::PartFile,
             deletion: None,

@@ -9,12 +9,15 @@ use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastcp_sys::scarce::patiently;
+
 use crate::{Connection, NetError, WireCount};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What an embedded server does with its end of a connection: serve it on a thread of its own.
-pub type Hear = Arc<dyn Fn(TcpStream) + Send + Sync>;
+/// What an embedded server does with its end of a connection: serve it on a thread of its own, where there is one to
+/// be had.
+pub type Hear = Arc<dyn Fn(TcpStream) -> std::io::Result<()> + Send + Sync>;
 
 /// Where to dial.
 #[derive(Clone)]
@@ -65,10 +68,7 @@ impl Dialer {
     pub fn dial(&self) -> Result<Connection, NetError> {
         let stream = match &self.endpoint {
             Endpoint::Tcp { host, port } => connect(host, *port),
-            Endpoint::Embedded(hear) => pair().map(|(here, there)| {
-                hear(there);
-                here
-            }),
+            Endpoint::Embedded(hear) => pair().and_then(|(here, there)| hear(there).map(|()| here)),
         };
         let stream = stream.map_err(|source| NetError::Connect { address: self.endpoint.to_string(), source })?;
         Connection::new(stream, Arc::clone(&self.count))
@@ -78,7 +78,7 @@ impl Dialer {
 fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
     let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
     for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+        match patiently(|| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
@@ -88,11 +88,12 @@ fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
 
 /// Two ends of one loopback connection.
 fn pair() -> std::io::Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    let here = TcpStream::connect(listener.local_addr()?)?;
+    let listener = patiently(|| TcpListener::bind(("127.0.0.1", 0)))?;
+    let address = listener.local_addr()?;
+    let here = patiently(|| TcpStream::connect(address))?;
     let own = here.local_addr()?;
     loop {
-        let (there, peer) = listener.accept()?;
+        let (there, peer) = patiently(|| listener.accept())?;
         if peer == own {
             return Ok((here, there));
         }

@@ -3,6 +3,7 @@
 use std::io;
 
 use fastcp_model::Status;
+use fastcp_sys::scarce::is_exhaustion;
 use fastcp_wire::WireError;
 
 /// A connection that could not be made, or did not last.
@@ -46,6 +47,17 @@ pub enum NetError {
 }
 
 impl NetError {
+    /// Whether one end has too little left for one more connection: descriptors, threads or memory.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            Self::Refused(status) => matches!(status, Status::Busy | Status::TooManyConnections),
+            Self::Connect { source, .. } | Self::Socket(source) => {
+                is_exhaustion(source) || source.kind() == io::ErrorKind::WouldBlock
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a new connection may fare better. Bytes that were damaged on the way count; a message that
     /// is wrong in itself does not.
     pub fn is_transient(&self) -> bool {

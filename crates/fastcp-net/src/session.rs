@@ -3,8 +3,6 @@
 //! A session lives as long as its control connection: the server forgets the ticket when that ends.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::{CHUNK_KB_DEFAULT, Capabilities, Status};
@@ -166,7 +164,7 @@ impl Sessions {
                 wanted => wanted,
             },
         };
-        let ticket = Ticket(random_bytes().map_err(NetError::Socket)?);
+        let ticket = Ticket(fastcp_sys::process::random_bytes().map_err(NetError::Socket)?);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, Open { agreed, attached: 0 });
         let guard = SessionGuard { agreed, ticket, is_control: true, open: Arc::clone(&self.open) };
         let reply = HelloReply {
@@ -219,10 +217,4 @@ fn intersect(peer_bits: u32, own: Capabilities, peer: &str) -> Capabilities {
         tracing::debug!(peer, "unknown capability bits {unknown:#x} ignored");
     }
     known & own
-}
-
-fn random_bytes() -> std::io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
 }

@@ -14,6 +14,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat, mknodat};
 use nix::unistd::{Uid, UnlinkatFlags, linkat, symlinkat, unlinkat};
 
+use crate::scarce::opened;
 use crate::{Stat, SyncHandle, Volume};
 
 const RIGHTS_OF_OTHERS: u16 = 0o077;
@@ -42,7 +43,7 @@ impl Dir {
     /// `ELOOP` or `ENOTDIR` where `name` is a link or no directory.
     pub fn dir(&self, name: &Name) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Ok(Self { fd: openat(&self.fd, name.as_bytes(), flags, Mode::empty())? })
+        Ok(Self { fd: opened(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()))? })
     }
 
     /// Opens a directory in this one that belongs to this process's user, and takes from everybody else what rights
@@ -70,7 +71,7 @@ impl Dir {
     /// As `open(2)` with `O_PATH`.
     pub fn handle(&self, name: &Name) -> io::Result<OwnedFd> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Ok(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?)
+        Ok(opened(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()))?)
     }
 
     /// What the directory itself is.
@@ -103,7 +104,7 @@ impl Dir {
     /// As `open(2)`, here for reading.
     pub fn sync_handle(&self) -> io::Result<SyncHandle> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        SyncHandle::new(File::from(openat(&self.fd, ".", flags, Mode::empty())?))
+        SyncHandle::new(File::from(opened(|| openat(&self.fd, ".", flags, Mode::empty()))?))
     }
 
     /// What `name` is; a link is not followed.
@@ -120,7 +121,7 @@ impl Dir {
     /// As `open(2)`, here for reading.
     pub fn names(&self) -> io::Result<ReadNames> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty())?;
+        let dir = opened(|| nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty()))?;
         Ok(ReadNames { entries: dir.into_iter() })
     }
 
@@ -139,7 +140,7 @@ impl Dir {
     /// As `open(2)`.
     pub fn open_file(&self, name: &Name) -> io::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?))
+        Ok(File::from(opened(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()))?))
     }
 
     /// Opens a regular file, whoever made it, for reading and writing.
@@ -148,7 +149,7 @@ impl Dir {
     /// `ELOOP` for a link, `EINVAL` for what is no regular file; else as `open(2)`.
     pub fn open_to_write(&self, name: &Name) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?);
+        let file = File::from(opened(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()))?);
         if is_regular(&fstat(&file)?) { Ok(file) } else { Err(Errno::EINVAL.into()) }
     }
 
@@ -159,7 +160,7 @@ impl Dir {
     /// `EPERM` for such a one; else as `open(2)`.
     pub fn open_own_file(&self, name: &Name) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&self.fd, name.as_bytes(), flags, Mode::empty())?);
+        let file = File::from(opened(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()))?);
         let stat = fstat(&file)?;
         let is_own = is_regular(&stat) && stat.st_nlink == 1 && stat.st_uid == Uid::effective().as_raw();
         if is_own { Ok(file) } else { Err(Errno::EPERM.into()) }
@@ -171,7 +172,8 @@ impl Dir {
     /// `EEXIST` where the name is taken, be it by a link; else as `open(2)`.
     pub fn create_file(&self, name: &Name) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        Ok(File::from(opened(|| openat(&self.fd, name.as_bytes(), flags, mode))?))
     }
 
     /// Makes a file in this directory that has no name yet: [`Dir::link_unnamed`] gives it one. Its mode
@@ -182,7 +184,7 @@ impl Dir {
     pub fn create_unnamed(&self, mode: u16) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(u32::from(mode) & 0o777);
-        Ok(File::from(openat(&self.fd, ".", flags, mode)?))
+        Ok(File::from(opened(|| openat(&self.fd, ".", flags, mode))?))
     }
 
     /// Gives an unnamed file its name.

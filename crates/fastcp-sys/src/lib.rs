@@ -8,6 +8,7 @@
 //! - [`SyncHandle`]: making what was written survive a power cut.
 //! - [`tcp`]: what holds a connection back.
 //! - [`process`]: limits and identity of this process.
+//! - [`scarce`]: waiting for descriptors.
 //! - `tun`, a feature: packet devices and the namespaces they live in, for the benchmarks.
 //!
 //! Nothing here knows of protocols, plans or policies.
@@ -15,6 +16,7 @@
 pub mod file;
 pub mod metadata;
 pub mod process;
+pub mod scarce;
 pub mod tcp;
 pub mod transfer;
 #[cfg(feature = "tun")]

@@ -1,14 +1,20 @@
 //! This process: its limits and who it runs as.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{Gid, Uid, getgroups};
+use nix::unistd::{Gid, SysconfVar, Uid, getgroups, sysconf};
+
+use crate::scarce::patiently;
+
+/// The size of a process of which it cannot be known.
+const SIZE_PRESUMED: u64 = 32 << 20;
 
 /// Raises the soft limit of open descriptors to the hard one and answers it.
 ///
@@ -20,6 +26,54 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(hard)
+}
+
+/// How many descriptors the process has open.
+pub fn open_descriptors() -> u64 {
+    match std::fs::read_dir("/proc/self/fd") {
+        // One of them is that of the directory itself.
+        Ok(entries) => entries.count().saturating_sub(1) as u64,
+        // The lowest number that is free: as many are taken, where none is left out.
+        Err(_) => std::fs::File::open("/").map_or(u64::MAX, |free| free.as_raw_fd().unsigned_abs().into()),
+    }
+}
+
+/// How many threads and processes the user may have, where that is limited. Root is bound by it only where
+/// he is root of a namespace and not of the machine.
+pub fn threads_max() -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NPROC).ok()?;
+    (soft != RLIM_INFINITY).then_some(soft)
+}
+
+/// How large the process may get, in bytes, and how large it is, where that is limited.
+pub fn address_space() -> Option<(u64, u64)> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_AS).ok()?;
+    if soft == RLIM_INFINITY {
+        return None;
+    }
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').next().and_then(|pages| pages.parse::<u64>().ok()));
+    let page_bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096).unsigned_abs();
+    Some((soft, pages.map_or(SIZE_PRESUMED, |pages| pages * page_bytes)))
+}
+
+/// Bytes that nobody can foresee.
+///
+/// # Errors
+/// As `getrandom(2)`.
+pub fn random_bytes() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    loop {
+        // SAFETY: the kernel writes into `bytes`, which lives until the call is over, and no further than its length.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        match Errno::result(got) {
+            // So few come all at once, or not at all.
+            Ok(_) => return Ok(bytes),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 /// The processor time that the calling thread has used, in user and kernel.
@@ -34,7 +88,7 @@ pub fn thread_time() -> io::Result<Duration> {
 pub fn boot_id() -> Option<u128> {
     static BOOT_ID: OnceLock<Option<u128>> = OnceLock::new();
     *BOOT_ID.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let text = patiently(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id")).ok()?;
         u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()
     })
 }
@@ -93,6 +147,22 @@ pub fn groups() -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    #[test]
+    fn descriptors_are_counted() {
+        let before = super::open_descriptors();
+        let files = [(); 8].map(|()| File::open("/").expect("open"));
+        assert!(super::open_descriptors() >= before.min(8));
+        drop(files);
+        assert!((3..100_000).contains(&before));
+    }
+
+    #[test]
+    fn random_bytes_differ() {
+        assert_ne!(super::random_bytes().expect("bytes"), super::random_bytes().expect("bytes"));
+    }
+
     #[test]
     fn random_numbers_differ() {
         assert_ne!(super::random().expect("a number"), super::random().expect("a number"));

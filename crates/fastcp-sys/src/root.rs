@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 
+use crate::scarce::opened;
 use crate::{Dir, FileType, Stat};
 
 /// `ENOSYS` is the kernel's and holds for the process; anything else holds for one call.
@@ -33,7 +34,7 @@ impl Root {
     /// # Errors
     /// As `open(2)`; `ENOTDIR` where it is not a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let fd = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let fd = opened(|| open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()))?;
         Ok(Self { fd })
     }
 
@@ -67,14 +68,14 @@ impl Root {
 
     fn resolve(&self, path: &RelPath, flags: OFlag) -> io::Result<OwnedFd> {
         if !OPENAT2_MISSING.load(Ordering::Relaxed) {
-            match self.resolve_in_kernel(path, flags) {
+            match opened(|| self.resolve_in_kernel(path, flags)) {
                 Err(Errno::ENOSYS) => OPENAT2_MISSING.store(true, Ordering::Relaxed),
                 // A sandbox may answer EPERM for a call that it does not know. The walk asks again.
                 Err(Errno::EPERM) => {}
                 result => return Ok(result?),
             }
         }
-        Ok(self.resolve_by_walk(path, flags)?)
+        Ok(opened(|| self.resolve_by_walk(path, flags))?)
     }
 
     fn resolve_in_kernel(&self, path: &RelPath, flags: OFlag) -> nix::Result<OwnedFd> {

@@ -77,7 +77,7 @@ fn the_last_of_a_repeated_option_wins_for_each_option() {
                 ArgAction::Set => {
                     let [first, last] = two_values(arg);
                     let given = matches(&[format!("--{long}={first}"), format!("--{long}={last}")]);
-                    let value = given.get_raw(arg.get_id().as_str()).expect("a value").last().expect("one");
+                    let value = given.get_raw(arg.get_id().as_str()).expect("a value").next_back().expect("one");
                     assert_eq!(value.to_str(), Some(last.as_str()), "--{long}");
                     assert_eq!(given.get_raw(arg.get_id().as_str()).expect("a value").len(), 1);
                 }

@@ -53,7 +53,7 @@ impl Served {
         let server = Arc::new(Server::new(Source::open(dir.path()).expect("open"), settings));
         let hear = Arc::new(move |stream| {
             let server = Arc::clone(&server);
-            std::thread::spawn(move || server.serve(stream));
+            std::thread::Builder::new().spawn(move || server.serve(stream)).map(drop)
         });
         let dialer = Dialer::new(Endpoint::Embedded(hear), Arc::default());
         let terms = Terms { capabilities: Capabilities::SUPPORTED, connections: 4, chunk_kb: None };

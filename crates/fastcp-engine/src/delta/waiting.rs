@@ -4,9 +4,11 @@
 //! there are many the search waits for it, so that memory is bounded.
 
 use std::io;
-use std::thread::ScopedJoinHandle;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use fastcp_wire::signature::SignedChunk;
+
+use crate::threads::spawn;
 
 /// The most chunks that wait for the basis: 4 MiB of memory.
 const EARLY_CHUNKS_MAX: usize = 128 << 10;
@@ -17,8 +19,18 @@ pub(super) struct Made<'scope, T> {
 }
 
 impl<'scope, T> Made<'scope, T> {
-    pub(super) fn by(thread: ScopedJoinHandle<'scope, io::Result<T>>) -> Self {
-        Self { thread: Some(thread), made: None }
+    pub(super) fn by(
+        threads: &'scope Scope<'scope, '_>,
+        make: impl Fn() -> io::Result<T> + Copy + Send + 'scope,
+    ) -> io::Result<Self>
+    where
+        T: Send + 'scope,
+    {
+        Ok(match spawn(threads, "cut", make) {
+            Ok(thread) => Self { thread: Some(thread), made: None },
+            // Without a thread it is made here and now: the sender waits meanwhile.
+            Err(_) => Self { thread: None, made: Some(make()?) },
+        })
     }
 
     /// Whether it is there, or will never be.

@@ -8,6 +8,8 @@
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
+use fastcp_sys::scarce::is_short;
+
 use crate::waiting::{Lock, News};
 
 /// The most files in a group; each is an open descriptor until it has its name.
@@ -16,6 +18,10 @@ pub(crate) const GROUP_FILES_MAX: usize = 4096;
 const GROUP_BYTES_MAX: u64 = 32 << 20;
 /// A group closes at this age.
 const GROUP_AGE_MAX: Duration = Duration::from_secs(1);
+/// Groups are smaller than this only where descriptors are few. Then somebody may be waiting for those of a group,
+/// which nobody tells of: it is looked for so often.
+const SCARCE_FILES_MAX: usize = 64;
+const SHORT_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a group is made of.
 pub(crate) trait Gathered {
@@ -81,7 +87,7 @@ impl<T: Gathered> Gathering<T> {
     pub(crate) fn next(&self) -> Option<Vec<T>> {
         let mut state = self.state.lock();
         loop {
-            let is_old = state.opened.is_some_and(|opened| opened.elapsed() >= GROUP_AGE_MAX);
+            let is_old = state.opened.is_some_and(|opened| opened.elapsed() >= GROUP_AGE_MAX) || is_short();
             if !state.files.is_empty() && (state.is_last || is_old || self.is_full(&state)) {
                 return Some(self.take(state));
             }
@@ -89,6 +95,9 @@ impl<T: Gathered> Gathering<T> {
                 return None;
             }
             state = match state.opened {
+                Some(_) if self.files_max < SCARCE_FILES_MAX => {
+                    self.state.wait_until(&self.filled, state, Instant::now() + SHORT_LOOK_EVERY)
+                }
                 Some(opened) => self.state.wait_until(&self.filled, state, opened + GROUP_AGE_MAX),
                 None => self.state.wait(&self.filled, state),
             };
