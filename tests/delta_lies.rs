@@ -7,20 +7,21 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use fastcp_model::Status;
 use fastcp_wire::range::{Ask, BodyKind, RangeRequest};
-use fastcp_wire::signature::SIGNED_CHUNK_BYTES;
-use support::Workspace;
+use fastcp_wire::signature::{Level, SIGNED_CHUNK_BYTES};
 use support::client::{Client, Run};
-use support::journal::names_in_parts;
+use support::journal::{Leftover, names_in_parts};
 use support::lying_sender::{LyingSender, body, file, header, listing, offer, truth};
 use support::peer::{attach, open_session, read_piece};
 use support::server::Server;
 use support::tree::noise;
 use support::versions::{NAME, put_old, rewritten};
+use support::{Workspace, wait_until};
 
 const MIB: usize = 1 << 20;
 /// Files that are only listed finely, and those that are listed coarsely first.
@@ -257,4 +258,70 @@ fn a_file_that_is_always_another_when_it_is_listed_keeps_its_old_version() {
         [header.encode().to_vec(), body(&list)].concat()
     });
     lie.expect_old("another time", run, 24);
+}
+
+/// Lists that nothing has anything of, until a range has been asked for because of them; then the connection breaks,
+/// and the fine lists are those of the new version. The range is answered once some of the file has been copied.
+struct SecondThoughts {
+    copy: PathBuf,
+    coarse_lists: AtomicUsize,
+    is_fetching: AtomicBool,
+}
+
+impl SecondThoughts {
+    /// Whether a range is asked for. The client looks at a list when it has cut its old version, and not before the
+    /// next list has come: so none is held back for long.
+    fn is_fetched_soon(&self) -> bool {
+        let until = Instant::now() + Duration::from_millis(100);
+        while !self.is_fetching.load(Ordering::Acquire) && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        self.is_fetching.load(Ordering::Acquire)
+    }
+
+    fn answer(&self, request: &RangeRequest, lie: &Lie, stream: &mut TcpStream) -> std::io::Result<()> {
+        let answer = match request.ask {
+            Ask::Signature(level) => {
+                let attempt = self.coarse_lists.fetch_add(usize::from(level == Level::Coarse), Ordering::AcqRel);
+                let is_first = attempt <= 1 && level == Level::Fine;
+                if is_first && self.is_fetched_soon() {
+                    return Err(std::io::ErrorKind::ConnectionReset.into());
+                }
+                let mut list = lie.lists[1].list(request);
+                if is_first || level == Level::Coarse {
+                    list.chunks_mut(SIGNED_CHUNK_BYTES).for_each(|chunk| chunk[SIGNED_CHUNK_BYTES - 1] ^= 1);
+                }
+                listed(request, &lie.new, &list)
+            }
+            Ask::Bytes | Ask::BytesOrZstd => {
+                if !self.is_fetching.swap(true, Ordering::AcqRel) {
+                    wait_until("something that is copied", || {
+                        Leftover::all(&self.copy).iter().any(|left| left.claimed_bytes() > 0)
+                    });
+                }
+                truth(request, &lie.new)
+            }
+            _ => truth(request, &lie.new),
+        };
+        stream.write_all(&answer)
+    }
+}
+
+#[test]
+fn nothing_is_copied_into_a_range_that_is_being_fetched() {
+    let lie = Arc::new(Lie::new(LENGTHS[1]));
+    let thoughts = SecondThoughts {
+        copy: lie.copy.clone(),
+        coarse_lists: AtomicUsize::new(0),
+        is_fetching: AtomicBool::new(false),
+    };
+    let offer = offer(vec![listing("", vec![file(NAME, &lie.new)])]);
+    let lying = Arc::clone(&lie);
+    let sender = LyingSender::start_sending(offer, move |request, stream| thoughts.answer(request, &lying, stream));
+    let options = "--retry 10 --conns 1 --no-compress";
+    let run = Client::pull(sender.url(), &lie.copy).options(options).run().expect_exit(0);
+    let (fetched, reused) = (run.count("bytes_fetched"), run.count("bytes_reused"));
+    assert!(reused > 0, "the second lists were of use");
+    assert_eq!(fetched + reused, lie.new_bytes(), "no byte came twice");
+    lie.expect_new("second thoughts", run, fetched);
 }

@@ -59,7 +59,8 @@ impl<'a> Copier<'a> {
 
     /// Copies what was found in the bases of a file.
     pub(crate) fn copy(&mut self, job: &Arc<FileJob>, bases: &[File], found: &[Found]) -> Result<(), RunError> {
-        let new = found.iter().filter(|found| !job.has_any_of(found.range)).collect::<Vec<_>>();
+        // A search that is done again finds what is there already, and may find what it did not find before.
+        let new = found.iter().filter(|found| job.may_be_copied(found.range)).collect::<Vec<_>>();
         match self.copy_into_part(job, bases, &new) {
             Ok(copied) => {
                 for copied in copied {

@@ -6,7 +6,6 @@
 //! owed and is dialled again.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{Capabilities, Status};
@@ -14,17 +13,16 @@ use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
-use fastcp_wire::range::{
-    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, TRAILER_BYTES, Trailer,
-};
+use fastcp_wire::range::{Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, Trailer};
 
 use crate::body::{BodyReader, Received, Target};
 use crate::budget::Reach;
 use crate::error::RunError;
 use crate::job::{Arrival, Confirmation, FileJob};
-use crate::landing::Landing;
-use crate::part::{PartFile, SenderCrc};
+use crate::landing::{Landing, Writing};
+use crate::part::PartFile;
 use crate::patience::Patience;
+use crate::proof::{Heard, SenderCrc};
 use crate::report::Cause;
 use crate::schedule::{Held, Next, Turn};
 use crate::settings::{Durability, ReceivePath};
@@ -247,11 +245,10 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    fn take_header(&mut self) -> Result<PieceHeader, End> {
+    fn take_header(&mut self) -> Result<Heard, End> {
         let start = Instant::now();
-        let header = self.body.inbox.take::<PIECE_HEADER_BYTES>(self.connection).map_err(End::Broken)?;
+        let header = Heard::take(&mut self.body.inbox, self.connection).map_err(End::Broken)?;
         self.transfer.report.counters.waited_network.add_since(start);
-        let header = PieceHeader::decode(&header).map_err(broken)?;
         if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
             // A request was damaged on its way: all that is owed is asked for again.
             return Err(End::Broken(NetError::Closed));
@@ -259,7 +256,7 @@ impl<'a> Fetcher<'a> {
         Ok(header)
     }
 
-    fn take_answer(&mut self, header: &PieceHeader) -> Result<(), End> {
+    fn take_answer(&mut self, header: &Heard) -> Result<(), End> {
         let Some(owed) = self.owed.front_mut().filter(|owed| owed.id == header.id) else {
             return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
         };
@@ -297,8 +294,7 @@ impl<'a> Fetcher<'a> {
         let is_of_use = state != SourceState::Changed && !want.job.has_failed();
         let part = if is_of_use { self.landing.part_for(want).map_err(End::Fatal)? } else { None };
         let received = self.take_body(want, header, part.as_deref())?;
-        let trailer = self.body.inbox.take::<TRAILER_BYTES>(self.connection).map_err(End::Broken)?;
-        let trailer = Trailer::decode(&trailer);
+        let trailer = SenderCrc::take_trailer(want, &mut self.body.inbox, self.connection).map_err(End::Broken)?;
         let job = &want.job;
         let Some(part) = part else {
             if state == SourceState::Changed {
@@ -311,14 +307,15 @@ impl<'a> Fetcher<'a> {
             return Ok(Vec::new());
         }
         match (received.crc, trailer) {
-            (Some(crc), Ok(Trailer { crc32, status })) if crc == crc32 && is_as_sent(job, status) => {
+            (Some(crc), Ok((sender, status))) if crc == sender.crc() && is_as_sent(job, status) => {
                 self.transfer.report.counters.bytes_fetched.add(want.range.len());
-                self.arrived(want, part, crc, SenderCrc(crc32))
+                self.arrived(part, crc, sender)
             }
             // The body or its trailer were damaged, or the source changed under the read. In the last
             // case the next answer's header will tell.
             (crc, trailer) => {
                 drop(part);
+                let trailer = trailer.map(|(sender, status)| Trailer { crc32: sender.crc(), status });
                 self.refetch(want, crc.unwrap_or(0), trailer)
             }
         }
@@ -355,46 +352,53 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    fn arrived(&mut self, want: &Want, part: Arc<PartFile>, crc: u32, sender: SenderCrc) -> Result<Vec<Want>, End> {
-        if want.is_whole_file() {
-            let part = Arc::into_inner(part).expect("a part file of one range has one writer");
-            if want.job.has_grown() {
-                want.job.adopt(part);
-                want.job.stands(want.range, crc);
-                return Ok(Want::confirmations(&want.job));
+    /// A range was written, and `crc` of what was written is the sender's.
+    fn arrived(&mut self, part: Writing, crc: u32, sender: SenderCrc<'_>) -> Result<Vec<Want>, End> {
+        let (job, range) = (sender.job(), sender.range());
+        let arrival = match (part, sender.of_whole()) {
+            (Writing::Whole(part), Some(proof)) if !job.has_grown() => {
+                self.landing.land(part, crc, proof).map_err(End::Fatal)?;
+                return Ok(Vec::new());
             }
-            self.landing.land(&want.job, part, crc, sender).map_err(End::Fatal)?;
-            return Ok(Vec::new());
-        }
-        if self.transfer.settings.durability != Durability::None {
-            fastcp_sys::file::start_write_back(part.file(), want.range.start(), want.range.len());
-        }
-        drop(part);
-        match want.job.arrived(want.range, crc) {
+            (Writing::Whole(part), _) => {
+                job.adopt(part);
+                job.stands(range, crc)
+            }
+            (Writing::Shared(part), _) => {
+                if self.transfer.settings.durability != Durability::None {
+                    fastcp_sys::file::start_write_back(part.file(), range.start(), range.len());
+                }
+                drop(part);
+                job.arrived(range, crc)
+            }
+        };
+        match arrival {
             Arrival::Partial => Ok(Vec::new()),
-            Arrival::Whole => Ok(Want::confirmations(&want.job)),
+            Arrival::Whole => Ok(Want::confirmations(job)),
         }
     }
 
-    fn take_confirmation(&mut self, want: &Want, header: &PieceHeader) -> Result<Vec<Want>, End> {
+    fn take_confirmation(&mut self, want: &Want, header: &Heard) -> Result<Vec<Want>, End> {
         let job = &want.job;
         let reply = header.reply;
         if job.has_failed() {
             return Ok(Vec::new());
         }
         let state = state_of_source(job, &reply);
-        let ended = if reply.status != Status::Ok {
-            self.transfer.moved(job, reply.status)
-        } else if state == SourceState::Changed {
-            self.transfer.moved(job, Status::Changed)
-        } else {
-            match job.confirmed(want.range, reply.crc32) {
-                Confirmation::Partial => Ok(()),
-                Confirmation::Whole(part, crc) => self.landing.land(job, part, crc, SenderCrc(crc)),
+        let ended = match header.confirms(want) {
+            None => self.transfer.moved(job, reply.status),
+            Some(_) if state == SourceState::Changed => self.transfer.moved(job, Status::Changed),
+            Some(sender) => match FileJob::confirmed(sender) {
+                Confirmation::Partial | Confirmation::Settled => Ok(()),
+                Confirmation::Whole { part, written, proof } => self.landing.land(part, written, proof),
+                Confirmation::Busy => {
+                    let source = std::io::ErrorKind::ResourceBusy.into();
+                    self.transfer.give_up(job, Cause::Destination { operation: "cannot commit", source })
+                }
                 // What was there before it grew is not what is there now.
                 Confirmation::Mismatch(_) if state == SourceState::Grown => self.transfer.moved(job, Status::Changed),
                 Confirmation::Mismatch(mismatch) => self.transfer.mismatched(job, mismatch),
-            }
+            },
         };
         ended.map_err(End::Fatal)?;
         Ok(Vec::new())

@@ -8,6 +8,7 @@ use crate::crc_runs::{CrcRuns, gaps, segments};
 use crate::dirs::DirState;
 use crate::journal::{Binding, Record};
 use crate::part::{Mismatch, PartFile};
+use crate::proof::{Confirmed, Proof, SenderCrc};
 use crate::waiting::Lock;
 
 /// What is known of a file before its first byte, and what has become of it since.
@@ -51,7 +52,7 @@ struct Progress {
     decided: CrcRuns,
     /// Claims of an earlier run that nobody has checked yet.
     doubtful: Vec<Record>,
-    confirmed_bytes: u64,
+    confirmed: Confirmed,
 }
 
 impl Progress {
@@ -84,11 +85,15 @@ pub(crate) enum Arrival {
 
 /// What a confirmed segment leads to.
 #[derive(Debug)]
-pub(crate) enum Confirmation {
+pub(crate) enum Confirmation<'w> {
     /// More segments are to come.
     Partial,
-    /// Every segment has the sender's CRC: the part file, and the CRC of the whole.
-    Whole(PartFile, u32),
+    /// Every segment is what the sender has. Of the part file, `written` is the CRC-32 of what was written to it.
+    Whole { part: PartFile, written: u32, proof: Proof<'w> },
+    /// The file was confirmed before, or given up. The answer was asked for twice.
+    Settled,
+    /// Somebody still has the part file in hand: it cannot get its name.
+    Busy,
     /// The segment's bytes are not the sender's.
     Mismatch(Mismatch),
 }
@@ -179,9 +184,11 @@ impl FileJob {
         !self.lock().doubtful.is_empty()
     }
 
-    /// Whether any byte of a range stands in the part file.
-    pub(crate) fn has_any_of(&self, range: ByteRange) -> bool {
-        self.lock().runs.overlaps(range)
+    /// Whether a range may be copied from other versions: no byte of it stands in the part file, and none is being
+    /// fetched. Only the thread that copies decides what is fetched meanwhile, so it stays true while it copies.
+    pub(crate) fn may_be_copied(&self, range: ByteRange) -> bool {
+        let progress = self.lock();
+        !progress.runs.overlaps(range) && !progress.decided.overlaps(range)
     }
 
     /// The claims to check; they are the caller's from now on.
@@ -270,28 +277,29 @@ impl FileJob {
         !progress.failed && progress.runs.is_whole(self.grid.file_bytes())
     }
 
-    /// The sender's CRC of a segment.
-    pub(crate) fn confirmed(&self, segment: ByteRange, sender_crc: u32) -> Confirmation {
-        let mut progress = self.lock();
-        match progress.runs.crc_of(segment) {
-            Some(crc) if crc == sender_crc => {}
+    /// The sender has said what a segment of its file is.
+    pub(crate) fn confirmed(sender: SenderCrc<'_>) -> Confirmation<'_> {
+        let job = sender.job();
+        let mut progress = job.lock();
+        if progress.failed || progress.part.is_none() {
+            return Confirmation::Settled;
+        }
+        match progress.runs.crc_of(sender.range()) {
+            Some(crc) if crc == sender.crc() => {}
             other => {
-                if let Some(part) = &progress.part {
-                    part.discard();
-                }
-                return Confirmation::Mismatch(Mismatch { want: sender_crc, got: other.unwrap_or(0) });
+                progress.part.iter().for_each(|part| part.discard());
+                return Confirmation::Mismatch(Mismatch { want: sender.crc(), got: other.unwrap_or(0) });
             }
         }
-        progress.confirmed_bytes += segment.len();
-        if progress.confirmed_bytes < self.grid.file_bytes() || progress.failed {
+        let written = progress.runs.whole(job.grid.file_bytes());
+        let (Some(proof), Some(written)) = (progress.confirmed.add(&sender), written) else {
             return Confirmation::Partial;
-        }
-        let crc = progress.runs.whole(self.grid.file_bytes());
+        };
         // Writers let go of the part file before they report their last range.
-        let part = progress.part.take().and_then(Arc::into_inner);
-        match (part, crc) {
-            (Some(part), Some(crc)) => Confirmation::Whole(part, crc),
-            _ => unreachable!("a confirmed file has all its ranges and no writer"),
+        match progress.part.take().map(Arc::try_unwrap) {
+            Some(Ok(part)) => Confirmation::Whole { part, written, proof },
+            Some(Err(_)) => Confirmation::Busy,
+            None => Confirmation::Settled,
         }
     }
 

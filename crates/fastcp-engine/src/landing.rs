@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +20,8 @@ use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
 use crate::manifest::Record;
 use crate::naming::PartPlace;
-use crate::part::{PartFile, SenderCrc, Verified};
+use crate::part::{PartFile, Verified};
+use crate::proof::Proof;
 use crate::read_back::look_at;
 use crate::report::Cause;
 use crate::settings::{Durability, Placement};
@@ -50,6 +52,26 @@ pub(crate) enum Sharing {
     SameFile,
 }
 
+/// The file that one range is written to.
+#[derive(Debug)]
+pub(crate) enum Writing {
+    /// The range is all of it, and nobody else has it.
+    Whole(PartFile),
+    /// Other connections write other ranges.
+    Shared(Arc<PartFile>),
+}
+
+impl Deref for Writing {
+    type Target = PartFile;
+
+    fn deref(&self) -> &PartFile {
+        match self {
+            Self::Whole(part) => part,
+            Self::Shared(part) => part,
+        }
+    }
+}
+
 /// A directory that files land in.
 #[derive(Clone)]
 struct Place {
@@ -69,13 +91,13 @@ impl<'a> Landing<'a> {
     }
 
     /// The file that a range is written to; `None` where it cannot be made, which fails the file.
-    pub(crate) fn part_for(&mut self, want: &Want) -> Result<Option<Arc<PartFile>>, RunError> {
+    pub(crate) fn part_for(&mut self, want: &Want) -> Result<Option<Writing>, RunError> {
         let job = &want.job;
         let made = self.place_of(job).and_then(|Place { dir, .. }| {
             if want.is_whole_file() {
-                self.make_part(job, &dir, self.naming_of_short(job)).map(Arc::new)
+                self.make_part(job, &dir, self.naming_of_short(job)).map(Writing::Whole)
             } else {
-                job.part(|| self.make_part(job, &dir, self.naming_of_long()))
+                job.part(|| self.make_part(job, &dir, self.naming_of_long())).map(Writing::Shared)
             }
         });
         match made {
@@ -167,13 +189,9 @@ impl<'a> Landing<'a> {
     }
 
     /// Seals and verifies, then commits as durably as was asked: the end of every file that ends well.
-    pub(crate) fn land(
-        &mut self,
-        job: &Arc<FileJob>,
-        part: PartFile,
-        written: u32,
-        sender: SenderCrc,
-    ) -> Result<(), RunError> {
+    /// `written` is the CRC-32 of what was written.
+    pub(crate) fn land(&mut self, part: PartFile, written: u32, proof: Proof<'_>) -> Result<(), RunError> {
+        let job = proof.job;
         let start = Instant::now();
         let settings = self.transfer.settings;
         let hash = settings.manifest.as_ref().map(|manifest| manifest.hash());
@@ -185,7 +203,7 @@ impl<'a> Landing<'a> {
                 return self.transfer.give_up(job, Cause::Destination { operation: "cannot read back", source });
             }
         };
-        let verified = match part.seal(seen.crc).verify(sender) {
+        let verified = match part.seal(seen.crc).verify(proof.whole) {
             Ok(verified) => verified,
             Err(mismatch) => {
                 return self.transfer.mismatched(job, mismatch);

@@ -55,6 +55,7 @@ mod plain;
 mod plan;
 mod preview;
 mod processor;
+mod proof;
 mod reach;
 mod read_back;
 mod receive_path;

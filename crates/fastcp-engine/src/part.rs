@@ -20,6 +20,7 @@ use crate::attributes;
 use crate::journal::{Binding, Journal, Record, Replayed, remove_if_there};
 use crate::naming::{PartPlace, name_part, name_unnamed};
 use crate::owners::Owners;
+use crate::proof::WholeCrc;
 
 /// The unfinished target.
 #[derive(Debug)]
@@ -189,10 +190,6 @@ pub(crate) struct Sealed {
     crc: u32,
 }
 
-/// The CRC-32 of a whole file at the sender: from the answer that carried all of it, or confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SenderCrc(pub(crate) u32);
-
 /// What was written is not what the sender has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mismatch {
@@ -202,12 +199,12 @@ pub(crate) struct Mismatch {
 
 impl Sealed {
     /// Compares what was written with what the sender has. A part file that is something else is gone.
-    pub(crate) fn verify(self, sender: SenderCrc) -> Result<Verified, Mismatch> {
-        if self.crc == sender.0 {
+    pub(crate) fn verify(self, sender: WholeCrc) -> Result<Verified, Mismatch> {
+        if self.crc == sender.crc() {
             Ok(Verified { part: self.part, crc: self.crc })
         } else {
             self.part.discard();
-            Err(Mismatch { want: sender.0, got: self.crc })
+            Err(Mismatch { want: sender.crc(), got: self.crc })
         }
     }
 }
@@ -288,9 +285,10 @@ mod tests {
     use fastcp_model::{Metadata, Name, RelPath, Timestamp};
     use fastcp_sys::Root;
 
-    use super::{PartFile, SenderCrc};
+    use super::PartFile;
     use crate::naming::{PartPlace, Shelter};
     use crate::owners::Owners;
+    use crate::proof::WholeCrc;
 
     #[test]
     fn a_part_file_that_somebody_replaced_gets_no_name() {
@@ -304,7 +302,8 @@ mod tests {
         std::fs::write(tree.path().join("part"), b"half").expect("write");
         let metadata = Metadata { mode: 0o600, uid: 0, gid: 0, mtime: Timestamp::default() };
         let crc = crc32fast::hash(b"whole");
-        let dressed = part.seal(crc).verify(SenderCrc(crc)).expect("equal").set_metadata(&metadata, &Owners::new());
+        let dressed =
+            part.seal(crc).verify(WholeCrc::claimed(crc)).expect("equal").set_metadata(&metadata, &Owners::new());
         let fallback = || unreachable!("it has a name");
         assert!(dressed.expect("set").commit(&dir, &name, fallback).is_err());
         assert!(!tree.path().join("name").exists());
