@@ -3,11 +3,15 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use fastcp_wire::range::RangeRequest;
 use support::Workspace;
 use support::client::{Client, Run, contents};
 use support::compare::assert_same;
+use support::lying_sender::{LyingSender, file, listing, offer, truth};
 use support::server::Server;
 use support::strace::Strace;
 use support::tree::{Tree, noise, text};
@@ -164,4 +168,106 @@ fn verify_names_a_file_that_the_sender_cannot_read() {
     let run = Client::verify(&copy, server.url("")).run().expect_exit(23);
     assert_eq!(run.paths_of("failed"), ["dir/bad"], "{}", run.stderr);
     assert_eq!(run.count("differences"), 0);
+}
+
+/// A sender of ten files, one of which ends every connection that it is asked for on.
+fn sender_that_breaks(on: impl Fn(&RangeRequest) -> Breaks + Send + Sync + 'static) -> LyingSender {
+    let files: Vec<_> = (0..10).map(|nth| (format!("{nth}"), noise(300_000, nth))).collect();
+    let entries = files.iter().map(|(name, bytes)| file(name, bytes)).collect();
+    LyingSender::start_sending(offer(vec![listing("", entries)]), move |request, stream| {
+        let nth: usize = std::str::from_utf8(&request.path).expect("plain").parse().expect("a number");
+        let answer = truth(request, &files[nth].1);
+        let sent = match on(request) {
+            Breaks::Not => answer.len(),
+            Breaks::AtOnce => 0,
+            Breaks::After(bytes) => bytes,
+        };
+        stream.write_all(&answer[..sent])?;
+        if sent < answer.len() { Err(std::io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    })
+}
+
+enum Breaks {
+    Not,
+    AtOnce,
+    After(usize),
+}
+
+#[test]
+fn a_file_that_breaks_every_connection_fails_by_its_name() {
+    for (nth, options) in
+        ["--conns 1", "--conns 4", "--conns 1 --chunk-kb 64", "--conns 2 --no-compress"].iter().enumerate()
+    {
+        for begins in [false, true] {
+            let workspace = Workspace::new();
+            let sender = sender_that_breaks(move |request| match (&request.path[..], begins) {
+                (b"4", true) => Breaks::After(60),
+                (b"4", false) => Breaks::AtOnce,
+                _ => Breaks::Not,
+            });
+            let copy = workspace.at(&format!("copy {nth}"));
+            let run = Client::pull(sender.url(), &copy).options(options).run().expect_exit(23);
+            assert_eq!(run.paths_of("failed"), ["4"], "{}", run.stderr);
+            assert!(run.stderr.contains("connections broke"), "{}", run.stderr);
+            assert_eq!(run.count("files_committed"), 9);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_breaks_every_connection_does_so_in_verify_too() {
+    let workspace = Workspace::new();
+    let copy = workspace.at("copy");
+    Client::pull(sender_that_breaks(|_| Breaks::Not).url(), &copy).run().expect_exit(0);
+    for options in ["--conns 1", "--conns 4"] {
+        let sender =
+            sender_that_breaks(|request| if request.path[..] == b"4"[..] { Breaks::AtOnce } else { Breaks::Not });
+        let run = Client::verify(&copy, sender.url()).options(options).run().expect_exit(23);
+        assert_eq!(run.paths_of("failed"), ["4"], "{}", run.stderr);
+        assert_eq!(run.count("files_verified"), 9);
+    }
+}
+
+#[test]
+fn a_server_that_breaks_every_connection_is_not_the_fault_of_files() {
+    let workspace = Workspace::new();
+    let sender = sender_that_breaks(|_| Breaks::AtOnce);
+    let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 2").run();
+    assert_eq!(run.code, Some(12), "{}", run.stderr);
+    assert_eq!(run.count("files_failed"), 0);
+}
+
+#[test]
+fn a_range_that_broke_two_connections_may_still_come() {
+    let workspace = Workspace::new();
+    let broken = AtomicU32::new(0);
+    let sender = sender_that_breaks(move |request| {
+        let is_bad = request.path[..] == b"4"[..] && broken.fetch_add(1, Ordering::Relaxed) < BREAKS_BEFORE;
+        if is_bad { Breaks::After(60) } else { Breaks::Not }
+    });
+    let run = Client::pull(sender.url(), workspace.at("copy")).options("--conns 1").run().expect_exit(0);
+    assert_eq!(run.count("reconnects"), u64::from(BREAKS_BEFORE));
+}
+
+const BREAKS_BEFORE: u32 = 2;
+
+#[test]
+fn a_leased_file_is_waited_for_and_fails_by_its_name_where_the_lease_is_kept() {
+    let Some(strace) = Strace::new() else { return };
+    let workspace = Workspace::new();
+    let source = with_neighbours(&workspace.at("source"), &noise(300_000, 1));
+    let pull = |strace: &Strace, copy: &Path| {
+        let strace = strace.clone().on_path(Path::new("bad"));
+        let server = Server::start_strace(&source, "127.0.0.1 0", &strace);
+        Client::pull(server.url(""), copy).options("--conns 1").run()
+    };
+    let run = pull(&strace.clone().fails_at("openat", "EAGAIN", "1..20"), &workspace.at("given up")).expect_exit(0);
+    assert_eq!(run.count("files_failed"), 0);
+    assert_same(&source, &workspace.at("given up"));
+    let log = workspace.at("log");
+    let run = pull(&strace.fails("openat", "EAGAIN").logged_to(&log), &workspace.at("kept"));
+    let run = expect_only_bad_failed(run);
+    assert!(run.stderr.contains("lease"), "{}", run.stderr);
+    let attempts = std::fs::read_to_string(&log).expect("read").lines().count();
+    assert!((10..400).contains(&attempts), "{attempts} attempts");
 }

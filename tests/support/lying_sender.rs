@@ -36,12 +36,13 @@ impl LyingSender {
         Self::start_with_capabilities(offer, Capabilities::SUPPORTED.difference(Capabilities::BUNDLE), answer)
     }
 
-    /// As before, but `answer` sends by itself, and so may do things in the middle of an answer.
+    /// As before, but `answer` sends by itself, and so may do things in the middle of an answer. It is asked for bytes
+    /// and confirmations only.
     pub(crate) fn start_sending(
         offer: Offer,
         answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE);
+        let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE | Capabilities::DELTA);
         Self::start_with(vec![offer], capabilities, move |request, stream| match request {
             Request::Range(request) => answer(request, stream),
             other => panic!("not agreed: {other:?}"),

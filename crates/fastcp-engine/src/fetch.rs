@@ -32,7 +32,10 @@ use crate::want::{Purpose, Want};
 use crate::zeros::crc_of_zeros;
 use zstd::bulk::Decompressor;
 
+mod broken;
 mod bundle;
+
+pub(crate) use broken::BREAKS_MAX;
 
 /// Bytes of requests on their way at most. The sender reads no requests while it writes; with more
 /// than the sockets' buffers hold, both ends would wait for each other.
@@ -112,6 +115,11 @@ struct Fetcher<'a> {
     pace: Pace,
     request_bytes: usize,
     next_id: u32,
+    dialled: Instant,
+    /// What had been fetched, over all connections, when it was dialled.
+    fetched_before: u64,
+    /// Something has come of the answer to the first that is owed.
+    is_begun: bool,
     requests: Vec<u8>,
     /// What the schedule has just handed out.
     wants: Vec<Want>,
@@ -137,6 +145,9 @@ impl<'a> Fetcher<'a> {
             pace: Pace::new(Instant::now()),
             request_bytes: 0,
             next_id: 0,
+            dialled: Instant::now(),
+            fetched_before: transfer.report.counters.bytes_fetched.now(),
+            is_begun: false,
             requests: Vec::new(),
             wants: Vec::new(),
             scratch: Vec::new(),
@@ -153,6 +164,10 @@ impl<'a> Fetcher<'a> {
                     break end;
                 }
             },
+        };
+        let end = match end {
+            End::Broken(error) => self.end_broken(error),
+            end => end,
         };
         self.transfer.schedule.give_back(self.held.connection, self.owed.into_iter().map(|owed| owed.want));
         end
@@ -176,6 +191,9 @@ impl<'a> Fetcher<'a> {
             Reach::Short => 1,
         };
         while self.held.cost < held_max && (self.request_bytes < REQUEST_BYTES_MAX || self.owed.is_empty()) {
+            if self.asks_alone() {
+                break;
+            }
             let start = Instant::now();
             let next = self.transfer.schedule.next(&self.held, &mut self.wants);
             match next {
@@ -239,6 +257,7 @@ impl<'a> Fetcher<'a> {
 
     fn take_piece(&mut self) -> Result<(), End> {
         let header = self.take_header()?;
+        self.is_begun = true;
         match header.kind {
             BodyKind::Bundle => self.take_bundle(&header),
             _ => self.take_answer(&header),
@@ -257,12 +276,10 @@ impl<'a> Fetcher<'a> {
     }
 
     fn take_answer(&mut self, header: &Heard) -> Result<(), End> {
-        let Some(owed) = self.owed.front_mut().filter(|owed| owed.id == header.id) else {
+        let Some(owed) = self.owed.front().filter(|owed| owed.id == header.id) else {
             return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
         };
         let want = owed.want.clone();
-        // Should the connection break from here on, whoever takes over assumes nothing of the range.
-        owed.want.attempt = want.attempt.max(1);
         let more = match want.purpose {
             Purpose::Confirm => self.take_confirmation(&want, header)?,
             Purpose::Fetch => self.take_bytes(&want, header)?,
@@ -273,6 +290,7 @@ impl<'a> Fetcher<'a> {
 
     /// The first of what is owed has been answered, and leads to `more`.
     fn answered(&mut self, want: &Want, more: Vec<Want>) {
+        self.is_begun = false;
         if let Some(owed) = self.owed.pop_front() {
             self.request_bytes -= owed.request_bytes;
             self.held.remove(&owed.want);

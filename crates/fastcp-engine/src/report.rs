@@ -104,6 +104,11 @@ pub enum Cause {
         /// What came of it.
         source: io::Error,
     },
+    /// Connections broke over it, one after another, while other files got through.
+    Broken {
+        /// How many.
+        connections: u32,
+    },
     /// The bytes do not have the sender's checksum.
     Checksum {
         /// The sender's.
@@ -134,6 +139,7 @@ impl Cause {
                 "permission denied at the destination"
             }
             Self::Destination { .. } => "failed at the destination",
+            Self::Broken { .. } => "connections broke",
             Self::Checksum { .. } => "checksum mismatch",
             Self::DamagedRecord { .. } => "damaged record in the manifest",
             Self::DirectoryInTheWay => "directory in the way",
@@ -156,6 +162,7 @@ impl std::fmt::Display for Cause {
             }
             Self::Source(status) => write!(f, "{status} (at the source)"),
             Self::Destination { operation, source } => write!(f, "{operation}: {source} (at the destination)"),
+            Self::Broken { connections } => write!(f, "given up: {connections} connections broke while it was fetched"),
             Self::Checksum { want, got } => write!(f, "crc32 mismatch (want {want:08x}, got {got:08x})"),
             Self::DamagedRecord { line } => {
                 write!(f, "line {line} of the manifest is damaged; its file was not verified")

@@ -116,6 +116,7 @@ pub(crate) fn status_of(error: &io::Error) -> Status {
         Errno::ELOOP | Errno::EXDEV => Status::OutsideRoot,
         Errno::ENOTDIR => Status::NotADirectory,
         Errno::ENAMETOOLONG => Status::NameTooLong,
+        Errno::EAGAIN => Status::InUse,
         Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => Status::Busy,
         _ => Status::InputOutput,
     }

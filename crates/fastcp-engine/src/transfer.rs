@@ -129,5 +129,5 @@ impl Transfer<'_> {
 
 /// Whether the source may be in good order when it is looked at again.
 fn is_moving(status: Status) -> bool {
-    matches!(status, Status::Changed | Status::BadRange)
+    matches!(status, Status::Changed | Status::BadRange | Status::InUse)
 }

@@ -4,6 +4,7 @@
 //! schedule shares work out; the cost of a file is reckoned before it is cut.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use fastcp_model::ByteRange;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
@@ -33,6 +34,26 @@ pub(crate) struct Want {
     pub(crate) purpose: Purpose,
     /// How often it was begun in vain. After the first, unproven bytes may stand in its range.
     pub(crate) attempt: u32,
+    /// The connections that broke over it.
+    pub(crate) breaks: Breaks,
+}
+
+/// Connections that broke over one want, one after another.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Breaks {
+    pub(crate) count: u32,
+    last: Option<Instant>,
+}
+
+impl Breaks {
+    /// One more, that was dialled `since`. What ends a server ends many connections at a time, and what was owed goes
+    /// from one of them to the next: only one that was dialled after the last break says something new.
+    pub(crate) fn add(&mut self, since: Instant) {
+        if self.last.is_none_or(|last| last < since) {
+            self.count += 1;
+            self.last = Some(Instant::now());
+        }
+    }
 }
 
 impl Want {
@@ -51,7 +72,13 @@ impl Want {
 
     /// The wants that have all of a file confirmed.
     pub(crate) fn confirmations(job: &Arc<FileJob>) -> Vec<Self> {
-        let confirmation = |range| Self { job: Arc::clone(job), range, purpose: Purpose::Confirm, attempt: 0 };
+        let confirmation = |range| Self {
+            job: Arc::clone(job),
+            range,
+            purpose: Purpose::Confirm,
+            attempt: 0,
+            breaks: Breaks::default(),
+        };
         job.segments().map(confirmation).collect()
     }
 
@@ -61,7 +88,7 @@ impl Want {
             Start::Afresh => 0,
             Start::Resumed | Start::Basis => 1,
         };
-        Self { job, range, purpose: Purpose::Fetch, attempt }
+        Self { job, range, purpose: Purpose::Fetch, attempt, breaks: Breaks::default() }
     }
 }
 

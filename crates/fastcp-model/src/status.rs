@@ -44,10 +44,12 @@ pub enum Status {
     NotADirectory = 17,
     /// The peer was silent for too long.
     TimedOut = 18,
+    /// Another program keeps a lease on the file.
+    InUse = 19,
 }
 
 impl Status {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Ok,
         Self::NotFound,
         Self::PermissionDenied,
@@ -67,6 +69,7 @@ impl Status {
         Self::NameTooLong,
         Self::NotADirectory,
         Self::TimedOut,
+        Self::InUse,
     ];
 
     /// The number on the wire.
@@ -107,6 +110,7 @@ impl fmt::Display for Status {
             Self::NameTooLong => "name or path too long",
             Self::NotADirectory => "not a directory",
             Self::TimedOut => "timed out",
+            Self::InUse => "in use: another program keeps a lease on it",
         })
     }
 }

@@ -14,6 +14,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat, mknodat};
 use nix::unistd::{Uid, UnlinkatFlags, linkat, symlinkat, unlinkat};
 
+use crate::lease::open_patiently;
 use crate::scarce::opened;
 use crate::{Stat, SyncHandle, Volume};
 
@@ -137,10 +138,9 @@ impl Dir {
     /// Opens a regular file for reading, or `ELOOP` for a link.
     ///
     /// # Errors
-    /// As `open(2)`.
+    /// `EAGAIN` where another program keeps a lease on it; else as `open(2)`.
     pub fn open_file(&self, name: &Name) -> io::Result<File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        Ok(File::from(opened(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()))?))
+        self.open_regular(name, OFlag::O_RDONLY)
     }
 
     /// Opens a regular file, whoever made it, for reading and writing.
@@ -148,8 +148,7 @@ impl Dir {
     /// # Errors
     /// `ELOOP` for a link, `EINVAL` for what is no regular file; else as `open(2)`.
     pub fn open_to_write(&self, name: &Name) -> io::Result<File> {
-        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let file = File::from(opened(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()))?);
+        let file = self.open_regular(name, OFlag::O_RDWR)?;
         if is_regular(&fstat(&file)?) { Ok(file) } else { Err(Errno::EINVAL.into()) }
     }
 
@@ -159,11 +158,16 @@ impl Dir {
     /// # Errors
     /// `EPERM` for such a one; else as `open(2)`.
     pub fn open_own_file(&self, name: &Name) -> io::Result<File> {
-        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let file = File::from(opened(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()))?);
+        let file = self.open_regular(name, OFlag::O_RDWR)?;
         let stat = fstat(&file)?;
         let is_own = is_regular(&stat) && stat.st_nlink == 1 && stat.st_uid == Uid::effective().as_raw();
         if is_own { Ok(file) } else { Err(Errno::EPERM.into()) }
+    }
+
+    fn open_regular(&self, name: &Name, access: OFlag) -> io::Result<File> {
+        let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let open = || open_patiently(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()));
+        Ok(File::from(opened(open)?))
     }
 
     /// Makes the file `name` with mode 0600, open for reading and writing.

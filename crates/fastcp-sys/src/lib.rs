@@ -25,6 +25,7 @@ pub mod tun;
 mod dir;
 mod file_bytes;
 mod file_system;
+mod lease;
 mod root;
 mod stat;
 mod sync;

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 
+use crate::lease::open_patiently;
 use crate::scarce::opened;
 use crate::{Dir, FileType, Stat};
 
@@ -54,7 +55,8 @@ impl Root {
     ///
     /// # Errors
     /// `ELOOP` or `EXDEV` where the path leads through a link or out of the root, `EISDIR` for a
-    /// directory, `EINVAL` for other things that are not regular files; else as `open(2)`.
+    /// directory, `EINVAL` for other things that are not regular files, `EAGAIN` where another program keeps a lease
+    /// on it; else as `open(2)`.
     pub fn open_file(&self, path: &RelPath) -> io::Result<File> {
         let Some((parent, name)) = path.split() else { return Err(Errno::EISDIR.into()) };
         let dir = self.dir(&parent)?;
@@ -83,13 +85,7 @@ impl Root {
             ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
         );
         let bytes = if path.is_root() { b"." } else { path.as_bytes() };
-        loop {
-            match openat2(&self.fd, bytes, how) {
-                // EAGAIN: something was renamed or mounted while the kernel proved "beneath".
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                result => return result,
-            }
-        }
+        open_patiently(|| openat2(&self.fd, bytes, how))
     }
 
     fn resolve_by_walk(&self, path: &RelPath, flags: OFlag) -> nix::Result<OwnedFd> {

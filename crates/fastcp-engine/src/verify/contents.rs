@@ -23,6 +23,7 @@ use super::answer::{Answer, Hashing, take_answer};
 use super::queue::{Check, CheckQueue, FileCheck, Next, Patience};
 use crate::difference::Difference;
 use crate::error::RunError;
+use crate::fetch::BREAKS_MAX;
 use crate::inbox::Inbox;
 use crate::line::Line;
 use crate::report::{Cause, Event, Report};
@@ -145,9 +146,29 @@ impl<'a> Asker<'a> {
 
     /// Works until nothing is left. Whatever is owed when the connection breaks is for others to ask for.
     fn run(mut self) -> Result<(), NetError> {
+        let dialled = Instant::now();
+        let done_before = self.verification.queue.done_count();
         let result = self.work();
+        let was_to_blame = self.owed.front().is_some_and(|owed| owed.check.breaks.count > 0);
+        if result.is_err() && (was_to_blame || self.verification.queue.done_count() > done_before) {
+            self.blame_first(dialled);
+        }
         self.verification.queue.give_back(self.owed.into_iter().map(|owed| owed.check));
         result
+    }
+
+    /// The connection broke while the answer to the first was awaited, though others got theirs. A range that does
+    /// so again and again fails its file, as in `fetch/broken.rs`.
+    fn blame_first(&mut self, dialled: Instant) {
+        let Some(first) = self.owed.front_mut() else { return };
+        first.check.breaks.add(dialled);
+        if first.check.breaks.count >= BREAKS_MAX
+            && let Some(owed) = self.owed.pop_front()
+        {
+            let cause = Cause::Broken { connections: BREAKS_MAX };
+            self.verification.settle(&owed.check.file, Outcome::Failed(cause));
+            self.verification.queue.done();
+        }
     }
 
     fn work(&mut self) -> Result<(), NetError> {
@@ -168,12 +189,18 @@ impl<'a> Asker<'a> {
 
     /// Fills the window up once half of it is free.
     fn ask(&mut self) -> Result<(), NetError> {
-        if self.request_bytes > REQUEST_BYTES_MAX / 2 || self.asked_bytes > ASKED_BYTES_MAX / 2 {
+        // One that may be to blame is asked about alone: what is answered before it could be lost with it.
+        let asks_alone = self.owed.back().is_some_and(|owed| owed.check.breaks.count > 0);
+        if asks_alone || self.request_bytes > REQUEST_BYTES_MAX / 2 || self.asked_bytes > ASKED_BYTES_MAX / 2 {
             return Ok(());
         }
         while self.owed.is_empty() || (self.request_bytes < REQUEST_BYTES_MAX && self.asked_bytes < ASKED_BYTES_MAX) {
             let patience = if self.owed.is_empty() { Patience::Wait } else { Patience::AtOnce };
             match self.verification.queue.next(patience) {
+                Next::Check(check) if check.breaks.count > 0 => {
+                    self.put_request(check);
+                    break;
+                }
                 Next::Check(check) => self.put_request(check),
                 Next::Later | Next::Over => break,
             }

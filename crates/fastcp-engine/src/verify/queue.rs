@@ -14,6 +14,8 @@ use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, RelPath, Timestamp};
 
+use crate::want::Breaks;
+
 use crate::waiting::{Lock, News};
 
 /// Files queued at most.
@@ -58,6 +60,8 @@ pub(super) struct Check {
     pub(super) range: ByteRange,
     /// How often its answer could not be used.
     pub(super) attempt: u32,
+    /// The connections that broke over it.
+    pub(super) breaks: Breaks,
 }
 
 /// Whether to wait for something to do.
@@ -119,7 +123,7 @@ impl State {
             if range.end() < file.size_bytes {
                 self.files.push_front((Arc::clone(&file), range.end()));
             }
-            return Some(Check { file, range, attempt: 0 });
+            return Some(Check { file, range, attempt: 0, breaks: Breaks::default() });
         }
         None
     }
