@@ -56,6 +56,12 @@ impl Client {
         self
     }
 
+    /// Adds words as they are.
+    pub(crate) fn words<W: AsRef<OsStr>>(mut self, words: &[W]) -> Self {
+        self.words.extend(words.iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
     /// Runs as an unprivileged user, from where that user can reach the program.
     pub(crate) fn unprivileged(mut self, workspace: &Workspace) -> Self {
         if is_root() {

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 use fastcp_model::{Escaped, Name, PATH_BYTES_MAX, RelPath, Timestamp};
-use fastcp_sys::{Dir, FileType, Root, metadata};
+use fastcp_sys::{Dir, FileType, Root, metadata, typed_path};
 use nix::libc::{EISDIR, ELOOP, ENOTDIR};
 
 use crate::across;
@@ -45,6 +45,7 @@ impl Backup {
         if is_below && within.is_none() {
             return Err(problem(BackupProblem::Link));
         }
+        typed_path::check_links(&path).map_err(|error| problem(BackupProblem::Io(error)))?;
         Ok(Self { path, root: OnceLock::new(), durability, within })
     }
 
@@ -90,13 +91,12 @@ impl Backup {
         metadata::set_handle_mtime(self.place(destination, path)?, mtime)
     }
 
-    /// The root of a backup directory outside the destination: where the user says, links followed.
+    /// The root of a backup directory outside the destination: where the user says, links of his own followed.
     fn root(&self) -> io::Result<&Root> {
         if let Some(root) = self.root.get() {
             return Ok(root);
         }
-        std::fs::create_dir_all(&self.path)?;
-        let root = Root::open(&self.path)?;
+        let root = Root::make_all(&self.path)?;
         Ok(self.root.get_or_init(|| root))
     }
 

@@ -63,18 +63,14 @@ pub(crate) struct Locked;
 impl Destination {
     /// Opens the directory, making it where it is missing and its parent is there, as rsync does.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let age = match std::fs::create_dir(path) {
-            Ok(()) => Age::New,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Age::Old,
-            Err(error) => return Err(error),
+        let (root, age) = match Root::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match Root::make(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (Root::open(path)?, Age::Old),
+                made => (made?, Age::New),
+            },
+            opened => (opened?, Age::Old),
         };
-        Ok(Self {
-            root: Root::open(path)?,
-            age,
-            kept_times: KeptTimes::default(),
-            backup: None,
-            mounts: Mutex::default(),
-        })
+        Ok(Self { root, age, kept_times: KeptTimes::default(), backup: None, mounts: Mutex::default() })
     }
 
     /// The destination at `into` with a directory for what is deleted or replaced.

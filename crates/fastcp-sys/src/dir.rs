@@ -59,9 +59,10 @@ impl Dir {
             return Err(Errno::EPERM.into());
         }
         if dir.stat()?.metadata.mode & RIGHTS_OF_OTHERS != 0 {
-            let opened = openat(&dir.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let readable = opened(|| openat(&dir.fd, ".", flags, Mode::empty()))?;
             // Some file systems have one mode for everything. What they say then is looked at.
-            let _ = fchmod(opened, Mode::S_IRWXU);
+            let _ = fchmod(readable, Mode::S_IRWXU);
         }
         if dir.stat()?.metadata.mode & WRITE_OF_OTHERS == 0 { Ok(dir) } else { Err(Errno::EPERM.into()) }
     }

@@ -1,6 +1,7 @@
 //! The operating system calls that fastcp needs, and the only crate that may say `unsafe`.
 //!
 //! - [`Root`] and [`Dir`]: every access to a tree beneath one descriptor, no link followed.
+//! - [`typed_path`]: paths that the user typed, whose links are followed where they are trusted.
 //! - [`Stat`] and [`metadata`]: what is known of an entry, and setting it on a held descriptor.
 //! - [`transfer`]: sendfile and splice, with results that cannot be misread.
 //! - [`mod@file`]: positioned reads, preallocation, holes.
@@ -21,6 +22,7 @@ pub mod tcp;
 pub mod transfer;
 #[cfg(feature = "tun")]
 pub mod tun;
+pub mod typed_path;
 
 mod dir;
 mod file_bytes;

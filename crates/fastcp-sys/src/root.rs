@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastcp_model::{Name, RelPath};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
 use crate::lease::open_patiently;
 use crate::scarce::opened;
-use crate::{Dir, FileType, Stat};
+use crate::{Dir, FileType, Stat, typed_path};
 
 /// `ENOSYS` is the kernel's and holds for the process; anything else holds for one call.
 static OPENAT2_MISSING: AtomicBool = AtomicBool::new(false);
@@ -30,13 +30,28 @@ pub struct Root {
 }
 
 impl Root {
-    /// Opens the directory at `path`, which the user named: links in it are followed.
+    /// Opens the directory at `path`, which the user typed: links of his own and of root are followed.
     ///
     /// # Errors
-    /// As `open(2)`; `ENOTDIR` where it is not a directory.
+    /// As `open(2)`; `ENOTDIR` where it is not a directory; [`typed_path::Foreign`] where others' links are on the way.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let fd = opened(|| open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()))?;
-        Ok(Self { fd })
+        Ok(Self { fd: typed_path::open_dir(path)? })
+    }
+
+    /// Makes the directory at `path`, whose parent is there, and opens it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is something; else as [`Root::open`].
+    pub fn make(path: &Path) -> io::Result<Self> {
+        Ok(Self { fd: typed_path::make_dir(path)? })
+    }
+
+    /// Opens the directory at `path`, after making it and those above it that are missing.
+    ///
+    /// # Errors
+    /// As [`Root::open`].
+    pub fn make_all(path: &Path) -> io::Result<Self> {
+        Ok(Self { fd: typed_path::make_dirs(path)? })
     }
 
     /// Opens a directory of the tree, for use as an anchor; reading it needs no permission until then.

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use fastcp_model::{Name, RelPath};
 use fastcp_sys::file::read_at;
-use fastcp_sys::{FileType, Root};
+use fastcp_sys::{FileType, Root, typed_path};
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -55,7 +55,7 @@ struct Manifest {
 impl Manifest {
     fn open(path: &Path) -> Result<Self, ManifestError> {
         let failed = |operation| move |source| ManifestError::File { operation, path: shown(path), source };
-        let file = File::open(path).map_err(failed("open"))?;
+        let file = typed_path::open_to_read(path).map_err(failed("open"))?;
         let mut beginning = [0; HEADER_BYTES_MAX];
         let got = read_at(&file, &mut beginning, 0).map_err(failed("read"))?;
         let (hash, header_bytes) = parse_header(&shown(path), &beginning[..got])?;

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fastcp_model::Escaped;
+use fastcp_sys::Dir;
 use fastcp_sys::file::read_at;
+use fastcp_sys::typed_path::{self, Opened};
 
 use super::{HEADER_BYTES_MAX, ManifestError, Record, header, parse_header};
 use crate::content_hash::ManifestHash;
@@ -26,6 +28,8 @@ const SEARCH_BYTES: u64 = 64 << 10;
 pub struct ManifestWriter {
     hash: ManifestHash,
     path: PathBuf,
+    /// Where it lies, to make its name durable.
+    dir: Dir,
     state: Mutex<State>,
 }
 
@@ -48,7 +52,7 @@ impl ManifestWriter {
     /// file is left as it is. Failures of the file system.
     pub fn open(path: &Path, hash: ManifestHash) -> Result<Self, ManifestError> {
         let failed = |operation| move |source| ManifestError::File { operation, path: shown(path), source };
-        let file = File::options().read(true).append(true).create(true).open(path).map_err(failed("open"))?;
+        let Opened { file, dir } = typed_path::open_to_append(path).map_err(failed("open"))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(ManifestError::Busy(shown(path))),
             // A file system without locks has no other way to tell.
@@ -65,7 +69,7 @@ impl ManifestWriter {
         }
         let lines = if kept_bytes == 0 { header(hash) } else { Vec::new() };
         let state = State { file, lines, file_bytes: kept_bytes, has_failed: false };
-        let writer = Self { hash, path: path.to_path_buf(), state: Mutex::new(state) };
+        let writer = Self { hash, path: path.to_path_buf(), dir, state: Mutex::new(state) };
         writer.flush()?;
         Ok(writer)
     }
@@ -94,10 +98,7 @@ impl ManifestWriter {
     pub fn finish(&self) -> Result<(), ManifestError> {
         let mut state = self.lock();
         self.write(&mut state)?;
-        let name_too = || {
-            let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all())
-        };
+        let name_too = || self.dir.sync_handle()?.sync_dir();
         state.file.sync_all().and_then(|()| name_too()).map_err(|source| self.failed("sync", source))
     }
 
