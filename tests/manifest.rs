@@ -77,8 +77,8 @@ fn everything_is_recorded_with_the_hash_that_other_programs_compute() {
     let server = Server::start(&source);
     let cases = [
         ("fastcp-manifest 1 sha256", "--manifest-hash sha256"),
-        ("fastcp-manifest 1 xxh3-128", "--durability none --receive-path splice"),
-        ("fastcp-manifest 1 xxh3-128", "--durability file --verify disk --conns 8"),
+        ("fastcp-manifest 1 xxh3-128", "--manifest-hash xxh3 --durability none --receive-path splice"),
+        ("fastcp-manifest 1 blake3", "--durability file --verify disk --conns 8"),
     ];
     for (nth, (first, options)) in cases.into_iter().enumerate() {
         let (copy, manifest) = (workspace.at(&format!("copy {nth}")), workspace.at(&format!("manifest{nth}")));
@@ -94,6 +94,8 @@ fn everything_is_recorded_with_the_hash_that_other_programs_compute() {
         let run = verify(&copy, &manifest).run().expect_differences(&[]);
         run.expect_counts(&[("entries", files), ("files_verified", files), ("bytes_verified", bytes)]);
     }
+    let blake3 = &records(&workspace.at("manifest2"), "fastcp-manifest 1 blake3")["many/7"][0];
+    assert_eq!(blake3[..64], *blake3::hash(&fs::read(source.join("many/7")).expect("read")).to_hex());
     let sha256 = &records(&workspace.at("manifest0"), "fastcp-manifest 1 sha256")["many/7"][0];
     match Command::new("sha256sum").arg(source.join("many/7")).output() {
         Ok(output) => assert_eq!(output.stdout[..64], sha256.as_bytes()[..64]),
@@ -112,7 +114,7 @@ fn a_rerun_appends_what_it_commits_and_the_last_record_counts() {
         recorded.pull("").expect_exit(0).expect_counts(&[("files_committed", 1)]);
     }
     assert!(fs::read(&recorded.manifest).expect("read").starts_with(&first));
-    let records = records(&recorded.manifest, "fastcp-manifest 1 xxh3-128");
+    let records = records(&recorded.manifest, "fastcp-manifest 1 blake3");
     assert_eq!((records.len(), records["sub/one"].len(), records["sub/large"].len()), (4, 4, 1));
     recorded.verify().expect_differences(&[]).expect_counts(&[("entries", 4), ("files_verified", 4)]);
 }
@@ -228,7 +230,7 @@ fn what_cannot_be_appended_to_is_left_as_it_is_and_nothing_is_copied() {
     let recorded = Recorded::new();
     let copy = recorded.workspace.at("second copy");
     let cases = [
-        ("another hash", fs::read_to_string(&recorded.manifest).expect("read"), "--manifest-hash sha256", "xxh3-128"),
+        ("another hash", fs::read_to_string(&recorded.manifest).expect("read"), "--manifest-hash sha256", "blake3"),
         ("another version", "fastcp-manifest 2 xxh3-128\n".to_owned(), "", "version 2"),
         ("an unknown hash", "fastcp-manifest 1 md5\n".to_owned(), "", "md5"),
         ("something else", "dear diary\n".to_owned(), "", "not a manifest"),
@@ -278,7 +280,7 @@ fn only_what_was_committed_is_recorded() {
     let options = format!("--manifest {}", manifest.display());
     let run = Client::pull(sender.url(), &copy).options(&options).run().expect_exit(23);
     run.expect_counts(&[("files_committed", 1), ("files_failed", 1)]);
-    let records = records(&manifest, "fastcp-manifest 1 xxh3-128");
+    let records = records(&manifest, "fastcp-manifest 1 blake3");
     assert_eq!(records.keys().collect::<Vec<_>>(), ["good"]);
 }
 

@@ -19,9 +19,9 @@ const BYTES: &[u8] = b"the bytes of a file";
 fn hash_answer(request: &RangeRequest, change: impl Fn(&mut PieceHeader)) -> Vec<u8> {
     assert_eq!(request.ask, Ask::Hash);
     let mut header = header(request, BYTES);
-    (header.kind, header.body_bytes) = (BodyKind::Hash, 16);
+    (header.kind, header.body_bytes) = (BodyKind::Hash, 32);
     change(&mut header);
-    [header.encode().to_vec(), body(&xxhash_rust::xxh3::xxh3_128(BYTES).to_be_bytes())].concat()
+    [header.encode().to_vec(), body(blake3::hash(BYTES).as_bytes())].concat()
 }
 
 /// Compares a directory that holds what is offered, and `more`, with a sender that answers like this.

@@ -8,6 +8,7 @@
 
 pub(crate) mod balancer;
 pub(crate) mod client;
+pub(crate) mod collision;
 pub(crate) mod compare;
 pub(crate) mod copied;
 pub(crate) mod crash_disk;

@@ -293,6 +293,7 @@ fn manifest_to_write(options: &PullOptions, dst_dir: &Path) -> Result<Option<Man
         return Err(Failure::new(exit_code::USAGE, message));
     }
     let hash = match options.copy.manifest_hash {
+        ManifestHashArg::Blake3 => ManifestHash::Blake3,
         ManifestHashArg::Xxh3 => ManifestHash::Xxh3,
         ManifestHashArg::Sha256 => ManifestHash::Sha256,
     };

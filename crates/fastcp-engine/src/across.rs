@@ -11,12 +11,12 @@ use std::os::unix::fs::FileExt;
 use fastcp_model::{ByteRange, Name};
 use fastcp_sys::file::{clone_from, next_data_range, read_range};
 use fastcp_sys::{Dir, FileType, Stat, metadata};
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::crc_runs::combine;
 use crate::journal::remove_if_there;
 use crate::naming::expect_named;
 use crate::settings::Durability;
+use crate::strong_hash::hash_of_name;
 use crate::zeros::crc_of_zeros;
 
 /// Bytes that are read at a time.
@@ -29,7 +29,7 @@ pub(crate) fn is_refused(error: &io::Error) -> bool {
 
 /// The name of an unfinished copy in the directory where it is to be called `name`.
 pub(crate) fn name_beside(name: &Name) -> Name {
-    let hash = xxh3_128(name.as_bytes());
+    let hash = hash_of_name(name.as_bytes());
     Name::new(format!(".fastcp-{hash:032x}.part").as_bytes()).expect("our own names are lawful")
 }
 

@@ -19,7 +19,7 @@ use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request,
     RequestHeader, TRAILER_BYTES, Trailer,
 };
-use fastcp_wire::signature::{Level, StrongHash, encode_hash};
+use fastcp_wire::signature::{Level, RANGE_HASH_BYTES, RangeHash, encode_hash};
 
 use crate::adapt::{Adaptive, Spent};
 use crate::compress::{RangeCompressor, SAMPLE_BYTES};
@@ -269,8 +269,8 @@ impl Answerer<'_> {
         self.body.resize(SLICE_BYTES, 0);
         let (hash, status) = match hash_of(&open.file, request.range, &mut self.body) {
             Ok(Some(hash)) => (hash, Status::Ok),
-            Ok(None) => (StrongHash(0), Status::Changed),
-            Err(_) => (StrongHash(0), Status::InputOutput),
+            Ok(None) => (RangeHash([0; RANGE_HASH_BYTES]), Status::Changed),
+            Err(_) => (RangeHash([0; RANGE_HASH_BYTES]), Status::InputOutput),
         };
         self.answer_computed(request.id, BodyKind::Hash, &encode_hash(hash), status, open, reply);
     }

@@ -13,7 +13,6 @@ use fastcp_model::ByteRange;
 use fastcp_sys::file::{punch_hole, read_at};
 use fastcp_wire::signature::StrongHash;
 use rayon::prelude::*;
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::crc_runs::{CONFIRM_BYTES, combine};
 use crate::delta::Found;
@@ -117,7 +116,7 @@ fn copy_one(
     // A chunk is at most 2 MiB: the lists were checked.
     buffer.resize(found.range.len() as usize, 0);
     let is_read = from.is_some_and(|from| read_at(from, buffer, found.offset).is_ok_and(|got| got == buffer.len()));
-    if !is_read || StrongHash(xxh3_128(buffer)) != found.hash {
+    if !is_read || StrongHash::of(buffer) != found.hash {
         return Ok(Vec::new());
     }
     if job.sparse {

@@ -20,10 +20,10 @@ use fastcp_wire::limits::SIGNATURE_CHUNK_BYTES_MAX;
 use fastcp_wire::signature::{Level, SignedChunk, StrongHash};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::cuts::{Cuts, WINDOW_BYTES, candidates, cuts_of};
 use crate::source::SLICE_BYTES;
+use crate::strong_hash::StrongHasher;
 
 /// What one thread looks through for candidates before it takes the next.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -182,7 +182,7 @@ impl<'a> CutFile<'a> {
         if is_hole {
             slice.fill(0);
         }
-        let mut hasher = Xxh3::new();
+        let mut hasher = StrongHasher::new();
         let mut at = chunk.start();
         while at < chunk.end() {
             let slice = &mut slice[..SLICE_BYTES.min((chunk.end() - at) as usize)];
@@ -194,7 +194,7 @@ impl<'a> CutFile<'a> {
             at += slice.len() as u64;
         }
         // A chunk is at most 1 MiB long.
-        Ok(SignedChunk { len: chunk.len() as u32, hash: StrongHash(hasher.digest128()) })
+        Ok(SignedChunk { len: chunk.len() as u32, hash: hasher.chunk() })
     }
 
     /// Whether the range is known to hold zeros only.
@@ -211,7 +211,7 @@ pub(crate) fn fine_chunks(bytes: &[u8]) -> Vec<SignedChunk> {
     let mut signed = |cut: usize| {
         let chunk = &bytes[last..cut];
         last = cut;
-        SignedChunk { len: chunk.len() as u32, hash: StrongHash(xxh3_128(chunk)) }
+        SignedChunk { len: chunk.len() as u32, hash: StrongHash::of(chunk) }
     };
     cuts_of(Level::Fine, bytes).into_iter().map(&mut signed).collect()
 }
@@ -241,7 +241,6 @@ mod tests {
     use fastcp_model::ByteRange;
     use fastcp_sys::Stat;
     use fastcp_wire::signature::{Level, SignedChunk, StrongHash};
-    use xxhash_rust::xxh3::xxh3_128;
 
     use super::{CutError, CutFile, Cutter};
     use crate::cuts::cuts_of;
@@ -266,7 +265,7 @@ mod tests {
         let cuts = cuts_of(Level::Coarse, bytes).into_iter();
         cuts.map(|cut| {
             let chunk = &bytes[std::mem::replace(&mut last, cut)..cut];
-            SignedChunk { len: chunk.len() as u32, hash: StrongHash(xxh3_128(chunk)) }
+            SignedChunk { len: chunk.len() as u32, hash: StrongHash::of(chunk) }
         })
         .collect()
     }

@@ -1,7 +1,7 @@
 //! Which ranges of a changed file the receiver has already, somewhere in what it has of it.
 //!
 //! The sender lists the chunks of the new file, coarse ones first; the receiver looks them up in its basis. Only
-//! for coarse chunks that it lacks it asks for the fine ones. So the lists stay small: 20 bytes for some 160 KiB
+//! for coarse chunks that it lacks it asks for the fine ones. So the lists stay small: 24 bytes for some 160 KiB
 //! that are the same, and for some 5 KiB where something changed. What is found is handed over as it is found,
 //! and nothing is kept but the coarse chunks that were missed. Nothing is fetched or written here: the rest is
 //! the plan's.

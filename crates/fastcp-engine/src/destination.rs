@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fastcp_model::{Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, Root, Stat, SyncHandle, Volume, metadata, process};
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::backup::Backup;
 use crate::dirs::{Age, DirState};
@@ -24,6 +23,7 @@ use crate::naming::{PartPlace, Shelter};
 use crate::reach::may_reach_others;
 use crate::scan::STATE_DIR;
 use crate::settings::ReceiverSettings;
+use crate::strong_hash::hash_of_name;
 
 const PARTS_DIR: &[u8] = b"parts";
 pub(crate) const LOCK_NAME: &[u8] = b"lock";
@@ -113,7 +113,7 @@ impl Destination {
     /// Where the part file of `name` in `dir` lies: the same place for the same target, run after run.
     pub(crate) fn part_place(&self, dir: &Arc<DirState>, target: &Dir, name: &Name) -> io::Result<PartPlace> {
         let path = dir.path.join(name).unwrap_or_else(|_| dir.path.clone());
-        let hash = xxh3_128(path.as_bytes());
+        let hash = hash_of_name(path.as_bytes());
         Ok(match self.parts_dir(dir, target)? {
             Some(parts) => {
                 PartPlace { dir: parts, name: lawful_name(&format!("{hash:032x}")), shelter: Shelter::StateDir }

@@ -6,8 +6,8 @@
 
 use fastcp_wire::signature::{SignedChunk, StrongHash};
 
-/// The most chunks in an index: 256 MiB of memory, for 1.3 TB of coarse chunks or 40 GB of fine ones.
-pub(crate) const ENTRIES_MAX: usize = 8 << 20;
+/// The most chunks in an index: 240 MiB of memory, for 1 TB of coarse chunks or 30 GB of fine ones.
+pub(crate) const ENTRIES_MAX: usize = 6 << 20;
 
 /// A chunk of a basis. The order of the fields is the order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,16 +82,20 @@ impl Kinds {
 
 #[cfg(test)]
 mod tests {
-    use fastcp_wire::signature::{SignedChunk, StrongHash};
+    use fastcp_wire::signature::{STRONG_HASH_BYTES, SignedChunk, StrongHash};
 
     use super::{Index, Place};
 
-    fn place(hash: u128, file: u32, offset: u64) -> Place {
-        Place { hash: StrongHash(hash), file, len: 10, offset }
+    fn hash(first: u8) -> StrongHash {
+        StrongHash([first; STRONG_HASH_BYTES])
     }
 
-    fn chunk(hash: u128) -> SignedChunk {
-        SignedChunk { len: 10, hash: StrongHash(hash) }
+    fn place(first: u8, file: u32, offset: u64) -> Place {
+        Place { hash: hash(first), file, len: 10, offset }
+    }
+
+    fn chunk(first: u8) -> SignedChunk {
+        SignedChunk { len: 10, hash: hash(first) }
     }
 
     fn index() -> Index {

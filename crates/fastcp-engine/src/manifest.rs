@@ -49,7 +49,7 @@ pub enum ManifestError {
         version: String,
     },
     /// A hash that is not known here.
-    #[error("the manifest \"{path}\" has {hash} hashes; this program knows xxh3-128 and sha256")]
+    #[error("the manifest \"{path}\" has {hash} hashes; this program knows blake3, sha256 and xxh3-128")]
     UnknownHash {
         /// The manifest.
         path: String,

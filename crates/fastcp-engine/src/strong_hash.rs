@@ -1,18 +1,54 @@
-//! The strong hash of a range of a file: XXH3-128.
+//! Hashes that decide whether bytes are the same: BLAKE3.
+//!
+//! Who writes the source may choose both the bytes that a destination has and those that are to replace them. With a
+//! hash whose collisions are mere algebra, such as XXH3 without a secret, he could keep a mirror on the old bytes, and
+//! `verify` would agree. So whatever stands for bytes here is a cryptographic hash: of the chunks of a delta, of the
+//! ranges that `verify` compares, of the batches of an offer that are known already (`fastcp-wire`), and of the paths
+//! that part files are named by. XXH3 remains where a collision gains nothing (`offer_sum.rs`, `manifest/check.rs`).
 
 use std::fs::File;
 use std::io;
 
 use fastcp_model::ByteRange;
 use fastcp_sys::file::read_range;
-use fastcp_wire::signature::StrongHash;
-use xxhash_rust::xxh3::Xxh3;
+use fastcp_wire::signature::{RangeHash, StrongHash};
+
+/// Takes bytes in order.
+pub(crate) struct StrongHasher(Box<blake3::Hasher>);
+
+impl StrongHasher {
+    pub(crate) fn new() -> Self {
+        Self(Box::default())
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of a chunk of a delta.
+    pub(crate) fn chunk(&self) -> StrongHash {
+        StrongHash::from_blake3(&self.0.finalize())
+    }
+
+    /// The hash of a range that `verify` compares.
+    pub(crate) fn range(&self) -> RangeHash {
+        RangeHash(*self.0.finalize().as_bytes())
+    }
+}
+
+/// What a part file is named by. Two paths of one destination must not lead to one name: one file would be
+/// renamed while the other is written to it. Half of the hash will do: 2^64 attempts gain nobody more than damage to
+/// files of his own.
+pub(crate) fn hash_of_name(name: &[u8]) -> u128 {
+    let hash = *blake3::hash(name).as_bytes();
+    hash.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
 
 /// Reads a range through `slice` and hashes it; `None` where the file ends before the range does.
-pub(crate) fn hash_of(file: &File, range: ByteRange, slice: &mut [u8]) -> io::Result<Option<StrongHash>> {
-    let mut hasher = Xxh3::new();
+pub(crate) fn hash_of(file: &File, range: ByteRange, slice: &mut [u8]) -> io::Result<Option<RangeHash>> {
+    let mut hasher = StrongHasher::new();
     match read_range(file, range, slice, |bytes| hasher.update(bytes)) {
-        Ok(()) => Ok(Some(StrongHash(hasher.digest128()))),
+        Ok(()) => Ok(Some(hasher.range())),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }

@@ -1,7 +1,7 @@
 //! Comparing a destination with a source, changing nothing at either end.
 //!
 //! One thread reads listings and compares what a stat call tells; files of the right size go on to the
-//! threads of the data connections, which compare XXH3-128 hashes of their contents. Equal sizes and times
+//! threads of the data connections, which compare BLAKE3 hashes of their contents. Equal sizes and times
 //! prove nothing here: to find what is wrong behind them is the point. Nothing is written, made or locked,
 //! and the offer is not remembered, so that a look at a destination leaves no trace in it.
 

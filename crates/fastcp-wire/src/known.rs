@@ -1,25 +1,25 @@
 //! Batches that need not be sent again: the agreed TREE_CACHE bit.
 //!
 //! A receiver that kept the batches of an earlier offer names them, by a hash of each payload, before
-//! it asks for offers. A batch that comes out the same is then named instead of sent.
-
-use xxhash_rust::xxh3::xxh3_128;
+//! it asks for offers. A batch that comes out the same is then named instead of sent. Who may name files at the
+//! source must not be able to make two batches with one name: the mirror would stay as the first one says.
 
 use crate::WireError;
 use crate::limits::KNOWN_BATCHES_MAX;
 use crate::reader::{Reader, within};
+use crate::signature::beginning;
 
 /// The length of a [`BatchId`] in bytes.
-pub const BATCH_ID_BYTES: usize = 16;
+pub const BATCH_ID_BYTES: usize = 20;
 
-/// The name of a batch: XXH3-128 of its payload, as it is on the wire.
+/// The name of a batch: the first 20 bytes of the BLAKE3 of its payload, as it is on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchId(pub [u8; BATCH_ID_BYTES]);
 
 impl BatchId {
     /// The id of the payload of an [`crate::frame::FrameType::OfferBatch`] frame.
     pub fn of(payload: &[u8]) -> Self {
-        Self(xxh3_128(payload).to_be_bytes())
+        Self(beginning(blake3::hash(payload).as_bytes()))
     }
 
     /// The payload of an [`crate::frame::FrameType::OfferSame`] frame.
@@ -33,7 +33,7 @@ impl BatchId {
     /// A wrong length.
     pub fn decode(payload: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(payload);
-        let id = Self(reader.ticket()?);
+        let id = Self(reader.array()?);
         reader.finish()?;
         Ok(id)
     }
@@ -56,7 +56,7 @@ pub fn decode_known(payload: &[u8]) -> Result<Vec<BatchId>, WireError> {
     let mut reader = Reader::new(payload);
     let count = reader.u32()? as usize;
     within("count", count, KNOWN_BATCHES_MAX)?;
-    let ids = (0..count).map(|_| reader.ticket().map(BatchId)).collect::<Result<_, _>>()?;
+    let ids = (0..count).map(|_| reader.array().map(BatchId)).collect::<Result<_, _>>()?;
     reader.finish()?;
     Ok(ids)
 }

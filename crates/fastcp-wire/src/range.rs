@@ -47,7 +47,7 @@ pub const FLAG_SIGNATURE: u16 = 0x0020;
 /// Flag, with [`FLAG_SIGNATURE`]: the fine signature instead.
 pub const FLAG_FINE: u16 = 0x0040;
 
-/// Flag, with [`FLAG_RANGE`]: the answer is the XXH3-128 of the range's bytes.
+/// Flag, with [`FLAG_RANGE`]: the answer is the BLAKE3 of the range's bytes.
 pub const FLAG_HASH: u16 = 0x0080;
 
 /// The id of the reply to a request that could not be read: the connection ends with it. No request
@@ -235,7 +235,7 @@ pub enum Ask {
     Confirm,
     /// The list of content-defined chunks that they are made of ([`crate::signature`]).
     Signature(Level),
-    /// Only their XXH3-128.
+    /// Only their BLAKE3.
     Hash,
 }
 
@@ -397,7 +397,7 @@ pub enum BodyKind {
     Bundle = 3,
     /// A list of chunks: [`crate::signature`].
     Signature = 4,
-    /// 16 bytes, big-endian: the XXH3-128 of the range.
+    /// 32 bytes: the BLAKE3 of the range.
     Hash = 5,
 }
 

@@ -1,6 +1,6 @@
 //! Signatures: a range of a file as the list of content-defined chunks that it is made of.
 //!
-//! A list is the body of a piece of kind *signature*: for each chunk its length and the XXH3-128 of its
+//! A list is the body of a piece of kind *signature*: for each chunk its length and a hash of its
 //! bytes, in order, from the start of the range that was asked for. Where the cuts fall is the sender's
 //! affair (`docs/protocol.md`, "Cuts"); a receiver that cuts in the same way finds the same chunks in
 //! what it has.
@@ -13,7 +13,7 @@ use crate::limits::{
 use crate::reader::Reader;
 
 /// The bytes of one chunk in a list.
-pub const SIGNED_CHUNK_BYTES: usize = 20;
+pub const SIGNED_CHUNK_BYTES: usize = 4 + STRONG_HASH_BYTES;
 
 /// How long chunks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,9 +51,41 @@ impl Level {
     }
 }
 
-/// The strong hash of some bytes: XXH3-128.
+/// The bytes of a [`StrongHash`].
+pub const STRONG_HASH_BYTES: usize = 20;
+
+/// The strong hash of a chunk: the first 20 bytes of its BLAKE3.
+///
+/// Equal hashes pass for equal bytes, and who writes a file at the source may choose both versions of it. So it must
+/// be a hash that nobody can make collisions for. 20 bytes take 2^80 attempts; 16 would take 2^64, which has been done
+/// for other hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StrongHash(pub u128);
+pub struct StrongHash(pub [u8; STRONG_HASH_BYTES]);
+
+impl StrongHash {
+    /// The hash of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_blake3(&blake3::hash(bytes))
+    }
+
+    /// The beginning of a hash that was taken piece by piece.
+    pub fn from_blake3(hash: &blake3::Hash) -> Self {
+        Self(beginning(hash.as_bytes()))
+    }
+}
+
+/// The bytes of a [`RangeHash`].
+pub const RANGE_HASH_BYTES: usize = 32;
+
+/// The hash of a range of a file, for those who compare without copying: BLAKE3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RangeHash(pub [u8; RANGE_HASH_BYTES]);
+
+/// The beginning of a hash.
+pub(crate) fn beginning<const N: usize>(hash: &[u8; RANGE_HASH_BYTES]) -> [u8; N] {
+    const { assert!(N <= RANGE_HASH_BYTES) };
+    std::array::from_fn(|at| hash[at])
+}
 
 /// One chunk of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +100,7 @@ pub struct SignedChunk {
 pub fn encode_signature(chunks: &[SignedChunk], out: &mut Vec<u8>) {
     for chunk in chunks {
         out.extend_from_slice(&chunk.len.to_be_bytes());
-        out.extend_from_slice(&chunk.hash.0.to_be_bytes());
+        out.extend_from_slice(&chunk.hash.0);
     }
 }
 
@@ -85,28 +117,23 @@ pub fn decode_signature(level: Level, body: &[u8]) -> Result<Vec<SignedChunk>, W
         if len == 0 || u64::from(len) > max {
             return Err(WireError::TooLong { field: "chunk_len", value: len.into(), max });
         }
-        chunks.push(SignedChunk { len, hash: strong_hash(&mut reader)? });
+        chunks.push(SignedChunk { len, hash: StrongHash(reader.array()?) });
     }
     Ok(chunks)
 }
 
 /// The body of a piece of kind *hash*.
-pub fn encode_hash(hash: StrongHash) -> [u8; 16] {
-    hash.0.to_be_bytes()
+pub fn encode_hash(hash: RangeHash) -> [u8; RANGE_HASH_BYTES] {
+    hash.0
 }
 
 /// Decodes the body of a piece of kind *hash*.
 ///
 /// # Errors
 /// A body of another length.
-pub fn decode_hash(body: &[u8]) -> Result<StrongHash, WireError> {
+pub fn decode_hash(body: &[u8]) -> Result<RangeHash, WireError> {
     let mut reader = Reader::new(body);
-    let hash = strong_hash(&mut reader)?;
+    let hash = RangeHash(reader.array()?);
     reader.finish()?;
     Ok(hash)
-}
-
-fn strong_hash(reader: &mut Reader<'_>) -> Result<StrongHash, WireError> {
-    let bytes = reader.bytes(16)?;
-    Ok(StrongHash(bytes.iter().fold(0, |hash, byte| hash << 8 | u128::from(*byte))))
 }

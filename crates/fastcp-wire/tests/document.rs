@@ -269,7 +269,7 @@ fn fixed_sizes() {
         ("FAILURE", hello::encode_failure(Status::Busy).len()),
         ("OFFER_REQUEST", request.encode().len()),
         ("OFFER_KNOWN", encode_known(&[]).len()),
-        ("OFFER_SAME", BatchId([0; 16]).encode().len()),
+        ("OFFER_SAME", BatchId([0; 20]).encode().len()),
         ("OFFER_BATCH", OfferBatch::default().encode(BatchCodec::Raw).expect("small").len() - empty_batch),
         ("OFFER_BATCH body", empty_batch),
         ("Owner", owner),

@@ -12,7 +12,7 @@ use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_PIECES_BYTE
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::range::{Ask, BodyKind, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
 use fastcp_wire::signature::{
-    Level, SignedChunk, StrongHash, decode_hash, decode_signature, encode_hash, encode_signature,
+    Level, RangeHash, SignedChunk, StrongHash, decode_hash, decode_signature, encode_hash, encode_signature,
 };
 
 use hex::hex;
@@ -113,16 +113,16 @@ fn range_request() {
 
 #[test]
 fn known_batches() {
-    let ids = [BatchId([1; 16]), BatchId([0xfe; 16])];
+    let ids = [BatchId([1; 20]), BatchId([0xfe; 20])];
     check(
         "00000002   # count
-         01010101010101010101010101010101   # id
-         fefefefefefefefefefefefefefefefe   # id",
+         0101010101010101010101010101010101010101   # id
+         fefefefefefefefefefefefefefefefefefefefe   # id",
         &Message::Known(ids.to_vec()),
     );
-    check("01010101010101010101010101010101   # id", &Message::Same(ids[0]));
-    // XXH3-128 of no bytes, as the canonical big-endian form of its specification has it.
-    assert_eq!(BatchId::of(b"").0[..], hex("99aa06d3014798d86001c324468d497f"));
+    check("0101010101010101010101010101010101010101   # id", &Message::Same(ids[0]));
+    // The beginning of the BLAKE3 of no bytes, as its test vectors have it.
+    assert_eq!(BatchId::of(b"").0[..], hex("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9"));
 }
 
 #[test]
@@ -544,16 +544,16 @@ fn zstd_batch() {
 
 #[test]
 fn signatures_and_hashes() {
-    let hash = StrongHash(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
-    let chunks = [SignedChunk { len: 8192, hash }, SignedChunk { len: 1, hash: StrongHash(1) }];
+    let hash = StrongHash(std::array::from_fn(|at| at as u8));
+    let chunks = [SignedChunk { len: 8192, hash }, SignedChunk { len: 1, hash: StrongHash::of(b"") }];
     let mut body = Vec::new();
     encode_signature(&chunks, &mut body);
-    let bytes = hex("00002000 00112233445566778899aabbccddeeff   # 8192 bytes
-         00000001 00000000000000000000000000000001   # 1 byte");
+    let bytes = hex("00002000 000102030405060708090a0b0c0d0e0f10111213   # 8192 bytes
+         00000001 af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9   # 1 byte");
     assert_eq!(body, bytes);
     assert_eq!(decode_signature(Level::Fine, &bytes).expect("lawful"), chunks);
     assert_eq!(decode_signature(Level::Coarse, &[]).expect("lawful"), []);
-    for torn in [1, 19, 21, 39] {
+    for torn in [1, 23, 25, 47] {
         assert!(decode_signature(Level::Fine, &bytes[..torn]).is_err(), "{torn} bytes");
     }
     for (level, len, lawful) in [
@@ -567,7 +567,9 @@ fn signatures_and_hashes() {
         encode_signature(&[SignedChunk { len, hash }], &mut body);
         assert_eq!(decode_signature(level, &body).is_ok(), lawful, "{level:?} {len}");
     }
-    assert_eq!(encode_hash(hash)[..], hex("00112233445566778899aabbccddeeff"));
-    assert_eq!(decode_hash(&encode_hash(hash)).expect("lawful"), hash);
-    assert!(decode_hash(&[0; 15]).is_err() && decode_hash(&[0; 17]).is_err());
+    let hash = RangeHash(*blake3::hash(b"").as_bytes());
+    let bytes = hex("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
+    assert_eq!(encode_hash(hash)[..], bytes);
+    assert_eq!(decode_hash(&bytes).expect("lawful"), hash);
+    assert!(decode_hash(&[0; 31]).is_err() && decode_hash(&[0; 33]).is_err());
 }

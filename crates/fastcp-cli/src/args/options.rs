@@ -57,7 +57,7 @@ pub(crate) struct CopyOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
     /// The hash that the manifest uses
-    #[arg(long, value_enum, value_name = "HASH", default_value = "xxh3")]
+    #[arg(long, value_enum, value_name = "HASH", default_value = "blake3")]
     pub(crate) manifest_hash: ManifestHashArg,
     /// Chunk size in KiB, 4-65536 [default: the server's, or 1024]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=65536))]
@@ -164,6 +164,7 @@ pub(crate) enum VerifyArg {
 /// The hash of a manifest's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ManifestHashArg {
+    Blake3,
     Xxh3,
     Sha256,
 }

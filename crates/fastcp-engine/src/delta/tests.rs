@@ -11,7 +11,6 @@ use fastcp_sys::Stat;
 use fastcp_wire::hello::Role;
 use fastcp_wire::signature::StrongHash;
 use tempfile::TempDir;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::asker::Tally;
 use super::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
@@ -106,7 +105,7 @@ fn not_found(new: &[u8], bases: &[&[u8]], found: &[Found]) -> usize {
         at = end;
         let offset = one.offset as usize;
         assert!(new[start..end] == bases[one.file][offset..offset + end - start], "{one:?} is not true");
-        assert_eq!(one.hash, StrongHash(xxh3_128(&new[start..end])));
+        assert_eq!(one.hash, StrongHash::of(&new[start..end]));
     }
     new.len() - found.iter().map(|found| found.range.len() as usize).sum::<usize>()
 }

@@ -80,6 +80,7 @@ impl Manifest {
             match line {
                 Line::Torn => tracing::warn!(line = number, "the manifest ends in a torn line, which is left out"),
                 Line::Whole(line) => match Record::parse(self.hash, &line) {
+                    // Paths with the same hash are compared.
                     Some(record) => found.push((xxh3_64(record.path.as_bytes()), offset)),
                     None => report.failed(RelPath::root(), Cause::DamagedRecord { line: number }),
                 },

@@ -10,14 +10,11 @@ use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::limits::{HASH_BYTES_MAX, ZSTD_RANGE_BYTES_MAX};
 use fastcp_wire::range::{Ask, BodyKind, PieceHeader, TRAILER_BYTES, Trailer};
-use fastcp_wire::signature::{StrongHash, decode_hash};
-use xxhash_rust::xxh3::Xxh3;
+use fastcp_wire::signature::{RANGE_HASH_BYTES, RangeHash, decode_hash};
 
 use super::queue::Check;
 use crate::inbox::Inbox;
-
-/// The body of a piece of kind *hash*.
-const HASH_BODY_BYTES: usize = 16;
+use crate::strong_hash::StrongHasher;
 
 /// Who hashes what the sender has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +49,7 @@ impl Hashing {
 
 /// What the sender says of a range.
 pub(super) enum Answer {
-    Hash(StrongHash),
+    Hash(RangeHash),
     Failed(Status),
     /// It arrived damaged, or its trailer says that it is not to be used. Where the source has changed, the
     /// header of the next answer tells so.
@@ -61,7 +58,7 @@ pub(super) enum Answer {
 
 /// What a body came to: the hash of the range, and the CRC-32 that its trailer has to repeat.
 struct Hashed {
-    hash: StrongHash,
+    hash: RangeHash,
     crc: u32,
 }
 
@@ -94,14 +91,14 @@ pub(super) fn take_answer(
 }
 
 fn take_hash(header: &PieceHeader, inbox: &mut Inbox, connection: &Connection) -> Result<Hashed, NetError> {
-    check_body_bytes(header, HASH_BODY_BYTES as u64)?;
-    let body = inbox.take::<HASH_BODY_BYTES>(connection)?;
+    check_body_bytes(header, RANGE_HASH_BYTES as u64)?;
+    let body = inbox.take::<RANGE_HASH_BYTES>(connection)?;
     Ok(Hashed { hash: decode_hash(&body)?, crc: crc32fast::hash(&body) })
 }
 
 fn take_bytes(header: &PieceHeader, len: u64, inbox: &mut Inbox, connection: &Connection) -> Result<Hashed, NetError> {
     check_body_bytes(header, len)?;
-    let (mut hasher, mut crc) = (Xxh3::new(), Hasher::new());
+    let (mut hasher, mut crc) = (StrongHasher::new(), Hasher::new());
     let mut left = len;
     while left > 0 {
         if inbox.buffered().is_empty() && inbox.receive(connection)? == 0 {
@@ -115,13 +112,13 @@ fn take_bytes(header: &PieceHeader, len: u64, inbox: &mut Inbox, connection: &Co
         inbox.consume(count);
         left -= count as u64;
     }
-    Ok(Hashed { hash: StrongHash(hasher.digest128()), crc: crc.finalize() })
+    Ok(Hashed { hash: hasher.range(), crc: crc.finalize() })
 }
 
 fn hash_hole(header: &PieceHeader, len: u64) -> Result<Hashed, NetError> {
     const ZEROS: [u8; 4096] = [0; 4096];
     check_body_bytes(header, 0)?;
-    let (mut hasher, mut crc) = (Xxh3::new(), Hasher::new());
+    let (mut hasher, mut crc) = (StrongHasher::new(), Hasher::new());
     let mut left = len;
     while left > 0 {
         let zeros = &ZEROS[..left.min(ZEROS.len() as u64) as usize];
@@ -129,7 +126,7 @@ fn hash_hole(header: &PieceHeader, len: u64) -> Result<Hashed, NetError> {
         crc.update(zeros);
         left -= zeros.len() as u64;
     }
-    Ok(Hashed { hash: StrongHash(hasher.digest128()), crc: crc.finalize() })
+    Ok(Hashed { hash: hasher.range(), crc: crc.finalize() })
 }
 
 fn check_body_bytes(header: &PieceHeader, wanted: u64) -> Result<(), WireError> {

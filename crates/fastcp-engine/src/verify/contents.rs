@@ -17,7 +17,7 @@ use fastcp_sys::{Root, Stat};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
 use fastcp_wire::range::{ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest};
-use fastcp_wire::signature::StrongHash;
+use fastcp_wire::signature::RangeHash;
 
 use super::answer::{Answer, Hashing, take_answer};
 use super::queue::{Check, CheckQueue, FileCheck, Next, Patience};
@@ -227,7 +227,7 @@ impl<'a> Asker<'a> {
     }
 
     /// The hash of the range here; `None` where the file is not as long as it was.
-    fn hash_here(&mut self, check: &Check) -> io::Result<Option<StrongHash>> {
+    fn hash_here(&mut self, check: &Check) -> io::Result<Option<RangeHash>> {
         let file = match self.open.take() {
             Some((of, file)) if Arc::ptr_eq(&of, &check.file) => file,
             _ => self.verification.root.open_file(&check.file.path)?,
@@ -254,7 +254,7 @@ impl<'a> Asker<'a> {
         take_answer(&header, check, self.verification.hashing, &mut self.inbox, self.connection)
     }
 
-    fn compare(&mut self, check: Check, here: io::Result<Option<StrongHash>>, answer: Answer) {
+    fn compare(&mut self, check: Check, here: io::Result<Option<RangeHash>>, answer: Answer) {
         if let Some(owed) = self.owed.pop_front() {
             self.request_bytes -= owed.request_bytes;
             self.asked_bytes -= owed.check.range.len();

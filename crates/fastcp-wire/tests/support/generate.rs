@@ -41,9 +41,9 @@ pub(crate) fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ("zstd batch", batch().prop_map(|batch| Message::OfferBatch(BatchCodec::Zstd, batch)).boxed()),
         (
             "known",
-            vec(any::<[u8; 16]>(), 1..5).prop_map(|ids| Message::Known(ids.into_iter().map(BatchId).collect())).boxed(),
+            vec(any::<[u8; 20]>(), 1..5).prop_map(|ids| Message::Known(ids.into_iter().map(BatchId).collect())).boxed(),
         ),
-        ("same", any::<[u8; 16]>().prop_map(|id| Message::Same(BatchId(id))).boxed()),
+        ("same", any::<[u8; 20]>().prop_map(|id| Message::Same(BatchId(id))).boxed()),
         ("offer end", any::<(u64, u64)>().prop_map(offer_end).boxed()),
     ]
 }

@@ -13,7 +13,6 @@ use fastcp_wire::range::{
     Trailer,
 };
 use fastcp_wire::signature::{Level, SignedChunk, StrongHash, encode_signature};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::{file_of, not_found, random};
 use crate::basis::Basis;
@@ -29,7 +28,7 @@ fn list(request: &RangeRequest, bytes: &[u8]) -> Vec<SignedChunk> {
         Ask::Signature(Level::Fine) => fine_chunks(part),
         _ => part
             .chunks(1 << 20)
-            .map(|chunk| SignedChunk { len: chunk.len() as u32, hash: StrongHash(xxh3_128(chunk)) })
+            .map(|chunk| SignedChunk { len: chunk.len() as u32, hash: StrongHash::of(chunk) })
             .collect(),
     }
 }
