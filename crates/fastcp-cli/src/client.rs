@@ -24,6 +24,7 @@ use crate::args::{self, ClientArgs, ClientCommand, GetArgs, PullOptions, compres
 use crate::from::From;
 use crate::output::{Format, Listing, Output, Summary, complain};
 use crate::progress::Course;
+use crate::progress::screen::{AboveScreen, Screen};
 use crate::signals::Heard;
 use crate::{exit_code, logging, overlap, progress, signals, usage, verify};
 
@@ -37,15 +38,21 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return exit_code::exit(usage::print("fastcp-client", &error)),
     };
-    logging::start(&args.output().log, LevelFilter::WARN);
+    let screen = Arc::new(Screen::default());
+    let log_lines = AboveScreen(Arc::clone(&screen));
+    logging::start(&args.output().log, LevelFilter::WARN, move || log_lines.clone());
     // Before the first thread: signals are blocked in all of them.
     let interrupt = Arc::new(Interrupt::default());
-    let asked = Arc::clone(&interrupt);
+    let (asked, drawn) = (Arc::clone(&interrupt), Arc::clone(&screen));
     let end = move || if asked.ask() { Heard::Yes } else { Heard::No };
-    if let Err(error) = fastcp_engine::ignore_file_size_signal().and_then(|()| signals::on_signal(end)) {
+    let at_once = move || {
+        drawn.end_now();
+        complain("fastcp-client: interrupted");
+    };
+    if let Err(error) = fastcp_engine::ignore_file_size_signal().and_then(|()| signals::on_signal(end, at_once)) {
         tracing::debug!(%error, "signals end the process at once");
     }
-    exit_code::exit(match run(args, &interrupt) {
+    exit_code::exit(match run(args, &interrupt, &screen) {
         Ok(code) => code,
         Err(failure) => {
             complain(&format!("fastcp-client: {}", failure.message));
@@ -84,17 +91,17 @@ impl ClientArgs {
     }
 }
 
-fn run(args: ClientArgs, interrupt: &Interrupt) -> Result<u8, Failure> {
+fn run(args: ClientArgs, interrupt: &Interrupt, screen: &Arc<Screen>) -> Result<u8, Failure> {
     match (args.command, args.dst_dir, args.host, args.port) {
         (Some(ClientCommand::Pull(pulled)), ..) => {
             let from = From::parse(&pulled.from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
-            pull(from, &pulled.dst_dir, &pulled.options, interrupt)
+            pull(from, &pulled.dst_dir, &pulled.options, interrupt, screen)
         }
-        (Some(ClientCommand::Get(args)), ..) => get(args),
-        (Some(ClientCommand::Verify(args)), ..) => verify::verify(&args),
+        (Some(ClientCommand::Get(args)), ..) => get(args, screen),
+        (Some(ClientCommand::Verify(args)), ..) => verify::verify(&args, screen),
         (None, Some(dst_dir), Some(host), Some(port)) => {
             let from = From::Server { host: unbracketed(host), port, path: RelPath::root(), scope: Scope::Contents };
-            pull(from, &dst_dir, &args.options, interrupt)
+            pull(from, &dst_dir, &args.options, interrupt, screen)
         }
         _ => Err(Failure::new(exit_code::USAGE, "expected <DST_DIR> <HOST> <PORT>, or a command; see --help")),
     }
@@ -107,7 +114,13 @@ fn unbracketed(host: String) -> String {
     }
 }
 
-fn pull(from: From, dst_dir: &Path, options: &PullOptions, interrupt: &Interrupt) -> Result<u8, Failure> {
+fn pull(
+    from: From,
+    dst_dir: &Path,
+    options: &PullOptions,
+    interrupt: &Interrupt,
+    screen: &Arc<Screen>,
+) -> Result<u8, Failure> {
     options.changes.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
     let (endpoint, path, scope) = match from {
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
@@ -123,8 +136,12 @@ fn pull(from: From, dst_dir: &Path, options: &PullOptions, interrupt: &Interrupt
     let manifest = if options.changes.dry_run { None } else { manifest_to_write(options, dst_dir)? };
     start_pool()?;
     let settings = receiver_settings(options, from, manifest);
-    let output = Output { listing: listing(options), ..Output::new(format(&options.output)) };
-    Ok(run_reported(endpoint, &output, |dialer, report| {
+    let course = match settings.verify {
+        VerifyOver::Received if settings.manifest.is_none() => Course::Copy,
+        VerifyOver::Received | VerifyOver::Written | VerifyOver::Disk => Course::CopyAndReadBack,
+    };
+    let output = Output { listing: listing(options), ..Output::new(format(&options.output), screen) };
+    Ok(run_reported(endpoint, &output, course, |dialer, report| {
         let result = match options.changes.dry_run {
             true => fastcp_engine::preview(dialer, &path, scope, dst_dir, &settings, report),
             false => fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, interrupt, report),
@@ -163,6 +180,7 @@ fn shown(path: &Path) -> String {
 fn run_reported(
     endpoint: Endpoint,
     output: &Output,
+    course: Course,
     work: impl FnOnce(&Dialer, &Report) -> (u8, Option<String>),
 ) -> u8 {
     let start = Instant::now();
@@ -172,7 +190,7 @@ fn run_reported(
     let (code, error) = std::thread::scope(|threads| {
         let shared = &report;
         let display = std::thread::Builder::new().name("progress".to_owned());
-        let shown = display.spawn_scoped(threads, move || progress::show(shared, &events, output, Course::Copy));
+        let shown = display.spawn_scoped(threads, move || progress::show(shared, &events, output, course));
         let result = {
             let _closing = Closing(&report);
             match &shown {
@@ -340,14 +358,14 @@ pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpo
     })))
 }
 
-fn get(args: GetArgs) -> Result<u8, Failure> {
+fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let out = out_file(&args.path, args.out)?;
     let settings = GetSettings { retry: Duration::from_secs(args.retry.retry), require_crc: args.require_crc };
     let endpoint = Endpoint::Tcp { host: unbracketed(args.host), port: args.port };
     let path = args.path;
     let path = path.into_vec();
-    let output = Output::new(format(&args.output));
-    Ok(run_reported(endpoint, &output, |dialer, report| {
+    let output = Output::new(format(&args.output), screen);
+    Ok(run_reported(endpoint, &output, Course::Get, |dialer, report| {
         match fastcp_engine::get(dialer, &path, &out, &settings, report) {
             Ok(got) => {
                 let warning = "warning: the server gave no crc32; only the length was checked";

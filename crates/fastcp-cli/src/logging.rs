@@ -1,9 +1,8 @@
 //! Log lines on stderr.
 
-use std::io;
-
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::args::options::LogOptions;
 
@@ -17,7 +16,10 @@ pub(crate) enum LogFormat {
 }
 
 /// Sets up logging for the process.
-pub(crate) fn start(options: &LogOptions, usual: LevelFilter) {
+pub(crate) fn start<W>(options: &LogOptions, usual: LevelFilter, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let level = match (options.quiet, options.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, 0) => usual,
@@ -25,7 +27,7 @@ pub(crate) fn start(options: &LogOptions, usual: LevelFilter) {
         (false, 2) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_target(false);
     let result = match options.log_format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().try_init(),

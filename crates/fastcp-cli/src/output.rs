@@ -4,6 +4,7 @@
 //! else. Names are escaped as in log lines, so that every line is valid whatever bytes a name holds.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use fastcp_model::{Escaped, SpecialKind};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::progress::screen::Screen;
 use crate::progress::{Course, files_done};
 use crate::stdout::Stdout;
 
@@ -42,6 +44,7 @@ pub(crate) struct Output {
     pub(crate) format: Format,
     pub(crate) listing: Listing,
     pub(crate) stdout: Stdout,
+    pub(crate) screen: Arc<Screen>,
 }
 
 /// The last line of `--json`: names are a contract that scripts rely on.
@@ -54,6 +57,7 @@ pub(crate) struct Summary {
     files_failed: u64,
     links_made: u64,
     dirs_made: u64,
+    attributes_changed: u64,
     special_skipped: u64,
     deleted: u64,
     bytes_total: u64,
@@ -68,6 +72,8 @@ pub(crate) struct Summary {
     failures: std::collections::BTreeMap<&'static str, u64>,
     dry_run: bool,
     files_wanted: u64,
+    links_wanted: u64,
+    dirs_wanted: u64,
     bytes_wanted: u64,
     exit: u8,
 }
@@ -83,6 +89,7 @@ impl Summary {
             files_failed: counters.files_failed.now(),
             links_made: counters.links_made.now(),
             dirs_made: counters.dirs_made.now(),
+            attributes_changed: counters.attributes_changed.now(),
             special_skipped: counters.special_skipped.now(),
             deleted: counters.deleted.now(),
             bytes_total: counters.bytes_total.now(),
@@ -97,6 +104,8 @@ impl Summary {
             failures: report.failures(),
             dry_run: report.is_dry_run(),
             files_wanted: counters.files_wanted.now(),
+            links_wanted: counters.links_wanted.now(),
+            dirs_wanted: counters.dirs_wanted.now(),
             bytes_wanted: counters.bytes_wanted.now(),
             exit,
         }
@@ -104,35 +113,48 @@ impl Summary {
 
     fn was_done(&self) -> String {
         let seconds = self.elapsed_ms as f64 / 1000.0;
-        let rate = self.bytes_fetched as f64 / seconds.max(0.001);
-        let mut text = format!(
-            "{} files copied, {} unchanged, {} fetched in {seconds:.2} s ({}/s, limited by {})",
-            self.files_committed,
-            self.files_unchanged,
-            size(self.bytes_fetched),
-            size(rate as u64),
-            self.limited_by,
-        );
-        if self.deleted > 0 {
-            text += &format!("; {} entries deleted", self.deleted);
+        let mut text = format!("{} copied", counted(self.files_committed, "file"));
+        text += &self.other_changes(self.links_made, self.dirs_made);
+        text += &format!(", {} unchanged", self.files_unchanged);
+        if self.bytes_reused > 0 {
+            text += &format!("; {} reused", size(self.bytes_reused));
+        }
+        if self.bytes_fetched > 0 {
+            let rate = size((self.bytes_fetched as f64 / seconds.max(0.001)) as u64);
+            let (fetched, limit) = (size(self.bytes_fetched), self.limited_by);
+            text += &format!("; {fetched} fetched in {seconds:.2} s ({rate}/s, limited by {limit})");
+        } else {
+            text += &format!("; {seconds:.2} s");
         }
         text
     }
 
     fn would_be_done(&self) -> String {
-        format!(
-            "{} files would be copied, {} unchanged, {} to fetch; {} entries would be deleted (dry run)",
-            self.files_wanted,
-            self.files_unchanged,
-            size(self.bytes_wanted),
-            self.deleted,
-        )
+        let mut text = format!("would copy {} ({})", counted(self.files_wanted, "file"), size(self.bytes_wanted));
+        text += &self.other_changes(self.links_wanted, self.dirs_wanted);
+        text + &format!(", {} unchanged (dry run)", self.files_unchanged)
+    }
+
+    /// What changes beside files: nothing is said of what does not.
+    fn other_changes(&self, links: u64, dirs: u64) -> String {
+        let mut text = String::new();
+        for (count, one, verb) in
+            [(links, "link", "made"), (dirs, "directory", "made"), (self.deleted, "entry", "deleted")]
+        {
+            if count > 0 {
+                text += &format!(", {} {verb}", counted(count, one));
+            }
+        }
+        if self.attributes_changed > 0 {
+            text += &format!(", attributes of {} changed", counted(self.attributes_changed, "entry"));
+        }
+        text
     }
 
     fn text(&self) -> String {
         let mut text = if self.dry_run { self.would_be_done() } else { self.was_done() };
         if self.special_skipped > 0 {
-            text += &format!("; {} devices, pipes or sockets skipped", self.special_skipped);
+            text += &format!("; {} skipped (device, pipe or socket)", counted(self.special_skipped, "entry"));
         }
         if self.files_failed > 0 {
             let causes: Vec<String> = self.failures.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
@@ -143,8 +165,9 @@ impl Summary {
 }
 
 impl Output {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format, listing: Listing::None, stdout: Stdout::of("fastcp-client") }
+    pub(crate) fn new(format: Format, screen: &Arc<Screen>) -> Self {
+        let stdout = Stdout::of("fastcp-client");
+        Self { format, listing: Listing::None, stdout, screen: Arc::clone(screen) }
     }
 
     /// Prints the summary.
@@ -202,7 +225,7 @@ impl Output {
             "files_done": files_done(report),
             "bytes_total": counters.bytes_total.now(),
             "bytes_fetched": counters.bytes_fetched.now(),
-            "bytes_verified": counters.bytes_verified.now(),
+            "bytes_verified": course.bytes_verified(report),
         }));
     }
 }
@@ -270,6 +293,15 @@ fn kind_name(kind: SpecialKind) -> &'static str {
 /// One line on stderr.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// A number and a noun: `1 file`, `2 files`, `2 entries`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {noun}s"),
+    }
 }
 
 /// Bytes for people.

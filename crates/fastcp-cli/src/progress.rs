@@ -1,4 +1,4 @@
-//! Progress while a run lasts: bars on a terminal, lines every few seconds elsewhere.
+//! Progress while a run lasts: lines that are drawn again on a terminal, a line every few seconds elsewhere.
 //!
 //! A thread of its own looks at the counters five times a second; nothing on the path of the bytes
 //! knows of it. Scan, fetch and verify have a line each. No bar has an end before the scan has one,
@@ -9,15 +9,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use fastcp_engine::{Event, Report};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::output::{Format, Output, complain, size};
+use crate::progress::layout::{Detail, Row, View};
+use crate::progress::screen::Screen;
+use crate::progress::speed::Speed;
+
+mod layout;
+pub(crate) mod screen;
+mod speed;
 
 const TICK: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
-
-/// Events printed together: the bars are drawn again once for all of them.
+/// Events printed together: the lines are drawn again once for all of them.
 const EVENTS_TOGETHER_MAX: usize = 256;
 
 /// Shows events and progress until the senders of `events` are gone.
@@ -36,15 +41,19 @@ pub(crate) fn show(report: &Report, events: &Receiver<Event>, output: &Output, c
             next_tick = Instant::now() + TICK;
         }
     }
-    display.clear();
+    output.screen.end();
 }
 
 /// What a run does with files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Course {
-    /// It brings them over.
+    /// Copies them, and verifies the bytes as they are received.
     Copy,
-    /// It compares them.
+    /// Copies them, and reads them back before they get their names.
+    CopyAndReadBack,
+    /// Copies one file, without a scan.
+    Get,
+    /// Compares them.
     Verify,
 }
 
@@ -52,22 +61,54 @@ impl Course {
     /// What it does with bytes, in one word.
     pub(crate) fn phase(self) -> &'static str {
         match self {
-            Self::Copy => "fetch",
+            Self::Copy | Self::CopyAndReadBack | Self::Get => "fetch",
             Self::Verify => "verify",
         }
     }
 
     fn done_word(self) -> &'static str {
         match self {
-            Self::Copy => "fetched",
+            Self::Copy | Self::CopyAndReadBack | Self::Get => "fetched",
             Self::Verify => "verified",
         }
     }
 
     fn bytes_done(self, report: &Report) -> u64 {
         match self {
-            Self::Copy => report.counters.bytes_fetched.now(),
+            Self::Copy | Self::CopyAndReadBack | Self::Get => report.counters.bytes_fetched.now(),
             Self::Verify => report.counters.bytes_verified.now(),
+        }
+    }
+
+    /// Bytes whose checksum was compared.
+    pub(crate) fn bytes_verified(self, report: &Report) -> u64 {
+        match self {
+            Self::Copy | Self::Get => report.counters.bytes_fetched.now(),
+            Self::CopyAndReadBack | Self::Verify => report.counters.bytes_verified.now(),
+        }
+    }
+
+    /// The lines below that of the scan.
+    fn rows(self, report: &Report, bytes_per_second: u64) -> Vec<Row> {
+        let counters = &report.counters;
+        let (bytes, bytes_total) = (self.bytes_done(report), bytes_to_fetch(report));
+        let left = bytes_total.saturating_sub(bytes).checked_div(bytes_per_second).map(Duration::from_secs);
+        let speed = Detail::Speed { bytes_per_second, left };
+        let files = Detail::Files { done: files_done(report), total: counters.files.now() };
+        let verified = self.bytes_verified(report);
+        let first = Row { label: self.phase(), bytes, bytes_total, detail: speed };
+        match self {
+            _ if report.is_dry_run() => Vec::new(),
+            Self::Get => vec![first],
+            Self::Copy => vec![first, Row { label: "verify", bytes: verified, bytes_total, detail: files }],
+            Self::CopyAndReadBack => {
+                let bytes_total = counters.bytes_wanted.now();
+                vec![first, Row { label: "verify", bytes: verified, bytes_total, detail: files }]
+            }
+            Self::Verify => {
+                let files = Detail::FilesOnly { done: files_done(report), total: counters.files.now() };
+                vec![first, Row { label: "files", bytes: verified, bytes_total, detail: files }]
+            }
         }
     }
 }
@@ -79,8 +120,16 @@ struct Display<'a> {
 }
 
 enum Kind {
-    Bars(Bars),
-    Lines { every: Duration, last: Instant, start: Instant },
+    /// Lines that are drawn again and again.
+    Drawn {
+        speed: Speed,
+        turn: usize,
+    },
+    Lines {
+        every: Duration,
+        last: Instant,
+        start: Instant,
+    },
     Nothing,
 }
 
@@ -90,7 +139,7 @@ impl<'a> Display<'a> {
         let kind = match output.format {
             Format::Quiet => Kind::Nothing,
             Format::Json => Kind::Lines { every: JSON_EVERY, last: now, start: now },
-            Format::Text if stderr().is_terminal() => Kind::Bars(Bars::new(course)),
+            Format::Text if can_draw() => Kind::Drawn { speed: Speed::new(now), turn: 0 },
             Format::Text => Kind::Lines { every: LINE_EVERY, last: now, start: now },
         };
         Self { output, course, kind }
@@ -98,7 +147,17 @@ impl<'a> Display<'a> {
 
     fn tick(&mut self, report: &Report) {
         match &mut self.kind {
-            Kind::Bars(bars) => bars.tick(report),
+            Kind::Drawn { speed, turn } => {
+                *turn += 1;
+                let bytes_per_second = speed.update(self.course.bytes_done(report), Instant::now());
+                let view = View {
+                    entries: report.counters.entries.now(),
+                    is_scan_done: report.is_scan_done(),
+                    turn: *turn,
+                    rows: self.course.rows(report, bytes_per_second),
+                };
+                self.output.screen.draw(layout::lines(&view, Screen::columns()));
+            }
             Kind::Lines { every, last, start } if last.elapsed() >= *every => {
                 *last = Instant::now();
                 match self.output.format {
@@ -110,24 +169,18 @@ impl<'a> Display<'a> {
         }
     }
 
-    /// Prints an event and those that wait behind it without breaking the bars.
+    /// Prints an event and those that wait behind it.
     fn print(&self, first: Event, events: &Receiver<Event>) {
-        let print = || {
+        self.output.screen.suspend(|| {
             let more = events.try_iter().take(EVENTS_TOGETHER_MAX - 1);
             std::iter::once(first).chain(more).for_each(|event| self.output.event(&event));
-        };
-        match &self.kind {
-            Kind::Bars(bars) => bars.all.suspend(print),
-            Kind::Lines { .. } | Kind::Nothing => print(),
-        }
+        });
     }
+}
 
-    fn clear(&self) {
-        if let Kind::Bars(bars) = &self.kind {
-            // A terminal that is gone needs no clearing.
-            let _ = bars.all.clear();
-        }
-    }
+/// Whether stderr is a terminal that understands more than lines.
+fn can_draw() -> bool {
+    stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb" && !term.is_empty())
 }
 
 fn line_of(report: &Report, elapsed: Duration, course: Course) -> String {
@@ -159,58 +212,4 @@ pub(crate) fn files_done(report: &Report) -> u64 {
         + counters.files_unchanged.now()
         + counters.files_failed.now()
         + counters.files_verified.now()
-}
-
-struct Bars {
-    course: Course,
-    all: MultiProgress,
-    scan: ProgressBar,
-    fetch: ProgressBar,
-    verify: ProgressBar,
-    has_end: bool,
-}
-
-impl Bars {
-    fn new(course: Course) -> Self {
-        let all = MultiProgress::new();
-        let open_ended = |template: &str| {
-            let bar = all.add(ProgressBar::no_length());
-            bar.set_style(style(template));
-            bar
-        };
-        let scan = open_ended("scan    {spinner} {human_pos} entries{msg}");
-        let phase = course.phase();
-        let fetch =
-            open_ended(&format!("{phase:<7} {{spinner}} {{binary_bytes}} of {{msg}} so far, {{binary_bytes_per_sec}}"));
-        let verify = open_ended("verify  {spinner} {human_pos} of {msg} files so far");
-        Self { course, all, scan, fetch, verify, has_end: false }
-    }
-
-    fn tick(&mut self, report: &Report) {
-        self.scan.set_position(report.counters.entries.now());
-        if report.is_scan_done() && !self.has_end {
-            self.has_end = true;
-            self.scan.set_message(", complete");
-            let phase = self.course.phase();
-            self.fetch.set_style(style(&format!(
-                "{phase:<7} [{{bar:30}}] {{binary_bytes}} of {{binary_total_bytes}}, {{binary_bytes_per_sec}}, ETA {{eta}}"
-            )));
-            self.verify.set_style(style("verify  [{bar:30}] {human_pos} of {human_len} files"));
-            self.fetch.set_length(bytes_to_fetch(report));
-            self.verify.set_length(report.counters.files.now());
-        }
-        if !self.has_end {
-            self.fetch.set_message(size(bytes_to_fetch(report)));
-            self.verify.set_message(report.counters.files.now().to_string());
-        }
-        self.fetch.set_position(self.course.bytes_done(report));
-        self.verify.set_position(files_done(report));
-        for bar in [&self.scan, &self.fetch, &self.verify] {
-            bar.tick();
-        }
-    }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("our own templates are lawful")
 }

@@ -23,7 +23,7 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return exit_code::exit(usage::print("fastcp-server", &error)),
     };
-    logging::start(&args.log, LevelFilter::WARN);
+    logging::start(&args.log, LevelFilter::WARN, std::io::stderr);
     match run(&args) {
         Ok(()) => exit_code::exit(exit_code::DONE),
         Err((code, message)) => {
@@ -54,7 +54,7 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     let server = Arc::new(Server::new(source, settings(args)));
     let listener = Arc::new(listener);
     let closing = Arc::clone(&listener);
-    if let Err(error) = signals::on_signal(move || drain(&closing)) {
+    if let Err(error) = signals::on_signal(move || drain(&closing), || ()) {
         tracing::debug!(%error, "signals end the process at once");
     }
     // After the signals, which are blocked in every thread that starts from here on.

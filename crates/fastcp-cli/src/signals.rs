@@ -17,14 +17,19 @@ pub(crate) enum Heard {
     No,
 }
 
-/// Has signals call `end`. To be called before any other thread is started.
-pub(crate) fn on_signal(end: impl Fn() -> Heard + Send + 'static) -> io::Result<()> {
+/// Has the first signal call `end`, and `at_once` before the process ends without waiting for anything. To be
+/// called before any other thread is started.
+pub(crate) fn on_signal(
+    end: impl Fn() -> Heard + Send + 'static,
+    at_once: impl Fn() + Send + 'static,
+) -> io::Result<()> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     signals.thread_block()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut is_second = false;
         while signals.wait().is_ok() {
             if std::mem::replace(&mut is_second, true) || end() == Heard::No {
+                at_once();
                 std::process::exit(INTERRUPTED.into());
             }
         }

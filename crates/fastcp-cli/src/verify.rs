@@ -18,7 +18,8 @@ use crate::args::VerifyArgs;
 use crate::client::{Closing, EVENTS_AHEAD, Failure, embedded, format, settings_of_link, start_pool};
 use crate::exit_code;
 use crate::from::From;
-use crate::output::{Format, Output, complain, size};
+use crate::output::{Format, Output, complain, counted, size};
+use crate::progress::screen::Screen;
 use crate::progress::{self, Course};
 
 /// The last line of `--json`: names are a contract that scripts rely on.
@@ -43,40 +44,39 @@ struct VerifySummary {
 }
 
 /// Compares a directory with FROM, or with a manifest.
-pub(crate) fn verify(args: &VerifyArgs) -> Result<u8, Failure> {
+pub(crate) fn verify(args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     start_pool()?;
     match (&args.from, &args.manifest) {
         (Some(from), _) => {
             let from = From::parse(from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
-            with_source(from, args)
+            with_source(from, args, screen)
         }
-        (None, Some(manifest)) => Ok(run_shown(format(&args.output), |report| {
+        (None, Some(manifest)) => Ok(run_shown(&Output::new(format(&args.output), screen), |report| {
             fastcp_engine::verify_manifest(manifest, &args.dst_dir, report)
         })),
         (None, None) => unreachable!("the parser asks for one of them"),
     }
 }
 
-fn with_source(from: From, args: &VerifyArgs) -> Result<u8, Failure> {
+fn with_source(from: From, args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let (endpoint, path, scope) = match from {
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
         From::Local { root, path, scope } => (embedded(&root, None)?, path, scope),
     };
     let settings = settings_of_link(&args.link);
-    Ok(run_shown(format(&args.output), |report| {
+    Ok(run_shown(&Output::new(format(&args.output), screen), |report| {
         let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
         fastcp_engine::verify(&dialer, &path, scope, &args.dst_dir, &settings, report)
     }))
 }
 
 /// Runs with differences and progress shown as they come, and says the summary.
-fn run_shown(format: Format, work: impl FnOnce(&Report) -> Result<(), RunError>) -> u8 {
-    let output = Output::new(format);
+fn run_shown(output: &Output, work: impl FnOnce(&Report) -> Result<(), RunError>) -> u8 {
     let start = Instant::now();
     let (sender, events) = sync_channel(EVENTS_AHEAD);
     let report = Report::new(sender);
     let result = std::thread::scope(|threads| {
-        let (shared, output) = (&report, &output);
+        let shared = &report;
         let display = std::thread::Builder::new().name("progress".to_owned());
         let shown = display.spawn_scoped(threads, move || progress::show(shared, &events, output, Course::Verify));
         let (shown, failure) = match shown {
@@ -99,7 +99,7 @@ fn run_shown(format: Format, work: impl FnOnce(&Report) -> Result<(), RunError>)
         }
     };
     let code = output.stdout.exit_code(code);
-    VerifySummary::new(&report, start.elapsed(), code).print(&output);
+    VerifySummary::new(&report, start.elapsed(), code).print(output);
     output.stdout.exit_code(code)
 }
 
@@ -141,10 +141,11 @@ impl VerifySummary {
     fn text(&self) -> String {
         let seconds = self.elapsed_ms as f64 / 1000.0;
         let rate = size((self.bytes_verified as f64 / seconds.max(0.001)) as u64);
-        let (files, bytes) = (self.files_verified, size(self.bytes_verified));
-        let mut text = format!("{files} files verified, {bytes} in {seconds:.2} s ({rate}/s)");
+        let (files, bytes) = (counted(self.files_verified, "file"), size(self.bytes_verified));
+        let mut text = format!("{files} verified, {bytes} in {seconds:.2} s ({rate}/s)");
         text += &match self.differences {
             0 => "; no differences".to_owned(),
+            1 => format!("; 1 DIFFERENCE: {}", counts(&self.differences_by_kind)),
             count => format!("; {count} DIFFERENCES: {}", counts(&self.differences_by_kind)),
         };
         if self.files_failed > 0 {
@@ -162,17 +163,19 @@ fn counts(by_kind: &BTreeMap<&'static str, u64>) -> String {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
     use super::run_shown;
-    use crate::output::Format;
+    use crate::output::{Format, Output};
 
     #[test]
     fn a_panic_ends_the_run_and_does_not_leave_it_waiting() {
         let (ended, end) = channel();
         std::thread::spawn(move || {
-            let run = AssertUnwindSafe(|| run_shown(Format::Quiet, |_| panic!("on purpose")));
+            let run =
+                AssertUnwindSafe(|| run_shown(&Output::new(Format::Quiet, &Arc::default()), |_| panic!("on purpose")));
             ended.send(catch_unwind(run).is_err())
         });
         assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(true));

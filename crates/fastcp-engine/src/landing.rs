@@ -195,7 +195,8 @@ impl<'a> Landing<'a> {
         let start = Instant::now();
         let settings = self.transfer.settings;
         let hash = settings.manifest.as_ref().map(|manifest| manifest.hash());
-        let seen = look_at(part.file(), job.grid.file_bytes(), written, settings.verify, hash);
+        let read_back = &self.transfer.report.counters.bytes_verified;
+        let seen = look_at(part.file(), job.grid.file_bytes(), written, settings.verify, hash, read_back);
         self.transfer.report.counters.waited_destination.add_since(start);
         let seen = match seen {
             Ok(seen) => seen,

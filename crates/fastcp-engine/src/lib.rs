@@ -104,3 +104,4 @@ pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;
 
 pub use fastcp_sys::process::ignore_file_size_signal;
+pub use fastcp_sys::terminal::columns as terminal_columns;

@@ -13,6 +13,7 @@ use fastcp_model::ByteRange;
 use fastcp_sys::file::{forget_cached, read_at, read_range};
 
 use crate::content_hash::{ContentHash, ContentHasher, ManifestHash};
+use crate::report::Count;
 use crate::settings::VerifyOver;
 use crate::source::SLICE_BYTES;
 
@@ -25,13 +26,14 @@ pub(crate) struct Seen {
 }
 
 /// Looks at a complete part file of `file_bytes` as closely as was asked for. `written` is the CRC-32 of
-/// what was written to it.
+/// what was written to it. `bytes_read` counts what is read back.
 pub(crate) fn look_at(
     file: &File,
     file_bytes: u64,
     written: u32,
     verify: VerifyOver,
     manifest: Option<ManifestHash>,
+    bytes_read: &Count,
 ) -> io::Result<Seen> {
     match (verify, manifest) {
         (VerifyOver::Received, None) => return Ok(Seen { crc: written, hash: None }),
@@ -45,6 +47,7 @@ pub(crate) fn look_at(
     let mut hasher = manifest.map(ContentHasher::new);
     read_whole(file, file_bytes, |bytes| {
         crc.update(bytes);
+        bytes_read.add(bytes.len() as u64);
         if let Some(hasher) = &mut hasher {
             hasher.update(bytes);
         }
@@ -72,6 +75,7 @@ mod tests {
 
     use super::{Seen, look_at, read_whole};
     use crate::content_hash::{ContentHasher, ManifestHash};
+    use crate::report::Count;
     use crate::settings::VerifyOver;
     use crate::source::SLICE_BYTES;
 
@@ -84,14 +88,15 @@ mod tests {
         let written = crc32fast::hash(&bytes);
         let all = [VerifyOver::Received, VerifyOver::Written, VerifyOver::Disk];
         for verify in all {
-            let seen = look_at(&file, len, written, verify, None).expect("read");
+            let seen = look_at(&file, len, written, verify, None, &Count::default()).expect("read");
             assert_eq!(seen, Seen { crc: written, hash: None }, "{verify:?}");
         }
         file.write_all_at(&[bytes[SLICE_BYTES] ^ 1], SLICE_BYTES as u64).expect("write");
-        let crcs = all.map(|verify| look_at(&file, len, written, verify, None).expect("read").crc);
+        let crcs = all.map(|verify| look_at(&file, len, written, verify, None, &Count::default()).expect("read").crc);
         assert_eq!(crcs[0], written, "nothing was read");
         assert!(crcs[1] != written && crcs[2] == crcs[1]);
-        let seen = look_at(&file, len, written, VerifyOver::Received, Some(ManifestHash::Sha256)).expect("read");
+        let seen = look_at(&file, len, written, VerifyOver::Received, Some(ManifestHash::Sha256), &Count::default())
+            .expect("read");
         assert_eq!(seen.crc, crcs[1], "a manifest vouches for nothing that was not compared");
         let mut hasher = ContentHasher::new(ManifestHash::Sha256);
         read_whole(&file, len, |slice| hasher.update(slice)).expect("read");
@@ -103,9 +108,9 @@ mod tests {
         let file = tempfile::tempfile().expect("file");
         file.write_all_at(b"four", 0).expect("write");
         for (len, fits) in [(3, false), (4, true), (5, false), (0, false)] {
-            assert_eq!(look_at(&file, len, 0, VerifyOver::Written, None).is_ok(), fits, "{len}");
+            assert_eq!(look_at(&file, len, 0, VerifyOver::Written, None, &Count::default()).is_ok(), fits, "{len}");
         }
         let empty = tempfile::tempfile().expect("file");
-        assert_eq!(look_at(&empty, 0, 0, VerifyOver::Disk, None).expect("read").crc, 0);
+        assert_eq!(look_at(&empty, 0, 0, VerifyOver::Disk, None, &Count::default()).expect("read").crc, 0);
     }
 }

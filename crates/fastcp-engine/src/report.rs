@@ -64,6 +64,12 @@ pub struct Counters {
     pub links_made: Count,
     /// Directories made.
     pub dirs_made: Count,
+    /// Entries that have their content already and whose attributes were changed, or in a dry run would be.
+    pub attributes_changed: Count,
+    /// Symbolic links that differ from what is there, or are missing there.
+    pub links_wanted: Count,
+    /// Directories that are missing.
+    pub dirs_wanted: Count,
     /// Devices, pipes and sockets passed over.
     pub special_skipped: Count,
     /// Entries removed, or that a dry run would remove.
@@ -76,7 +82,7 @@ pub struct Counters {
     pub bytes_unchanged: Count,
     /// Files whose contents were compared and found equal.
     pub files_verified: Count,
-    /// Bytes that were compared and found equal.
+    /// Bytes that were compared and found equal; in a copy, bytes of part files that were read back.
     pub bytes_verified: Count,
     /// Differences found; an entry may have several.
     pub differences: Count,

@@ -9,6 +9,7 @@
 //! - [`SyncHandle`]: making what was written survive a power cut.
 //! - [`tcp`]: what holds a connection back.
 //! - [`process`]: limits and identity of this process.
+//! - [`terminal`]: how wide it is.
 //! - [`scarce`]: waiting for descriptors.
 //! - `tun`, a feature: packet devices and the namespaces they live in, for the benchmarks.
 //!
@@ -19,6 +20,7 @@ pub mod metadata;
 pub mod process;
 pub mod scarce;
 pub mod tcp;
+pub mod terminal;
 pub mod transfer;
 #[cfg(feature = "tun")]
 pub mod tun;

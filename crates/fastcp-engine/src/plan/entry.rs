@@ -29,8 +29,7 @@ impl Planner<'_> {
         });
         let result = opened.and_then(|there| {
             let stat = there.as_ref().map(|(stat, _)| *stat).filter(|_| self.root_age == Age::Old);
-            let how = if stat.is_some() { How::Attributes } else { How::Content };
-            self.tell_item(&EntryKind::Dir, metadata, how, stat.as_ref(), &path);
+            self.note_dir(metadata, stat.as_ref(), &path);
             match (there, &self.actor) {
                 (Some((stat, dir)), Some(_)) => open_up(&dir, &stat, self.owners),
                 _ => Ok(()),
@@ -53,8 +52,8 @@ impl Planner<'_> {
         let there = existing(ground, entry, parent.age, self.kept_times)?;
         self.there_before.add(u64::from(there.is_some()));
         let is_there = there.is_some_and(|stat| stat.file_type == FileType::Dir);
-        let how = if is_there { How::Attributes } else { How::Content };
-        self.tell_item(&entry.kind, &entry.metadata, how, there.as_ref(), path);
+        self.report.counters.dirs_wanted.add(u64::from(!is_there));
+        self.note_dir(&entry.metadata, there.as_ref(), path);
         match (&self.actor, ground.dir()) {
             (Some(actor), Some(dir)) => actor.make_dir(parent, dir, &entry.name, there.as_ref()),
             _ => Ok(if is_there { Age::Old } else { Age::New }),
@@ -143,6 +142,11 @@ impl Planner<'_> {
 
     fn count_decided(&self, entry: &Entry, decision: &Decision) {
         let counters = &self.report.counters;
+        match (&entry.kind, decision) {
+            (_, Decision::Mend(_)) => counters.attributes_changed.add(1),
+            (EntryKind::Symlink { .. }, Decision::Make(_)) => counters.links_wanted.add(1),
+            _ => {}
+        }
         let EntryKind::File { size_bytes, .. } = entry.kind else { return };
         let (files, bytes) = match decision {
             Decision::Make(_) => (&counters.files_wanted, &counters.bytes_wanted),
@@ -160,11 +164,25 @@ impl Planner<'_> {
         }
     }
 
+    /// Counts and tells what changes about a directory.
+    fn note_dir(&self, wanted: &Metadata, there: Option<&Stat>, path: &RelPath) {
+        let is_there = there.is_some_and(|stat| stat.file_type == FileType::Dir);
+        let how = if is_there { How::Attributes } else { How::Content };
+        if let Some(change) = letters(&EntryKind::Dir, wanted, how, there, self.owners) {
+            self.report.counters.attributes_changed.add(u64::from(is_there));
+            self.tell_change(change, path, ItemKind::Dir);
+        }
+    }
+
     fn tell_item(&self, kind: &EntryKind, wanted: &Metadata, how: How, there: Option<&Stat>, path: &RelPath) {
-        if self.itemize == Itemize::Changes
-            && let Some(change) = letters(kind, wanted, how, there, self.owners)
-        {
-            self.report.tell(Event::Item(Item { change, path: path.clone(), kind: ItemKind::of(kind) }));
+        if let Some(change) = letters(kind, wanted, how, there, self.owners) {
+            self.tell_change(change, path, ItemKind::of(kind));
+        }
+    }
+
+    fn tell_change(&self, change: [u8; 11], path: &RelPath, kind: ItemKind) {
+        if self.itemize == Itemize::Changes {
+            self.report.tell(Event::Item(Item { change, path: path.clone(), kind }));
         }
     }
 }
