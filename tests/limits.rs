@@ -72,3 +72,35 @@ fn many_directories_and_few_descriptors() {
     Client::pull(server.url(""), &copy).options("--delete").restricted("descriptors=64").run().expect_exit(0);
     Client::verify(&copy, server.url("")).restricted("descriptors=64").run().expect_differences(&[]);
 }
+
+#[test]
+fn a_server_with_few_descriptors() {
+    let workspace = Workspace::new();
+    let source = small_and_large(&workspace.at("source"), 400, 40);
+    for limit in [128, 24] {
+        let server = Server::start_restricted(&source, "127.0.0.1 0", &format!("descriptors={limit}"));
+        let copy = workspace.at(&format!("copy {limit}"));
+        Client::pull(server.url(""), &copy).options("--conns 64 --chunk-kb 64").run().expect_exit(0);
+        assert_same(&source, &copy);
+        Client::verify(&copy, server.url("")).options("--conns 64").run().expect_differences(&[]);
+    }
+}
+
+/// Those for whom there is no room are told, and come back; nobody waits for an answer that does not come.
+#[test]
+fn more_clients_than_a_server_has_descriptors_for() {
+    let workspace = Workspace::new();
+    let source = small_and_large(&workspace.at("source"), 300, 10);
+    let server = Server::start_restricted(&source, "127.0.0.1 0", "descriptors=24");
+    let clients: Vec<_> = (0..6)
+        .map(|number| {
+            let copy = workspace.at(&format!("copy {number}"));
+            (Client::pull(server.url(""), &copy).options("--conns 8").start(), copy)
+        })
+        .collect();
+    for (client, copy) in clients {
+        let run = client.finish().expect_exit(0);
+        assert!(!run.stderr.contains("no byte for"), "{}", run.stderr);
+        assert_same(&source, &copy);
+    }
+}

@@ -159,6 +159,7 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
     let kept = format!("what is complete is in place in \"{}\"", shown(dst_dir));
     match error {
         RunError::Source { .. }
+        | RunError::TooLittle(_)
         | RunError::NoDestination { .. }
         | RunError::Backup { .. }
         | RunError::Locked { .. } => error.to_string(),
@@ -344,6 +345,8 @@ pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpo
     let settings = ServerSettings {
         capabilities: Capabilities::SUPPORTED,
         connections: CONNECTIONS_MAX,
+        // The client knows what there is for both.
+        connections_total: usize::MAX,
         chunk_kb: None,
         // Both ends are here: there is no link that fewer bytes could be faster on.
         compression: compression(compress_level.is_none(), compress_level),

@@ -46,7 +46,7 @@ pub(crate) fn of_run_error(error: &RunError) -> u8 {
         RunError::Net { source, .. } => of_net_error(source),
         RunError::Source { .. } | RunError::Locked { .. } => NOTHING_USABLE,
         RunError::Interrupted => INTERRUPTED,
-        RunError::Exhausted { .. } => RESOURCES,
+        RunError::TooLittle(_) | RunError::Exhausted { .. } => RESOURCES,
         RunError::Manifest(error) => of_manifest_error(error),
         RunError::Backup { problem: BackupProblem::Io(_), .. }
         | RunError::NoDestination { .. }

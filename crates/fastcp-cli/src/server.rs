@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
-use fastcp_engine::{Limits, PlainCrc, Server, ServerSettings, Source};
+use fastcp_engine::{Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSettings, Source};
 use fastcp_model::{Capabilities, Escaped};
-use fastcp_net::{HANDSHAKE_TIMEOUT, Listener};
+use fastcp_net::{Accepted, HANDSHAKE_TIMEOUT, Listener};
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{self, ServerArgs, compression};
@@ -47,18 +48,20 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
         let path = Escaped(args.src_dir.as_os_str().as_bytes());
         (exit_code::NOTHING_USABLE, format!("cannot serve \"{path}\": {error}"))
     })?;
+    let limits = Limits::of_process();
+    let connections_total = served_connections(&limits, args)?;
     let address = SocketAddr::new(args.ip, args.port);
-    let listener =
-        Listener::bind(address).map_err(|error| (exit_code::SOCKET, format!("cannot listen on {address}: {error}")))?;
+    let listener = Listener::bind(address, connections_total)
+        .map_err(|error| (exit_code::SOCKET, format!("cannot listen on {address}: {error}")))?;
     let bound = listener.local_addr().map_err(|error| (exit_code::SOCKET, error.to_string()))?;
-    let server = Arc::new(Server::new(source, settings(args)));
+    let server = Arc::new(Server::new(source, settings(args, connections_total)));
     let listener = Arc::new(listener);
     let closing = Arc::clone(&listener);
     if let Err(error) = signals::on_signal(move || drain(&closing), || ()) {
         tracing::debug!(%error, "signals end the process at once");
     }
     // After the signals, which are blocked in every thread that starts from here on.
-    fastcp_engine::start_pool(&Limits::of_process())
+    fastcp_engine::start_pool(&limits)
         .map_err(|error| (exit_code::RESOURCES, format!("cannot start a thread: {error}")))?;
     let stdout = Stdout::of("fastcp-server");
     stdout.line(&format!("listening on {bound}"));
@@ -81,10 +84,23 @@ fn drain(listener: &Listener) -> Heard {
     Heard::Yes
 }
 
-fn settings(args: &ServerArgs) -> ServerSettings {
+/// How many connections can be served at a time; said where one client could want more.
+fn served_connections(limits: &Limits, args: &ServerArgs) -> Result<usize, (u8, String)> {
+    let served = Served::of(limits);
+    if served.connections == 0 {
+        return Err((exit_code::RESOURCES, served.to_string()));
+    }
+    if served.connections < usize::from(args.conns) + 2 {
+        complain(&format!("fastcp-server: {served}"));
+    }
+    Ok(served.connections)
+}
+
+fn settings(args: &ServerArgs, connections_total: usize) -> ServerSettings {
     ServerSettings {
         capabilities: Capabilities::SUPPORTED,
         connections: args.conns,
+        connections_total,
         chunk_kb: args.chunk_kb,
         compression: compression(args.no_compress, args.compress_level),
         plain_crc: if args.ftq1_no_crc { PlainCrc::Withheld } else { PlainCrc::Given },
@@ -92,16 +108,29 @@ fn settings(args: &ServerArgs) -> ServerSettings {
     }
 }
 
+/// Serves each connection on a thread of its own. One that there is no thread for is turned away on this one.
 fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> {
-    while let Some((stream, admission)) = listener.accept()? {
-        let server = Arc::clone(server);
-        let spawned = std::thread::Builder::new().spawn(move || {
-            server.serve(stream);
-            drop(admission);
-        });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "connection closed: cannot make a thread for it");
+    while let Some(accepted) = listener.accept()? {
+        let thread = std::thread::Builder::new().name("serve".to_owned()).stack_size(STACK_BYTES);
+        // Handed over only when the thread is there: else it would be lost with what was to run.
+        let (hand_over, handed_over) = sync_channel(1);
+        let serving = Arc::clone(server);
+        match thread.spawn(move || handed_over.recv().map(|accepted| serve(&serving, accepted))) {
+            // The thread waits for it.
+            Ok(_) => drop(hand_over.send(accepted)),
+            Err(error) => {
+                tracing::warn!(%error, "connection turned away: cannot start a thread");
+                let (Accepted::Admitted(stream, _room) | Accepted::TurnedAway(stream, _room)) = accepted;
+                server.turn_away(stream);
+            }
         }
     }
     Ok(())
+}
+
+fn serve(server: &Server, accepted: Accepted) {
+    match accepted {
+        Accepted::Admitted(stream, _room) => server.serve(stream),
+        Accepted::TurnedAway(stream, _room) => server.turn_away(stream),
+    }
 }

@@ -12,6 +12,10 @@ use fastcp_net::{Dialer, Endpoint};
 use fastcp_sys::process;
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
+mod served;
+
+pub use served::Served;
+
 use crate::group::gathering::GROUP_FILES_MAX;
 use crate::settings::{Connections, ReceiverSettings};
 
@@ -85,7 +89,7 @@ pub struct Limited {
     pub resource: Resource,
     /// What it allows.
     pub max: u64,
-    /// Connections that there will be.
+    /// Connections that there will be; none where there is too little for a run.
     pub connections: u16,
 }
 
@@ -109,17 +113,24 @@ impl Resource {
             Self::Memory => "memory",
         }
     }
+
+    fn write_limit(self, max: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenFiles => write!(f, "open files are limited to {max}"),
+            Self::Threads => write!(f, "threads are limited to {max}"),
+            Self::Memory => write!(f, "memory is limited to {} MiB", max >> 20),
+        }
+    }
 }
 
 impl fmt::Display for Limited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.resource {
-            Resource::OpenFiles => write!(f, "open files are limited to {}", self.max)?,
-            Resource::Threads => write!(f, "threads are limited to {}", self.max)?,
-            Resource::Memory => write!(f, "memory is limited to {} MiB", self.max >> 20)?,
+        self.resource.write_limit(self.max, f)?;
+        match self.connections {
+            0 => write!(f, ": too few for a run"),
+            1 => write!(f, ": using 1 connection"),
+            connections => write!(f, ": using {connections} connections"),
         }
-        let plural = if self.connections == 1 { "" } else { "s" };
-        write!(f, ": using {} connection{plural}", self.connections)
     }
 }
 
@@ -177,6 +188,9 @@ impl Budget {
         let by_threads = connections_by_threads(limits, peer);
         let by_memory = connections_by_memory(limits, peer);
         let mut budget = Self::of_open_files(limits, wanted.min(by_threads).min(by_memory), peer);
+        if limits.open_files.left < OPEN_FILES_MIN + peer.of(SERVED_OPEN_FILES_MIN) {
+            budget.connections = 0;
+        }
         let limiting = [
             (budget.connections, Resource::OpenFiles, limits.open_files),
             (by_threads, Resource::Threads, limits.threads),
@@ -194,8 +208,8 @@ impl Budget {
     fn of_open_files(limits: &Limits, wanted: u16, peer: Peer) -> Self {
         let held = FIXED_OPEN_FILES + peer.of(SERVED_FIXED_OPEN_FILES) + 3 * limits.pool_threads() as u64;
         let rest = limits.open_files.left.saturating_sub(held);
-        let full = FULL_OPEN_FILES + peer.of(SERVED_OPEN_FILES);
-        let short = SHORT_OPEN_FILES + peer.of(SERVED_OPEN_FILES);
+        let full = FULL_OPEN_FILES + peer.of(served::OPEN_FILES);
+        let short = SHORT_OPEN_FILES + peer.of(served::OPEN_FILES);
         let (reach, connections) = if u64::from(wanted) * full <= rest / 2 {
             (Reach::Full, wanted)
         } else {
@@ -223,6 +237,9 @@ impl Peer {
     }
 }
 
+/// With fewer descriptors a run does not get on, however long it waits.
+const OPEN_FILES_MIN: u64 = 13;
+const SERVED_OPEN_FILES_MIN: u64 = 4;
 /// Of a receiver: the root, its lock, the mount, its directory of part files, the kept offer, the control
 /// connection, the one that asks for signatures, the manifest.
 const FIXED_OPEN_FILES: u64 = 8;
@@ -232,8 +249,6 @@ const SERVED_FIXED_OPEN_FILES: u64 = 3;
 const FULL_OPEN_FILES: u64 = 14;
 /// Of one that does one thing at a time: itself, a directory, a part file and its journal, one in passing.
 const SHORT_OPEN_FILES: u64 = 5;
-/// Of its other end: itself, a file, and a directory or the next file.
-const SERVED_OPEN_FILES: u64 = 3;
 /// Of a file that waits for its group: its part file and its directory, and sometimes a journal.
 const GROUPED_OPEN_FILES: u64 = 3;
 const LISTINGS_MAX: usize = 512;
@@ -274,7 +289,7 @@ fn bounded(number: u64, min: usize, max: usize) -> usize {
 mod tests {
     use super::{
         Allowance, Budget, FIXED_OPEN_FILES, FULL_OPEN_FILES, GROUPED_OPEN_FILES, Limits, Peer, Reach,
-        SERVED_FIXED_OPEN_FILES, SERVED_OPEN_FILES, SHORT_OPEN_FILES,
+        SERVED_FIXED_OPEN_FILES, SHORT_OPEN_FILES, served,
     };
 
     fn open_files(max: u64) -> Limits {
@@ -287,7 +302,7 @@ mod tests {
         FIXED_OPEN_FILES
             + peer.of(SERVED_FIXED_OPEN_FILES)
             + 3 * limits.pool_threads() as u64
-            + u64::from(budget.connections) * (each + peer.of(SERVED_OPEN_FILES))
+            + u64::from(budget.connections) * (each + peer.of(served::OPEN_FILES))
             + (budget.listings + 2 * budget.prepared_files + 2 * budget.searched_files) as u64
             + 2 * GROUPED_OPEN_FILES * budget.group_files as u64
     }

@@ -5,6 +5,7 @@ use std::io;
 use fastcp_model::{RelPath, Status};
 use fastcp_net::NetError;
 
+use crate::budget::Limited;
 use crate::manifest::ManifestError;
 
 /// Why a transfer ended before its time.
@@ -64,6 +65,9 @@ pub enum RunError {
         /// Why not.
         problem: BackupProblem,
     },
+    /// The system allows less than any run needs.
+    #[error("{0}")]
+    TooLittle(Limited),
     /// The system has no more threads, descriptors or memory for this process.
     #[error("cannot {operation}: {source}; see ulimit -a")]
     Exhausted {

@@ -268,6 +268,10 @@ impl<'a> Fetcher<'a> {
         let start = Instant::now();
         let header = Heard::take(&mut self.body.inbox, self.connection).map_err(End::Broken)?;
         self.transfer.report.counters.waited_network.add_since(start);
+        if header.reply.status == Status::Busy {
+            // Nothing is said of the file: it is asked for again, a little later.
+            return Err(End::Broken(NetError::Refused(Status::Busy)));
+        }
         if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
             // A request was damaged on its way: all that is owed is asked for again.
             return Err(End::Broken(NetError::Closed));

@@ -82,7 +82,7 @@ mod waiting;
 mod want;
 mod zeros;
 
-pub use budget::{Allowance, Limited, Limits, Resource};
+pub use budget::{Allowance, Limited, Limits, Resource, Served};
 pub use content_hash::ManifestHash;
 pub use deletion::Refusal;
 pub use difference::Difference;

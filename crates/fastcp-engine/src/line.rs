@@ -45,8 +45,10 @@ impl<'a> Line<'a> {
     /// Opens the first session, trying for as long as the settings say.
     pub(crate) fn open(dialer: &'a Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Self, RunError> {
         let budget = Budget::of(settings, dialer);
-        if let Some(limited) = budget.limited {
-            report.tell(Event::Limited(limited));
+        match budget.limited {
+            Some(limited) if limited.connections == 0 => return Err(RunError::TooLittle(limited)),
+            Some(limited) => report.tell(Event::Limited(limited)),
+            None => {}
         }
         let terms =
             Terms { capabilities: settings.capabilities, connections: budget.connections, chunk_kb: settings.chunk_kb };
@@ -117,7 +119,9 @@ impl<'a> Line<'a> {
     }
 
     fn attach_alone(&self, connection: &Arc<Connection>) -> Result<(), NetError> {
-        let session = Session::greet(Arc::clone(connection), Role::Receiver, &self.terms)?;
+        // Of one connection, whatever the run has in all.
+        let terms = Terms { connections: 1, ..self.terms };
+        let session = Session::greet(Arc::clone(connection), Role::Receiver, &terms)?;
         self.check(&session)?;
         session.attach_right().greet(connection)
     }

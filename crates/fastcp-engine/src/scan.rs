@@ -15,6 +15,7 @@ use fastcp_model::{
     Entry, EntryFailure, EntryKind, Escaped, Listing, ListingEnd, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath,
     SpecialKind, Status,
 };
+use fastcp_sys::scarce::persistently;
 use fastcp_sys::{Dir, FileType, Root, Stat};
 use fastcp_wire::limits::LINK_TARGET_BYTES_MAX;
 use fastcp_wire::offer::Scope;
@@ -117,7 +118,7 @@ impl<'a> Scan<'a> {
     }
 
     fn list(&self, step: Step, full: &RelPath) -> io::Result<(Listing, Option<Rest>)> {
-        let dir = self.root.dir(full)?;
+        let dir = persistently(|| self.root.dir(full))?;
         let mut root = None;
         let (path, mut names) = match step {
             Step::Rest(rest) => (rest.dir, rest.names),
@@ -125,7 +126,7 @@ impl<'a> Scan<'a> {
                 if path.is_root() {
                     root = Some(dir.stat()?.metadata);
                 }
-                let names = names_descending(&dir, path.is_root() || full.is_root())?;
+                let names = persistently(|| names_descending(&dir, path.is_root() || full.is_root()))?;
                 (path, names)
             }
         };

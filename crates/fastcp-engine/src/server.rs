@@ -6,6 +6,7 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastcp_model::{Escaped, Status};
 use fastcp_net::{Connection, Greeting, NetError, SessionGuard, Sessions, Terms, WireCount, greet};
@@ -19,6 +20,9 @@ use crate::offer::{OffersEnd, send_failure, serve_offers};
 use crate::plain::answer_plain;
 use crate::settings::ServerSettings;
 use crate::source::Source;
+
+/// A peer for whom there is no room has this long to say who it is.
+const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A tree being served.
 #[derive(Debug)]
@@ -37,7 +41,7 @@ impl Server {
             connections: settings.connections,
             chunk_kb: settings.chunk_kb,
         };
-        Self { source, settings, sessions: Sessions::new(terms), count: Arc::default() }
+        Self { source, settings, sessions: Sessions::new(terms, settings.connections_total), count: Arc::default() }
     }
 
     /// Serves one connection until it ends.
@@ -63,6 +67,23 @@ impl Server {
                     tracing::warn!(%error, "connection ended");
                 }
             }
+        }
+    }
+
+    /// Tells a peer for whom there is no room to come back later.
+    pub fn turn_away(&self, stream: TcpStream) {
+        let told = Connection::new(stream, Arc::clone(&self.count)).and_then(|connection| {
+            connection.set_timeouts(None, Some(TURNED_AWAY_TIMEOUT))?;
+            // Whoever says nothing is told nothing: his words are not known.
+            match greet(&connection, TURNED_AWAY_TIMEOUT)? {
+                Greeting::Request(_) => connection.write_all(&Reply::failed(Status::Busy).encode())?,
+                Greeting::Hello(_) | Greeting::Attach(_) => send_failure(&connection, Status::Busy),
+            }
+            tracing::debug!(peer = connection.peer(), "connection turned away: there are too many");
+            Ok(())
+        });
+        if let Err(error) = told {
+            tracing::debug!(%error, "connection turned away");
         }
     }
 

@@ -27,6 +27,8 @@ pub struct ServerSettings {
     pub capabilities: Capabilities,
     /// The most data connections of one session.
     pub connections: u16,
+    /// The most connections of all sessions together.
+    pub connections_total: usize,
     /// Its chunk size in KiB, where the client names none.
     pub chunk_kb: Option<u32>,
     /// Compression of ranges.

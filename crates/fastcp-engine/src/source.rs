@@ -117,7 +117,7 @@ pub(crate) fn status_of(error: &io::Error) -> Status {
         Errno::ENOTDIR => Status::NotADirectory,
         Errno::ENAMETOOLONG => Status::NameTooLong,
         Errno::EAGAIN => Status::InUse,
-        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => Status::Busy,
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS => Status::Busy,
         _ => Status::InputOutput,
     }
 }

@@ -242,6 +242,7 @@ mod tests {
         let settings = ServerSettings {
             capabilities: Capabilities::SUPPORTED,
             connections: 8,
+            connections_total: usize::MAX,
             chunk_kb: None,
             compression: Compression::Off,
             plain_crc: PlainCrc::Given,

@@ -22,5 +22,5 @@ pub use connection::{Connection, WireCount};
 pub use dial::{Dialer, Endpoint, Hear};
 pub use error::NetError;
 pub use greet::{Greeting, HANDSHAKE_TIMEOUT, greet};
-pub use listen::{Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener};
+pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener, TURNED_AWAY_MAX};
 pub use session::{Agreed, Attached, Session, SessionGuard, Sessions, Terms};

@@ -1,4 +1,8 @@
 //! Accepting connections, within bounds.
+//!
+//! A connection over the bounds is accepted all the same, a few at a time: its peer is told that there is no room,
+//! in words that it understands, and comes back later. Further ones wait in the kernel's queue until those have
+//! been told.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,10 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fastcp_sys::scarce::is_exhaustion;
+
 /// The most connections that a server serves at a time, one thread each.
 pub const CONNECTIONS_TOTAL_MAX: usize = 4096;
 /// The most of them from one address.
 pub const CONNECTIONS_PER_PEER_MAX: usize = 2048;
+
+/// The most connections that are told at a time that there is no room for them.
+pub const TURNED_AWAY_MAX: usize = 2;
 
 /// How long to wait when the process has no descriptor left for one more connection.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(100);
@@ -20,37 +29,61 @@ const EXHAUSTED_WAIT: Duration = Duration::from_millis(100);
 pub struct Listener {
     listener: TcpListener,
     is_closed: AtomicBool,
+    total_max: usize,
     open: Arc<Open>,
+}
+
+/// A connection that was made to a [`Listener`]. The peer counts for as long as its right lives.
+#[derive(Debug)]
+pub enum Accepted {
+    /// To be served.
+    Admitted(TcpStream, Admission),
+    /// There are too many: to be told so.
+    TurnedAway(TcpStream, Admission),
 }
 
 /// The connections that are served.
 #[derive(Debug, Default)]
 struct Open {
-    by_peer: Mutex<HashMap<IpAddr, usize>>,
+    counts: Mutex<Counts>,
     ended: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct Counts {
+    by_peer: HashMap<IpAddr, usize>,
+    turned_away: usize,
+}
+
+impl Counts {
+    fn total(&self) -> usize {
+        self.by_peer.values().sum()
+    }
+}
+
 impl Open {
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.by_peer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The right to one connection; given back when dropped.
 #[derive(Debug)]
 pub struct Admission {
-    peer: IpAddr,
+    /// `None` for one that is turned away.
+    peer: Option<IpAddr>,
     open: Arc<Open>,
 }
 
 impl Listener {
-    /// Binds to an address; port 0 picks a free one.
+    /// Binds to an address, for at most so many connections at a time; port 0 picks a free one.
     ///
     /// # Errors
     /// As `bind(2)`.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, total_max: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
-        Ok(Self { listener, is_closed: AtomicBool::new(false), open: Arc::default() })
+        let total_max = total_max.min(CONNECTIONS_TOTAL_MAX);
+        Ok(Self { listener, is_closed: AtomicBool::new(false), total_max, open: Arc::default() })
     }
 
     /// The address it is bound to.
@@ -63,36 +96,38 @@ impl Listener {
 
     /// Takes no more connections. Answers how many are still served.
     pub fn close(&self) -> usize {
+        let open = self.open.lock();
         self.is_closed.store(true, Ordering::Release);
+        self.open.ended.notify_all();
         // Wakes whoever waits for a connection, on Linux.
         let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
-        self.open.lock().values().sum()
+        open.total()
     }
 
     /// Waits until no connection is served any more.
     pub fn wait_for_end(&self) {
         let mut open = self.open.lock();
-        while !open.is_empty() {
+        while !open.by_peer.is_empty() {
             open = self.open.ended.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Accepts one connection within the bounds. Those over them are closed and logged. `None` after
-    /// [`Listener::close`].
+    /// Accepts one connection. `None` after [`Listener::close`].
     ///
     /// # Errors
     /// A listening socket that is broken for good.
-    pub fn accept(&self) -> io::Result<Option<(TcpStream, Admission)>> {
+    pub fn accept(&self) -> io::Result<Option<Accepted>> {
+        let mut is_told = false;
         loop {
+            self.wait_for_turned_away();
             match self.listener.accept() {
                 _ if self.is_closed.load(Ordering::Acquire) => return Ok(None),
-                Ok((stream, peer)) => match self.admit(peer.ip()) {
-                    Some(admission) => return Ok(Some((stream, admission))),
-                    None => tracing::warn!(%peer, "connection closed: too many connections"),
-                },
+                Ok((stream, peer)) => return Ok(Some(self.admit(stream, peer.ip()))),
                 Err(error) if is_peers_fault(&error) => {}
                 Err(error) if is_exhaustion(&error) => {
-                    tracing::warn!(%error, "cannot accept for now");
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(%error, "cannot accept for now");
+                    }
                     std::thread::sleep(EXHAUSTED_WAIT);
                 }
                 Err(error) => return Err(error),
@@ -100,25 +135,36 @@ impl Listener {
         }
     }
 
-    fn admit(&self, peer: IpAddr) -> Option<Admission> {
+    fn wait_for_turned_away(&self) {
         let mut open = self.open.lock();
-        let total: usize = open.values().sum();
-        let of_peer = open.get(&peer).copied().unwrap_or(0);
-        if total >= CONNECTIONS_TOTAL_MAX || of_peer >= CONNECTIONS_PER_PEER_MAX {
-            return None;
+        while open.turned_away >= TURNED_AWAY_MAX && !self.is_closed.load(Ordering::Acquire) {
+            open = self.open.ended.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
-        open.insert(peer, of_peer + 1);
-        Some(Admission { peer, open: Arc::clone(&self.open) })
+    }
+
+    fn admit(&self, stream: TcpStream, peer: IpAddr) -> Accepted {
+        let mut open = self.open.lock();
+        let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
+        if open.total() >= self.total_max || of_peer >= CONNECTIONS_PER_PEER_MAX {
+            open.turned_away += 1;
+            return Accepted::TurnedAway(stream, Admission { peer: None, open: Arc::clone(&self.open) });
+        }
+        open.by_peer.insert(peer, of_peer + 1);
+        Accepted::Admitted(stream, Admission { peer: Some(peer), open: Arc::clone(&self.open) })
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
         let mut open = self.open.lock();
-        if let Some(count) = open.get_mut(&self.peer) {
+        let Some(peer) = self.peer else {
+            open.turned_away -= 1;
+            return self.open.ended.notify_all();
+        };
+        if let Some(count) = open.by_peer.get_mut(&peer) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.peer);
+                open.by_peer.remove(&peer);
                 self.open.ended.notify_all();
             }
         }
@@ -133,23 +179,18 @@ fn is_peers_fault(error: &io::Error) -> bool {
     )
 }
 
-/// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: the connection stays in the queue until there is room.
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
 
-    use super::Listener;
+    use super::{Accepted, Listener, TURNED_AWAY_MAX};
 
     #[test]
     fn a_closed_listener_waits_for_those_that_it_serves() {
-        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("bind");
+        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), 9).expect("bind");
         let address = listener.local_addr().expect("bound");
         let _client = TcpStream::connect(address).expect("connect");
-        let (_stream, admission) = listener.accept().expect("accept").expect("open");
+        let Some(Accepted::Admitted(_stream, admission)) = listener.accept().expect("accept") else { panic!("room") };
         std::thread::scope(|threads| {
             let waiting = threads.spawn(|| listener.accept().expect("accept").is_none());
             assert_eq!(listener.close(), 1);
@@ -159,5 +200,22 @@ mod tests {
             ended.join().expect("join");
         });
         assert!(listener.accept().expect("accept").is_none());
+    }
+
+    #[test]
+    fn those_over_the_bound_are_turned_away_and_a_few_at_a_time() {
+        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), 1).expect("bind");
+        let address = listener.local_addr().expect("bound");
+        let _clients = [(); TURNED_AWAY_MAX + 3].map(|()| TcpStream::connect(address).expect("connect"));
+        let accept = || listener.accept().expect("accept").expect("open");
+        let Accepted::Admitted(_, admission) = accept() else { panic!("there is room for one") };
+        let mut turned_away: Vec<_> = (0..TURNED_AWAY_MAX).map(|_| accept()).collect();
+        assert!(turned_away.iter().all(|accepted| matches!(accepted, Accepted::TurnedAway(..))));
+        std::thread::scope(|threads| {
+            let next = threads.spawn(accept);
+            drop(admission);
+            drop(turned_away.pop());
+            assert!(matches!(next.join().expect("join"), Accepted::Admitted(..)), "there is room again");
+        });
     }
 }

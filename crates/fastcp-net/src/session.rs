@@ -123,6 +123,8 @@ impl Attached {
 #[derive(Debug)]
 pub struct Sessions {
     terms: Terms,
+    /// The most connections of all sessions together.
+    total_max: usize,
     open: Arc<Mutex<HashMap<Ticket, Open>>>,
 }
 
@@ -143,29 +145,43 @@ pub struct SessionGuard {
 }
 
 impl Sessions {
-    /// No sessions yet, and the terms for those to come.
-    pub fn new(terms: Terms) -> Self {
-        Self { terms, open: Arc::default() }
+    /// No sessions yet, and the terms for those to come. Together they may have `total_max` connections.
+    pub fn new(terms: Terms, total_max: usize) -> Self {
+        Self { terms, total_max, open: Arc::default() }
+    }
+
+    /// How many data connections the next session may have: half of what nobody was promised, so that there is
+    /// something for others, too. A session has a control connection and one more that asks for signatures.
+    fn allowed(&self, open: &HashMap<Ticket, Open>) -> Result<u16, NetError> {
+        let promised = open.values().map(|session| usize::from(session.agreed.connections) + 2).sum();
+        match self.total_max.saturating_sub(promised) {
+            0 | 1 => Err(NetError::Refused(Status::Busy)),
+            left => Ok(u16::try_from((left - 2) / 2).unwrap_or(u16::MAX).max(1)),
+        }
     }
 
     /// Agrees on terms with a client and answers its HELLO.
     ///
     /// # Errors
-    /// A version that is not spoken here, or a broken connection.
+    /// A version that is not spoken here, [`Status::Busy`] where all connections are promised to others, or a broken
+    /// connection.
     pub fn open(&self, connection: &Connection, hello: &Hello) -> Result<SessionGuard, NetError> {
         if hello.version < VERSION {
             return Err(NetError::Refused(Status::BadVersion));
         }
+        let ticket = Ticket(fastcp_sys::process::random_bytes().map_err(NetError::Socket)?);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = self.allowed(&open)?;
         let agreed = Agreed {
             capabilities: intersect(hello.capability_bits, self.terms.capabilities, connection.peer()),
-            connections: hello.connections.min(self.terms.connections).min(CONNECTIONS_MAX),
+            connections: hello.connections.min(self.terms.connections).min(CONNECTIONS_MAX).min(allowed),
             chunk_kb: match hello.chunk_kb {
                 0 => self.terms.chunk_kb.unwrap_or(CHUNK_KB_DEFAULT),
                 wanted => wanted,
             },
         };
-        let ticket = Ticket(fastcp_sys::process::random_bytes().map_err(NetError::Socket)?);
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, Open { agreed, attached: 0 });
+        open.insert(ticket, Open { agreed, attached: 0 });
+        drop(open);
         let guard = SessionGuard { agreed, ticket, is_control: true, open: Arc::clone(&self.open) };
         let reply = HelloReply {
             version: VERSION,
@@ -217,4 +233,45 @@ fn intersect(peer_bits: u32, own: Capabilities, peer: &str) -> Capabilities {
         tracing::debug!(peer, "unknown capability bits {unknown:#x} ignored");
     }
     known & own
+}
+
+#[cfg(test)]
+mod tests {
+    use fastcp_model::{Capabilities, Status};
+    use fastcp_wire::hello::Ticket;
+
+    use super::{Agreed, Open, Sessions, Terms};
+    use crate::NetError;
+
+    /// What sessions that want as much as they can get are allowed, one after another.
+    fn allowed(total_max: usize, wanted: u16) -> Vec<u16> {
+        let terms = Terms { capabilities: Capabilities::SUPPORTED, connections: wanted, chunk_kb: None };
+        let sessions = Sessions::new(terms, total_max);
+        let mut open = sessions.open.lock().expect("sound");
+        let mut all = Vec::new();
+        loop {
+            match sessions.allowed(&open) {
+                Ok(connections) => {
+                    let connections = connections.min(wanted);
+                    let agreed = Agreed { capabilities: Capabilities::SUPPORTED, connections, chunk_kb: 1024 };
+                    let ticket = Ticket([all.len() as u8; 16]);
+                    all.push(connections);
+                    open.insert(ticket, Open { agreed, attached: 0 });
+                }
+                Err(error) => {
+                    assert!(matches!(error, NetError::Refused(Status::Busy)));
+                    return all;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_session_leaves_something_for_others() {
+        assert_eq!(allowed(1, 4), []);
+        assert_eq!(allowed(4, 64), [1]);
+        assert_eq!(allowed(16, 64), [7, 2, 1]);
+        assert_eq!(allowed(16, 1), [1; 5]);
+        assert_eq!(allowed(4096, 64)[..60], [64; 60]);
+    }
 }

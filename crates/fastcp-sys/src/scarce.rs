@@ -13,6 +13,8 @@ use nix::errno::Errno;
 
 /// How long a call waits before it fails. A peer gives up one that says nothing for 30 s.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Attempts of one that is in no hurry.
+const PERSISTENT_ATTEMPTS: u32 = 6;
 /// The first wait, and the longest.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 const WAIT_MAX: Duration = Duration::from_millis(32);
@@ -41,6 +43,21 @@ pub fn is_short() -> bool {
 /// Those of the call.
 pub fn patiently<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     repeat(call, is_exhaustion)
+}
+
+/// Does what takes descriptors where nobody waits for the outcome: again and again, for a minute.
+///
+/// # Errors
+/// Those of the last attempt.
+pub fn persistently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..PERSISTENT_ATTEMPTS {
+        match attempt() {
+            // Each attempt has waited.
+            Err(error) if is_exhaustion(&error) => {}
+            result => return result,
+        }
+    }
+    attempt()
 }
 
 /// The same for calls that answer an errno.

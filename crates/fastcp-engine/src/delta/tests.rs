@@ -44,6 +44,7 @@ impl Served {
         let settings = ServerSettings {
             capabilities: Capabilities::SUPPORTED,
             connections: 4,
+            connections_total: usize::MAX,
             chunk_kb: None,
             compression: Compression::Off,
             plain_crc: PlainCrc::Given,

@@ -244,6 +244,10 @@ impl<'a> Asker<'a> {
         let start = Instant::now();
         let header = PieceHeader::decode(&self.inbox.take::<PIECE_HEADER_BYTES>(self.connection)?)?;
         self.verification.report.counters.waited_network.add_since(start);
+        if header.reply.status == Status::Busy {
+            // Nothing is said of the file: it is asked for again, a little later.
+            return Err(NetError::Refused(Status::Busy));
+        }
         if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
             // A request was damaged on its way: all that is owed is asked for again.
             return Err(NetError::Closed);
