@@ -340,7 +340,10 @@ fn check_overlap(root: &Path, path: &RelPath, dst_dir: &Path) -> Result<(), Fail
 /// A server within this process, one thread for each connection.
 pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpoint, Failure> {
     let source = Source::open(root).map_err(|error| {
-        Failure::new(exit_code::NOTHING_USABLE, format!("cannot open the source \"{}\": {error}", shown(root)))
+        Failure::new(
+            exit_code::of_io_error(&error, exit_code::NOTHING_USABLE),
+            format!("cannot open the source \"{}\": {error}", shown(root)),
+        )
     })?;
     let settings = ServerSettings {
         capabilities: Capabilities::SUPPORTED,

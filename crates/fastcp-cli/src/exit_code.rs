@@ -48,9 +48,9 @@ pub(crate) fn of_run_error(error: &RunError) -> u8 {
         RunError::Interrupted => INTERRUPTED,
         RunError::TooLittle(_) | RunError::Exhausted { .. } => RESOURCES,
         RunError::Manifest(error) => of_manifest_error(error),
-        RunError::Backup { problem: BackupProblem::Io(_), .. }
-        | RunError::NoDestination { .. }
-        | RunError::Destination { .. } => FILE_IO,
+        RunError::Backup { problem: BackupProblem::Io(source), .. }
+        | RunError::NoDestination { source, .. }
+        | RunError::Destination { source, .. } => of_io_error(source, FILE_IO),
         RunError::Backup { .. } => USAGE,
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
         GetError::Refused(_) => NOTHING_USABLE,
         GetError::NoAnswer { .. } => NO_ANSWER,
         GetError::Net(error) => of_net_error(error),
-        GetError::Output { .. } => FILE_IO,
+        GetError::Output { source, .. } => of_io_error(source, FILE_IO),
         GetError::Checksum { .. } | GetError::NoChecksum => SOME_FAILED,
     }
 }
@@ -71,7 +71,7 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
 /// The code of a manifest that cannot be used.
 pub(crate) fn of_manifest_error(error: &ManifestError) -> u8 {
     match error {
-        ManifestError::File { .. } => FILE_IO,
+        ManifestError::File { source, .. } => of_io_error(source, FILE_IO),
         ManifestError::NotAManifest(_)
         | ManifestError::Version { .. }
         | ManifestError::UnknownHash { .. }
@@ -80,9 +80,14 @@ pub(crate) fn of_manifest_error(error: &ManifestError) -> u8 {
     }
 }
 
+/// `usual`, unless the process has run out of something.
+pub(crate) fn of_io_error(error: &std::io::Error, usual: u8) -> u8 {
+    if fastcp_engine::is_exhaustion(error) { RESOURCES } else { usual }
+}
+
 fn of_net_error(error: &NetError) -> u8 {
     match error {
-        NetError::Connect { .. } | NetError::Socket(_) => SOCKET,
+        NetError::Connect { source, .. } | NetError::Socket(source) => of_io_error(source, SOCKET),
         NetError::Closed
         | NetError::Protocol(_)
         | NetError::Request(_)

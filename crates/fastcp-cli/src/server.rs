@@ -46,13 +46,14 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     }
     let source = Source::open(&args.src_dir).map_err(|error| {
         let path = Escaped(args.src_dir.as_os_str().as_bytes());
-        (exit_code::NOTHING_USABLE, format!("cannot serve \"{path}\": {error}"))
+        (exit_code::of_io_error(&error, exit_code::NOTHING_USABLE), format!("cannot serve \"{path}\": {error}"))
     })?;
     let limits = Limits::of_process();
     let connections_total = served_connections(&limits, args)?;
     let address = SocketAddr::new(args.ip, args.port);
-    let listener = Listener::bind(address, connections_total)
-        .map_err(|error| (exit_code::SOCKET, format!("cannot listen on {address}: {error}")))?;
+    let listener = Listener::bind(address, connections_total).map_err(|error| {
+        (exit_code::of_io_error(&error, exit_code::SOCKET), format!("cannot listen on {address}: {error}"))
+    })?;
     let bound = listener.local_addr().map_err(|error| (exit_code::SOCKET, error.to_string()))?;
     let server = Arc::new(Server::new(source, settings(args, connections_total)));
     let listener = Arc::new(listener);

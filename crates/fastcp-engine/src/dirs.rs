@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastcp_model::{Metadata, RelPath};
+use fastcp_sys::scarce::persistently;
 use fastcp_sys::{Dir, Root};
 
 use crate::attributes;
@@ -95,7 +96,7 @@ impl Finisher<'_> {
     }
 
     fn set_metadata(&self, state: &DirState, metadata: &Metadata) -> io::Result<()> {
-        let dir: Dir = self.root.dir(&state.path)?;
+        let dir: Dir = persistently(|| self.root.dir(&state.path))?;
         let now = match (dir.stat()?, state.age) {
             (now, Age::Old) => self.kept_times.as_wanted(&dir, now, metadata.mtime),
             (now, _) => now,

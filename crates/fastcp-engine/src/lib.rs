@@ -104,4 +104,5 @@ pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;
 
 pub use fastcp_sys::process::ignore_file_size_signal;
+pub use fastcp_sys::scarce::is_exhaustion;
 pub use fastcp_sys::terminal::columns as terminal_columns;

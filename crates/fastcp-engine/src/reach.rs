@@ -9,6 +9,7 @@ use std::io;
 use fastcp_model::RelPath;
 use fastcp_sys::Root;
 use fastcp_sys::file::allocate;
+use fastcp_sys::scarce::is_exhaustion;
 
 /// What is written to see whether the destination takes files.
 const TRIAL_BYTES: u64 = 4 << 10;
@@ -22,6 +23,8 @@ enum Trouble {
     /// Perhaps all of it. `EDQUOT` is the share of one user, group, project or subvolume, which may be the one that
     /// all files count to. `EIO` is one block of one file, or a disk that is gone.
     Unclear,
+    /// None of it: this process, or the system, has no descriptor or memory left, and it was waited for some.
+    Process,
     /// One entry: its permissions, its name, its length, whatever else.
     Entry,
 }
@@ -31,6 +34,7 @@ fn trouble(error: &io::Error) -> Trouble {
     match error.raw_os_error() {
         Some(ENOSPC | EROFS) => Trouble::FileSystem,
         Some(EDQUOT | EIO) => Trouble::Unclear,
+        _ if is_exhaustion(error) => Trouble::Process,
         _ => Trouble::Entry,
     }
 }
@@ -46,9 +50,11 @@ pub(crate) fn may_reach_others(error: &io::Error) -> bool {
 /// |---|---|---|
 /// | `ENOSPC`, `EROFS` | everything | the entry |
 /// | `EDQUOT`, `EIO` | everything if the destination takes no file at all now, else the entry | the entry |
+/// | `EMFILE`, `ENFILE`, `ENOMEM` | everything | everything |
 /// | others | the entry | the entry |
 pub(crate) fn ends_everything(root: &Root, path: &RelPath, error: &io::Error) -> bool {
     match trouble(error) {
+        Trouble::Process => true,
         Trouble::Entry => false,
         Trouble::FileSystem => is_on_own(root, path),
         Trouble::Unclear => is_on_own(root, path) && !takes_files(root),
@@ -89,7 +95,7 @@ mod tests {
 
     use fastcp_model::RelPath;
     use fastcp_sys::Root;
-    use nix::libc::{EACCES, EDQUOT, EFBIG, EIO, ENOSPC, EROFS};
+    use nix::libc::{EACCES, EDQUOT, EFBIG, EIO, EMFILE, ENOSPC, EROFS};
 
     use super::ends_everything;
 
@@ -103,9 +109,15 @@ mod tests {
             ends_everything(&root, &path, &io::Error::from_raw_os_error(code))
         };
         for path in ["", "dir", "dir/file", "no/such/dir"] {
-            for (code, expected) in
-                [(ENOSPC, true), (EROFS, true), (EDQUOT, false), (EIO, false), (EACCES, false), (EFBIG, false)]
-            {
+            for (code, expected) in [
+                (ENOSPC, true),
+                (EROFS, true),
+                (EMFILE, true),
+                (EDQUOT, false),
+                (EIO, false),
+                (EACCES, false),
+                (EFBIG, false),
+            ] {
                 assert_eq!(ends(path, code), expected, "{path} {code}");
             }
         }

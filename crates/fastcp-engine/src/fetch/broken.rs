@@ -19,6 +19,10 @@ pub(crate) const BREAKS_MAX: u32 = 3;
 impl Fetcher<'_> {
     /// How the connection ends that broke with `error`. What it owes is told apart from what was never asked for.
     pub(super) fn end_broken(&mut self, error: NetError) -> End {
+        if error.is_shortage() {
+            // An answer, though not the one that was hoped for.
+            return End::Broken(error);
+        }
         match self.blame_first() {
             Ok(()) => End::Broken(error),
             Err(error) => End::Fatal(error),

@@ -150,7 +150,8 @@ impl<'a> Asker<'a> {
         let done_before = self.verification.queue.done_count();
         let result = self.work();
         let was_to_blame = self.owed.front().is_some_and(|owed| owed.check.breaks.count > 0);
-        if result.is_err() && (was_to_blame || self.verification.queue.done_count() > done_before) {
+        let is_broken = matches!(&result, Err(error) if !error.is_shortage());
+        if is_broken && (was_to_blame || self.verification.queue.done_count() > done_before) {
             self.blame_first(dialled);
         }
         self.verification.queue.give_back(self.owed.into_iter().map(|owed| owed.check));
