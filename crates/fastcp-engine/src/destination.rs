@@ -7,13 +7,12 @@
 //! file lies beside its target (`naming.rs`).
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fastcp_model::{Name, RelPath, Timestamp};
-use fastcp_sys::{Dir, Root, Stat, SyncHandle, Volume, metadata, process};
+use fastcp_sys::{Dir, Root, SyncHandle, Volume};
 
 use crate::backup::Backup;
 use crate::dirs::{Age, DirState};
@@ -25,7 +24,7 @@ use crate::scan::STATE_DIR;
 use crate::settings::ReceiverSettings;
 use crate::strong_hash::hash_of_name;
 
-const PARTS_DIR: &[u8] = b"parts";
+pub(crate) const PARTS_DIR: &[u8] = b"parts";
 pub(crate) const LOCK_NAME: &[u8] = b"lock";
 
 /// The destination of a transfer.
@@ -47,18 +46,6 @@ pub(crate) struct Mount {
     /// The directory of part files, or `None` where it cannot be made. Made when first needed.
     parts: OnceLock<Option<Arc<Dir>>>,
 }
-
-/// The right to work in a destination.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    /// When it was taken, by the clock of the destination's file system; `None` where that is not known.
-    pub(crate) since: Option<Timestamp>,
-    _file: File,
-}
-
-/// Another receiver is at work.
-#[derive(Debug)]
-pub(crate) struct Locked;
 
 impl Destination {
     /// Opens the directory, making it where it is missing and its parent is there, as rsync does.
@@ -124,35 +111,6 @@ impl Destination {
                 shelter: Shelter::Beside,
             },
         })
-    }
-
-    /// Keeps other receivers out for as long as what is answered lives. Where no lock can be made, as in a
-    /// directory that is not ours to write, there is none: the entries will tell.
-    pub(crate) fn lock(&self) -> Result<Option<Lock>, Locked> {
-        let file = self.state_dir().and_then(|dir| own_lock(&dir)).or_else(|error| {
-            tracing::info!(%error, "the destination's .fastcp is not used");
-            self.lock_of_others()
-        });
-        match file.map(|file| file.try_lock().map(|()| file)) {
-            Ok(Err(TryLockError::WouldBlock)) => Err(Locked),
-            Ok(Ok(file)) => Ok(Some(Lock { since: begun(&file), _file: file })),
-            Ok(Err(TryLockError::Error(error))) | Err(error) => {
-                tracing::debug!(%error, "the destination is not locked");
-                Ok(None)
-            }
-        }
-    }
-
-    /// The lock of another user, to be looked at and not written to. Only root's counts and that of the
-    /// destination's owner: they need no lock to stop us.
-    fn lock_of_others(&self) -> io::Result<File> {
-        let root = self.root.dir(&RelPath::root())?;
-        let state = root.dir(&lawful_name_of(STATE_DIR))?;
-        let owner = state.stat()?.metadata.uid;
-        if owner != 0 && owner != root.stat()?.metadata.uid {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        state.open_file(&lawful_name_of(LOCK_NAME))
     }
 
     /// Our own directory at the root, made where it is missing.
@@ -222,24 +180,6 @@ impl Destination {
     }
 }
 
-/// The lock in our own state directory.
-fn own_lock(dir: &Dir) -> io::Result<File> {
-    let name = lawful_name_of(LOCK_NAME);
-    match dir.create_file(&name) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => dir.open_own_file(&name),
-        result => result,
-    }
-}
-
-/// Touches a lock of ours, which says when the run began.
-fn begun(lock: &File) -> Option<Timestamp> {
-    let is_own = Stat::of_fd(lock).is_ok_and(|stat| stat.metadata.uid == process::user());
-    if !is_own {
-        return None;
-    }
-    metadata::touch(lock).and_then(|()| Stat::of_fd(lock)).map(|stat| stat.metadata.mtime).ok()
-}
-
 /// A directory that is ours alone, made where it is missing.
 fn sub_dir(dir: &Dir, name: &Name) -> io::Result<Dir> {
     match dir.make_dir(name) {
@@ -252,6 +192,6 @@ fn lawful_name(text: &str) -> Name {
     lawful_name_of(text.as_bytes())
 }
 
-fn lawful_name_of(bytes: &[u8]) -> Name {
+pub(crate) fn lawful_name_of(bytes: &[u8]) -> Name {
     Name::new(bytes).expect("our own names are lawful")
 }

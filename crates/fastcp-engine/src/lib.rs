@@ -44,6 +44,7 @@ mod landing;
 mod leftover;
 mod line;
 mod listing_order;
+mod lock;
 mod manifest;
 mod naming;
 mod offer;

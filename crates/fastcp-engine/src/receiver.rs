@@ -20,12 +20,13 @@ use fastcp_wire::offer::{OfferRequest, Scope};
 use crate::budget::Budget;
 use crate::control::Control;
 use crate::cutter::Cutter;
-use crate::destination::{Destination, Locked};
+use crate::destination::Destination;
 use crate::error::RunError;
 use crate::group::{Groups, commit_groups};
 use crate::interrupt::Interrupt;
 use crate::leftover::{self, Useful};
 use crate::line::{Ending, Line};
+use crate::lock::{Lock, Locked};
 use crate::owners::Owners;
 use crate::report::Report;
 use crate::reuse::Reuse;
@@ -51,13 +52,37 @@ pub fn pull(
 ) -> Result<(), RunError> {
     let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
     let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
-    let destination = destination.with_backup(into, settings)?;
+    let age = destination.age;
+    let destination = destination.with_backup(into, settings).inspect_err(|_| age.unmake(into))?;
     let lock = destination.lock().map_err(|Locked| RunError::Locked { path: shown() })?;
+    let result = pull_to(
+        &destination,
+        lock.as_ref(),
+        dialer,
+        &OfferRequest { path: path.clone(), scope },
+        settings,
+        interrupt,
+        report,
+    );
+    if result.is_err() {
+        destination.leave_as_found(lock, into);
+    }
+    result
+}
+
+fn pull_to(
+    destination: &Destination,
+    lock: Option<&Lock>,
+    dialer: &Dialer,
+    request: &OfferRequest,
+    settings: &ReceiverSettings,
+    interrupt: &Interrupt,
+    report: &Report,
+) -> Result<(), RunError> {
     let line = Line::open(dialer, settings, report)?;
     // Until here there was nothing to keep: whoever interrupts ended the process.
     let _listening = interrupt.listen();
     let agrees = |capability| line.agreed.capabilities.contains(capability);
-    let request = OfferRequest { path: path.clone(), scope };
     let owners = Owners::new();
     let hold_back = if agrees(Capabilities::PIPELINE_SYNC) { HoldBack::No } else { HoldBack::UntilClosed };
     let cut = if agrees(Capabilities::VIRTUAL_ARCHIVE) { Cut::Evenly } else { Cut::AtChunks };
@@ -73,8 +98,8 @@ pub fn pull(
     let groups = Groups::new(budget.group_files);
     let transfer = Transfer {
         line: &line,
-        base: base_of(path, scope),
-        destination: &destination,
+        base: base_of(&request.path, request.scope),
+        destination,
         owners: &owners,
         schedule: &schedule,
         groups: &groups,
@@ -83,7 +108,7 @@ pub fn pull(
         cutter: &Cutter::default(),
         budget,
     };
-    let result = run(&transfer, &request, tuner, interrupt);
+    let result = run(&transfer, request, tuner, interrupt);
     // Records of what was committed are kept, however the run ended.
     let recorded = settings.manifest.iter().try_for_each(|manifest| manifest.finish());
     result.and(recorded.map_err(RunError::from))?;
@@ -93,7 +118,7 @@ pub fn pull(
             (_, Some(since)) => Useful::WrittenSince(since),
             (_, None) => return Ok(()),
         };
-        leftover::clear(&destination, path, scope, useful);
+        leftover::clear(destination, &request.path, request.scope, useful);
     }
     Ok(())
 }
