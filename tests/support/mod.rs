@@ -22,6 +22,7 @@ pub(crate) mod peer;
 pub(crate) mod plain_source;
 pub(crate) mod port;
 pub(crate) mod server;
+pub(crate) mod silence;
 pub(crate) mod stage;
 pub(crate) mod strace;
 pub(crate) mod sweep;

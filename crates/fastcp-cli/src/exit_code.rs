@@ -88,12 +88,13 @@ pub(crate) fn of_io_error(error: &std::io::Error, usual: u8) -> u8 {
 fn of_net_error(error: &NetError) -> u8 {
     match error {
         NetError::Connect { source, .. } | NetError::Socket(source) => of_io_error(source, SOCKET),
+        NetError::Lookup { .. } => SOCKET,
         NetError::Closed
         | NetError::Protocol(_)
         | NetError::Request(_)
         | NetError::Offer(_)
         | NetError::UnexpectedFrame(_) => STREAM,
-        NetError::UnknownDialect(_) | NetError::Refused(Status::BadVersion) => PROTOCOL,
+        NetError::UnknownDialect(_) | NetError::Foreign(_) | NetError::Refused(Status::BadVersion) => PROTOCOL,
         NetError::Refused(Status::Unauthorised) => NOT_AUTHORISED,
         NetError::TimedOut(_) => TIMED_OUT,
         NetError::Refused(_) => STREAM,

@@ -28,6 +28,9 @@ pub(crate) enum Format {
     Json,
 }
 
+/// An attempt that fails is nothing to speak of before this much time without progress.
+const RETRYING_UNTOLD: Duration = Duration::from_secs(2);
+
 /// What is printed of each change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listing {
@@ -202,8 +205,11 @@ impl Output {
             (Event::Skipped { path, kind }, Format::Text) => {
                 self.message(&format!("skipped \"{path}\": a {}", kind_name(*kind)));
             }
-            (Event::Retrying { error, wait }, Format::Text) => {
-                self.message(&format!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+            // What is over before anybody could wonder needs no line.
+            (Event::Retrying { failing, wait, .. }, Format::Text) if *failing + *wait < RETRYING_UNTOLD => {}
+            (Event::Retrying { address, reason, left, .. }, Format::Text) => {
+                let seconds = left.as_secs_f64();
+                self.message(&format!("waiting for {address} ({reason}), giving up in {seconds:.0} s"));
             }
             (Event::Limited(limited), Format::Text) => self.message(&limited.to_string()),
             (Event::Skipped { .. } | Event::Limited(_) | Event::Retrying { .. }, Format::Quiet | Format::Json) => {}
@@ -247,9 +253,10 @@ fn as_json(event: &Event) -> Value {
             "event": "limited", "resource": limited.resource.name(), "max": limited.max,
             "connections": limited.connections, "error": limited.to_string(),
         }),
-        Event::Retrying { error, wait } => {
-            json!({"event": "retrying", "error": error, "wait_ms": wait.as_millis() as u64})
-        }
+        Event::Retrying { error, wait, left, .. } => json!({
+            "event": "retrying", "error": error,
+            "wait_ms": wait.as_millis() as u64, "left_ms": left.as_millis() as u64,
+        }),
     }
 }
 

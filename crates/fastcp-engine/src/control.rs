@@ -6,7 +6,6 @@
 //! rests is given up.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fastcp_model::{Capabilities, Entry, Status};
 use fastcp_net::{Backoff, NetError, Session};
@@ -22,8 +21,6 @@ use crate::report::Cause;
 use crate::transfer::Transfer;
 use crate::tree_cache::TreeCache;
 
-/// The sender sends something every 10 s while it scans.
-pub(crate) const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A file that changes while it is fetched is offered again this often.
 pub(crate) const OFFERED_AGAIN_MAX: u32 = 3;
 
@@ -37,13 +34,12 @@ pub(crate) struct Control<'a> {
 
 impl<'a> Control<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
-        let Transfer { destination, report, schedule, .. } = *transfer;
         Self {
             transfer,
             session: transfer.line.session(),
             planner: Planner::new(transfer),
-            cache: transfer.agrees(Capabilities::TREE_CACHE).then(|| TreeCache::open(destination)),
-            patience: Patience::new(schedule, report, transfer.settings.retry),
+            cache: transfer.agrees(Capabilities::TREE_CACHE).then(|| TreeCache::open(transfer.destination)),
+            patience: transfer.line.patience(),
         }
     }
 
@@ -77,32 +73,13 @@ impl<'a> Control<'a> {
             // What came of this offer is planned; the next one begins from the start.
             self.cache = None;
             self.planner.replay();
-            self.renew(during, source)?;
-        }
-    }
-
-    fn renew(&mut self, during: &'static str, mut source: NetError) -> Result<(), RunError> {
-        loop {
-            let Some(wait) = self.patience.next_wait().filter(|_| !self.transfer.schedule.is_stopped()) else {
-                return Err(RunError::Net { during, source });
-            };
-            self.transfer.tell_retry(&source, wait);
-            self.transfer.schedule.pause(wait);
-            match self.transfer.line.renew(&self.session) {
-                Ok(session) => {
-                    self.transfer.report.counters.reconnects.add(1);
-                    self.session = session;
-                    return Ok(());
-                }
-                Err(error) if error.is_transient() => source = error,
-                Err(source) => return Err(RunError::Net { during: "opening the session again", source }),
-            }
+            self.session = self.transfer.line.renew(&mut self.patience, during, source)?;
         }
     }
 
     /// The end of the offer; `None` where the run was stopped before.
     fn take_offer(&mut self, request: &OfferRequest) -> Result<Option<OfferEnd>, RunError> {
-        self.session.control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(reading_offers)?;
+        self.set_timeouts()?;
         if let Some(cache) = &self.cache {
             self.send(FrameType::OfferKnown, &encode_known(&cache.known()))?;
         }
@@ -148,6 +125,7 @@ impl<'a> Control<'a> {
     fn offer_anew(&mut self, job: &Arc<FileJob>) -> Result<Option<Arc<FileJob>>, RunError> {
         let path = self.transfer.path_at_sender(job.path());
         let request = OfferRequest { path: path.clone(), scope: Scope::Itself };
+        self.set_timeouts()?;
         self.send(FrameType::OfferRequest, &request.encode())?;
         let mut found = None;
         let status = loop {
@@ -178,6 +156,11 @@ impl<'a> Control<'a> {
         }
         let root = batch.listings.into_iter().find(|listing| listing.dir.is_root())?;
         root.entries.into_iter().find(|entry| entry.name == job.name)
+    }
+
+    fn set_timeouts(&self) -> Result<(), RunError> {
+        let silence_max = Some(self.transfer.line.silence_max());
+        self.session.control.set_timeouts(silence_max, silence_max).map_err(reading_offers)
     }
 
     fn send(&self, frame_type: FrameType, payload: &[u8]) -> Result<(), RunError> {

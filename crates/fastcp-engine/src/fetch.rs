@@ -20,8 +20,8 @@ use crate::budget::Reach;
 use crate::error::RunError;
 use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::{Landing, Writing};
+use crate::line::Ending;
 use crate::part::PartFile;
-use crate::patience::Patience;
 use crate::proof::{Heard, SenderCrc};
 use crate::report::Cause;
 use crate::schedule::{Held, Next, Turn};
@@ -40,8 +40,6 @@ pub(crate) use broken::BREAKS_MAX;
 /// Bytes of requests on their way at most. The sender reads no requests while it writes; with more
 /// than the sockets' buffers hold, both ends would wait for each other.
 const REQUEST_BYTES_MAX: usize = 32 << 10;
-/// A connection that owes an answer and sends nothing this long is given up.
-const STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A range whose checksum was wrong is fetched anew this often.
 const REFETCH_MAX: u32 = 5;
 
@@ -64,19 +62,23 @@ impl Transfer<'_> {
     /// Fetches until nothing is left, over as many connections, one after another, as it takes.
     /// `connection` is a number that tells those that work at a time apart.
     pub(crate) fn run_connection(&self, connection: usize) -> Result<(), RunError> {
-        let mut patience = Patience::new(self.schedule, self.report, self.settings.retry);
+        let mut patience = self.line.patience();
         let (mut is_first, mut shortages) = (true, 0);
         while let Some(turn) = self.schedule.wait_for_turn(connection) {
             if turn == Turn::AfterRest {
                 patience.renew();
             }
-            let error = match self.line.dial() {
+            let error = match patience.attempt(|deadline| self.line.dial(deadline)) {
                 Err(error) => error,
                 Ok(dialled) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));
                     is_first = false;
                     match Fetcher::new(self, &dialled, connection).run() {
-                        End::Done => return Ok(()),
+                        End::Done => {
+                            // Those that are still trying to get through need not.
+                            self.line.hang_up(Ending::Data);
+                            return Ok(());
+                        }
                         End::Rest => {
                             is_first = true;
                             continue;
@@ -95,11 +97,11 @@ impl Transfer<'_> {
                 tracing::debug!(connection, %error, "one connection less");
                 return Ok(());
             }
-            let Some(wait) = patience.next_wait().filter(|_| error.is_transient()) else {
-                return Err(self.out_of_time(error));
-            };
-            self.tell_retry(&error, wait);
-            self.schedule.pause(wait);
+            match patience.failed(error) {
+                Err(_) if self.schedule.is_finished() => return Ok(()),
+                Err(error) => return Err(self.line.gave_up("fetching", error)),
+                Ok(()) => {}
+            }
         }
         Ok(())
     }
@@ -157,7 +159,8 @@ impl<'a> Fetcher<'a> {
     }
 
     fn run(mut self) -> End {
-        let end = match self.connection.set_timeouts(Some(STALL_TIMEOUT), Some(STALL_TIMEOUT)) {
+        let silence_max = Some(self.transfer.line.silence_max());
+        let end = match self.connection.set_timeouts(silence_max, silence_max) {
             Err(error) => End::Broken(error),
             Ok(()) => loop {
                 if let Err(end) = self.step() {
@@ -300,6 +303,7 @@ impl<'a> Fetcher<'a> {
             self.held.remove(&owed.want);
         }
         self.pace.brought(want.cost(), Instant::now());
+        self.transfer.report.wire.progressed();
         self.transfer.schedule.done(want, more);
     }
 

@@ -10,20 +10,21 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{Status, Timestamp};
-use fastcp_net::{Backoff, Connection, Dialer, NetError};
+use fastcp_net::{Connection, Dialer, Live, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::range::{PlainRequest, REPLY_BYTES, Reply};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::report::{Event, Report};
+use crate::patience::{Patience, absence_max, silence_max};
+use crate::report::Report;
 use crate::source::SLICE_BYTES;
 
 /// A server may have to read the whole file for its CRC before it answers.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(600);
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What `get` is told.
 #[derive(Debug, Clone, Copy)]
@@ -96,33 +97,38 @@ pub fn get(dialer: &Dialer, path: &[u8], out: &Path, settings: &GetSettings, rep
     let request = PlainRequest { path: path.into(), offset: 0, want_crc: true };
     request.encode().map_err(GetError::Path)?;
     let part = PartOf::new(out)?;
-    let mut backoff = Backoff::default();
-    let mut last_progress = Instant::now();
+    let live = Live::default();
+    let mut line = Line {
+        dialer,
+        live: &live,
+        patience: Patience::new(&live, report, dialer.endpoint().to_string(), settings.retry),
+        retry: settings.retry,
+    };
     loop {
-        let before = report.counters.bytes_fetched.now();
-        let error = match attempt(dialer, &request, &part, settings, report) {
+        let error = match attempt(&mut line, &request, &part, settings, report) {
             Ok(got) => return Ok(got),
             Err(GetError::Net(error)) if error.is_transient() => error,
             Err(GetError::Refused(Status::Busy)) => NetError::Refused(Status::Busy),
             Err(error) => return Err(error),
         };
-        if report.counters.bytes_fetched.now() > before {
-            backoff.reset();
-            last_progress = Instant::now();
-        }
-        let wait = backoff.next_wait();
-        if last_progress.elapsed() + wait > settings.retry {
+        line.patience.failed(error).map_err(|source| {
             let address = dialer.endpoint().to_string();
-            return Err(GetError::NoAnswer { address, seconds: settings.retry.as_secs(), source: error });
-        }
-        report.tell(Event::Retrying { error: error.to_string(), wait });
-        std::thread::sleep(wait);
+            GetError::NoAnswer { address, seconds: settings.retry.as_secs(), source }
+        })?;
     }
+}
+
+/// The way to the server.
+struct Line<'a> {
+    dialer: &'a Dialer,
+    live: &'a Live,
+    patience: Patience<'a>,
+    retry: Duration,
 }
 
 /// One connection's worth; a second one where the part file turns out to be of another state.
 fn attempt(
-    dialer: &Dialer,
+    line: &mut Line<'_>,
     request: &PlainRequest,
     part: &PartOf,
     settings: &GetSettings,
@@ -130,14 +136,14 @@ fn attempt(
 ) -> Result<Got, GetError> {
     let found = part.find()?;
     let offset = found.as_ref().map_or(0, |found| found.have_bytes);
-    let (connection, reply) = ask(dialer, request, offset)?;
+    let (connection, reply) = ask(line, request, offset)?;
     let state = SourceState { file_bytes: reply.file_bytes, mtime_ns: reply.mtime_ns };
     let (connection, reply, have) = match found {
         Some(found) if found.state == state && offset <= reply.file_bytes => (connection, reply, offset),
         Some(found) => {
             remove(&found.path)?;
             drop(connection);
-            let (connection, reply) = ask(dialer, request, 0)?;
+            let (connection, reply) = ask(line, request, 0)?;
             (connection, reply, 0)
         }
         None => (connection, reply, 0),
@@ -151,13 +157,16 @@ fn attempt(
     finish(&file, &path, &part.out, &reply, settings)
 }
 
-fn ask(dialer: &Dialer, request: &PlainRequest, offset: u64) -> Result<(Connection, Reply), GetError> {
-    let connection = dialer.dial().map_err(GetError::Net)?;
-    connection.set_timeouts(Some(REPLY_TIMEOUT), Some(BODY_TIMEOUT)).map_err(GetError::Net)?;
+fn ask(line: &mut Line<'_>, request: &PlainRequest, offset: u64) -> Result<(Arc<Connection>, Reply), GetError> {
+    let Line { dialer, live, ref mut patience, retry } = *line;
+    let connection = patience.attempt(|deadline| dialer.dial(live, deadline)).map_err(GetError::Net)?;
+    let silence_max = Some(silence_max(retry));
+    connection.end_without_peer(absence_max(retry)).map_err(GetError::Net)?;
+    connection.set_timeouts(None, silence_max).map_err(GetError::Net)?;
     let bytes = PlainRequest { offset, ..request.clone() }.encode().map_err(GetError::Path)?;
     connection.write_all(&bytes).map_err(GetError::Net)?;
     let mut reply = [0; REPLY_BYTES];
-    connection.read_exact(&mut reply).map_err(GetError::Net)?;
+    connection.read_first_by(&mut reply, Instant::now() + REPLY_TIMEOUT).map_err(GetError::Net)?;
     let reply = Reply::decode(&reply).map_err(|error| GetError::Net(error.into()))?;
     if reply.status != Status::Ok {
         return Err(GetError::Refused(reply.status));
@@ -166,7 +175,7 @@ fn ask(dialer: &Dialer, request: &PlainRequest, offset: u64) -> Result<(Connecti
         let error = WireError::Value { field: "file_size", value: reply.file_bytes };
         return Err(GetError::Net(error.into()));
     }
-    connection.set_timeouts(Some(BODY_TIMEOUT), Some(BODY_TIMEOUT)).map_err(GetError::Net)?;
+    connection.set_timeouts(silence_max, silence_max).map_err(GetError::Net)?;
     Ok((connection, reply))
 }
 

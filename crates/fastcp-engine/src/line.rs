@@ -1,36 +1,31 @@
 //! The line to the sender: a session for as long as the transfer lasts.
 //!
-//! A session ends when its control connection does, or its server. Then it is opened anew, by whoever notices
-//! first, under the same terms; the plan is the receiver's and survives. The line knows every connection that
-//! was made over it, so that the end of a run need not wait for a peer that says nothing.
+//! A session ends when its control connection does, or its server. Then whoever reads that connection opens it anew,
+//! under the same terms; the plan is the receiver's and survives. The line knows every connection that was made over
+//! it, so that the end of a run need not wait for a peer that says nothing.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use fastcp_model::Status;
-use fastcp_net::{Agreed, Backoff, Connection, Dialer, NetError, Session, Terms};
+use fastcp_net::{Agreed, Connection, Dialer, Live, NetError, Session, Terms};
 use fastcp_wire::hello::Role;
 
 use crate::budget::Budget;
 use crate::error::RunError;
+use crate::patience::{Patience, absence_max, silence_max};
 use crate::report::{Event, Report};
 use crate::settings::ReceiverSettings;
 
 pub(crate) struct Line<'a> {
     dialer: &'a Dialer,
+    report: &'a Report,
+    retry: Duration,
     terms: Terms,
     /// What was agreed when the line was opened, and holds from then on.
     pub(crate) agreed: Agreed,
     session: Mutex<Arc<Session>>,
-    live: Mutex<Live>,
-}
-
-#[derive(Debug, Default)]
-struct Live {
-    connections: Vec<Weak<Connection>>,
-    /// The one that the session lives with.
-    control: Weak<Connection>,
-    is_cut: bool,
+    live: Live,
 }
 
 /// Which connections end.
@@ -43,7 +38,7 @@ pub(crate) enum Ending {
 
 impl<'a> Line<'a> {
     /// Opens the first session, trying for as long as the settings say.
-    pub(crate) fn open(dialer: &'a Dialer, settings: &ReceiverSettings, report: &Report) -> Result<Self, RunError> {
+    pub(crate) fn open(dialer: &'a Dialer, settings: &ReceiverSettings, report: &'a Report) -> Result<Self, RunError> {
         let budget = Budget::of(settings, dialer);
         match budget.limited {
             Some(limited) if limited.connections == 0 => return Err(RunError::TooLittle(limited)),
@@ -52,34 +47,31 @@ impl<'a> Line<'a> {
         }
         let terms =
             Terms { capabilities: settings.capabilities, connections: budget.connections, chunk_kb: settings.chunk_kb };
-        let start = Instant::now();
-        let mut backoff = Backoff::default();
-        loop {
-            let error = match Session::open(dialer, Role::Receiver, &terms) {
-                Ok(session) => return Ok(Self::new(dialer, terms, session)),
-                Err(error) if error.is_transient() => error,
-                Err(source) => return Err(RunError::Net { during: "opening the session", source }),
-            };
-            let wait = backoff.next_wait();
-            if start.elapsed() + wait > settings.retry {
-                let address = dialer.endpoint().to_string();
-                return Err(RunError::NoAnswer { address, seconds: settings.retry.as_secs(), source: error });
+        let (live, retry) = (Live::default(), settings.retry);
+        let address = dialer.endpoint().to_string();
+        let opened = Patience::new(&live, report, address.clone(), retry).persist(|deadline| {
+            let control = dialed(dialer, &live, retry, deadline)?;
+            Session::greet(control, Role::Receiver, &terms, deadline)
+        });
+        let session = match opened {
+            Ok(session) => session,
+            Err(source) if source.is_transient() => {
+                return Err(RunError::NoAnswer { address, seconds: retry.as_secs(), source });
             }
-            report.tell(Event::Retrying { error: error.to_string(), wait });
-            std::thread::sleep(wait);
-        }
-    }
-
-    fn new(dialer: &'a Dialer, terms: Terms, session: Session) -> Self {
+            Err(source) => return Err(RunError::Net { during: "opening the session", source }),
+        };
         let agreed = session.agreed;
-        let connections = vec![Arc::downgrade(&session.control)];
-        let live = Mutex::new(Live { connections, control: Arc::downgrade(&session.control), is_cut: false });
-        Self { dialer, terms, agreed, session: Mutex::new(Arc::new(session)), live }
+        Ok(Self { dialer, report, retry, terms, agreed, session: Mutex::new(Arc::new(session)), live })
     }
 
-    /// Where it leads.
-    pub(crate) fn address(&self) -> String {
-        self.dialer.endpoint().to_string()
+    /// A retry loop for whoever uses the line.
+    pub(crate) fn patience(&self) -> Patience<'_> {
+        Patience::new(&self.live, self.report, self.dialer.endpoint().to_string(), self.retry)
+    }
+
+    /// How long the sender may be silent while it owes something.
+    pub(crate) fn silence_max(&self) -> Duration {
+        silence_max(self.retry)
     }
 
     /// The session as it is now.
@@ -87,27 +79,36 @@ impl<'a> Line<'a> {
         Arc::clone(&self.lock())
     }
 
-    /// Opens a session in place of one that is lost, unless somebody has done so. Others wait meanwhile.
-    pub(crate) fn renew(&self, lost: &Arc<Session>) -> Result<Arc<Session>, NetError> {
-        let mut current = self.lock();
-        if Arc::ptr_eq(&current, lost) {
-            let session = Session::greet(self.connect()?, Role::Receiver, &self.terms)?;
-            self.check(&session)?;
-            // Whoever still waits for something on the old one must learn that nothing will come.
-            lost.control.hang_up();
-            self.live().control = Arc::downgrade(&session.control);
-            *current = Arc::new(session);
-        }
-        Ok(Arc::clone(&current))
+    /// Opens a session in place of one that is lost, `during` something and because of `error`.
+    pub(crate) fn renew(
+        &self,
+        patience: &mut Patience<'_>,
+        during: &'static str,
+        error: NetError,
+    ) -> Result<Arc<Session>, RunError> {
+        let opened = patience.failed(error).and_then(|()| {
+            patience.persist(|deadline| {
+                let control = self.connect(deadline)?;
+                let session = Session::greet(control, Role::Receiver, &self.terms, deadline)?;
+                self.check(&session)?;
+                Ok(Arc::new(session))
+            })
+        });
+        let session = opened.map_err(|error| self.gave_up(during, error))?;
+        self.report.counters.reconnects.add(1);
+        let lost = std::mem::replace(&mut *self.lock(), Arc::clone(&session));
+        // A server that is still there need not wait to learn that nothing more will come.
+        lost.control.hang_up();
+        Ok(session)
     }
 
     /// Makes a data connection. Where the server does not know the session, since it was started again or is
     /// another replica of the tree, the connection opens one of its own: a second connection might land on yet
     /// another replica.
-    pub(crate) fn dial(&self) -> Result<Arc<Connection>, NetError> {
-        let connection = self.connect()?;
-        let attached = match self.session().attach_right().greet(&connection) {
-            Err(NetError::Refused(Status::UnknownTicket)) => self.attach_alone(&connection),
+    pub(crate) fn dial(&self, deadline: Instant) -> Result<Arc<Connection>, NetError> {
+        let connection = self.connect(deadline)?;
+        let attached = match self.session().attach_right().greet(&connection, deadline) {
+            Err(NetError::Refused(Status::UnknownTicket)) => self.attach_alone(&connection, deadline),
             result => result,
         };
         match attached {
@@ -118,12 +119,12 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn attach_alone(&self, connection: &Arc<Connection>) -> Result<(), NetError> {
+    fn attach_alone(&self, connection: &Arc<Connection>, deadline: Instant) -> Result<(), NetError> {
         // Of one connection, whatever the run has in all.
         let terms = Terms { connections: 1, ..self.terms };
-        let session = Session::greet(Arc::clone(connection), Role::Receiver, &terms)?;
+        let session = Session::greet(Arc::clone(connection), Role::Receiver, &terms, deadline)?;
         self.check(&session)?;
-        session.attach_right().greet(connection)
+        session.attach_right().greet(connection, deadline)
     }
 
     /// What was planned rests on what was agreed first.
@@ -134,40 +135,39 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A connection to which nothing has been said. It is known before it is greeted on: that may take a while,
-    /// too.
-    fn connect(&self) -> Result<Arc<Connection>, NetError> {
-        let connection = Arc::new(self.dialer.dial()?);
-        self.keep(&connection)?;
-        Ok(connection)
+    fn connect(&self, deadline: Instant) -> Result<Arc<Connection>, NetError> {
+        dialed(self.dialer, &self.live, self.retry, deadline)
     }
 
-    /// Ends connections, and those to come.
+    /// What ends a run that has tried for long enough.
+    pub(crate) fn gave_up(&self, during: &'static str, error: NetError) -> RunError {
+        match error {
+            source @ (NetError::Connect { .. } | NetError::Lookup { .. }) if source.is_transient() => {
+                let address = self.dialer.endpoint().to_string();
+                RunError::NoAnswer { address, seconds: self.retry.as_secs(), source }
+            }
+            source => RunError::Net { during, source },
+        }
+    }
+
+    /// Ends connections, those to come, and all waits between them.
     pub(crate) fn hang_up(&self, ending: Ending) {
-        let mut live = self.live();
-        live.is_cut = true;
-        let is_kept =
-            |connection: &Arc<Connection>| ending == Ending::Data && live.control.ptr_eq(&Arc::downgrade(connection));
-        for connection in live.connections.iter().filter_map(Weak::upgrade).filter(|one| !is_kept(one)) {
-            connection.hang_up();
-        }
-    }
-
-    fn keep(&self, connection: &Arc<Connection>) -> Result<(), NetError> {
-        let mut live = self.live();
-        if live.is_cut {
-            return Err(NetError::Closed);
-        }
-        live.connections.retain(|weak| weak.strong_count() > 0);
-        live.connections.push(Arc::downgrade(connection));
-        Ok(())
+        let session = self.session();
+        self.live.end_all_but(match ending {
+            Ending::Data => Some(&session.control),
+            Ending::All => None,
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Session>> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A connection to which nothing has been said.
+fn dialed(dialer: &Dialer, live: &Live, retry: Duration, deadline: Instant) -> Result<Arc<Connection>, NetError> {
+    let connection = dialer.dial(live, deadline)?;
+    // What a receiver sends are requests, never more than the sender's socket takes.
+    connection.end_without_peer(absence_max(retry))?;
+    Ok(connection)
 }

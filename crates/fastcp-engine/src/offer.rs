@@ -30,8 +30,10 @@ const BATCH_BYTES: usize = 256 << 10;
 const STEP_BYTES: usize = 16 << 10;
 /// Batches that the scan may be ahead.
 const SCAN_AHEAD: usize = 2;
-/// An empty batch is sent after this much silence.
-pub(crate) const OFFER_HEARTBEAT: Duration = Duration::from_secs(10);
+/// An empty batch is sent after this much silence: receivers give up a sender that says nothing for three times as long.
+pub(crate) const OFFER_HEARTBEAT: Duration = Duration::from_secs(1);
+/// After so many in a row, what has gathered is sent as well.
+const HEARTBEATS_ALONE: u32 = 10;
 
 /// How a control connection ends in good order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,7 @@ fn serve_offer(
         named: HashSet::new(),
         is_first: true,
         end: OfferEnd { entries: 0, failures: 0 },
+        beats: 0,
     };
     let (scanned, listings) = sync_channel(SCAN_AHEAD);
     let begun = std::thread::scope(|threads| {
@@ -120,6 +123,8 @@ struct Offers<'a> {
     /// Whether no step of the scan was added yet.
     is_first: bool,
     end: OfferEnd,
+    /// Heartbeats since the last step of the scan.
+    beats: u32,
 }
 
 impl Offers<'_> {
@@ -127,7 +132,7 @@ impl Offers<'_> {
         loop {
             match scanned.recv_timeout(OFFER_HEARTBEAT) {
                 Ok(listings) => self.add_step(listings)?,
-                Err(RecvTimeoutError::Timeout) => self.send_batch()?,
+                Err(RecvTimeoutError::Timeout) => self.beat()?,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -139,7 +144,7 @@ impl Offers<'_> {
         let mut last = Instant::now();
         for listings in scan {
             if last.elapsed() >= OFFER_HEARTBEAT {
-                self.send_batch()?;
+                self.beat()?;
             }
             self.add_step(listings)?;
             last = Instant::now();
@@ -149,6 +154,7 @@ impl Offers<'_> {
 
     /// Adds what one step of the scan brought.
     fn add_step(&mut self, listings: Vec<Arc<Listing>>) -> Result<(), NetError> {
+        self.beats = 0;
         for listing in listings {
             self.add(Arc::unwrap_or_clone(listing))?;
         }
@@ -158,6 +164,15 @@ impl Offers<'_> {
     fn finish(&mut self) -> Result<(), NetError> {
         self.flush()?;
         self.connection.write_frame(FrameType::OfferEnd, &self.end.encode())
+    }
+
+    /// Says that this end lives. Where one batch ends and the next begins stays as it is, unless the silence is long.
+    fn beat(&mut self) -> Result<(), NetError> {
+        self.beats += 1;
+        if self.beats.is_multiple_of(HEARTBEATS_ALONE) {
+            return self.send_batch();
+        }
+        self.connection.write_frame(FrameType::OfferBatch, &OfferBatch::default().encode(self.codec)?)
     }
 
     /// Adds one directory, in as many parts as batches need.

@@ -1,53 +1,142 @@
-//! How long to go on trying: as long as there is progress, and for a while without.
+//! `--retry N`: how long to keep trying. The one retry loop of all that dial.
 //!
-//! The while begins with the first attempt that fails: before it somebody may have waited for long and well, for a scan
-//! or for what is looked up here.
-//! Whatever moved the whole transfer on counts, not only what this connection did: while others work, one that
-//! cannot get through does no harm by trying.
+//! N are seconds without progress, of the whole run and not of one connection: while others work, one that cannot get
+//! through does no harm by trying. They begin when something began to fail, and not before: a scan, or what is
+//! looked up here, may rightly take long. A connection that was silent until it was given up began to fail when its
+//! silence did, and an attempt when it began; so the waits of the kernel and of ours are part of the N seconds and
+//! never come on top.
+//!
+//! How long one attempt may take, and how long a peer may be silent, follow from N too. Everything that is waited for
+//! here ends at once when the run does ([`Live`]).
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fastcp_net::Backoff;
+use fastcp_net::{Backoff, Live, NetError};
 
-use crate::report::Report;
-use crate::schedule::Schedule;
+use crate::report::{Event, Report};
 
-/// So many bytes received are progress. Less may be greetings of a server that does nothing else.
-const PROGRESS_BYTES: u64 = 64 << 10;
+/// The first attempt is given so long, the next ones twice the last.
+const ATTEMPT_FIRST: Duration = Duration::from_secs(2);
+const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+/// The last attempt is given so long where less is left.
+const ATTEMPT_LAST: Duration = Duration::from_secs(1);
+/// A peer that is alive says so every second; a lost packet is sent again after one.
+const SILENCE_MIN: Duration = Duration::from_secs(3);
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How long a peer that owes an answer may be silent before its connection is given up: so that there is time left
+/// to make another one.
+pub(crate) fn silence_max(retry: Duration) -> Duration {
+    (retry / 2).clamp(SILENCE_MIN, SILENCE_MAX)
+}
+
+/// How long a peer's kernel may acknowledge nothing.
+pub(crate) fn absence_max(retry: Duration) -> Duration {
+    retry.max(SILENCE_MIN)
+}
 
 pub(crate) struct Patience<'a> {
-    schedule: &'a Schedule,
+    live: &'a Live,
     report: &'a Report,
+    /// Who is waited for.
+    address: String,
     retry: Duration,
     backoff: Backoff,
+    attempts: u32,
     failing_since: Option<Instant>,
-    seen: u64,
+    /// When the attempt began that has just failed.
+    attempt_start: Option<Instant>,
 }
 
 impl<'a> Patience<'a> {
-    pub(crate) fn new(schedule: &'a Schedule, report: &'a Report, retry: Duration) -> Self {
-        let mut patience = Self { schedule, report, retry, backoff: Backoff::default(), failing_since: None, seen: 0 };
-        patience.seen = patience.progress();
-        patience
+    pub(crate) fn new(live: &'a Live, report: &'a Report, address: String, retry: Duration) -> Self {
+        Self {
+            live,
+            report,
+            address,
+            retry,
+            backoff: Backoff::default(),
+            attempts: 0,
+            failing_since: None,
+            attempt_start: None,
+        }
     }
 
     /// Starts over: nothing was tried meanwhile, so nothing was in vain.
     pub(crate) fn renew(&mut self) {
-        *self = Self::new(self.schedule, self.report, self.retry);
+        self.backoff.reset();
+        (self.attempts, self.failing_since, self.attempt_start) = (0, None, None);
     }
 
-    /// An attempt failed. How long to wait before the next; `None` where it has been too long.
-    pub(crate) fn next_wait(&mut self) -> Option<Duration> {
-        if self.progress() > self.seen {
-            self.renew();
+    /// Tries until it succeeds, each time until the deadline that it is given.
+    ///
+    /// # Errors
+    /// The last failure: one that no wait helps, or when it has been too long, or where the run has ended.
+    pub(crate) fn persist<T>(
+        &mut self,
+        mut attempt: impl FnMut(Instant) -> Result<T, NetError>,
+    ) -> Result<T, NetError> {
+        loop {
+            match self.attempt(&mut attempt) {
+                Ok(value) => return Ok(value),
+                Err(error) => self.failed(error)?,
+            }
         }
-        let wait = self.backoff.next_wait();
-        let since = *self.failing_since.get_or_insert_with(Instant::now);
-        (since.elapsed() + wait <= self.retry).then_some(wait)
     }
 
-    fn progress(&self) -> u64 {
-        self.schedule.wants_done() + self.report.wire.bytes_in.load(Ordering::Relaxed) / PROGRESS_BYTES
+    /// Tries once, to make a connection and to be greeted on it. A failure is for [`Patience::failed`].
+    pub(crate) fn attempt<T>(&mut self, attempt: impl FnOnce(Instant) -> Result<T, NetError>) -> Result<T, NetError> {
+        let start = Instant::now();
+        let result = attempt(start + self.attempt_max());
+        self.attempt_start = result.is_err().then_some(start);
+        result
+    }
+
+    /// Something failed. Waits before the next attempt, and says so.
+    ///
+    /// # Errors
+    /// The failure, where there is to be no next attempt.
+    pub(crate) fn failed(&mut self, error: NetError) -> Result<(), NetError> {
+        let now = Instant::now();
+        let progress = self.report.wire.last_progress();
+        if self.failing_since.is_some_and(|since| since < progress) {
+            let start = self.attempt_start;
+            self.renew();
+            self.attempt_start = start;
+        }
+        let began = self.attempt_start.take().unwrap_or_else(|| now - silence(&error));
+        let since = (*self.failing_since.get_or_insert(began)).max(progress);
+        let failing = now.saturating_duration_since(since);
+        let left = self.retry.saturating_sub(failing);
+        if !error.is_transient() || left.is_zero() || self.live.is_ended() {
+            return Err(error);
+        }
+        self.attempts += 1;
+        let wait = self.backoff.next_wait().min(left);
+        if self.report.may_tell_retry() {
+            let (address, reason, error) = (self.address.clone(), error.reason(), error.to_string());
+            self.report.tell(Event::Retrying { address, reason, error, wait, failing, left });
+        }
+        if self.live.pause(wait) { Ok(()) } else { Err(error) }
+    }
+
+    fn attempt_max(&self) -> Duration {
+        if self.failing_since.is_none() && self.retry < 2 * ATTEMPT_FIRST {
+            return self.retry.max(SILENCE_MIN);
+        }
+        let usual = ATTEMPT_FIRST.saturating_mul(2u32.saturating_pow(self.attempts)).min(ATTEMPT_MAX);
+        let left = self.failing_since.map(|since| {
+            let failing = since.max(self.report.wire.last_progress()).elapsed();
+            self.retry.saturating_sub(failing).max(ATTEMPT_LAST)
+        });
+        usual.min(left.unwrap_or(usual))
+    }
+}
+
+/// How long nothing had come when this was noticed.
+fn silence(error: &NetError) -> Duration {
+    match error {
+        NetError::TimedOut(silence) => *silence,
+        _ => Duration::ZERO,
     }
 }

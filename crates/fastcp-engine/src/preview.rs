@@ -16,7 +16,7 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::backup::Backup;
-use crate::control::{OFFER_TIMEOUT, is_about_the_path};
+use crate::control::is_about_the_path;
 use crate::error::RunError;
 use crate::kept_times::KeptTimes;
 use crate::line::Line;
@@ -50,8 +50,22 @@ pub fn preview(
         ..settings.clone()
     };
     let line = Line::open(dialer, &terms, report)?;
-    let planner = Planner::for_preview(root.as_ref(), backup, &owners, &kept_times, report, settings);
-    take_offers(&line.session().control, &OfferRequest { path: path.clone(), scope }, planner, report)
+    let mut planner = Planner::for_preview(root.as_ref(), backup, &owners, &kept_times, report, settings);
+    let request = OfferRequest { path: path.clone(), scope };
+    let (mut session, mut patience) = (line.session(), line.patience());
+    loop {
+        match take_offers(&session.control, &request, &mut planner, &line) {
+            Err(RunError::Net { during, source }) if source.is_transient() => {
+                planner.replay();
+                session = line.renew(&mut patience, during, source)?;
+            }
+            Ok(()) => {
+                report.set_scan_done();
+                return Ok(());
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The destination, or `None` where a run would make it.
@@ -70,11 +84,11 @@ fn open_destination(into: &Path) -> Result<Option<Root>, RunError> {
 fn take_offers(
     control: &Connection,
     request: &OfferRequest,
-    mut planner: Planner<'_>,
-    report: &Report,
+    planner: &mut Planner<'_>,
+    line: &Line<'_>,
 ) -> Result<(), RunError> {
     let net = |source| RunError::Net { during: "reading offers", source };
-    control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(net)?;
+    control.set_timeouts(Some(line.silence_max()), Some(line.silence_max())).map_err(net)?;
     control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
     loop {
         match control.read_frame() {
@@ -82,9 +96,7 @@ fn take_offers(
                 planner.plan(OfferBatch::decode(&payload).map_err(|error| net(error.into()))?)?;
             }
             Ok((FrameType::OfferEnd, payload)) => {
-                planner.finish(&OfferEnd::decode(&payload).map_err(|error| net(error.into()))?)?;
-                report.set_scan_done();
-                return Ok(());
+                return planner.finish(&OfferEnd::decode(&payload).map_err(|error| net(error.into()))?);
             }
             Ok((other, _)) => return Err(net(NetError::UnexpectedFrame(other))),
             Err(NetError::Refused(status)) if is_about_the_path(status) => {

@@ -211,10 +211,18 @@ pub enum Event {
     Limited(Limited),
     /// Nothing answers; trying again.
     Retrying {
+        /// Who is waited for.
+        address: String,
+        /// What is the matter with them, in few words.
+        reason: String,
         /// What went wrong.
         error: String,
         /// How long until the next attempt.
         wait: Duration,
+        /// For how long there has been no progress.
+        failing: Duration,
+        /// How long it will be tried without any.
+        left: Duration,
     },
 }
 

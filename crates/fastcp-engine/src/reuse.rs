@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
@@ -25,7 +25,6 @@ use crate::inbox::Inbox;
 use crate::job::{Arrival, FileJob, Start};
 use crate::journal::Record;
 use crate::leftover::open_bases;
-use crate::patience::Patience;
 use crate::source::SLICE_BYTES;
 use crate::transfer::Transfer;
 use crate::want::{Want, cut_into_wants};
@@ -166,9 +165,14 @@ fn asking<T>(
     line: &mut Option<AskingLine>,
     mut search: impl FnMut(&mut Asker<'_>) -> Result<T, NetError>,
 ) -> Option<T> {
-    let mut patience = Patience::new(transfer.schedule, transfer.report, transfer.settings.retry);
+    let mut patience = transfer.line.patience();
     loop {
-        let error = match opened(transfer, line).and_then(|line| {
+        let opened = match line.take() {
+            Some(line) => Ok(line),
+            None => patience.attempt(|deadline| open(transfer, deadline)),
+        };
+        let error = match opened.and_then(|opened| {
+            let line = line.insert(opened);
             let mut asker = Asker::new(&line.connection, &mut line.inbox);
             search(&mut asker)
         }) {
@@ -177,21 +181,14 @@ fn asking<T>(
         };
         *line = None;
         tracing::debug!(%error, "signatures do not come");
-        let wait = patience.next_wait().filter(|_| error.is_transient() && !transfer.schedule.is_stopped())?;
-        transfer.schedule.pause(wait);
+        patience.failed(error).ok()?;
     }
 }
 
-fn opened<'l>(transfer: &Transfer<'_>, line: &'l mut Option<AskingLine>) -> Result<&'l mut AskingLine, NetError> {
-    let opened = match line.take() {
-        Some(line) => line,
-        None => {
-            let connection = transfer.line.dial()?;
-            connection.set_timeouts(Some(SIGNATURE_TIMEOUT), Some(SIGNATURE_TIMEOUT))?;
-            AskingLine { connection, inbox: Inbox::new() }
-        }
-    };
-    Ok(line.insert(opened))
+fn open(transfer: &Transfer<'_>, deadline: Instant) -> Result<AskingLine, NetError> {
+    let connection = transfer.line.dial(deadline)?;
+    connection.set_timeouts(Some(SIGNATURE_TIMEOUT), Some(SIGNATURE_TIMEOUT))?;
+    Ok(AskingLine { connection, inbox: Inbox::new() })
 }
 
 fn is_small(job: &FileJob) -> bool {

@@ -273,11 +273,6 @@ impl Schedule {
         (!state.is_finished()).then_some(turn)
     }
 
-    /// How many wants were answered so far.
-    pub(crate) fn wants_done(&self) -> u64 {
-        self.lock().wants_done
-    }
-
     /// Waits for a while, or until the run is stopped.
     pub(crate) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;

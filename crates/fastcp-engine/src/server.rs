@@ -172,6 +172,8 @@ fn told_status(error: &NetError) -> Option<Status> {
         NetError::Request(_)
         | NetError::Offer(_)
         | NetError::Connect { .. }
+        | NetError::Lookup { .. }
+        | NetError::Foreign(_)
         | NetError::Closed
         | NetError::Socket(_) => None,
     }

@@ -1,10 +1,8 @@
 //! What all threads of a transfer share, and how a file ends that does not get its name.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fastcp_model::{Capabilities, RelPath, Status};
-use fastcp_net::NetError;
 
 use crate::budget::Budget;
 use crate::control::OFFERED_AGAIN_MAX;
@@ -18,7 +16,7 @@ use crate::line::Line;
 use crate::owners::Owners;
 use crate::part::Mismatch;
 use crate::reach::ends_everything;
-use crate::report::{Cause, Event, Report};
+use crate::report::{Cause, Report};
 use crate::schedule::Schedule;
 use crate::settings::ReceiverSettings;
 
@@ -47,17 +45,6 @@ impl Transfer<'_> {
     /// Where the sender has what is `path` here.
     pub(crate) fn path_at_sender(&self, path: RelPath) -> RelPath {
         self.base.join_path(&path).unwrap_or(path)
-    }
-
-    pub(crate) fn out_of_time(&self, error: NetError) -> RunError {
-        match error {
-            NetError::Connect { .. } => RunError::NoAnswer {
-                address: self.line.address(),
-                seconds: self.settings.retry.as_secs(),
-                source: error,
-            },
-            source => RunError::Net { during: "fetching", source },
-        }
     }
 
     /// Reports a file as failed, once; ends the run where the failure concerns every file.
@@ -116,13 +103,6 @@ impl Transfer<'_> {
             owners: self.owners,
             kept_times: &self.destination.kept_times,
             report: self.report,
-        }
-    }
-
-    /// Connections that break together need not all say so.
-    pub(crate) fn tell_retry(&self, error: &NetError, wait: Duration) {
-        if self.report.may_tell_retry() {
-            self.report.tell(Event::Retrying { error: error.to_string(), wait });
         }
     }
 }

@@ -6,21 +6,20 @@
 //! and the offer is not remembered, so that a look at a destination leaves no trace in it.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
 
 use fastcp_model::{Escaped, RelPath};
-use fastcp_net::{Backoff, Connection, Dialer, NetError, Session};
+use fastcp_net::{Connection, Dialer, NetError};
 use fastcp_sys::Root;
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
-use crate::control::{OFFER_TIMEOUT, is_about_the_path};
+use crate::control::is_about_the_path;
 use crate::error::RunError;
 use crate::line::{Ending, Line};
 use crate::owners::Owners;
 use crate::receiver::base_of;
-use crate::report::{Event, Report};
+use crate::report::Report;
 use crate::settings::{Connections, ReceiverSettings};
 use crate::threads::spawn;
 
@@ -77,7 +76,6 @@ fn verify_in_ranges(
         root: &root,
         queue: &queue,
         report,
-        retry: settings.retry,
         hashing,
     };
     let first_error = FirstError { queue: &queue, line: &line, error: Mutex::new(None) };
@@ -115,41 +113,14 @@ fn compare_offer(request: &OfferRequest, verification: &Verification<'_>) -> Res
     let owners = Owners::new();
     let mut comparer = Comparer::new(verification.root, &owners, verification.report, verification.queue);
     let mut session = verification.line.session();
+    let mut patience = verification.line.patience();
     loop {
         match take_offer(&session.control, request, &mut comparer, verification) {
             Err(RunError::Net { during, source }) if source.is_transient() && !verification.queue.is_stopped() => {
-                session = renew(verification, &session, during, source)?;
+                session = verification.line.renew(&mut patience, during, source)?;
                 comparer.replay();
             }
             result => return result,
-        }
-    }
-}
-
-/// A session in place of one that is lost.
-fn renew(
-    verification: &Verification<'_>,
-    lost: &Arc<Session>,
-    during: &'static str,
-    mut source: NetError,
-) -> Result<Arc<Session>, RunError> {
-    let start = Instant::now();
-    let mut backoff = Backoff::default();
-    loop {
-        let wait = backoff.next_wait();
-        if !source.is_transient() || start.elapsed() + wait > verification.retry || verification.queue.is_stopped() {
-            return Err(RunError::Net { during, source });
-        }
-        if verification.report.may_tell_retry() {
-            verification.report.tell(Event::Retrying { error: source.to_string(), wait });
-        }
-        std::thread::sleep(wait);
-        match verification.line.renew(lost) {
-            Ok(session) => {
-                verification.report.counters.reconnects.add(1);
-                return Ok(session);
-            }
-            Err(error) => source = error,
         }
     }
 }
@@ -161,7 +132,8 @@ fn take_offer(
     verification: &Verification<'_>,
 ) -> Result<(), RunError> {
     let net = |source| RunError::Net { during: "reading offers", source };
-    control.set_timeouts(Some(OFFER_TIMEOUT), Some(OFFER_TIMEOUT)).map_err(net)?;
+    let silence_max = Some(verification.line.silence_max());
+    control.set_timeouts(silence_max, silence_max).map_err(net)?;
     control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
     while !verification.queue.is_stopped() {
         match control.read_frame() {

@@ -14,21 +14,62 @@ use std::time::{Duration, Instant};
 use fastcp_sys::tcp::TcpInfo;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::decode_failure;
+use fastcp_wire::range::REPLY_MAGIC;
 
-use crate::NetError;
+use crate::{Foreign, NetError};
 
-/// Bytes that went over the wire, of all connections that share the count.
-#[derive(Debug, Default)]
+/// So many bytes received are progress. Fewer may be greetings of a server that does nothing else.
+const PROGRESS_BYTES: u64 = 64 << 10;
+
+/// Bytes that went over the wire, of all connections that share the count, and when they last were of use.
+#[derive(Debug)]
 pub struct WireCount {
     /// Received.
     pub bytes_in: AtomicU64,
     /// Sent.
     pub bytes_out: AtomicU64,
+    begun: Instant,
+    /// In milliseconds since then.
+    progress_ms: AtomicU64,
+}
+
+impl Default for WireCount {
+    fn default() -> Self {
+        Self {
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            begun: Instant::now(),
+            progress_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+impl WireCount {
+    /// Something that was asked for has arrived.
+    pub fn progressed(&self) {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.progress_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// When something last arrived that was of use, or, before that, when the count began.
+    pub fn last_progress(&self) -> Instant {
+        self.begun + Duration::from_millis(self.progress_ms.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, bytes_in: u64, bytes_out: u64) {
+        let before = self.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
+        self.bytes_out.fetch_add(bytes_out, Ordering::Relaxed);
+        if before / PROGRESS_BYTES != (before + bytes_in) / PROGRESS_BYTES {
+            self.progressed();
+        }
+    }
 }
 
 /// How long the kernel waits before it asks a silent peer whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Probes without an answer that end a connection.
+const KEEPALIVE_PROBES: u32 = 9;
 /// Shorter round trips are those of one machine or one hall, where little is lost and pacing only costs.
 const LONG_ROUND_TRIP: Duration = Duration::from_millis(2);
 /// `MSG_MORE` of Linux's `sys/socket.h`.
@@ -37,7 +78,7 @@ const MSG_MORE: i32 = 0x8000;
 /// One TCP stream to a peer.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     peer: String,
     count: Arc<WireCount>,
 }
@@ -47,19 +88,38 @@ impl Connection {
     ///
     /// # Errors
     /// A stream that is not connected any more.
-    pub fn new(stream: TcpStream, count: Arc<WireCount>) -> Result<Self, NetError> {
+    pub fn new(stream: impl Into<Arc<TcpStream>>, count: Arc<WireCount>) -> Result<Self, NetError> {
+        let stream = stream.into();
         let peer = stream.peer_addr().map_err(NetError::Socket)?.to_string();
         stream.set_nodelay(true).map_err(NetError::Socket)?;
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
         // No TCP_USER_TIMEOUT: with it the kernel also ends a connection whose peer is alive but, with good
         // reason, has read nothing for a while.
-        socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(NetError::Socket)?;
+        socket2::SockRef::from(&*stream)
+            .set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
+            .map_err(NetError::Socket)?;
         Ok(Self { stream, peer, count })
     }
 
     /// The peer's address.
     pub fn peer(&self) -> &str {
         &self.peer
+    }
+
+    /// Has the kernel end the connection where the peer's kernel has acknowledged nothing for this long: neither
+    /// what was sent nor, while nothing is sent, its probes. A peer that is alive and busy is not concerned. For an
+    /// end that sends little, and to a peer that takes all of it soon; see [`Connection::new`].
+    ///
+    /// # Errors
+    /// A socket that is gone.
+    pub fn end_without_peer(&self, after: Duration) -> Result<(), NetError> {
+        let second = Duration::from_secs(1);
+        let (idle, interval) =
+            ((after / 3).clamp(second, KEEPALIVE_IDLE), (after / 6).clamp(second, KEEPALIVE_INTERVAL));
+        let keepalive = socket2::TcpKeepalive::new().with_time(idle).with_interval(interval);
+        let socket = socket2::SockRef::from(&*self.stream);
+        socket.set_tcp_keepalive(&keepalive).map_err(NetError::Socket)?;
+        socket.set_tcp_user_timeout(Some(after)).map_err(NetError::Socket)
     }
 
     /// Makes this end send by BBR where the round trip is long and the kernel allows it. Losses that are
@@ -69,7 +129,7 @@ impl Connection {
             return;
         }
         // EPERM: the administrator allows others only. ENOENT: the kernel has none.
-        if let Err(error) = socket2::SockRef::from(&self.stream).set_tcp_congestion(b"bbr") {
+        if let Err(error) = socket2::SockRef::from(&*self.stream).set_tcp_congestion(b"bbr") {
             tracing::debug!(%error, "bbr is not to be had; the host's congestion control stays");
         }
     }
@@ -97,8 +157,7 @@ impl Connection {
 
     /// Counts bytes that were moved past [`Connection::read_some`] and [`Connection::write_all`].
     pub fn count_moved(&self, bytes_in: u64, bytes_out: u64) {
-        self.count.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
-        self.count.bytes_out.fetch_add(bytes_out, Ordering::Relaxed);
+        self.count.add(bytes_in, bytes_out);
     }
 
     /// Sets how long one call may wait for the peer; `None` waits for ever.
@@ -116,7 +175,7 @@ impl Connection {
     /// A timeout or a broken socket.
     pub fn read_some(&self, buffer: &mut [u8]) -> Result<usize, NetError> {
         loop {
-            match (&self.stream).read(buffer) {
+            match (&*self.stream).read(buffer) {
                 Ok(count) => {
                     self.count_moved(count as u64, 0);
                     return Ok(count);
@@ -146,18 +205,21 @@ impl Connection {
     /// gains nothing by it.
     ///
     /// # Errors
-    /// As [`Connection::read_exact`].
+    /// As [`Connection::read_exact`]; [`NetError::TimedOut`] tells the time since the call.
     pub fn read_exact_by(&self, buffer: &mut [u8], deadline: Instant) -> Result<(), NetError> {
+        let start = Instant::now();
         let mut filled = 0;
         while filled < buffer.len() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(NetError::TimedOut(0));
+                return Err(NetError::TimedOut(start.elapsed()));
             }
             self.stream.set_read_timeout(Some(left)).map_err(NetError::Socket)?;
-            match self.read_some(&mut buffer[filled..])? {
-                0 => return Err(NetError::Closed),
-                count => filled += count,
+            match self.read_some(&mut buffer[filled..]) {
+                Ok(0) => return Err(NetError::Closed),
+                Ok(count) => filled += count,
+                Err(NetError::TimedOut(_)) => return Err(NetError::TimedOut(start.elapsed())),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -168,7 +230,7 @@ impl Connection {
     /// # Errors
     /// A timeout or a broken socket.
     pub fn write_all(&self, bytes: &[u8]) -> Result<(), NetError> {
-        (&self.stream).write_all(bytes).map_err(|error| self.write_error(error))?;
+        (&*self.stream).write_all(bytes).map_err(|error| self.write_error(error))?;
         self.count_moved(0, bytes.len() as u64);
         Ok(())
     }
@@ -179,7 +241,7 @@ impl Connection {
     /// # Errors
     /// A timeout or a broken socket.
     pub fn write_more(&self, bytes: &[u8]) -> Result<(), NetError> {
-        let socket = socket2::SockRef::from(&self.stream);
+        let socket = socket2::SockRef::from(&*self.stream);
         let mut left = bytes;
         while !left.is_empty() {
             match socket.send_with_flags(left, MSG_MORE) {
@@ -212,14 +274,57 @@ impl Connection {
         checked_frame(&header, &rest)
     }
 
+    /// Receives the first frame of a server, all of it before `deadline`.
+    ///
+    /// # Errors
+    /// As [`Connection::read_frame`]; [`NetError::Foreign`] where the peer speaks another protocol.
+    pub fn read_frame_by(&self, deadline: Instant) -> Result<(FrameType, Vec<u8>), NetError> {
+        let mut header = [0; FRAME_HEADER_BYTES];
+        self.read_first_by(&mut header, deadline)?;
+        if header.starts_with(&REPLY_MAGIC.to_be_bytes()) {
+            return Err(NetError::Foreign(Foreign::PlainFtq1));
+        }
+        let mut rest = vec![0; FrameHeader::decode(&header)?.rest_bytes()];
+        self.read_exact_by(&mut rest, deadline)?;
+        checked_frame(&header, &rest)
+    }
+
+    /// As [`Connection::read_exact_by`], for the first that a server says.
+    ///
+    /// # Errors
+    /// [`NetError::Foreign`] where the peer speaks another protocol, however short its greeting is.
+    pub fn read_first_by<const N: usize>(&self, buffer: &mut [u8; N], deadline: Instant) -> Result<(), NetError> {
+        let (first, rest) = buffer.split_first_chunk_mut::<4>().expect("every first message is longer");
+        self.read_exact_by(first, deadline)?;
+        match Foreign::of(*first) {
+            Some(foreign) => Err(NetError::Foreign(foreign)),
+            None => self.read_exact_by(rest, deadline),
+        }
+    }
+
     /// The error of a failed read, told in this crate's words.
     pub fn read_error(&self, error: io::Error) -> NetError {
-        socket_error(error, self.stream.read_timeout())
+        self.socket_error(error, self.stream.read_timeout())
     }
 
     /// The error of a failed write, told in this crate's words.
     pub fn write_error(&self, error: io::Error) -> NetError {
-        socket_error(error, self.stream.write_timeout())
+        self.socket_error(error, self.stream.write_timeout())
+    }
+
+    fn socket_error(&self, error: io::Error, timeout: io::Result<Option<Duration>>) -> NetError {
+        let waited = |timeout: io::Result<Option<Duration>>| timeout.ok().flatten().unwrap_or_default();
+        match error.kind() {
+            io::ErrorKind::WouldBlock => NetError::TimedOut(waited(timeout)),
+            // ETIMEDOUT: the kernel gave the peer up.
+            io::ErrorKind::TimedOut => {
+                NetError::TimedOut(waited(socket2::SockRef::from(&*self.stream).tcp_user_timeout()))
+            }
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                NetError::Closed
+            }
+            _ => NetError::Socket(error),
+        }
     }
 }
 
@@ -231,14 +336,4 @@ pub(crate) fn checked_frame(header: &[u8; FRAME_HEADER_BYTES], rest: &[u8]) -> R
         return Err(NetError::Refused(decode_failure(payload)?));
     }
     Ok((frame_type, payload.to_vec()))
-}
-
-fn socket_error(error: io::Error, timeout: io::Result<Option<Duration>>) -> NetError {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            NetError::TimedOut(timeout.ok().flatten().map_or(0, |timeout| timeout.as_secs()))
-        }
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => NetError::Closed,
-        _ => NetError::Socket(error),
-    }
 }

@@ -1,23 +1,31 @@
 //! How a client gets a connection: over the network, or to a server within its own process.
 //!
+//! Every address of a name is tried, each for its share of the time that the attempt has: an address that swallows
+//! packets does not keep the next from its turn.
+//!
 //! The embedded server has no open port. For each connection a listener is made on loopback, dialled,
 //! accepted from and closed again; whoever else on the machine connects in between is told apart by
 //! its port and dropped. So a local copy offers nothing to other users of the machine.
 
 use std::fmt;
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
+use fastcp_sys::resolve::{ResolveError, addresses};
 use fastcp_sys::scarce::patiently;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::{Connection, NetError, WireCount};
+use crate::{Connection, Live, NetError, WireCount};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a lookup that takes long is left to see whether anybody still wants it.
+const LOOKUP_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What an embedded server does with its end of a connection: serve it on a thread of its own, where there is one to
 /// be had.
-pub type Hear = Arc<dyn Fn(TcpStream) -> std::io::Result<()> + Send + Sync>;
+pub type Hear = Arc<dyn Fn(TcpStream) -> io::Result<()> + Send + Sync>;
 
 /// Where to dial.
 #[derive(Clone)]
@@ -61,33 +69,74 @@ impl Dialer {
         &self.endpoint
     }
 
-    /// Makes one connection; every address of the host is tried.
+    /// Makes one connection before the deadline, unless everything is ended meanwhile.
     ///
     /// # Errors
-    /// [`NetError::Connect`].
-    pub fn dial(&self) -> Result<Connection, NetError> {
+    /// [`NetError::Lookup`] or [`NetError::Connect`]; [`NetError::Closed`] where everything is ended.
+    pub fn dial(&self, live: &Live, deadline: Instant) -> Result<Arc<Connection>, NetError> {
         let stream = match &self.endpoint {
-            Endpoint::Tcp { host, port } => connect(host, *port),
-            Endpoint::Embedded(hear) => pair().and_then(|(here, there)| hear(there).map(|()| here)),
+            Endpoint::Tcp { host, port } => self.connect(host, *port, live, deadline)?,
+            Endpoint::Embedded(hear) => {
+                let (here, there) = pair().map_err(|source| self.failed(source))?;
+                let here = Arc::new(here);
+                live.keep(&here)?;
+                hear(there).map_err(|source| self.failed(source))?;
+                here
+            }
         };
-        let stream = stream.map_err(|source| NetError::Connect { address: self.endpoint.to_string(), source })?;
-        Connection::new(stream, Arc::clone(&self.count))
+        Connection::new(stream, Arc::clone(&self.count)).map(Arc::new)
+    }
+
+    fn connect(&self, host: &str, port: u16, live: &Live, deadline: Instant) -> Result<Arc<TcpStream>, NetError> {
+        let found = look_up(host, port, live, deadline)?;
+        let mut last = io::ErrorKind::NotFound.into();
+        for (nth, address) in found.iter().enumerate() {
+            let domain = Domain::for_address(*address);
+            let socket = patiently(|| Socket::new(domain, Type::STREAM, Some(Protocol::TCP)));
+            let stream = Arc::new(TcpStream::from(socket.map_err(|source| self.failed(source))?));
+            live.keep(&stream)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(found.len() - nth).unwrap_or(u32::MAX);
+            match SockRef::from(&*stream).connect_timeout(&(*address).into(), share) {
+                Ok(()) => return Ok(stream),
+                Err(_) if live.is_ended() => return Err(NetError::Closed),
+                Err(error) => last = error,
+            }
+        }
+        Err(self.failed(last))
+    }
+
+    fn failed(&self, source: io::Error) -> NetError {
+        NetError::Connect { address: self.endpoint.to_string(), source }
     }
 }
 
-fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match patiently(|| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+/// The addresses of a host. A lookup cannot be interrupted: it has a thread of its own, which may be left behind.
+fn look_up(host: &str, port: u16, live: &Live, deadline: Instant) -> Result<Vec<SocketAddr>, NetError> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![(ip, port).into()]);
+    }
+    let failed = |source| NetError::Lookup { host: host.to_owned(), source };
+    let (found, finding) = channel();
+    let name = host.to_owned();
+    let spawned = std::thread::Builder::new().name("lookup".to_owned()).spawn(move || {
+        // Nobody may want it any more.
+        let _ = found.send(addresses(&name, port));
+    });
+    spawned.map_err(|error| failed(ResolveError::System(error)))?;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match finding.recv_timeout(left.min(LOOKUP_LOOK_EVERY)) {
+            Ok(result) => return result.map_err(failed),
+            Err(_) if live.is_ended() => return Err(NetError::Closed),
+            Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
+            Err(_) => return Err(failed(ResolveError::NoAnswer)),
         }
     }
-    Err(last)
 }
 
 /// Two ends of one loopback connection.
-fn pair() -> std::io::Result<(TcpStream, TcpStream)> {
+fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = patiently(|| TcpListener::bind(("127.0.0.1", 0)))?;
     let address = listener.local_addr()?;
     let here = patiently(|| TcpStream::connect(address))?;

@@ -1,10 +1,14 @@
 //! What can go wrong between two ends.
 
 use std::io;
+use std::time::Duration;
 
 use fastcp_model::Status;
+use fastcp_sys::resolve::ResolveError;
 use fastcp_sys::scarce::is_exhaustion;
 use fastcp_wire::WireError;
+
+use crate::Foreign;
 
 /// A connection that could not be made, or did not last.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +21,20 @@ pub enum NetError {
         /// The last address's failure.
         source: io::Error,
     },
+    /// The host has no address, or none that could be found out.
+    #[error("cannot find \"{host}\": {source}")]
+    Lookup {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        source: ResolveError,
+    },
     /// The peer closed the connection in the middle of a message.
     #[error("connection closed by the peer")]
     Closed,
     /// The peer was silent for too long.
-    #[error("no byte for {0} seconds")]
-    TimedOut(u64),
+    #[error("no byte for {} seconds", .0.as_secs())]
+    TimedOut(Duration),
     /// The socket failed.
     #[error("connection failed: {0}")]
     Socket(#[source] io::Error),
@@ -38,6 +50,9 @@ pub enum NetError {
     /// A frame that has no place here.
     #[error("protocol error: unexpected frame {0:?}")]
     UnexpectedFrame(fastcp_wire::frame::FrameType),
+    /// Another kind of server answers.
+    #[error("the peer speaks {0}")]
+    Foreign(Foreign),
     /// The first bytes belong to no dialect.
     #[error("protocol error: first bytes {0:02x?} are of no known dialect")]
     UnknownDialect([u8; 4]),
@@ -59,16 +74,66 @@ impl NetError {
     }
 
     /// Whether a new connection may fare better. Bytes that were damaged on the way count; a message that
-    /// is wrong in itself does not.
+    /// is wrong in itself does not, and neither do a name that does not exist and an address that nobody can have.
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect { .. }
-                | Self::Closed
-                | Self::TimedOut(_)
-                | Self::Socket(_)
-                | Self::Refused(Status::Busy | Status::TooManyConnections)
-                | Self::Protocol(WireError::Checksum(_))
-        )
+        match self {
+            Self::Connect { source, .. } => !is_of_the_address(source),
+            Self::Lookup { source, .. } => matches!(source, ResolveError::NoAnswer | ResolveError::System(_)),
+            Self::Closed
+            | Self::TimedOut(_)
+            | Self::Socket(_)
+            | Self::Refused(Status::Busy | Status::TooManyConnections)
+            | Self::Protocol(WireError::Checksum(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// What is the matter, in few words, where it is said elsewhere with whom.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Connect { source, .. } if source.raw_os_error().is_some() => source.kind().to_string(),
+            Self::Connect { source, .. } => source.to_string(),
+            Self::Lookup { source, .. } => source.to_string(),
+            Self::Refused(status) => status.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// A broadcast address, or one of a family that this machine does not have: no wait helps.
+fn is_of_the_address(error: &io::Error) -> bool {
+    const EACCES: i32 = 13;
+    const EINVAL: i32 = 22;
+    const EAFNOSUPPORT: i32 = 97;
+    matches!(error.raw_os_error(), Some(EACCES | EINVAL | EAFNOSUPPORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use fastcp_sys::resolve::ResolveError;
+
+    use super::NetError;
+    use crate::Foreign;
+
+    #[test]
+    fn what_no_wait_helps_is_not_waited_for() {
+        let connect = |errno| NetError::Connect { address: String::new(), source: io::Error::from_raw_os_error(errno) };
+        let lookup = |source| NetError::Lookup { host: String::new(), source };
+        for (error, is_transient) in [
+            (connect(111), true),
+            (connect(110), true),
+            (connect(113), true),
+            (connect(13), false),
+            (connect(97), false),
+            (lookup(ResolveError::NoAnswer), true),
+            (lookup(ResolveError::Unknown), false),
+            (lookup(ResolveError::Failed(-4)), false),
+            (NetError::Foreign(Foreign::Http), false),
+        ] {
+            assert_eq!(error.is_transient(), is_transient, "{error}");
+        }
+        assert_eq!(connect(111).reason(), "connection refused");
     }
 }

@@ -33,7 +33,7 @@ pub fn greet(connection: &Connection, timeout: Duration) -> Result<Greeting, Net
     let mut first = [0; 4];
     let greeting = read_greeting(connection, &mut first, deadline);
     greeting.map_err(|error| match error {
-        NetError::TimedOut(_) => NetError::TimedOut(timeout.as_secs()),
+        NetError::TimedOut(_) => NetError::TimedOut(timeout),
         other => other,
     })
 }

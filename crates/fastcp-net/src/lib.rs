@@ -3,6 +3,7 @@
 //! - [`Connection`]: one TCP stream, with its peer's name, its timeouts and its byte counts.
 //! - [`Dialer`] and [`Backoff`]: how a client gets one, over the network or to a server embedded in
 //!   its own process.
+//! - [`Live`]: the connections of one run, which can be ended together.
 //! - [`greet`]: the server's first look at a connection, and which dialect it chose.
 //! - [`Session`] and [`Sessions`]: what both sides agreed on, and the tickets that tie data
 //!   connections to it.
@@ -13,14 +14,18 @@ mod backoff;
 mod connection;
 mod dial;
 mod error;
+mod foreign;
 mod greet;
 mod listen;
+mod live;
 mod session;
 
 pub use backoff::{BACKOFF_MAX, Backoff};
 pub use connection::{Connection, WireCount};
 pub use dial::{Dialer, Endpoint, Hear};
 pub use error::NetError;
+pub use foreign::Foreign;
 pub use greet::{Greeting, HANDSHAKE_TIMEOUT, greet};
 pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener, TURNED_AWAY_MAX};
+pub use live::Live;
 pub use session::{Agreed, Attached, Session, SessionGuard, Sessions, Terms};

@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use fastcp_model::{CHUNK_KB_DEFAULT, Capabilities, Status};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket, VERSION, encode_attach};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
-use crate::{Connection, Dialer, NetError};
+use crate::{Connection, NetError};
 
 /// What one side brings to the handshake.
 #[derive(Debug, Clone, Copy)]
@@ -45,20 +46,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session over a fresh connection.
-    ///
-    /// # Errors
-    /// A server that cannot be reached, refuses, or breaks the protocol.
-    pub fn open(dialer: &Dialer, role: Role, terms: &Terms) -> Result<Self, NetError> {
-        Self::greet(Arc::new(dialer.dial()?), role, terms)
-    }
-
-    /// Opens a session over this connection, to which nothing has been said.
+    /// Opens a session over this connection, to which nothing has been said that led to anything, before the
+    /// deadline.
     ///
     /// # Errors
     /// A server that refuses, or breaks the protocol; a connection that breaks.
-    pub fn greet(control: Arc<Connection>, role: Role, terms: &Terms) -> Result<Self, NetError> {
-        control.set_timeouts(Some(crate::HANDSHAKE_TIMEOUT), Some(crate::HANDSHAKE_TIMEOUT))?;
+    pub fn greet(control: Arc<Connection>, role: Role, terms: &Terms, deadline: Instant) -> Result<Self, NetError> {
+        control.set_timeouts(None, Some(time_left(deadline)))?;
         let hello = Hello {
             version: VERSION,
             role,
@@ -67,7 +61,7 @@ impl Session {
             chunk_kb: terms.chunk_kb.unwrap_or(0),
         };
         control.write_frame(FrameType::Hello, &hello.encode())?;
-        let reply = match control.read_frame()? {
+        let reply = match control.read_frame_by(deadline)? {
             (FrameType::HelloReply, payload) => HelloReply::decode(&payload)?,
             (other, _) => return Err(NetError::UnexpectedFrame(other)),
         };
@@ -95,28 +89,23 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Opens one data connection.
+    /// Makes this connection a data connection before the deadline.
     ///
     /// # Errors
-    /// A server that cannot be reached, or no longer knows the session.
-    pub fn dial(&self, dialer: &Dialer) -> Result<Connection, NetError> {
-        let connection = dialer.dial()?;
-        self.greet(&connection)?;
-        Ok(connection)
-    }
-
-    /// Makes this connection, to which nothing has been said, a data connection.
-    ///
-    /// # Errors
-    /// A server that no longer knows the session; a connection that breaks.
-    pub fn greet(&self, connection: &Connection) -> Result<(), NetError> {
-        connection.set_timeouts(Some(crate::HANDSHAKE_TIMEOUT), Some(crate::HANDSHAKE_TIMEOUT))?;
+    /// A server that does not know the session; a connection that breaks.
+    pub fn greet(&self, connection: &Connection, deadline: Instant) -> Result<(), NetError> {
+        connection.set_timeouts(None, Some(time_left(deadline)))?;
         connection.write_frame(FrameType::Attach, &encode_attach(self.ticket))?;
-        match connection.read_frame()? {
+        match connection.read_frame_by(deadline)? {
             (FrameType::AttachReply, _) => Ok(()),
             (other, _) => Err(NetError::UnexpectedFrame(other)),
         }
     }
+}
+
+/// How long a call may take; never zero, which would be refused.
+fn time_left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
 /// The sessions of a server.

@@ -7,6 +7,7 @@
 //! - [`mod@file`]: positioned reads, preallocation, holes.
 //! - [`FileBytes`]: the bytes of a file of our own, mapped where that is safe.
 //! - [`SyncHandle`]: making what was written survive a power cut.
+//! - [`resolve`]: the addresses of a name.
 //! - [`tcp`]: what holds a connection back.
 //! - [`process`]: limits and identity of this process.
 //! - [`terminal`]: how wide it is.
@@ -18,6 +19,7 @@
 pub mod file;
 pub mod metadata;
 pub mod process;
+pub mod resolve;
 pub mod scarce;
 pub mod tcp;
 pub mod terminal;

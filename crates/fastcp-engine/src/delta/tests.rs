@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, Status};
-use fastcp_net::{Connection, Dialer, Endpoint, Session, Terms};
+use fastcp_net::{Connection, Dialer, Endpoint, HANDSHAKE_TIMEOUT, Live, Session, Terms};
 use fastcp_sys::Stat;
 use fastcp_wire::hello::Role;
 use fastcp_wire::signature::StrongHash;
@@ -35,7 +35,7 @@ fn random(count: usize, seed: u64) -> Vec<u8> {
 struct Served {
     dir: TempDir,
     _session: Session,
-    connection: Connection,
+    connection: Arc<Connection>,
 }
 
 impl Served {
@@ -57,8 +57,11 @@ impl Served {
         });
         let dialer = Dialer::new(Endpoint::Embedded(hear), Arc::default());
         let terms = Terms { capabilities: Capabilities::SUPPORTED, connections: 4, chunk_kb: None };
-        let session = Session::open(&dialer, Role::Receiver, &terms).expect("a session");
-        let connection = session.attach_right().dial(&dialer).expect("a data connection");
+        let (live, deadline) = (Live::default(), Instant::now() + HANDSHAKE_TIMEOUT);
+        let control = dialer.dial(&live, deadline).expect("a connection");
+        let session = Session::greet(control, Role::Receiver, &terms, deadline).expect("a session");
+        let connection = dialer.dial(&live, deadline).expect("a connection");
+        session.attach_right().greet(&connection, deadline).expect("a data connection");
         Self { dir, _session: session, connection }
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{RelPath, Status};
-use fastcp_net::{Backoff, Connection, NetError};
+use fastcp_net::{Connection, NetError};
 use fastcp_sys::{Root, Stat};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
@@ -20,13 +20,13 @@ use fastcp_wire::range::{ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRe
 use fastcp_wire::signature::RangeHash;
 
 use super::answer::{Answer, Hashing, take_answer};
-use super::queue::{Check, CheckQueue, FileCheck, Next, Patience};
+use super::queue::{Check, CheckQueue, FileCheck, IfEmpty, Next};
 use crate::difference::Difference;
 use crate::error::RunError;
 use crate::fetch::BREAKS_MAX;
 use crate::inbox::Inbox;
 use crate::line::Line;
-use crate::report::{Cause, Event, Report};
+use crate::report::{Cause, Report};
 use crate::source::SLICE_BYTES;
 use crate::strong_hash::hash_of;
 
@@ -48,19 +48,16 @@ pub(super) struct Verification<'a> {
     pub(super) root: &'a Root,
     pub(super) queue: &'a CheckQueue,
     pub(super) report: &'a Report,
-    pub(super) retry: Duration,
     pub(super) hashing: Hashing,
 }
 
 impl Verification<'_> {
     /// Compares until nothing is left, over as many connections, one after another, as it takes.
     pub(super) fn run_connection(&self) -> Result<(), RunError> {
-        let mut backoff = Backoff::default();
-        let mut failing_since = None;
+        let mut patience = self.line.patience();
         let mut is_first = true;
         while self.queue.wait_for_work() {
-            let before = self.queue.done_count();
-            let error = match self.line.dial() {
+            let error = match patience.attempt(|deadline| self.line.dial(deadline)) {
                 Err(error) => error,
                 Ok(connection) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));
@@ -71,19 +68,11 @@ impl Verification<'_> {
                     }
                 }
             };
-            if self.queue.done_count() > before {
-                backoff.reset();
-                failing_since = None;
+            match patience.failed(error) {
+                Err(_) if self.queue.is_over() => return Ok(()),
+                Err(error) => return Err(self.line.gave_up("comparing contents", error)),
+                Ok(()) => {}
             }
-            let since: Instant = *failing_since.get_or_insert_with(Instant::now);
-            let wait = backoff.next_wait();
-            if !error.is_transient() || since.elapsed() + wait > self.retry {
-                return Err(RunError::Net { during: "comparing contents", source: error });
-            }
-            if self.report.may_tell_retry() {
-                self.report.tell(Event::Retrying { error: error.to_string(), wait });
-            }
-            std::thread::sleep(wait);
         }
         Ok(())
     }
@@ -196,8 +185,8 @@ impl<'a> Asker<'a> {
             return Ok(());
         }
         while self.owed.is_empty() || (self.request_bytes < REQUEST_BYTES_MAX && self.asked_bytes < ASKED_BYTES_MAX) {
-            let patience = if self.owed.is_empty() { Patience::Wait } else { Patience::AtOnce };
-            match self.verification.queue.next(patience) {
+            let if_empty = if self.owed.is_empty() { IfEmpty::Wait } else { IfEmpty::Return };
+            match self.verification.queue.next(if_empty) {
                 Next::Check(check) if check.breaks.count > 0 => {
                     self.put_request(check);
                     break;
@@ -285,6 +274,7 @@ impl<'a> Asker<'a> {
                 }
             }
         }
+        verification.report.wire.progressed();
         verification.queue.done();
     }
 }

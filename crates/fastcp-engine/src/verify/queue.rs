@@ -64,11 +64,11 @@ pub(super) struct Check {
     pub(super) breaks: Breaks,
 }
 
-/// Whether to wait for something to do.
+/// What to do where there is nothing to hand out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(super) enum IfEmpty {
     Wait,
-    AtOnce,
+    Return,
 }
 
 /// The queue's answer.
@@ -169,6 +169,16 @@ impl CheckQueue {
         self.lock().is_stopped
     }
 
+    /// How many ranges are done.
+    pub(super) fn done_count(&self) -> u64 {
+        self.lock().done
+    }
+
+    /// Whether nothing is left to do, or nothing is to be done any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.lock().is_over()
+    }
+
     /// Waits until there is something to do; `false` where nothing will be.
     pub(super) fn wait_for_work(&self) -> bool {
         let mut state = self.lock();
@@ -179,7 +189,7 @@ impl CheckQueue {
     }
 
     /// Hands out a range.
-    pub(super) fn next(&self, patience: Patience) -> Next {
+    pub(super) fn next(&self, if_empty: IfEmpty) -> Next {
         let mut state = self.lock();
         loop {
             if state.is_over() {
@@ -199,7 +209,7 @@ impl CheckQueue {
                     return Next::Check(check);
                 }
                 None if state.is_over() => return Next::Over,
-                None if patience == Patience::AtOnce => return Next::Later,
+                None if if_empty == IfEmpty::Return => return Next::Later,
                 None => state = self.state.wait(&self.work, state),
             }
         }
@@ -213,11 +223,6 @@ impl CheckQueue {
         if state.is_over() {
             self.tell_everybody();
         }
-    }
-
-    /// How many ranges are done.
-    pub(super) fn done_count(&self) -> u64 {
-        self.lock().done
     }
 
     /// Ranges that were handed out and are for somebody else to do.
@@ -253,7 +258,7 @@ mod tests {
 
     use std::sync::Mutex;
 
-    use super::{CheckQueue, FileCheck, Next, Patience};
+    use super::{CheckQueue, FileCheck, IfEmpty, Next};
     use crate::waiting::model::{Actor, Random, run};
 
     fn file(size_bytes: u64) -> FileCheck {
@@ -267,7 +272,7 @@ mod tests {
             assert!(queue.add([file(size)]));
             queue.close();
             let (mut end, mut count) = (0, 0);
-            while let Next::Check(check) = queue.next(Patience::Wait) {
+            while let Next::Check(check) = queue.next(IfEmpty::Wait) {
                 assert_eq!(check.range.start(), end);
                 assert!((1..=10).contains(&check.range.len()));
                 (end, count) = (check.range.end(), count + 1);
@@ -282,13 +287,13 @@ mod tests {
     fn what_is_out_keeps_the_queue_from_its_end() {
         let queue = CheckQueue::new(10);
         queue.add([file(5)]);
-        let Next::Check(check) = queue.next(Patience::Wait) else { panic!("a range") };
+        let Next::Check(check) = queue.next(IfEmpty::Wait) else { panic!("a range") };
         queue.close();
-        assert!(matches!(queue.next(Patience::AtOnce), Next::Later));
+        assert!(matches!(queue.next(IfEmpty::Return), Next::Later));
         queue.give_back([check]);
-        let Next::Check(_) = queue.next(Patience::Wait) else { panic!("the same again") };
+        let Next::Check(_) = queue.next(IfEmpty::Wait) else { panic!("the same again") };
         queue.done();
-        assert!(matches!(queue.next(Patience::Wait), Next::Over));
+        assert!(matches!(queue.next(IfEmpty::Wait), Next::Over));
         assert!(!queue.wait_for_work());
     }
 
@@ -296,13 +301,13 @@ mod tests {
     fn the_rest_of_a_settled_file_is_not_handed_out() {
         let queue = CheckQueue::new(10);
         queue.add([file(35), file(5)]);
-        let Next::Check(first) = queue.next(Patience::Wait) else { panic!("a range") };
+        let Next::Check(first) = queue.next(IfEmpty::Wait) else { panic!("a range") };
         assert!(first.file.settle() && !first.file.settle());
-        let Next::Check(other) = queue.next(Patience::Wait) else { panic!("a range") };
+        let Next::Check(other) = queue.next(IfEmpty::Wait) else { panic!("a range") };
         assert_eq!(other.file.size_bytes, 5);
         queue.stop();
         assert!(!queue.add([file(1)]));
-        assert!(matches!(queue.next(Patience::Wait), Next::Over));
+        assert!(matches!(queue.next(IfEmpty::Wait), Next::Over));
     }
 
     /// One connection of several: it takes some ranges, settles some files, breaks now and then.
@@ -310,8 +315,8 @@ mod tests {
         while queue.wait_for_work() {
             let mut owed = Vec::new();
             loop {
-                let patience = if owed.is_empty() { Patience::Wait } else { Patience::AtOnce };
-                match queue.next(patience) {
+                let if_empty = if owed.is_empty() { IfEmpty::Wait } else { IfEmpty::Return };
+                match queue.next(if_empty) {
                     Next::Over => return,
                     Next::Check(check) => owed.push(check),
                     Next::Later => {}

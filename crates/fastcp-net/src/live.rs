@@ -1,0 +1,93 @@
+//! The connections of one run, and the waits between them: all of it can be ended at once, from any thread.
+//!
+//! A stream is known from before it is connected: connecting, being greeted and reading may each take a while, and
+//! whoever ends the run need not wait for any of it.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::{Connection, NetError};
+
+/// The connections that are open or being made.
+#[derive(Debug, Default)]
+pub struct Live {
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    streams: Vec<Weak<TcpStream>>,
+    is_ended: bool,
+}
+
+impl Live {
+    /// Takes note of a stream, for as long as somebody uses it.
+    pub(crate) fn keep(&self, stream: &Arc<TcpStream>) -> Result<(), NetError> {
+        let mut state = self.lock();
+        if state.is_ended {
+            return Err(NetError::Closed);
+        }
+        state.streams.retain(|weak| weak.strong_count() > 0);
+        state.streams.push(Arc::downgrade(stream));
+        Ok(())
+    }
+
+    /// Ends all connections but this one, those to come, and all waits.
+    pub fn end_all_but(&self, kept: Option<&Connection>) {
+        let mut state = self.lock();
+        state.is_ended = true;
+        self.ended.notify_all();
+        for stream in state.streams.iter().filter_map(Weak::upgrade) {
+            if kept.is_none_or(|kept| !std::ptr::eq(kept.stream(), &raw const *stream)) {
+                // Also wakes whoever waits for it to be connected. One that is gone already needs no end.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    /// Whether everything was ended.
+    pub fn is_ended(&self) -> bool {
+        self.lock().is_ended
+    }
+
+    /// Waits for a while. `false`, at once, where everything is ended.
+    pub fn pause(&self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        let mut state = self.lock();
+        while !state.is_ended {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            state = self.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Live;
+
+    #[test]
+    fn an_end_ends_waits_and_those_to_come() {
+        let live = Live::default();
+        assert!(live.pause(Duration::ZERO));
+        std::thread::scope(|threads| {
+            let waiting = threads.spawn(|| live.pause(Duration::from_secs(600)));
+            live.end_all_but(None);
+            assert!(!waiting.join().expect("join"));
+        });
+        let start = Instant::now();
+        assert!(!live.pause(Duration::from_secs(600)));
+        assert!(live.is_ended() && start.elapsed() < Duration::from_secs(300));
+    }
+}

@@ -1,0 +1,180 @@
+//! `--retry N` means N seconds without progress, whatever it is that does not answer; and what no wait helps is said
+//! at once.
+
+mod support;
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use support::Workspace;
+use support::client::{Client, Run};
+use support::port::ReservedPort;
+use support::silence::{Port, Speaks};
+use support::stage::Stage;
+use support::tree::{noise, plain};
+use support::valve::Kind;
+
+/// What a machine with other work may add.
+const SPARE: f64 = 3.0;
+
+/// The run, and how many seconds it took.
+fn timed(client: Client) -> (Run, f64) {
+    let start = Instant::now();
+    let run = client.run();
+    (run, start.elapsed().as_secs_f64())
+}
+
+/// Panics unless the client gave up after this many seconds.
+fn expect_given_up(client: Client, seconds: f64) -> Run {
+    expect_given_up_within(client, seconds..seconds + SPARE)
+}
+
+fn expect_given_up_within(client: Client, seconds: Range<f64>) -> Run {
+    let (run, took) = timed(client);
+    assert!(matches!(run.code, Some(30 | 35)), "{:?} {}", run.code, run.stderr);
+    assert!(seconds.contains(&took), "{took} s and not {seconds:?}: {}", run.stderr);
+    run
+}
+
+/// What dials: a copy, a dry run, a comparison.
+fn clients(url: &str, workspace: &Workspace) -> Vec<Client> {
+    let copy = plain(&workspace.at("copy"));
+    let pull = || Client::pull(url, &copy);
+    vec![pull(), pull().options("-n"), Client::verify(&copy, url)]
+}
+
+#[test]
+fn a_port_that_refuses_is_waited_for_as_long_as_was_said() {
+    let port = ReservedPort::new();
+    let workspace = Workspace::new();
+    let get = Client::get(port.port, "file", workspace.at("out"));
+    for client in clients(&port.url(), &workspace).into_iter().chain([get]) {
+        let run = expect_given_up(client.options("--retry 3"), 3.0);
+        assert_eq!(run.code, Some(35));
+    }
+}
+
+#[test]
+fn a_port_that_says_nothing_is_waited_for_as_long_as_was_said() {
+    let port = Port::silent();
+    let workspace = Workspace::new();
+    for client in clients(&port.url(), &workspace) {
+        expect_given_up(client.options("--retry 5"), 5.0);
+    }
+}
+
+#[test]
+fn a_port_whose_packets_vanish_is_waited_for_as_long_as_was_said() {
+    let port = Port::vanished();
+    let workspace = Workspace::new();
+    let get = Client::get(port.address.port(), "file", workspace.at("out"));
+    for client in clients(&port.url(), &workspace).into_iter().chain([get]) {
+        expect_given_up(client.options("--retry 4"), 4.0);
+    }
+}
+
+#[test]
+fn a_server_that_falls_silent_is_waited_for_as_long_as_was_said() {
+    let stage = Stage::new(|tree| {
+        tree.file("large", &noise(4 << 20, 1));
+    });
+    for (kind, bytes) in [(Kind::Data, 1 << 20), (Kind::Control, 60)] {
+        for conns in [1, 4] {
+            stage.valve.limit(kind, bytes);
+            let copy = stage.workspace.at(&format!("copy {kind:?} {conns}"));
+            let options = format!("--retry 4 --no-compress --conns {conns}");
+            let client = stage.pull_to(&copy, &options);
+            let start = Instant::now();
+            let client = client.start();
+            stage.valve.wait_until_stalled(kind);
+            let stalled = start.elapsed().as_secs_f64();
+            let run = client.finish();
+            let took = start.elapsed().as_secs_f64() - stalled;
+            assert!(matches!(run.code, Some(30 | 35)), "{:?} {}", run.code, run.stderr);
+            assert!((3.0..4.0 + SPARE).contains(&took), "{took} s: {}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn what_is_waited_for_is_said_after_two_seconds() {
+    let workspace = Workspace::new();
+    let (refusing, vanished) = (ReservedPort::new(), Port::vanished());
+    let waits = [(refusing.address(), "connection refused"), (vanished.address, "timed out")];
+    for (address, reason) in waits {
+        let copy = workspace.at("copy");
+        let words = ["pull", &format!("fcp://{address}"), copy.to_str().expect("plain"), "--retry", "4"];
+        let run = expect_given_up(Client::new(words), 4.0);
+        let said = format!("fastcp-client: waiting for {address} ({reason}), giving up in ");
+        assert!(run.stderr.contains(&said), "{}", run.stderr);
+    }
+    let copy = workspace.at("copy");
+    let words = ["pull", &refusing.url(), copy.to_str().expect("plain"), "--retry", "1"];
+    let run = expect_given_up(Client::new(words), 1.0);
+    assert!(!run.stderr.contains("waiting"), "too short to wonder: {}", run.stderr);
+}
+
+#[test]
+fn what_no_wait_helps_is_said_at_once() {
+    let workspace = Workspace::new();
+    let copy = workspace.at("copy");
+    let http = Port::speaking(Speaks::WhenAsked, b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    let ssh = Port::speaking(Speaks::First, b"SSH-2.0-OpenSSH_9.9\r\n");
+    let rsync = Port::speaking(Speaks::First, b"@RSYNCD: 31.0\n");
+    let tls = Port::speaking(Speaks::WhenAsked, b"\x15\x03\x01\x00\x02\x02\x46");
+    let plain = Port::speaking(Speaks::WhenAsked, b"FTR1\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    let cases = [
+        (http.url(), 2, "the peer speaks HTTP, not fastcp"),
+        (ssh.url(), 2, "the peer speaks SSH, not fastcp"),
+        (rsync.url(), 2, "rsync daemon, not fastcp"),
+        (tls.url(), 2, "the peer speaks TLS, not fastcp"),
+        (plain.url(), 2, "plain FTQ1 only; use get"),
+        ("fcp://no such host".to_owned(), 10, "no such host name"),
+    ];
+    for (url, code, message) in cases {
+        for client in [Client::pull(&url, &copy), Client::pull(&url, &copy).options("-n")] {
+            let (run, took) = timed(client.options("--retry 20"));
+            assert_eq!(run.code, Some(code), "{url}: {}", run.stderr);
+            assert!(run.stderr.contains(message), "{url}: {}", run.stderr);
+            assert!(took < SPARE, "{url}: {took} s");
+        }
+    }
+    for port in [&http, &ssh] {
+        let (run, took) = timed(Client::get(port.address.port(), "file", &copy).options("--retry 20"));
+        assert_eq!(run.code, Some(2), "{}", run.stderr);
+        assert!(run.stderr.contains("not fastcp") && took < SPARE, "{took} s: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_at_once() {
+    let workspace = Workspace::new();
+    let (refusing, silent, vanished) = (ReservedPort::new(), Port::silent(), Port::vanished());
+    for (nth, url) in [refusing.url(), silent.url(), vanished.url()].iter().enumerate() {
+        let copy = workspace.at(&format!("copy {nth}"));
+        let client = Client::pull(url, &copy).start();
+        support::wait_until("the client to dial", || copy.join(".fastcp/lock").exists());
+        interrupt(client);
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_lost_server_at_once() {
+    let stage = Stage::new(|tree| {
+        tree.file("large", &noise(4 << 20, 1));
+    });
+    let mut client = stage.stall("--conns 3 --no-compress --retry 100", 1 << 20);
+    stage.valve.renew();
+    stage.valve.limit(Kind::Data, 0);
+    client.wait_for_event("retrying");
+    stage.valve.wait_until_stalled(Kind::Data);
+    interrupt(client);
+}
+
+fn interrupt(client: support::client::Running) {
+    let start = Instant::now();
+    client.signal(Signal::SIGINT);
+    assert_eq!(client.finish().code, Some(20));
+    assert!(start.elapsed() < Duration::from_secs_f64(SPARE), "{:?}", start.elapsed());
+}
