@@ -43,6 +43,8 @@ pub(crate) struct Destination {
 pub(crate) struct Mount {
     /// Opened before the first file is written there.
     pub(crate) sync: SyncHandle,
+    /// Whether a file without a name can be given one.
+    pub(crate) names_unnamed: bool,
     /// The directory of part files, or `None` where it cannot be made. Made when first needed.
     parts: OnceLock<Option<Arc<Dir>>>,
 }
@@ -133,7 +135,8 @@ impl Destination {
         if let Some(known) = mounts.get(&volume) {
             return Ok(Arc::clone(known));
         }
-        let mount = Arc::new(Mount { sync: dir.sync_handle()?, parts: OnceLock::new() });
+        let mount =
+            Arc::new(Mount { sync: dir.sync_handle()?, names_unnamed: dir.can_link_unnamed(), parts: OnceLock::new() });
         mounts.insert(volume, Arc::clone(&mount));
         Ok(mount)
     }

@@ -93,9 +93,9 @@ impl<'a> Landing<'a> {
     /// The file that a range is written to; `None` where it cannot be made, which fails the file.
     pub(crate) fn part_for(&mut self, want: &Want) -> Result<Option<Writing>, RunError> {
         let job = &want.job;
-        let made = self.place_of(job).and_then(|Place { dir, .. }| {
+        let made = self.place_of(job).and_then(|Place { dir, mount }| {
             if want.is_whole_file() {
-                self.make_part(job, &dir, self.naming_of_short(job)).map(Writing::Whole)
+                self.make_part(job, &dir, self.naming_of_short(job, &mount)).map(Writing::Whole)
             } else {
                 job.part(|| self.make_part(job, &dir, self.naming_of_long())).map(Writing::Shared)
             }
@@ -154,11 +154,11 @@ impl<'a> Landing<'a> {
         })
     }
 
-    fn naming_of_short(&self, job: &FileJob) -> Naming {
-        match (self.transfer.settings.placement, job.replaces) {
-            (Placement::InPlace, _) => Naming::Target,
-            (Placement::PartFile, true) => Naming::Named,
-            (Placement::PartFile, false) => Naming::Unnamed,
+    fn naming_of_short(&self, job: &FileJob, mount: &Mount) -> Naming {
+        match self.transfer.settings.placement {
+            Placement::InPlace => Naming::Target,
+            Placement::PartFile if job.replaces || !mount.names_unnamed => Naming::Named,
+            Placement::PartFile => Naming::Unnamed,
         }
     }
 

@@ -192,6 +192,13 @@ impl Dir {
         Ok(File::from(opened(|| openat(&self.fd, ".", flags, mode))?))
     }
 
+    /// Whether [`Dir::link_unnamed`] has a way: the right to link by descriptor, or `/proc`.
+    pub fn can_link_unnamed(&self) -> bool {
+        // No name can be made of a dot, so nothing is: the answer is EEXIST once the descriptor is accepted.
+        let by_descriptor = linkat(&self.fd, "", &self.fd, ".", AtFlags::AT_EMPTY_PATH);
+        by_descriptor == Err(Errno::EEXIST) || readlinkat(AT_FDCWD, proc_path(&self.fd).as_str()).is_ok()
+    }
+
     /// Gives an unnamed file its name.
     ///
     /// # Errors
@@ -202,8 +209,7 @@ impl Dir {
             Err(Errno::ENOENT | Errno::EPERM) => {}
             result => return Ok(result?),
         }
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        Ok(linkat(AT_FDCWD, path.as_str(), &self.fd, name.as_bytes(), AtFlags::AT_SYMLINK_FOLLOW)?)
+        Ok(linkat(AT_FDCWD, proc_path(file).as_str(), &self.fd, name.as_bytes(), AtFlags::AT_SYMLINK_FOLLOW)?)
     }
 
     /// Makes a directory with mode 0700: it is widened when all that goes into it is there.
@@ -268,6 +274,10 @@ impl Dir {
     pub fn remove_dir(&self, name: &Name) -> io::Result<()> {
         Ok(unlinkat(&self.fd, name.as_bytes(), UnlinkatFlags::RemoveDir)?)
     }
+}
+
+fn proc_path(fd: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 fn is_regular(stat: &FileStat) -> bool {
