@@ -255,11 +255,11 @@ fn a_disk_that_is_lost_without_a_boot_is_not_taken_at_its_word() {
     client.signal(Signal::SIGTERM);
     client.finish().expect_exit(20);
     // The journal gets to the disk, with the mark that vouches for its claims, and the bytes do not.
-    let journal = Leftover::only(&copy).journal;
+    let journal = Leftover::fullest(&copy).journal;
     fs::File::open(journal).and_then(|file| file.sync_all()).expect("sync");
     let snapshot = scene.disk.snapshot();
     let disk = snapshot.boot(&scene.workspace.at("booted before"));
-    let leftover = Leftover::only(&disk.path.join("copy"));
+    let leftover = Leftover::fullest(&disk.path.join("copy"));
     assert!(leftover.claimed_bytes() > 1 << 20 && leftover.read().mark().is_some());
     drop(disk);
     scene.check("a disk that was taken away", &snapshot);

@@ -197,6 +197,11 @@ impl Leftover {
         all.remove(0)
     }
 
+    /// The one whose journal claims most, where there may be others.
+    pub(crate) fn fullest(dst: &Path) -> Self {
+        Self::all(dst).into_iter().max_by_key(Self::claimed_bytes).expect("a leftover")
+    }
+
     pub(crate) fn read(&self) -> Journal {
         self.read_if_whole().expect("a journal with a whole head")
     }
