@@ -111,6 +111,33 @@ fn answers_that_break_the_rules_end_the_run() {
     }
 }
 
+/// A piece that says that all of its range is a hole, which goes on to `end`.
+fn hole(request: &RangeRequest, bytes: &[u8], end: u64) -> Vec<u8> {
+    let header = PieceHeader { kind: BodyKind::Hole, body_bytes: 8, ..header(request, bytes) };
+    [&header.encode()[..], &body(&end.to_be_bytes())].concat()
+}
+
+#[test]
+fn holes_that_are_none_never_get_a_name() {
+    static CHUNKS: [u8; 3 << 20] = [7; 3 << 20];
+    type Lie = fn(&RangeRequest) -> Vec<u8>;
+    let lies: [(&str, Lie); 4] = [
+        ("there are bytes in it", |request| hole(request, &CHUNKS, request.range.end())),
+        ("it does not go on so far", |request| hole(request, &CHUNKS, 3 << 20)),
+        ("it ends before its range", |request| hole(request, &CHUNKS, request.range.end() - 1)),
+        ("it ends behind the file", |request| hole(request, &CHUNKS, (3 << 20) + 1)),
+    ];
+    for (what, lie) in lies {
+        let workspace = Workspace::new();
+        let sender = LyingSender::start(offer(vec![listing("", vec![file("file", &CHUNKS)])]), move |request| {
+            if request.ask == Ask::Confirm { truth(request, &CHUNKS) } else { lie(request) }
+        });
+        let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 1").run();
+        assert!(matches!(run.code, Some(12 | 23 | 24)), "{what}: {:?} {}", run.code, run.stderr);
+        assert!(!workspace.at("copy/file").exists(), "{what}");
+    }
+}
+
 fn two_files() -> Offer {
     offer(vec![listing("", vec![file("one", BYTES), file("two", BYTES)])])
 }

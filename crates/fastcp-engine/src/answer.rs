@@ -16,13 +16,14 @@ use fastcp_sys::transfer::{Moved, send_file};
 use fastcp_wire::WireError;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::range::{
-    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request,
-    RequestHeader, TRAILER_BYTES, Trailer,
+    Ask, BodyKind, HOLE_BODY_BYTES, HoleEnd, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES,
+    RangeRequest, Reply, Request, RequestHeader, TRAILER_BYTES, Trailer,
 };
 use fastcp_wire::signature::{Level, RANGE_HASH_BYTES, RangeHash, encode_hash};
 
 use crate::adapt::{Adaptive, Spent};
 use crate::compress::{RangeCompressor, SAMPLE_BYTES};
+use crate::crc_runs::CONFIRM_BYTES;
 use crate::inbox::Inbox;
 use crate::settings::Compression;
 use crate::source::{OpenFile, SLICE_BYTES, Source};
@@ -227,16 +228,28 @@ impl Answerer<'_> {
                 self.confirm(request, open, reply);
                 Ok(())
             }
-            Ask::Hash => {
-                self.answer_hash(request, open, reply);
-                Ok(())
-            }
             Ask::Signature(level) => {
                 self.answer_signature(request, level, open, reply);
                 Ok(())
             }
-            _ if is_hole(open, request.range) => {
-                self.answer_hole(request.id, request.range, open, reply);
+            ask => self.answer_bytes_or_hash(request, ask, open, reply),
+        }
+    }
+
+    fn answer_bytes_or_hash(
+        &mut self,
+        request: &RangeRequest,
+        ask: Ask,
+        open: &OpenFile,
+        reply: Reply,
+    ) -> Result<(), NetError> {
+        if let Some(end) = hole_end(open, request.range) {
+            self.answer_hole(request.id, request.range, end, open, reply);
+            return Ok(());
+        }
+        match ask {
+            Ask::Hash => {
+                self.answer_hash(request, open, reply);
                 Ok(())
             }
             _ if self.may_shrink(request, open) => {
@@ -296,9 +309,20 @@ impl Answerer<'_> {
         self.out.extend_from_slice(&Trailer { crc32: crc32fast::hash(body), status }.encode());
     }
 
-    fn answer_hole(&mut self, id: u32, range: ByteRange, open: &OpenFile, reply: Reply) {
-        self.put_header(id, reply, BodyKind::Hole, 0);
-        self.put_trailer(open, range, crc_of_zeros(range.len()), Status::Ok);
+    fn answer_hole(&mut self, id: u32, range: ByteRange, end: HoleEnd, open: &OpenFile, reply: Reply) {
+        self.answer_computed(id, BodyKind::Hole, &end.encode(), Status::Ok, open, reply);
+        // What the receiver need not ask for any more counts as served. Of the middle there is nothing to remember:
+        // a segment that is all hole is confirmed as quickly.
+        let segment_end = (range.start() / CONFIRM_BYTES + 1) * CONFIRM_BYTES;
+        let last_start = end.offset() / CONFIRM_BYTES * CONFIRM_BYTES;
+        let known = [(range.start(), end.offset().min(segment_end)), (last_start.max(segment_end), end.offset())];
+        for (start, end) in known.into_iter().filter(|(start, end)| start < end) {
+            if let Ok(zeros) = ByteRange::new(start, end - start)
+                && zeros.len() < open.stat.size_bytes()
+            {
+                self.source.served.remember(open.stat.identity, zeros, crc_of_zeros(zeros.len()));
+            }
+        }
     }
 
     /// A short range: read straight behind its header.
@@ -427,9 +451,12 @@ fn send_slice(
     connection.write_all(&slice[sent as usize..])
 }
 
-fn is_hole(open: &OpenFile, range: ByteRange) -> bool {
-    let sparse = open.stat.allocated_bytes < open.stat.size_bytes();
-    sparse
-        && !range.is_empty()
-        && next_data(&open.file, range.start()).is_ok_and(|data| data.is_none_or(|at| at >= range.end()))
+/// Where the hole ends that a range lies in; `None` where it lies in none. To say so costs more than a few bytes.
+fn hole_end(open: &OpenFile, range: ByteRange) -> Option<HoleEnd> {
+    let file_bytes = open.stat.size_bytes();
+    if open.stat.allocated_bytes >= file_bytes || range.len() <= HOLE_BODY_BYTES as u64 {
+        return None;
+    }
+    let data = next_data(&open.file, range.start()).ok()?.unwrap_or(file_bytes).min(file_bytes);
+    (data >= range.end()).then(|| HoleEnd::new(range, data))
 }

@@ -26,8 +26,6 @@ const SPLICE_BYTES_MIN: u64 = 64 << 10;
 /// The grain in which holes are kept.
 const HOLE_BYTES: usize = 4096;
 
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
 /// Where a body goes.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
@@ -95,18 +93,6 @@ impl<'a> BodyReader<'a> {
         let result = write_to(target, 0, bytes);
         self.report.counters.waited_destination.add_since(start);
         result
-    }
-
-    /// Takes a hole. A new sparse file reads as zeros there already.
-    pub(crate) fn write_zeros(&self, len: u64, target: Target<'_>) -> io::Result<()> {
-        let Target::File(file, offset) = target else { return Ok(()) };
-        let mut done = 0;
-        while done < len {
-            let step = (len - done).min(ZEROS.len() as u64);
-            file.write_at(&ZEROS[..step as usize], offset + done)?;
-            done += step;
-        }
-        Ok(())
     }
 
     fn copy(&mut self, len: u64, target: Target<'_>) -> Result<Received, NetError> {

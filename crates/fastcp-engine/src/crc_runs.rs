@@ -122,6 +122,15 @@ pub(crate) fn segments(file_bytes: u64) -> impl Iterator<Item = ByteRange> {
     })
 }
 
+/// A range, cut where segments end.
+pub(crate) fn segments_of(range: ByteRange) -> impl Iterator<Item = ByteRange> {
+    (range.start() / CONFIRM_BYTES..range.end().div_ceil(CONFIRM_BYTES)).filter_map(move |position| {
+        let start = range.start().max(position * CONFIRM_BYTES);
+        let end = range.end().min((position + 1).saturating_mul(CONFIRM_BYTES));
+        ByteRange::new(start, end - start).ok()
+    })
+}
+
 /// The CRC-32 of two spans of bytes, one after the other.
 pub(crate) fn combine(first: u32, second: u32, second_bytes: u64) -> u32 {
     let mut hasher = Hasher::new_with_initial(first);

@@ -13,7 +13,9 @@ use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
-use fastcp_wire::range::{Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, Trailer};
+use fastcp_wire::range::{
+    Ask, BodyKind, HOLE_BODY_BYTES, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, Trailer,
+};
 
 use crate::body::{BodyReader, Received, Target};
 use crate::budget::Reach;
@@ -29,11 +31,11 @@ use crate::settings::{Durability, ReceivePath};
 use crate::share::Pace;
 use crate::transfer::Transfer;
 use crate::want::{Purpose, Want};
-use crate::zeros::crc_of_zeros;
 use zstd::bulk::Decompressor;
 
 mod broken;
 mod bundle;
+mod hole;
 
 pub(crate) use broken::BREAKS_MAX;
 
@@ -319,7 +321,10 @@ impl<'a> Fetcher<'a> {
         }
         let is_of_use = state != SourceState::Changed && !want.job.has_failed();
         let part = if is_of_use { self.landing.part_for(want).map_err(End::Fatal)? } else { None };
-        let received = self.take_body(want, header, part.as_deref())?;
+        let (received, hole) = match header.kind {
+            BodyKind::Hole => self.take_hole(want, header, part.as_deref())?,
+            _ => (self.take_body(want, header, part.as_deref())?, None),
+        };
         let trailer = SenderCrc::take_trailer(want, &mut self.body.inbox, self.connection).map_err(End::Broken)?;
         let job = &want.job;
         let Some(part) = part else {
@@ -332,9 +337,16 @@ impl<'a> Fetcher<'a> {
             self.transfer.give_up(job, Cause::Destination { operation: "cannot write", source }).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
+        let trailer = trailer.map(|(sender, status)| match &hole {
+            Some(hole) => (sender.of_hole(hole.body_crc), status),
+            None => (sender, status),
+        });
         match (received.crc, trailer) {
             (Some(crc), Ok((sender, status))) if crc == sender.crc() && is_as_sent(job, status) => {
                 self.transfer.report.counters.bytes_fetched.add(want.range.len());
+                if let Some(hole) = hole {
+                    self.take_rest_of_hole(want, &part, hole.end)?;
+                }
                 self.arrived(part, crc, sender)
             }
             // The body or its trailer were damaged, or the source changed under the read. In the last
@@ -350,17 +362,15 @@ impl<'a> Fetcher<'a> {
     fn take_body(&mut self, want: &Want, header: &PieceHeader, part: Option<&PartFile>) -> Result<Received, End> {
         let target = match part {
             None => Target::Nowhere,
-            Some(part) if want.job.sparse && is_clean(want, part) => Target::SparseFile(part, want.range.start()),
+            Some(part) if want.job.sparse && hole::is_clean(want, want.range, part) => {
+                Target::SparseFile(part, want.range.start())
+            }
             Some(part) => Target::File(part, want.range.start()),
         };
         match header.kind {
-            BodyKind::Hole => Ok(Received {
-                crc: Some(crc_of_zeros(want.range.len())),
-                written: self.body.write_zeros(want.range.len(), target),
-            }),
             BodyKind::Raw => self.body.receive_raw(want.range.len(), target).map_err(End::Broken),
             BodyKind::Zstd => self.take_zstd(want, header, target),
-            BodyKind::Bundle | BodyKind::Signature | BodyKind::Hash => {
+            BodyKind::Hole | BodyKind::Bundle | BodyKind::Signature | BodyKind::Hash => {
                 Err(broken(WireError::Value { field: "kind", value: header.kind as u64 }))
             }
         }
@@ -481,20 +491,12 @@ fn is_as_sent(job: &FileJob, status: Status) -> bool {
     status == Status::Ok || (status == Status::Changed && job.has_grown())
 }
 
-/// Whether the range reads as zeros, so that zeros need not be written: it was never written to, or what
-/// stood there, be it of an earlier attempt or of an old version, was taken away.
-fn is_clean(want: &Want, part: &PartFile) -> bool {
-    let range = want.range;
-    let is_untouched = part.is_new() && (want.attempt == 0 || want.is_whole_file());
-    is_untouched || fastcp_sys::file::punch_hole(part.file(), range.start(), range.len()).unwrap_or(false)
-}
-
 /// A body that does not fit its range is a peer's mistake, whatever its bytes.
 fn check_body(want: &Want, header: &PieceHeader) -> Result<(), WireError> {
     let (len, body_bytes) = (want.range.len(), u64::from(header.body_bytes));
     let fits = match header.kind {
         BodyKind::Raw => body_bytes == len,
-        BodyKind::Hole => body_bytes == 0,
+        BodyKind::Hole => body_bytes == HOLE_BODY_BYTES as u64,
         BodyKind::Zstd => body_bytes < len && len <= ZSTD_RANGE_BYTES_MAX,
         BodyKind::Bundle | BodyKind::Signature | BodyKind::Hash => {
             return Err(WireError::Value { field: "kind", value: header.kind as u64 });

@@ -10,6 +10,7 @@ use crate::journal::{Binding, Record};
 use crate::part::{Mismatch, PartFile};
 use crate::proof::{Confirmed, Proof, SenderCrc};
 use crate::waiting::Lock;
+use crate::zeros::crc_of_zeros;
 
 /// What is known of a file before its first byte, and what has become of it since.
 #[derive(Debug)]
@@ -262,6 +263,18 @@ impl FileJob {
             part.record(range, crc);
         }
         self.stands(range, crc)
+    }
+
+    /// These ranges, each within a segment, are holes of the sender's file, and read as zeros. More is to arrive.
+    pub(crate) fn hole_arrived(&self, ranges: impl Iterator<Item = ByteRange>) {
+        let part = self.lock().part.clone();
+        for range in ranges {
+            let crc = crc_of_zeros(range.len());
+            if let Some(part) = &part {
+                part.record(range, crc);
+            }
+            self.lock().runs.insert(range, crc);
+        }
     }
 
     /// A range stands in the part file, as the journal has known all along.

@@ -18,6 +18,7 @@ use crate::crc_runs::CrcRuns;
 use crate::inbox::Inbox;
 use crate::job::FileJob;
 use crate::want::{Purpose, Want};
+use crate::zeros::crc_of_zeros;
 
 /// The header of an answer as it arrived.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +63,13 @@ impl<'w> SenderCrc<'w> {
     ) -> Result<Result<(Self, Status), WireError>, NetError> {
         let bytes = inbox.take::<TRAILER_BYTES>(connection)?;
         Ok(Trailer::decode(&bytes).map(|Trailer { crc32, status }| (Self { want, crc: crc32 }, status)))
+    }
+
+    /// The same, of the range that is a hole: the trailer of such an answer repeats the CRC-32 of its body, and what
+    /// the body says is that the range is zeros. As it is where the body was damaged.
+    pub(crate) fn of_hole(self, body_crc: u32) -> Self {
+        let crc = if self.crc == body_crc { crc_of_zeros(self.range().len()) } else { self.crc };
+        Self { crc, ..self }
     }
 
     pub(crate) fn crc(&self) -> u32 {

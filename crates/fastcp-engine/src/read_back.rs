@@ -10,12 +10,13 @@ use std::io;
 
 use crc32fast::Hasher;
 use fastcp_model::ByteRange;
-use fastcp_sys::file::{forget_cached, read_at, read_range};
+use fastcp_sys::file::{forget_cached, read_at};
 
 use crate::content_hash::{ContentHash, ContentHasher, ManifestHash};
 use crate::report::Count;
 use crate::settings::VerifyOver;
 use crate::source::SLICE_BYTES;
+use crate::zeros::{Span, SpanCrc, put_zeros, read_spans};
 
 /// What a complete part file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,26 +44,49 @@ pub(crate) fn look_at(
         }
         (VerifyOver::Received | VerifyOver::Written, _) => {}
     }
-    let mut crc = Hasher::new();
-    let mut hasher = manifest.map(ContentHasher::new);
+    let Some(manifest) = manifest else {
+        return Ok(Seen { crc: crc_of_whole(file, file_bytes, bytes_read)?, hash: None });
+    };
+    let (mut crc, mut hasher) = (Hasher::new(), ContentHasher::new(manifest));
     read_whole(file, file_bytes, |bytes| {
         crc.update(bytes);
         bytes_read.add(bytes.len() as u64);
-        if let Some(hasher) = &mut hasher {
-            hasher.update(bytes);
-        }
+        hasher.update(bytes);
     })?;
-    Ok(Seen { crc: crc.finalize(), hash: hasher.map(ContentHasher::finish) })
+    Ok(Seen { crc: crc.finalize(), hash: Some(hasher.finish()) })
 }
 
-/// Hands all bytes of a file to `take`, in order.
+fn crc_of_whole(file: &File, file_bytes: u64, bytes_read: &Count) -> io::Result<u32> {
+    let mut crc = SpanCrc::default();
+    read_spans(file, whole(file_bytes)?, &mut slice_for(file_bytes), |span| {
+        crc.add(&span);
+        bytes_read.add(span.len());
+    })?;
+    expect_end(file, file_bytes).map(|()| crc.crc())
+}
+
+/// Hands all bytes of a file to `take`, in order. Holes are not read, but no hash knows a shorter way through zeros.
 ///
 /// # Errors
 /// `UnexpectedEof` and `InvalidData` for a file that is shorter or longer than `file_bytes`.
 pub(crate) fn read_whole(file: &File, file_bytes: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut slice = vec![0; SLICE_BYTES.min(usize::try_from(file_bytes).unwrap_or(usize::MAX))];
-    let whole = ByteRange::new(0, file_bytes).map_err(io::Error::other)?;
-    read_range(file, whole, &mut slice, &mut take)?;
+    let mut slice = slice_for(file_bytes);
+    read_spans(file, whole(file_bytes)?, &mut slice, |span| match span {
+        Span::Bytes(bytes) => take(bytes),
+        Span::Zeros(count) => put_zeros(count, &mut take),
+    })?;
+    expect_end(file, file_bytes)
+}
+
+fn slice_for(file_bytes: u64) -> Vec<u8> {
+    vec![0; SLICE_BYTES.min(usize::try_from(file_bytes).unwrap_or(usize::MAX))]
+}
+
+fn whole(file_bytes: u64) -> io::Result<ByteRange> {
+    ByteRange::new(0, file_bytes).map_err(io::Error::other)
+}
+
+fn expect_end(file: &File, file_bytes: u64) -> io::Result<()> {
     match read_at(file, &mut [0], file_bytes)? {
         0 => Ok(()),
         _ => Err(io::ErrorKind::InvalidData.into()),

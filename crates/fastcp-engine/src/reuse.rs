@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
-use fastcp_sys::file::read_range;
 
 use crate::basis::Basis;
 use crate::copying::Copier;
@@ -28,6 +27,7 @@ use crate::leftover::open_bases;
 use crate::source::SLICE_BYTES;
 use crate::transfer::Transfer;
 use crate::want::{Want, cut_into_wants};
+use crate::zeros::crc_of_range;
 
 /// The sender may have to read 256 MiB from a slow disk before it has anything to say.
 const SIGNATURE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -217,7 +217,5 @@ fn ended(transfer: &Transfer<'_>, job: &Arc<FileJob>, end: DeltaEnd) -> Result<(
 
 /// Whether the bytes of a claim are there. What cannot be read is fetched.
 fn stands(file: &File, record: Record, slice: &mut [u8]) -> bool {
-    let mut hasher = crc32fast::Hasher::new();
-    let read = read_range(file, record.range, slice, |bytes| hasher.update(bytes));
-    read.is_ok() && hasher.finalize() == record.crc
+    crc_of_range(file, record.range, slice).is_ok_and(|crc| crc == record.crc)
 }

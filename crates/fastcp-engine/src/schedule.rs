@@ -332,12 +332,19 @@ impl Schedule {
             state.in_flight += wants.len() - before;
         }
         // Also where nothing was taken: files that had failed are gone.
-        if prepared >= self.bounds.prepared_max && state.prepared < self.bounds.prepared_max {
-            self.news.reuse.tell_all();
-        }
-        self.tell_of_room(state);
+        self.tell_of_taken(state, prepared);
         self.tell_if_settled(state);
         wants.len() > before
+    }
+
+    /// The sender says that a file has a hole there, and one of its wants is in hand. What has not been handed out of
+    /// it is the caller's, who brings it about before that want is done.
+    pub(crate) fn take_hole(&self, job: &Arc<FileJob>, hole: ByteRange) -> Vec<ByteRange> {
+        let mut state = self.lock();
+        let prepared = state.prepared;
+        let taken = state.take_hole(job, hole);
+        self.tell_of_taken(&state, prepared);
+        taken
     }
 
     /// A want was answered, for better or worse, and led to `more` wants.
@@ -378,6 +385,14 @@ impl Schedule {
     }
 
     /// The planner comes back to some room, not to a single place.
+    /// Files may have left the queue since so many were prepared.
+    fn tell_of_taken(&self, state: &State, prepared: usize) {
+        if prepared >= self.bounds.prepared_max && state.prepared < self.bounds.prepared_max {
+            self.news.reuse.tell_all();
+        }
+        self.tell_of_room(state);
+    }
+
     fn tell_of_room(&self, state: &State) {
         let queued_max = self.bounds.queued_max;
         if self.news.room.is_awaited() && state.queued() < queued_max - queued_max / 8 {

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use fastcp_model::{ByteRange, Name, RelPath, Status};
-use fastcp_sys::file::read_range;
 use fastcp_sys::{Dir, FileType, Root, Stat};
 use nix::errno::Errno;
 
@@ -13,6 +12,7 @@ use crate::processor::Processors;
 use crate::served::ServedCrcs;
 use crate::shared::SharedListings;
 use crate::signature::Signatures;
+use crate::zeros::crc_of_range;
 
 /// What is read at a time: it stays in a core's own cache while the CRC runs over it.
 pub(crate) const SLICE_BYTES: usize = 256 << 10;
@@ -62,12 +62,10 @@ impl Source {
         if let Some(crc) = self.served.recall(open.stat.identity, range) {
             return Ok(crc);
         }
-        let mut hasher = crc32fast::Hasher::new();
-        read_range(&open.file, range, slice, |bytes| hasher.update(bytes)).map_err(|error| match error.kind() {
+        crc_of_range(&open.file, range, slice).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => Status::Changed,
             _ => status_of(&error),
-        })?;
-        Ok(hasher.finalize())
+        })
     }
 }
 

@@ -10,8 +10,9 @@ use std::fs::File;
 use std::io;
 
 use fastcp_model::ByteRange;
-use fastcp_sys::file::read_range;
 use fastcp_wire::signature::{RangeHash, StrongHash};
+
+use crate::zeros::{Span, put_zeros, read_spans};
 
 /// Takes bytes in order.
 pub(crate) struct StrongHasher(Box<blake3::Hasher>);
@@ -47,9 +48,20 @@ pub(crate) fn hash_of_name(name: &[u8]) -> u128 {
 /// Reads a range through `slice` and hashes it; `None` where the file ends before the range does.
 pub(crate) fn hash_of(file: &File, range: ByteRange, slice: &mut [u8]) -> io::Result<Option<RangeHash>> {
     let mut hasher = StrongHasher::new();
-    match read_range(file, range, slice, |bytes| hasher.update(bytes)) {
+    let read = read_spans(file, range, slice, |span| match span {
+        Span::Bytes(bytes) => hasher.update(bytes),
+        Span::Zeros(count) => put_zeros(count, |zeros| hasher.update(zeros)),
+    });
+    match read {
         Ok(()) => Ok(Some(hasher.range())),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The hash of this many zeros.
+pub(crate) fn hash_of_zeros(count: u64) -> RangeHash {
+    let mut hasher = StrongHasher::new();
+    put_zeros(count, |zeros| hasher.update(zeros));
+    hasher.range()
 }

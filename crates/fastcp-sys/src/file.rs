@@ -75,6 +75,20 @@ pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<bool> {
     }
 }
 
+/// Makes a range read as zeros and keep its room, or take it; the file grows where it ends before. `false` where the
+/// file system cannot.
+///
+/// # Errors
+/// Other failures of `fallocate(2)`.
+pub fn zero_range(file: &File, range: ByteRange) -> io::Result<bool> {
+    let (start, len) = (range.start().cast_signed(), range.len().cast_signed());
+    match fallocate(file, FallocateFlags::FALLOC_FL_ZERO_RANGE, start, len) {
+        Ok(()) => Ok(true),
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 nix::ioctl_write_int!(
     /// `FICLONE` of Linux's `linux/fs.h`.
     ficlone,

@@ -28,6 +28,8 @@ pub const REPLY_BYTES: usize = 32;
 pub const PIECE_HEADER_BYTES: usize = REPLY_BYTES + 16;
 /// What follows the body of an extended reply, in bytes.
 pub const TRAILER_BYTES: usize = 6;
+/// Bytes of the body of a hole.
+pub const HOLE_BODY_BYTES: usize = 8;
 
 /// Flag: the reply shall carry the CRC-32 of the whole file.
 pub const FLAG_WANT_CRC: u16 = 0x0001;
@@ -391,7 +393,7 @@ pub enum BodyKind {
     Raw = 0,
     /// One zstd frame of the bytes.
     Zstd = 1,
-    /// No body: every byte of the range is zero.
+    /// Every byte of the range is zero. 8 bytes say how far the zeros go on: [`HoleEnd`].
     Hole = 2,
     /// One zstd frame of whole pieces, for a [`BundleRequest`]: [`crate::bundle::Bundled`].
     Bundle = 3,
@@ -455,10 +457,42 @@ impl PieceHeader {
     }
 }
 
+/// The body of a hole: where the next byte may be that is not zero, or where the file ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoleEnd(u64);
+
+impl HoleEnd {
+    /// The hole that `range` lies in ends at `end`; at the end of the range where that is not beyond it.
+    pub fn new(range: ByteRange, end: u64) -> Self {
+        Self(end.max(range.end()))
+    }
+
+    /// Its offset in the file.
+    pub fn offset(self) -> u64 {
+        self.0
+    }
+
+    /// The bytes on the wire.
+    pub fn encode(self) -> [u8; HOLE_BODY_BYTES] {
+        self.0.to_be_bytes()
+    }
+
+    /// Decodes the body of a hole, the answer to a request for `range` of a file of this length.
+    ///
+    /// # Errors
+    /// An offset before the end of the range or beyond the end of the file.
+    pub fn decode(bytes: [u8; HOLE_BODY_BYTES], range: ByteRange, file_bytes: u64) -> Result<Self, WireError> {
+        match u64::from_be_bytes(bytes) {
+            end if (range.end()..=file_bytes).contains(&end) => Ok(Self(end)),
+            value => Err(WireError::Value { field: "hole_end", value }),
+        }
+    }
+}
+
 /// The 6 bytes after the body of an extended reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
-    /// CRC-32 of the range's bytes, uncompressed; of the body in a signature or a hash.
+    /// CRC-32 of the range's bytes, uncompressed; of the body in a hole, a signature or a hash.
     pub crc32: u32,
     /// [`Status::Ok`], or why the body is padding: the file changed or failed under the read.
     pub status: Status,

@@ -10,7 +10,7 @@ use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
 use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_PIECES_BYTES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
-use fastcp_wire::range::{Ask, BodyKind, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
+use fastcp_wire::range::{Ask, BodyKind, HoleEnd, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
 use fastcp_wire::signature::{
     Level, RangeHash, SignedChunk, StrongHash, decode_hash, decode_signature, encode_hash, encode_signature,
 };
@@ -247,10 +247,15 @@ fn piece_header() {
          00000003           # id
          0002               # kind Hole
          0000               # status Ok
-         00000000           # body_len
-         23c1e46f           # crc32 of the header",
-        &piece(3, BodyKind::Hole, 0),
+         00000008           # body_len
+         2d1a6c5d           # crc32 of the header",
+        &piece(3, BodyKind::Hole, 8),
     );
+    let range = ByteRange::new(1, 5).expect("lawful");
+    assert_eq!(HoleEnd::new(range, 256).encode()[..], hex("0000000000000100 # the zeros go on up to here"));
+    for (end, lawful) in [(5, false), (6, true), (256, true), (257, false)] {
+        assert_eq!(HoleEnd::decode(u64::to_be_bytes(end), range, 256).is_ok(), lawful, "{end}");
+    }
 }
 
 #[test]

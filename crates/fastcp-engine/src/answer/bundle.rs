@@ -10,7 +10,7 @@ use fastcp_sys::Dir;
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile, id_after};
 use fastcp_wire::range::{BodyKind, Reply, Trailer};
 
-use super::{Answerer, is_hole, reply_of};
+use super::{Answerer, hole_end, reply_of};
 use crate::source::{OpenFile, open_in, status_of};
 
 impl Answerer<'_> {
@@ -39,8 +39,8 @@ impl Answerer<'_> {
         if range.end() > reply.file_bytes {
             let reply = Reply { status: Status::BadRange, ..reply };
             self.put_header(id, reply, BodyKind::Raw, 0);
-        } else if is_hole(open, range) {
-            self.answer_hole(id, range, open, reply);
+        } else if let Some(end) = hole_end(open, range) {
+            self.answer_hole(id, range, end, open, reply);
         } else {
             self.answer_gathered(id, range, open, reply);
         }

@@ -20,6 +20,8 @@ const BUNDLED_FILE_BYTES_MAX: u64 = 64 << 10;
 /// enough that the bytes are still in cache when they are written.
 pub(super) const BUNDLE_FILES: usize = 64;
 pub(super) const BUNDLE_BYTES: u64 = 192 << 10;
+/// A file of which ranges are being fetched is among the first so many: one comes after the other.
+const LOOKED_THROUGH: usize = 64;
 /// In how many wants a connection takes its share, at least.
 const WANTS_IN_SHARE: u64 = 4;
 
@@ -149,6 +151,30 @@ impl State {
             self.cost_left = self.cost_left.saturating_sub(queued.cost_left.saturating_sub(want.cost()));
             wants.push(want);
         }
+    }
+
+    /// Takes out what has not been handed out of a file and lies in a hole, up to the first that does not.
+    pub(super) fn take_hole(&mut self, job: &Arc<FileJob>, hole: ByteRange) -> Vec<ByteRange> {
+        let mut taken = Vec::new();
+        let queued = self.files.iter().take(LOOKED_THROUGH).position(|queued| Arc::ptr_eq(&queued.job, job));
+        let Some(position) = queued else { return taken };
+        let queued = &mut self.files[position];
+        let reckoned = queued.cost_left;
+        let mut is_left = true;
+        while is_left && (hole.start()..hole.end()).contains(&queued.next_offset) {
+            let end = hole.end().min(queued.gap.end());
+            let Ok(range) = ByteRange::new(queued.next_offset, end - queued.next_offset) else { break };
+            queued.cost_left = queued.cost_left.saturating_sub(gap_cost(job, range));
+            taken.push(range);
+            is_left = queued.advance(end);
+        }
+        let left = if is_left { queued.cost_left } else { 0 };
+        self.cost_left = self.cost_left.saturating_sub(reckoned - left);
+        if !is_left {
+            self.prepared -= usize::from(job.start() == Start::Basis);
+            self.files.remove(position);
+        }
+        taken
     }
 
     pub(super) fn is_finished(&self) -> bool {

@@ -9,7 +9,7 @@ use fastcp_model::{Capabilities, Status};
 use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::limits::{HASH_BYTES_MAX, ZSTD_RANGE_BYTES_MAX};
-use fastcp_wire::range::{Ask, BodyKind, PieceHeader, TRAILER_BYTES, Trailer};
+use fastcp_wire::range::{Ask, BodyKind, HOLE_BODY_BYTES, HoleEnd, PieceHeader, TRAILER_BYTES, Trailer};
 use fastcp_wire::signature::{RANGE_HASH_BYTES, RangeHash, decode_hash};
 
 use super::queue::Check;
@@ -50,6 +50,8 @@ impl Hashing {
 /// What the sender says of a range.
 pub(super) enum Answer {
     Hash(RangeHash),
+    /// All of it is zeros: nobody has to hash them.
+    Hole,
     Failed(Status),
     /// It arrived damaged, or its trailer says that it is not to be used. Where the source has changed, the
     /// header of the next answer tells so.
@@ -58,7 +60,8 @@ pub(super) enum Answer {
 
 /// What a body came to: the hash of the range, and the CRC-32 that its trailer has to repeat.
 struct Hashed {
-    hash: RangeHash,
+    /// `None` of a hole.
+    hash: Option<RangeHash>,
     crc: u32,
 }
 
@@ -76,7 +79,7 @@ pub(super) fn take_answer(
     let hashed = match (hashing, header.kind) {
         (Hashing::AtSender, BodyKind::Hash) => take_hash(header, inbox, connection)?,
         (Hashing::Here, BodyKind::Raw) => take_bytes(header, check.range.len(), inbox, connection)?,
-        (Hashing::Here, BodyKind::Hole) => hash_hole(header, check.range.len())?,
+        (_, BodyKind::Hole) => take_hole(header, check, inbox, connection)?,
         _ => return Err(WireError::Value { field: "kind", value: header.kind as u64 }.into()),
     };
     let trailer = Trailer::decode(&inbox.take::<TRAILER_BYTES>(connection)?);
@@ -84,7 +87,9 @@ pub(super) fn take_answer(
         return Ok(Answer::Failed(Status::Changed));
     }
     Ok(match trailer {
-        Ok(Trailer { status: Status::Ok, crc32 }) if crc32 == hashed.crc => Answer::Hash(hashed.hash),
+        Ok(Trailer { status: Status::Ok, crc32 }) if crc32 == hashed.crc => {
+            hashed.hash.map_or(Answer::Hole, Answer::Hash)
+        }
         Ok(Trailer { status: Status::Ok, .. }) | Err(_) => Answer::Again(Status::InputOutput),
         Ok(Trailer { status, .. }) => Answer::Again(status),
     })
@@ -93,7 +98,7 @@ pub(super) fn take_answer(
 fn take_hash(header: &PieceHeader, inbox: &mut Inbox, connection: &Connection) -> Result<Hashed, NetError> {
     check_body_bytes(header, RANGE_HASH_BYTES as u64)?;
     let body = inbox.take::<RANGE_HASH_BYTES>(connection)?;
-    Ok(Hashed { hash: decode_hash(&body)?, crc: crc32fast::hash(&body) })
+    Ok(Hashed { hash: Some(decode_hash(&body)?), crc: crc32fast::hash(&body) })
 }
 
 fn take_bytes(header: &PieceHeader, len: u64, inbox: &mut Inbox, connection: &Connection) -> Result<Hashed, NetError> {
@@ -112,21 +117,21 @@ fn take_bytes(header: &PieceHeader, len: u64, inbox: &mut Inbox, connection: &Co
         inbox.consume(count);
         left -= count as u64;
     }
-    Ok(Hashed { hash: hasher.range(), crc: crc.finalize() })
+    Ok(Hashed { hash: Some(hasher.range()), crc: crc.finalize() })
 }
 
-fn hash_hole(header: &PieceHeader, len: u64) -> Result<Hashed, NetError> {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    check_body_bytes(header, 0)?;
-    let (mut hasher, mut crc) = (StrongHasher::new(), Hasher::new());
-    let mut left = len;
-    while left > 0 {
-        let zeros = &ZEROS[..left.min(ZEROS.len() as u64) as usize];
-        hasher.update(zeros);
-        crc.update(zeros);
-        left -= zeros.len() as u64;
-    }
-    Ok(Hashed { hash: hasher.range(), crc: crc.finalize() })
+fn take_hole(
+    header: &PieceHeader,
+    check: &Check,
+    inbox: &mut Inbox,
+    connection: &Connection,
+) -> Result<Hashed, NetError> {
+    check_body_bytes(header, HOLE_BODY_BYTES as u64)?;
+    let body = inbox.take::<HOLE_BODY_BYTES>(connection)?;
+    let crc = crc32fast::hash(&body);
+    // Damaged on its way, where the trailer does not say the same.
+    let is_lawful = HoleEnd::decode(body, check.range, header.reply.file_bytes).is_ok();
+    Ok(Hashed { hash: None, crc: if is_lawful { crc } else { !crc } })
 }
 
 fn check_body_bytes(header: &PieceHeader, wanted: u64) -> Result<(), WireError> {

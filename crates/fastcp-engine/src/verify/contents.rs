@@ -11,8 +11,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastcp_model::{RelPath, Status};
+use fastcp_model::{ByteRange, RelPath, Status};
 use fastcp_net::{Connection, NetError};
+use fastcp_sys::file::next_data_range;
 use fastcp_sys::{Root, Stat};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
@@ -28,7 +29,7 @@ use crate::inbox::Inbox;
 use crate::line::Line;
 use crate::report::{Cause, Report};
 use crate::source::SLICE_BYTES;
-use crate::strong_hash::hash_of;
+use crate::strong_hash::{hash_of, hash_of_zeros};
 
 /// Bytes of requests on their way at most: more than the sockets' buffers hold could stop both ends.
 const REQUEST_BYTES_MAX: usize = 32 << 10;
@@ -86,6 +87,25 @@ impl Verification<'_> {
         match outcome {
             Outcome::Differs(what) => self.report.differs(path, what),
             Outcome::Failed(cause) => self.report.failed(path, cause),
+        }
+    }
+}
+
+fn differ(there: RangeHash, here: RangeHash) -> Option<Outcome> {
+    (there != here).then_some(Outcome::Differs(Difference::Contents))
+}
+
+/// What is in a range of a file here.
+enum Here {
+    Hole,
+    Hash(RangeHash),
+}
+
+impl Here {
+    fn hash(&self, range: ByteRange) -> RangeHash {
+        match self {
+            Self::Hole => hash_of_zeros(range.len()),
+            Self::Hash(hash) => *hash,
         }
     }
 }
@@ -171,7 +191,7 @@ impl<'a> Asker<'a> {
             }
             let check = owed.check.clone();
             // Before the answer is waited for: the sender hashes the same at the same time.
-            let here = if check.file.is_settled() { Ok(None) } else { self.hash_here(&check) };
+            let here = if check.file.is_settled() { Ok(None) } else { self.look_here(&check) };
             let answer = self.take_answer(&check)?;
             self.compare(check, here, answer);
         }
@@ -216,18 +236,22 @@ impl<'a> Asker<'a> {
         self.next_id = id_after(id);
     }
 
-    /// The hash of the range here; `None` where the file is not as long as it was.
-    fn hash_here(&mut self, check: &Check) -> io::Result<Option<RangeHash>> {
+    /// What is in the range here; `None` where the file is not as long as it was.
+    fn look_here(&mut self, check: &Check) -> io::Result<Option<Here>> {
         let file = match self.open.take() {
             Some((of, file)) if Arc::ptr_eq(&of, &check.file) => file,
             _ => self.verification.root.open_file(&check.file.path)?,
         };
-        let hash = match Stat::of_fd(&file)?.size_bytes() == check.file.size_bytes {
-            true => hash_of(&file, check.range, &mut self.slice)?,
-            false => None,
+        let stat = Stat::of_fd(&file)?;
+        let here = if stat.size_bytes() != check.file.size_bytes {
+            None
+        } else if stat.allocated_bytes < stat.size_bytes() && next_data_range(&file, check.range)?.is_none() {
+            Some(Here::Hole)
+        } else {
+            hash_of(&file, check.range, &mut self.slice)?.map(Here::Hash)
         };
         self.open = Some((Arc::clone(&check.file), file));
-        Ok(hash)
+        Ok(here)
     }
 
     fn take_answer(&mut self, check: &Check) -> Result<Answer, NetError> {
@@ -248,7 +272,7 @@ impl<'a> Asker<'a> {
         take_answer(&header, check, self.verification.hashing, &mut self.inbox, self.connection)
     }
 
-    fn compare(&mut self, check: Check, here: io::Result<Option<RangeHash>>, answer: Answer) {
+    fn compare(&mut self, check: Check, here: io::Result<Option<Here>>, answer: Answer) {
         if let Some(owed) = self.owed.pop_front() {
             self.request_bytes -= owed.request_bytes;
             self.asked_bytes -= owed.check.range.len();
@@ -261,9 +285,10 @@ impl<'a> Asker<'a> {
             }
             (Answer::Again(status) | Answer::Failed(status), _) => Some(Outcome::Failed(Cause::Source(status))),
             (_, Err(source)) => Some(Outcome::Failed(Cause::Destination { operation: "cannot read", source })),
-            (Answer::Hash(_), Ok(None)) => Some(Outcome::Differs(Difference::Size)),
-            (Answer::Hash(there), Ok(Some(here))) if there != here => Some(Outcome::Differs(Difference::Contents)),
-            (Answer::Hash(_), Ok(Some(_))) => None,
+            (Answer::Hash(_) | Answer::Hole, Ok(None)) => Some(Outcome::Differs(Difference::Size)),
+            (Answer::Hole, Ok(Some(Here::Hole))) => None,
+            (Answer::Hash(there), Ok(Some(here))) => differ(there, here.hash(check.range)),
+            (Answer::Hole, Ok(Some(here))) => differ(hash_of_zeros(check.range.len()), here.hash(check.range)),
         };
         match outcome {
             Some(outcome) => verification.settle(&check.file, outcome),
