@@ -33,6 +33,7 @@ pub(crate) const EVENTS_AHEAD: usize = 4096;
 
 /// Parses the process's arguments, runs, and answers how it ended.
 pub fn main() -> ExitCode {
+    exit_code::exit_when_out_of_memory();
     let words = std::env::args_os().collect();
     let args: ClientArgs = match args::parse(args::client(), words, |name| std::env::var_os(name)) {
         Ok(args) => args,

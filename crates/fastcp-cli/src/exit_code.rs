@@ -15,7 +15,7 @@ pub(crate) const SOCKET: u8 = 10;
 pub(crate) const FILE_IO: u8 = 11;
 pub(crate) const STREAM: u8 = 12;
 pub(crate) const INTERRUPTED: u8 = 20;
-pub(crate) const RESOURCES: u8 = 22;
+pub(crate) const RESOURCES: u8 = fastcp_engine::OUT_OF_MEMORY;
 pub(crate) const SOME_FAILED: u8 = 23;
 pub(crate) const SOME_VANISHED: u8 = 24;
 pub(crate) const DELETE_LIMIT: u8 = 25;
@@ -42,7 +42,7 @@ pub(crate) fn of_verification(report: &Report) -> u8 {
 /// The code of a run that ended before its time.
 pub(crate) fn of_run_error(error: &RunError) -> u8 {
     match error {
-        RunError::NoAnswer { .. } => NO_ANSWER,
+        RunError::NoAnswer { source, .. } => of_no_answer(source),
         RunError::Net { source, .. } => of_net_error(source),
         RunError::Source { .. } | RunError::Locked { .. } => NOTHING_USABLE,
         RunError::Interrupted => INTERRUPTED,
@@ -61,7 +61,7 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
         GetError::Path(_) => USAGE,
         GetError::Refused(Status::Unauthorised) => NOT_AUTHORISED,
         GetError::Refused(_) => NOTHING_USABLE,
-        GetError::NoAnswer { .. } => NO_ANSWER,
+        GetError::NoAnswer { source, .. } => of_no_answer(source),
         GetError::Net(error) => of_net_error(error),
         GetError::Output { source, .. } => of_io_error(source, FILE_IO),
         GetError::Checksum { .. } | GetError::NoChecksum => SOME_FAILED,
@@ -85,6 +85,14 @@ pub(crate) fn of_io_error(error: &std::io::Error, usual: u8) -> u8 {
     if fastcp_engine::is_exhaustion(error) { RESOURCES } else { usual }
 }
 
+/// Whoever could not even dial, or serve himself, need not look for the other end.
+fn of_no_answer(error: &NetError) -> u8 {
+    match error {
+        NetError::Connect { .. } | NetError::Socket(_) if error.is_shortage() => RESOURCES,
+        _ => NO_ANSWER,
+    }
+}
+
 fn of_net_error(error: &NetError) -> u8 {
     match error {
         NetError::Connect { source, .. } | NetError::Socket(source) => of_io_error(source, SOCKET),
@@ -99,6 +107,17 @@ fn of_net_error(error: &NetError) -> u8 {
         NetError::TimedOut(_) => TIMED_OUT,
         NetError::Refused(_) => STREAM,
     }
+}
+
+/// Gets by with what memory there is, and has a panic for want of it end the process with the code for that. Whatever
+/// panics else is a bug. To be called before the first thread.
+pub(crate) fn exit_when_out_of_memory() {
+    fastcp_engine::share_heap_where_limited();
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        fastcp_engine::exit_if_none_is_left();
+        usual(panic);
+    }));
 }
 
 pub(crate) fn exit(code: u8) -> ExitCode {

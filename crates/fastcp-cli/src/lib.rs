@@ -17,3 +17,5 @@ mod signals;
 mod stdout;
 mod usage;
 mod verify;
+
+pub use fastcp_engine::ExitingAllocator;

@@ -19,6 +19,7 @@ use crate::{exit_code, logging, signals, usage};
 
 /// Parses the process's arguments and serves until it is told to end.
 pub fn main() -> ExitCode {
+    exit_code::exit_when_out_of_memory();
     let words = std::env::args_os().collect();
     let args: ServerArgs = match args::parse(args::server(), words, |name| std::env::var_os(name)) {
         Ok(args) => args,

@@ -128,7 +128,8 @@ struct Fetcher<'a> {
     /// What the schedule has just handed out.
     wants: Vec<Want>,
     scratch: Vec<u8>,
-    decompressor: Decompressor<'static>,
+    /// Made when it is first needed.
+    decompressor: Option<Decompressor<'static>>,
     landing: Landing<'a>,
 }
 
@@ -155,7 +156,7 @@ impl<'a> Fetcher<'a> {
             requests: Vec::new(),
             wants: Vec::new(),
             scratch: Vec::new(),
-            decompressor: Decompressor::new().expect("memory for a zstd context"),
+            decompressor: None,
             landing: Landing::new(transfer),
         }
     }
@@ -376,11 +377,23 @@ impl<'a> Fetcher<'a> {
         }
     }
 
+    /// What was compressed to the bytes in `scratch`; `None` where that was not so, or more than `bytes_max`.
+    fn decompress(&mut self, bytes_max: usize) -> Result<Option<Vec<u8>>, End> {
+        let mut decompressor = match self.decompressor.take() {
+            Some(decompressor) => decompressor,
+            None => Decompressor::new()
+                .map_err(|source| End::Fatal(RunError::Exhausted { operation: "decompress", source }))?,
+        };
+        let bytes = decompressor.decompress(&self.scratch, bytes_max).ok();
+        self.decompressor = Some(decompressor);
+        Ok(bytes)
+    }
+
     fn take_zstd(&mut self, want: &Want, header: &PieceHeader, target: Target<'_>) -> Result<Received, End> {
         self.scratch.resize(header.body_bytes as usize, 0);
         self.body.inbox.take_into(self.connection, &mut self.scratch).map_err(End::Broken)?;
-        Ok(match self.decompressor.decompress(&self.scratch, want.range.len() as usize) {
-            Ok(bytes) if bytes.len() as u64 == want.range.len() => {
+        Ok(match self.decompress(want.range.len() as usize)? {
+            Some(bytes) if bytes.len() as u64 == want.range.len() => {
                 Received { crc: Some(crc32fast::hash(&bytes)), written: self.body.write(&bytes, target) }
             }
             // As good as a wrong checksum: the range is fetched anew.

@@ -104,6 +104,7 @@ pub use source::Source;
 pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;
 
+pub use fastcp_sys::memory::{ExitingAllocator, OUT_OF_MEMORY, exit_if_none_is_left, share_heap_where_limited};
 pub use fastcp_sys::process::ignore_file_size_signal;
 pub use fastcp_sys::scarce::is_exhaustion;
 pub use fastcp_sys::terminal::columns as terminal_columns;

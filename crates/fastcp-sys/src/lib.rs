@@ -9,6 +9,7 @@
 //! - [`SyncHandle`]: making what was written survive a power cut.
 //! - [`resolve`]: the addresses of a name.
 //! - [`tcp`]: what holds a connection back.
+//! - [`memory`]: an allocator that says when there is none left.
 //! - [`process`]: limits and identity of this process.
 //! - [`terminal`]: how wide it is.
 //! - [`scarce`]: waiting for descriptors.
@@ -17,6 +18,7 @@
 //! Nothing here knows of protocols, plans or policies.
 
 pub mod file;
+pub mod memory;
 pub mod metadata;
 pub mod process;
 pub mod resolve;

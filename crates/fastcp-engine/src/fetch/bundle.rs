@@ -36,7 +36,7 @@ impl Fetcher<'_> {
         self.scratch.resize(header.body_bytes as usize, 0);
         self.body.inbox.take_into(self.connection, &mut self.scratch).map_err(End::Broken)?;
         let trailer = self.body.inbox.take::<TRAILER_BYTES>(self.connection).map_err(End::Broken)?;
-        let pieces = self.decompressor.decompress(&self.scratch, bundled.bytes).ok();
+        let pieces = self.decompress(bundled.bytes)?;
         let crc32 = Trailer::decode(&trailer).map(|trailer| trailer.crc32);
         match pieces.filter(|pieces| crc32 == Ok(crc32fast::hash(pieces))) {
             Some(pieces) => self.take_pieces(pieces, bundled.pieces),
