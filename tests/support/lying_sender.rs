@@ -12,7 +12,7 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{HelloReply, Ticket, VERSION};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd};
 use fastcp_wire::range::{
-    Ask, BodyKind, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader, Trailer,
+    BodyKind, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader, Trailer,
 };
 
 use super::peer::{read_frame, send_frame};
@@ -224,8 +224,8 @@ pub(crate) fn offer(listings: Vec<Listing>) -> Offer {
 
 /// The header of a truthful answer from a file that holds `bytes`.
 pub(crate) fn header(request: &RangeRequest, bytes: &[u8]) -> PieceHeader {
-    let body_bytes = if request.ask == Ask::Confirm { 0 } else { request.range.len() as u32 };
-    let crc32 = if request.ask == Ask::Confirm { crc32fast::hash(part(bytes, request.range)) } else { 0 };
+    let body_bytes = if request.ask.is_confirmation() { 0 } else { request.range.len() as u32 };
+    let crc32 = if request.ask.is_confirmation() { crc32fast::hash(part(bytes, request.range)) } else { 0 };
     let reply =
         Reply { status: Status::Ok, file_bytes: bytes.len() as u64, mtime_ns: metadata(0).mtime.wire_ns(), crc32 };
     PieceHeader { reply, id: request.id, kind: BodyKind::Raw, body_bytes }
@@ -234,7 +234,7 @@ pub(crate) fn header(request: &RangeRequest, bytes: &[u8]) -> PieceHeader {
 /// A truthful answer from a file that holds `bytes`.
 pub(crate) fn truth(request: &RangeRequest, bytes: &[u8]) -> Vec<u8> {
     let header = header(request, bytes).encode().to_vec();
-    if request.ask == Ask::Confirm { header } else { [header, body(part(bytes, request.range))].concat() }
+    if request.ask.is_confirmation() { header } else { [header, body(part(bytes, request.range))].concat() }
 }
 
 /// A body and its trailer.

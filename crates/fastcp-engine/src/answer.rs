@@ -31,6 +31,9 @@ use crate::strong_hash::hash_of;
 use crate::zeros::crc_of_zeros;
 
 mod bundle;
+mod pulse;
+
+use pulse::Pulse;
 
 /// An attached connection may ask for nothing this long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -114,7 +117,7 @@ struct Kept {
     since: Instant,
 }
 
-impl Answerer<'_> {
+impl<'a> Answerer<'a> {
     fn next_request(&mut self) -> Result<Option<Request>, NetError> {
         if self.inbox.buffered().len() < REQUEST_HEADER_BYTES || self.out.len() >= FLUSH_BYTES {
             self.flush()?;
@@ -205,7 +208,7 @@ impl Answerer<'_> {
     fn opened(&mut self, request: &RangeRequest) -> Result<(OpenFile, Instant), Status> {
         if let Some(Kept { path, mut open, since }) = self.open.take()
             && path == request.path
-            && request.ask != Ask::Confirm
+            && !request.ask.is_confirmation()
             && since.elapsed() < KEPT_OPEN_MAX
         {
             open.stat = Stat::of_fd(&open.file).map_err(|_| Status::InputOutput)?;
@@ -224,14 +227,8 @@ impl Answerer<'_> {
             return Ok(());
         }
         match request.ask {
-            Ask::Confirm => {
-                self.confirm(request, open, reply);
-                Ok(())
-            }
-            Ask::Signature(level) => {
-                self.answer_signature(request, level, open, reply);
-                Ok(())
-            }
+            Ask::Confirm | Ask::ConfirmAnew => self.confirm(request, open, reply),
+            Ask::Signature(level) => self.answer_signature(request, level, open, reply),
             ask => self.answer_bytes_or_hash(request, ask, open, reply),
         }
     }
@@ -248,10 +245,7 @@ impl Answerer<'_> {
             return Ok(());
         }
         match ask {
-            Ask::Hash => {
-                self.answer_hash(request, open, reply);
-                Ok(())
-            }
+            Ask::Hash => self.answer_hash(request, open, reply),
             _ if self.may_shrink(request, open) => {
                 self.answer_compressed(request, open, reply);
                 Ok(())
@@ -264,9 +258,15 @@ impl Answerer<'_> {
         }
     }
 
-    fn confirm(&mut self, request: &RangeRequest, open: &OpenFile, mut reply: Reply) {
+    fn confirm(&mut self, request: &RangeRequest, open: &OpenFile, mut reply: Reply) -> Result<(), NetError> {
+        if request.ask == Ask::ConfirmAnew {
+            self.source.forget(open);
+        }
         self.body.resize(SLICE_BYTES, 0);
-        match self.source.crc_of(open, request.range, &mut self.body) {
+        let pulse = self.pulse(request);
+        let crc = self.source.crc_of(open, request.range, &mut self.body, |bytes| pulse.read(bytes));
+        self.out = pulse.end()?;
+        match crc {
             Ok(crc32) if open.is_unchanged() => reply.crc32 = crc32,
             // What is only added to, such as a log, never holds still: its beginning was read all the same.
             Ok(crc32) => match open.grown() {
@@ -276,29 +276,46 @@ impl Answerer<'_> {
             Err(status) => reply.status = status,
         }
         self.put_header(request.id, reply, BodyKind::Raw, 0);
+        Ok(())
     }
 
-    fn answer_hash(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) {
+    /// An answer that may take long begins; until it ends, what is gathered is the pulse's.
+    fn pulse(&mut self, request: &RangeRequest) -> Pulse<'a> {
+        Pulse::new(self.connection, request.id, std::mem::take(&mut self.out))
+    }
+
+    fn answer_hash(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) -> Result<(), NetError> {
         self.body.resize(SLICE_BYTES, 0);
-        let (hash, status) = match hash_of(&open.file, request.range, &mut self.body) {
+        let pulse = self.pulse(request);
+        let hash = hash_of(&open.file, request.range, &mut self.body, |bytes| pulse.read(bytes));
+        self.out = pulse.end()?;
+        let (hash, status) = match hash {
             Ok(Some(hash)) => (hash, Status::Ok),
             Ok(None) => (RangeHash([0; RANGE_HASH_BYTES]), Status::Changed),
             Err(_) => (RangeHash([0; RANGE_HASH_BYTES]), Status::InputOutput),
         };
         self.answer_computed(request.id, BodyKind::Hash, &encode_hash(hash), status, open, reply);
+        Ok(())
     }
 
-    fn answer_signature(&mut self, request: &RangeRequest, level: Level, open: &OpenFile, reply: Reply) {
+    fn answer_signature(
+        &mut self,
+        request: &RangeRequest,
+        level: Level,
+        open: &OpenFile,
+        reply: Reply,
+    ) -> Result<(), NetError> {
         let mut buffer = std::mem::take(&mut self.body);
-        let (list, status) =
-            match self.source.signatures.list(&self.source.served, open, level, request.range, &mut buffer) {
-                Ok(list) => (list, Status::Ok),
-                Err(status) => (Arc::default(), status),
-            };
+        let (source, pulse) = (self.source, self.pulse(request));
+        let on_read = |bytes| pulse.read(bytes);
+        let list = source.signatures.list(&source.served, open, level, request.range, &mut buffer, &on_read);
+        self.out = pulse.end()?;
+        let (list, status) = list.map_or_else(|status| (Arc::default(), status), |list| (list, Status::Ok));
         self.body = buffer;
         self.answer_computed(request.id, BodyKind::Signature, &list, status, open, reply);
         // Cutting tells nothing of what compression costs.
         (self.busy_since, self.blocked) = (Instant::now(), Duration::ZERO);
+        Ok(())
     }
 
     /// A body that is not of the file's bytes but says something of them.

@@ -51,6 +51,11 @@ impl CrcRuns {
         self.runs.get(&range.start()).filter(|run| run.0 == range.len()).map(|run| run.1)
     }
 
+    /// The run that starts here: its length and CRC-32.
+    pub(crate) fn run_at(&self, start: u64) -> Option<(u64, u32)> {
+        self.runs.get(&start).copied()
+    }
+
     /// Whether every byte of a file of this length is accounted for.
     pub(crate) fn is_whole(&self, file_bytes: u64) -> bool {
         segments(file_bytes).all(|segment| self.crc_of(segment).is_some())

@@ -39,11 +39,12 @@ pub(crate) struct Cutter {
 }
 
 /// A file to be cut, of the length that it had when it was looked at.
-#[derive(Debug)]
 pub(crate) struct CutFile<'a> {
     file: &'a File,
     file_bytes: u64,
     is_sparse: bool,
+    /// Is told of the bytes that are read.
+    on_read: &'a (dyn Fn(u64) + Sync),
 }
 
 /// Why a file was not cut.
@@ -117,7 +118,13 @@ impl Cutter {
 
 impl<'a> CutFile<'a> {
     pub(crate) fn new(file: &'a File, stat: &Stat) -> Self {
-        Self { file, file_bytes: stat.size_bytes(), is_sparse: stat.allocated_bytes < stat.size_bytes() }
+        let is_sparse = stat.allocated_bytes < stat.size_bytes();
+        Self { file, file_bytes: stat.size_bytes(), is_sparse, on_read: &|_| {} }
+    }
+
+    /// Tells `on_read` of the bytes that are read from now on.
+    pub(crate) fn telling(self, on_read: &'a (dyn Fn(u64) + Sync)) -> Self {
+        Self { on_read, ..self }
     }
 
     /// The length that it had.
@@ -164,7 +171,9 @@ impl<'a> CutFile<'a> {
 
     /// Fills `bytes` from `offset`.
     pub(crate) fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), CutError> {
-        match read_at(self.file, bytes, offset).map_err(CutError::Io)? {
+        let got = read_at(self.file, bytes, offset).map_err(CutError::Io)?;
+        (self.on_read)(got as u64);
+        match got {
             got if got == bytes.len() => Ok(()),
             _ => Err(CutError::Ended),
         }

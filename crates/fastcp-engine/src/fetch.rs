@@ -13,6 +13,7 @@ use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
+use fastcp_wire::progress::{Awaited, hear};
 use fastcp_wire::range::{
     Ask, BodyKind, HOLE_BODY_BYTES, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, Trailer,
 };
@@ -250,6 +251,7 @@ impl<'a> Fetcher<'a> {
     fn range_request(&self, id: u32, want: &Want) -> RangeRequest {
         let ask = match want.purpose {
             Purpose::Confirm => Ask::Confirm,
+            Purpose::ConfirmAnew => Ask::ConfirmAnew,
             Purpose::Fetch if self.may_compress() => Ask::BytesOrZstd,
             Purpose::Fetch => Ask::Bytes,
         };
@@ -271,18 +273,25 @@ impl<'a> Fetcher<'a> {
     }
 
     fn take_header(&mut self) -> Result<Heard, End> {
-        let start = Instant::now();
-        let header = Heard::take(&mut self.body.inbox, self.connection).map_err(End::Broken)?;
-        self.transfer.report.counters.waited_network.add_since(start);
-        if header.reply.status == Status::Busy {
-            // Nothing is said of the file: it is asked for again, a little later.
-            return Err(End::Broken(NetError::Refused(Status::Busy)));
+        let confirming = self.owed.front().filter(|owed| owed.want.purpose != Purpose::Fetch);
+        let mut awaited = confirming.map(|owed| Awaited::new(owed.id, owed.want.range.len()));
+        loop {
+            let start = Instant::now();
+            let header = Heard::take(&mut self.body.inbox, self.connection).map_err(End::Broken)?;
+            self.transfer.report.counters.waited_network.add_since(start);
+            if header.reply.status == Status::Busy {
+                // Nothing is said of the file: it is asked for again, a little later.
+                return Err(End::Broken(NetError::Refused(Status::Busy)));
+            }
+            if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
+                // A request was damaged on its way: all that is owed is asked for again.
+                return Err(End::Broken(NetError::Closed));
+            }
+            if header.kind != BodyKind::Progress {
+                return Ok(header);
+            }
+            hear(awaited.as_mut(), &header).map_err(broken)?;
         }
-        if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
-            // A request was damaged on its way: all that is owed is asked for again.
-            return Err(End::Broken(NetError::Closed));
-        }
-        Ok(header)
     }
 
     fn take_answer(&mut self, header: &Heard) -> Result<(), End> {
@@ -291,7 +300,7 @@ impl<'a> Fetcher<'a> {
         };
         let want = owed.want.clone();
         let more = match want.purpose {
-            Purpose::Confirm => self.take_confirmation(&want, header)?,
+            Purpose::Confirm | Purpose::ConfirmAnew => self.take_confirmation(&want, header)?,
             Purpose::Fetch => self.take_bytes(&want, header)?,
         };
         self.answered(&want, more);
@@ -371,7 +380,7 @@ impl<'a> Fetcher<'a> {
         match header.kind {
             BodyKind::Raw => self.body.receive_raw(want.range.len(), target).map_err(End::Broken),
             BodyKind::Zstd => self.take_zstd(want, header, target),
-            BodyKind::Hole | BodyKind::Bundle | BodyKind::Signature | BodyKind::Hash => {
+            BodyKind::Hole | BodyKind::Bundle | BodyKind::Signature | BodyKind::Hash | BodyKind::Progress => {
                 Err(broken(WireError::Value { field: "kind", value: header.kind as u64 }))
             }
         }
@@ -437,6 +446,12 @@ impl<'a> Fetcher<'a> {
         let ended = match header.confirms(want) {
             None => self.transfer.moved(job, reply.status),
             Some(_) if state == SourceState::Changed => self.transfer.moved(job, Status::Changed),
+            // What the sender remembers may be of bytes that were since written through a mapping.
+            Some(sender)
+                if want.purpose == Purpose::Confirm && state == SourceState::Offered && job.differs(&sender) =>
+            {
+                return Ok(vec![Want { purpose: Purpose::ConfirmAnew, ..want.clone() }]);
+            }
             Some(sender) => match FileJob::confirmed(sender) {
                 Confirmation::Partial | Confirmation::Settled => Ok(()),
                 Confirmation::Whole { part, written, proof } => self.landing.land(part, written, proof),
@@ -511,7 +526,7 @@ fn check_body(want: &Want, header: &PieceHeader) -> Result<(), WireError> {
         BodyKind::Raw => body_bytes == len,
         BodyKind::Hole => body_bytes == HOLE_BODY_BYTES as u64,
         BodyKind::Zstd => body_bytes < len && len <= ZSTD_RANGE_BYTES_MAX,
-        BodyKind::Bundle | BodyKind::Signature | BodyKind::Hash => {
+        BodyKind::Bundle | BodyKind::Signature | BodyKind::Hash | BodyKind::Progress => {
             return Err(WireError::Value { field: "kind", value: header.kind as u64 });
         }
     };

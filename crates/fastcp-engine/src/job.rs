@@ -316,6 +316,12 @@ impl FileJob {
         }
     }
 
+    /// Whether what the sender says of a range is not what is here.
+    pub(crate) fn differs(&self, sender: &SenderCrc<'_>) -> bool {
+        let progress = self.lock();
+        !progress.failed && progress.runs.crc_of(sender.range()).is_some_and(|crc| crc != sender.crc())
+    }
+
     /// The segments to have confirmed.
     pub(crate) fn segments(&self) -> impl Iterator<Item = ByteRange> {
         segments(self.grid.file_bytes())

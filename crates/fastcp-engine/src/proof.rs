@@ -33,7 +33,7 @@ impl Heard {
 
     /// The CRC-32 in the answer to a request for a confirmation; `None` where it is not such an answer.
     pub(crate) fn confirms<'w>(&self, want: &'w Want) -> Option<SenderCrc<'w>> {
-        let is_confirmation = want.purpose == Purpose::Confirm && self.reply.status == Status::Ok;
+        let is_confirmation = want.purpose != Purpose::Fetch && self.reply.status == Status::Ok;
         is_confirmation.then_some(SenderCrc { want, crc: self.reply.crc32 })
     }
 }

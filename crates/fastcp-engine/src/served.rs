@@ -2,7 +2,8 @@
 //!
 //! Bound to the exact state of the file (device, inode, size, mtime, ctime). A file that changed less
 //! than two seconds before it was read is not remembered: within the grain of its clock it may change
-//! again without showing, and then the confirmation has to read it.
+//! again without showing, and then the confirmation has to read it. One whose pages are written through a mapping can
+//! change without showing at any time: a receiver that finds a confirmation wrong has what is remembered forgotten.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -49,10 +50,18 @@ impl ServedCrcs {
         }
     }
 
-    /// The CRC of a segment, where all of it was served from a file in this state.
-    pub(crate) fn recall(&self, identity: Identity, range: ByteRange) -> Option<u32> {
+    /// How much of a range is known from its start on, in bytes, and the CRC of that; `None` where nothing is.
+    pub(crate) fn recall(&self, identity: Identity, range: ByteRange) -> Option<(u64, u32)> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.runs.get(&identity)?.crc_of(range)
+        files.runs.get(&identity)?.run_at(range.start()).filter(|(len, _)| *len <= range.len())
+    }
+
+    /// What is remembered of a file may be wrong.
+    pub(crate) fn forget(&self, identity: Identity) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.runs.remove(&identity).is_some() {
+            files.oldest_first.retain(|one| *one != identity);
+        }
     }
 }
 

@@ -44,7 +44,8 @@ struct Remembered {
 }
 
 impl Signatures {
-    /// The list for a range that lies within the file, as it goes on the wire. `buffer` is lent for reading.
+    /// The list for a range that lies within the file, as it goes on the wire. `buffer` is lent for reading,
+    /// `on_read` is told of the bytes read.
     pub(crate) fn list(
         &self,
         served: &ServedCrcs,
@@ -52,8 +53,9 @@ impl Signatures {
         level: Level,
         range: ByteRange,
         buffer: &mut Vec<u8>,
+        on_read: &(dyn Fn(u64) + Sync),
     ) -> Result<Arc<[u8]>, Status> {
-        let file = CutFile::new(&open.file, &open.stat);
+        let file = CutFile::new(&open.file, &open.stat).telling(on_read);
         let list = match level {
             Level::Coarse => self.coarse(served, open, &file, range),
             Level::Fine => fine(&file, range, buffer),
@@ -87,6 +89,11 @@ impl Signatures {
         Ok(list)
     }
 
+    /// What is remembered of a file may be wrong.
+    pub(crate) fn forget(&self, identity: Identity) {
+        self.lock().forget(identity);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Remembered> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,6 +104,17 @@ impl Remembered {
         let list = self.lists.get(key)?;
         self.recalled += 1;
         Some(Arc::clone(list))
+    }
+
+    fn forget(&mut self, identity: Identity) {
+        let (lists, bytes) = (&mut self.lists, &mut self.bytes);
+        self.oldest_first.retain(|key| {
+            let is_kept = key.0 != identity;
+            if !is_kept {
+                *bytes -= lists.remove(key).map_or(0, |list| list.len());
+            }
+            is_kept
+        });
     }
 
     fn remember(&mut self, key: Key, list: Arc<[u8]>) {
@@ -199,7 +217,9 @@ mod tests {
         let open = file_of(&[7; 100_000]);
         let (signatures, served) = (Signatures::default(), ServedCrcs::default());
         for _ in 0..2 {
-            signatures.list(&served, &open, Level::Coarse, range(0, 100_000), &mut Vec::new()).expect("a list");
+            signatures
+                .list(&served, &open, Level::Coarse, range(0, 100_000), &mut Vec::new(), &|_| {})
+                .expect("a list");
         }
         assert_eq!(signatures.lock().recalled, 0);
         assert!(signatures.lock().lists.is_empty());
@@ -212,11 +232,11 @@ mod tests {
         let open = open(File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).expect("open"));
         let whole = range(0, open.stat.size_bytes());
         let (signatures, served) = (Signatures::default(), ServedCrcs::default());
-        let lists =
-            [(); 3].map(|()| signatures.list(&served, &open, Level::Coarse, whole, &mut Vec::new()).expect("a list"));
+        let lists = [(); 3]
+            .map(|()| signatures.list(&served, &open, Level::Coarse, whole, &mut Vec::new(), &|_| {}).expect("a list"));
         assert_eq!(signatures.lock().recalled, 2);
         let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).expect("read");
-        assert_eq!(served.recall(open.stat.identity, whole), Some(crc32fast::hash(&bytes)));
+        assert_eq!(served.recall(open.stat.identity, whole), Some((bytes.len() as u64, crc32fast::hash(&bytes))));
         assert!(lists.iter().all(|list| *list == lists[0] && !list.is_empty()));
     }
 
@@ -225,8 +245,14 @@ mod tests {
         let open = file_of(&[7; 100_000]);
         open.file.set_len(10).expect("cut off");
         for level in [Level::Coarse, Level::Fine] {
-            let list =
-                Signatures::default().list(&ServedCrcs::default(), &open, level, range(0, 100_000), &mut Vec::new());
+            let list = Signatures::default().list(
+                &ServedCrcs::default(),
+                &open,
+                level,
+                range(0, 100_000),
+                &mut Vec::new(),
+                &|_| {},
+            );
             assert_eq!(list, Err(Status::Changed));
         }
     }

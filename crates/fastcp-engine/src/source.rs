@@ -8,14 +8,18 @@ use fastcp_model::{ByteRange, Name, RelPath, Status};
 use fastcp_sys::{Dir, FileType, Root, Stat};
 use nix::errno::Errno;
 
+use crate::crc_runs::combine;
 use crate::processor::Processors;
 use crate::served::ServedCrcs;
 use crate::shared::SharedListings;
 use crate::signature::Signatures;
-use crate::zeros::crc_of_range;
+use crate::zeros::{Span, SpanCrc, read_spans};
 
 /// What is read at a time: it stays in a core's own cache while the CRC runs over it.
 pub(crate) const SLICE_BYTES: usize = 256 << 10;
+
+/// So much is read for a CRC-32 before what has come of it is remembered. A segment of confirmation is a multiple.
+const STEP_BYTES: u64 = 64 << 20;
 
 /// A served tree. One for all connections; it holds no state of any session.
 #[derive(Debug)]
@@ -57,16 +61,58 @@ impl Source {
         Ok(OpenFile { file, stat })
     }
 
-    /// The CRC-32 of a range, from memory where it was served in this state, else by reading it.
-    pub(crate) fn crc_of(&self, open: &OpenFile, range: ByteRange, slice: &mut [u8]) -> Result<u32, Status> {
-        if let Some(crc) = self.served.recall(open.stat.identity, range) {
-            return Ok(crc);
+    /// The CRC-32 of a range, from memory as far as it was served in this state, else by reading it; `read` is told
+    /// of the bytes read. What is long is remembered step by step: whoever asks again after a connection was lost
+    /// does not begin again.
+    pub(crate) fn crc_of(
+        &self,
+        open: &OpenFile,
+        range: ByteRange,
+        slice: &mut [u8],
+        mut read: impl FnMut(u64),
+    ) -> Result<u32, Status> {
+        let identity = open.stat.identity;
+        let (mut at, mut crc) = (range.start(), 0);
+        while at < range.end() {
+            let rest = ByteRange::new(at, range.end() - at).map_err(|_| Status::BadRange)?;
+            let (len, step_crc) = match self.served.recall(identity, rest) {
+                Some(known) => known,
+                None => {
+                    let len = (STEP_BYTES - at % STEP_BYTES).min(rest.len());
+                    let step = ByteRange::new(at, len).map_err(|_| Status::BadRange)?;
+                    let crc = read_crc(open, step, slice, &mut read)?;
+                    if range.len() > STEP_BYTES && open.is_unchanged() {
+                        self.served.remember(identity, step, crc);
+                    }
+                    (len, crc)
+                }
+            };
+            crc = combine(crc, step_crc, len);
+            at += len;
         }
-        crc_of_range(&open.file, range, slice).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Status::Changed,
-            _ => status_of(&error),
-        })
+        Ok(crc)
     }
+
+    /// What is remembered of the contents of a file may be wrong.
+    pub(crate) fn forget(&self, open: &OpenFile) {
+        self.served.forget(open.stat.identity);
+        self.signatures.forget(open.stat.identity);
+    }
+}
+
+fn read_crc(open: &OpenFile, range: ByteRange, slice: &mut [u8], read: &mut impl FnMut(u64)) -> Result<u32, Status> {
+    let mut crc = SpanCrc::default();
+    let take = |span: Span<'_>| {
+        crc.add(&span);
+        if let Span::Bytes(bytes) = span {
+            read(bytes.len() as u64);
+        }
+    };
+    read_spans(&open.file, range, slice, take).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => Status::Changed,
+        _ => status_of(&error),
+    })?;
+    Ok(crc.crc())
 }
 
 impl OpenFile {

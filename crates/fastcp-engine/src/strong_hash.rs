@@ -45,14 +45,26 @@ pub(crate) fn hash_of_name(name: &[u8]) -> u128 {
     hash.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
-/// Reads a range through `slice` and hashes it; `None` where the file ends before the range does.
-pub(crate) fn hash_of(file: &File, range: ByteRange, slice: &mut [u8]) -> io::Result<Option<RangeHash>> {
+/// Reads a range through `slice`, telling `read` of the bytes, and hashes it; `None` where the file ends before the
+/// range does.
+pub(crate) fn hash_of(
+    file: &File,
+    range: ByteRange,
+    slice: &mut [u8],
+    mut read: impl FnMut(u64),
+) -> io::Result<Option<RangeHash>> {
     let mut hasher = StrongHasher::new();
-    let read = read_spans(file, range, slice, |span| match span {
-        Span::Bytes(bytes) => hasher.update(bytes),
-        Span::Zeros(count) => put_zeros(count, |zeros| hasher.update(zeros)),
-    });
-    match read {
+    let take = |span: Span<'_>| match span {
+        Span::Bytes(bytes) => {
+            hasher.update(bytes);
+            read(bytes.len() as u64);
+        }
+        Span::Zeros(count) => put_zeros(count, |zeros| {
+            hasher.update(zeros);
+            read(zeros.len() as u64);
+        }),
+    };
+    match read_spans(file, range, slice, take) {
         Ok(()) => Ok(Some(hasher.range())),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),

@@ -24,6 +24,8 @@ pub(crate) enum Purpose {
     Fetch,
     /// Their CRC-32.
     Confirm,
+    /// The same, read again: what the sender said before is not what is here.
+    ConfirmAnew,
 }
 
 /// One request to make.
@@ -61,7 +63,7 @@ impl Want {
     pub(crate) fn cost(&self) -> u64 {
         match self.purpose {
             Purpose::Fetch => self.range.len() + WANT_COST,
-            Purpose::Confirm => WANT_COST,
+            Purpose::Confirm | Purpose::ConfirmAnew => WANT_COST,
         }
     }
 

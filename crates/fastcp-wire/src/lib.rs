@@ -17,6 +17,7 @@ pub mod hello;
 pub mod known;
 pub mod limits;
 pub mod offer;
+pub mod progress;
 pub mod range;
 pub mod signature;
 

@@ -36,6 +36,8 @@ pub const FINE_CANDIDATE_EVERY: u64 = 4 << 10;
 pub const FINE_CHUNK_BYTES_MAX: u64 = 64 << 10;
 /// The longest range of which one request may ask for the hash, in bytes: a second or so of reading.
 pub const HASH_BYTES_MAX: u64 = 1 << 30;
+/// What must have been read for an answer, in bytes, before there is word of it, and again before there is more.
+pub const PROGRESS_BYTES_MIN: u64 = 1 << 20;
 /// The longest payload of a frame, in bytes.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// The longest offer batch once decompressed, in bytes.

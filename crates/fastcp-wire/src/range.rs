@@ -52,6 +52,9 @@ pub const FLAG_FINE: u16 = 0x0040;
 /// Flag, with [`FLAG_RANGE`]: the answer is the BLAKE3 of the range's bytes.
 pub const FLAG_HASH: u16 = 0x0080;
 
+/// Flag, with [`FLAG_CONFIRM`]: the bytes are read again, and what is remembered of the file is forgotten.
+pub const FLAG_ANEW: u16 = 0x0100;
+
 /// The id of the reply to a request that could not be read: the connection ends with it. No request
 /// has it.
 pub const ID_UNREADABLE: u32 = u32::MAX;
@@ -59,7 +62,7 @@ pub const ID_UNREADABLE: u32 = u32::MAX;
 const EXTENSION_BYTES: usize = 16;
 const FLAGS_PLAIN: u16 = FLAG_WANT_CRC;
 const FLAGS_EXTENDED: u16 =
-    FLAG_RANGE | FLAG_ACCEPT_ZSTD | FLAG_CONFIRM | FLAG_BUNDLE | FLAG_SIGNATURE | FLAG_FINE | FLAG_HASH;
+    FLAG_RANGE | FLAG_ACCEPT_ZSTD | FLAG_CONFIRM | FLAG_BUNDLE | FLAG_SIGNATURE | FLAG_FINE | FLAG_HASH | FLAG_ANEW;
 
 /// The fixed first 16 bytes of a request, which say how much follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +238,8 @@ pub enum Ask {
     BytesOrZstd,
     /// Only their CRC-32, with the file's size and time as they are now.
     Confirm,
+    /// The same, by reading the bytes again: what is remembered of them may be wrong, and is forgotten.
+    ConfirmAnew,
     /// The list of content-defined chunks that they are made of ([`crate::signature`]).
     Signature(Level),
     /// Only their BLAKE3.
@@ -242,14 +247,20 @@ pub enum Ask {
 }
 
 impl Ask {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Bytes,
         Self::BytesOrZstd,
         Self::Confirm,
+        Self::ConfirmAnew,
         Self::Signature(Level::Coarse),
         Self::Signature(Level::Fine),
         Self::Hash,
     ];
+
+    /// Whether only the CRC-32 is asked for.
+    pub fn is_confirmation(self) -> bool {
+        matches!(self, Self::Confirm | Self::ConfirmAnew)
+    }
 
     /// The flags that stand for it, beside [`FLAG_RANGE`].
     fn flags(self) -> u16 {
@@ -257,6 +268,7 @@ impl Ask {
             Self::Bytes => 0,
             Self::BytesOrZstd => FLAG_ACCEPT_ZSTD,
             Self::Confirm => FLAG_CONFIRM,
+            Self::ConfirmAnew => FLAG_CONFIRM | FLAG_ANEW,
             Self::Signature(Level::Coarse) => FLAG_SIGNATURE,
             Self::Signature(Level::Fine) => FLAG_SIGNATURE | FLAG_FINE,
             Self::Hash => FLAG_HASH,
@@ -267,7 +279,7 @@ impl Ask {
     fn range_bytes_max(self) -> u64 {
         match self {
             Self::Bytes | Self::BytesOrZstd => RANGE_BYTES_MAX,
-            Self::Confirm => u64::MAX,
+            Self::Confirm | Self::ConfirmAnew => u64::MAX,
             Self::Signature(Level::Coarse) => SIGNATURE_BYTES_MAX,
             Self::Signature(Level::Fine) => FINE_SIGNATURE_BYTES_MAX,
             Self::Hash => HASH_BYTES_MAX,
@@ -401,6 +413,8 @@ pub enum BodyKind {
     Signature = 4,
     /// 32 bytes: the BLAKE3 of the range.
     Hash = 5,
+    /// No body and no trailer: the answer is being worked on ([`crate::progress`]).
+    Progress = 6,
 }
 
 /// The 48 bytes before the body of an extended reply.
@@ -529,6 +543,7 @@ fn body_kind(code: u16) -> Result<BodyKind, WireError> {
         3 => Ok(BodyKind::Bundle),
         4 => Ok(BodyKind::Signature),
         5 => Ok(BodyKind::Hash),
+        6 => Ok(BodyKind::Progress),
         _ => Err(WireError::Value { field: "kind", value: code.into() }),
     }
 }

@@ -105,13 +105,22 @@ fn request_flags() {
         (range::FLAG_SIGNATURE, "SIGNATURE"),
         (range::FLAG_FINE, "FINE"),
         (range::FLAG_HASH, "HASH"),
+        (range::FLAG_ANEW, "ANEW"),
     ];
     assert_eq!(numbered("Request flags"), coded.map(|(bit, name)| (bit.into(), name)));
 }
 
 #[test]
 fn body_kinds() {
-    let kinds = [BodyKind::Raw, BodyKind::Zstd, BodyKind::Hole, BodyKind::Bundle, BodyKind::Signature, BodyKind::Hash];
+    let kinds = [
+        BodyKind::Raw,
+        BodyKind::Zstd,
+        BodyKind::Hole,
+        BodyKind::Bundle,
+        BodyKind::Signature,
+        BodyKind::Hash,
+        BodyKind::Progress,
+    ];
     let coded = kinds.map(|kind| (kind as u64, format!("{kind:?}")));
     let documented: Vec<_> =
         numbered("Body kinds").into_iter().map(|(number, name)| (number, name.to_owned())).collect();
@@ -170,6 +179,7 @@ fn limits_table() {
         ("FINE_CANDIDATE_EVERY", limits::FINE_CANDIDATE_EVERY),
         ("FINE_CHUNK_BYTES_MAX", limits::FINE_CHUNK_BYTES_MAX),
         ("HASH_BYTES_MAX", limits::HASH_BYTES_MAX),
+        ("PROGRESS_BYTES_MIN", limits::PROGRESS_BYTES_MIN),
         ("FRAME_PAYLOAD_BYTES_MAX", limits::FRAME_PAYLOAD_BYTES_MAX as u64),
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX as u64),
         ("BATCH_ENTRIES_MAX", limits::BATCH_ENTRIES_MAX as u64),
@@ -258,6 +268,7 @@ fn fixed_sizes() {
         ("FTQ1 request for a bundle", REQUEST_HEADER_BYTES + extension_bytes()),
         ("Bundled file", BundleRequest::listed_bytes(b"")),
         ("Bundle header", PIECE_HEADER_BYTES),
+        ("Progress header", PIECE_HEADER_BYTES),
         ("FTR1 reply", REPLY_BYTES),
         ("Piece header", PIECE_HEADER_BYTES),
         ("Piece trailer", TRAILER_BYTES),

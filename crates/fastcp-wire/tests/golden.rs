@@ -10,6 +10,7 @@ use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
 use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_PIECES_BYTES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
+use fastcp_wire::progress::Progress;
 use fastcp_wire::range::{Ask, BodyKind, HoleEnd, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
 use fastcp_wire::signature::{
     Level, RangeHash, SignedChunk, StrongHash, decode_hash, decode_signature, encode_hash, encode_signature,
@@ -102,6 +103,7 @@ fn range_request() {
     for (flags, sum, ask) in [
         ("0022 # RANGE, SIGNATURE", "0cce57c0", Ask::Signature(Level::Coarse)),
         ("0062 # RANGE, SIGNATURE, FINE", "09044ef0", Ask::Signature(Level::Fine)),
+        ("010a # RANGE, CONFIRM, ANEW", "8fb77d59", Ask::ConfirmAnew),
         ("0082 # RANGE, HASH", "05bf6938", Ask::Hash),
     ] {
         check(
@@ -173,6 +175,31 @@ fn bundle_header() {
     for (pieces, bytes) in [(0, 1), (BUNDLE_FILES_MAX + 1, 1), (1, BUNDLE_PIECES_BYTES_MAX as usize + 1)] {
         assert!(Bundled::of(&Bundled { pieces, bytes }.header(7, 1)).is_err(), "{pieces} {bytes}");
     }
+}
+
+#[test]
+fn progress_header() {
+    let progress = Progress { id: 7, done_bytes: 0x0123_4567 };
+    let header = progress.header();
+    check(
+        "46545231           # magic FTR1
+         0000               # status Ok
+         0000               # reserved
+         0000000001234567   # bytes read so far
+         0000000000000000   # not used
+         00000000           # not used
+         00000000           # padding
+         00000007           # id of the request
+         0006               # kind Progress
+         0000               # status Ok
+         00000000           # body_len: there is none
+         f9965c17           # crc32 of the header",
+        &Message::Piece(header),
+    );
+    assert_eq!(Progress::of(&header), Ok(progress));
+    assert!(Progress::of(&PieceHeader { body_bytes: 1, ..header }).is_err());
+    assert!(Progress::of(&PieceHeader { kind: BodyKind::Raw, ..header }).is_err());
+    assert!(Progress::of(&PieceHeader { reply: Reply { mtime_ns: 1, ..header.reply }, ..header }).is_err());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
+use fastcp_wire::progress::{Awaited, hear};
 use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
 };
@@ -174,9 +175,16 @@ impl<'a, 'c, 'p> Pipeline<'a, 'c, 'p> {
     }
 
     fn header(&mut self, owed: &Owed<'_>) -> Result<PieceHeader, NetError> {
-        let bytes = self.asker.inbox.take::<PIECE_HEADER_BYTES>(self.asker.connection)?;
-        self.asker.tally.wire_bytes += PIECE_HEADER_BYTES as u64;
-        let header = PieceHeader::decode(&bytes)?;
+        let mut awaited = Awaited::new(owed.id, owed.asked.range.len());
+        let header = loop {
+            let bytes = self.asker.inbox.take::<PIECE_HEADER_BYTES>(self.asker.connection)?;
+            self.asker.tally.wire_bytes += PIECE_HEADER_BYTES as u64;
+            let header = PieceHeader::decode(&bytes)?;
+            if header.kind != BodyKind::Progress {
+                break header;
+            }
+            hear(Some(&mut awaited), &header)?;
+        };
         if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
             // A request was damaged on its way.
             return Err(NetError::Closed);

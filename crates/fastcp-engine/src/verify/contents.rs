@@ -17,7 +17,8 @@ use fastcp_sys::file::next_data_range;
 use fastcp_sys::{Root, Stat};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
-use fastcp_wire::range::{ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest};
+use fastcp_wire::progress::{Awaited, hear};
+use fastcp_wire::range::{BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest};
 use fastcp_wire::signature::RangeHash;
 
 use super::answer::{Answer, Hashing, take_answer};
@@ -248,7 +249,7 @@ impl<'a> Asker<'a> {
         } else if stat.allocated_bytes < stat.size_bytes() && next_data_range(&file, check.range)?.is_none() {
             Some(Here::Hole)
         } else {
-            hash_of(&file, check.range, &mut self.slice)?.map(Here::Hash)
+            hash_of(&file, check.range, &mut self.slice, |_| {})?.map(Here::Hash)
         };
         self.open = Some((Arc::clone(&check.file), file));
         Ok(here)
@@ -256,7 +257,14 @@ impl<'a> Asker<'a> {
 
     fn take_answer(&mut self, check: &Check) -> Result<Answer, NetError> {
         let start = Instant::now();
-        let header = PieceHeader::decode(&self.inbox.take::<PIECE_HEADER_BYTES>(self.connection)?)?;
+        let mut awaited = self.owed.front().map(|owed| Awaited::new(owed.id, check.range.len()));
+        let header = loop {
+            let header = PieceHeader::decode(&self.inbox.take::<PIECE_HEADER_BYTES>(self.connection)?)?;
+            if header.kind != BodyKind::Progress {
+                break header;
+            }
+            hear(awaited.as_mut(), &header)?;
+        };
         self.verification.report.counters.waited_network.add_since(start);
         if header.reply.status == Status::Busy {
             // Nothing is said of the file: it is asked for again, a little later.

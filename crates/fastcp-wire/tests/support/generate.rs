@@ -71,6 +71,7 @@ fn range_request() -> impl Strategy<Value = RangeRequest> {
         Ask::Bytes,
         Ask::BytesOrZstd,
         Ask::Confirm,
+        Ask::ConfirmAnew,
         Ask::Signature(Level::Coarse),
         Ask::Signature(Level::Fine),
         Ask::Hash,
@@ -92,7 +93,14 @@ fn reply() -> impl Strategy<Value = Reply> {
 }
 
 fn piece_header() -> impl Strategy<Value = PieceHeader> {
-    let kind = select(vec![BodyKind::Raw, BodyKind::Zstd, BodyKind::Hole, BodyKind::Signature, BodyKind::Hash]);
+    let kind = select(vec![
+        BodyKind::Raw,
+        BodyKind::Zstd,
+        BodyKind::Hole,
+        BodyKind::Signature,
+        BodyKind::Hash,
+        BodyKind::Progress,
+    ]);
     (reply(), any::<u32>(), kind, 0..=RANGE_BYTES_MAX as u32).prop_map(|(reply, id, kind, body_bytes)| PieceHeader {
         reply,
         id,

@@ -1,0 +1,66 @@
+//! Word to the receiver that an answer is being worked on.
+//!
+//! Reading a gigabyte from a slow disk takes longer than a receiver waits for a byte. Whoever reads for an answer
+//! tells the pulse how much, from any thread; every few seconds one of them sends a piece of kind *progress*
+//! (`docs/protocol.md`). Answers that were gathered before go first: what is on the connection stays in order.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fastcp_net::{Connection, NetError};
+use fastcp_wire::limits::PROGRESS_BYTES_MIN;
+use fastcp_wire::progress::Progress;
+
+/// A fraction of the shortest time that anybody waits for a byte.
+const PULSE_EVERY: Duration = Duration::from_secs(3);
+
+/// One answer in the making.
+pub(super) struct Pulse<'a> {
+    connection: &'a Connection,
+    id: u32,
+    every: Duration,
+    done_bytes: AtomicU64,
+    told: Mutex<Told>,
+}
+
+struct Told {
+    /// Answers that have not left yet.
+    gathered: Vec<u8>,
+    at: Instant,
+    done_bytes: u64,
+    result: Result<(), NetError>,
+}
+
+impl<'a> Pulse<'a> {
+    /// The answer to the request with this id, which comes after `gathered`.
+    pub(super) fn new(connection: &'a Connection, id: u32, gathered: Vec<u8>) -> Self {
+        let told = Mutex::new(Told { gathered, at: Instant::now(), done_bytes: 0, result: Ok(()) });
+        Self { connection, id, every: PULSE_EVERY, done_bytes: AtomicU64::new(0), told }
+    }
+
+    /// More bytes were read for the answer.
+    pub(super) fn read(&self, bytes: u64) {
+        let done_bytes = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // Whoever holds it is sending.
+        let Ok(mut told) = self.told.try_lock() else { return };
+        let is_enough = done_bytes >= told.done_bytes + PROGRESS_BYTES_MIN;
+        if told.result.is_err() || !is_enough || told.at.elapsed() < self.every {
+            return;
+        }
+        let header = Progress { id: self.id, done_bytes }.header().encode();
+        told.gathered.extend_from_slice(&header);
+        told.result = self.connection.write_all(&told.gathered);
+        told.gathered.clear();
+        (told.at, told.done_bytes) = (Instant::now(), done_bytes);
+    }
+
+    /// The answer is there. Gives back what has not left yet.
+    ///
+    /// # Errors
+    /// The connection broke while word was sent.
+    pub(super) fn end(self) -> Result<Vec<u8>, NetError> {
+        let told = self.told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        told.result.map(|()| told.gathered)
+    }
+}
