@@ -122,7 +122,7 @@ pub(crate) struct GetArgs {
     pub(crate) port: u16,
     /// Path of the file below the server's root
     pub(crate) path: OsString,
-    /// File or directory to copy to [default: the file's own name, in the current directory]
+    /// File or directory to copy to, or - for standard output [default: the file's own name, in the current directory]
     pub(crate) out: Option<PathBuf>,
     /// Fail if the server does not give a CRC-32
     #[arg(long)]

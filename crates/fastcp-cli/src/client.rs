@@ -1,6 +1,8 @@
 //! `fastcp-client`: from arguments to an exit code.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,8 +12,8 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_engine::{
-    Delta, Durability, GetSettings, Interrupt, Itemize, Limits, ManifestHash, ManifestWriter, Placement, PlainCrc,
-    ReceivePath, ReceiverSettings, Report, STACK_BYTES, Server, ServerSettings, Source, VerifyOver,
+    Delta, Durability, GetOutput, GetSettings, Interrupt, Itemize, Limits, ManifestHash, ManifestWriter, Placement,
+    PlainCrc, ReceivePath, ReceiverSettings, Report, STACK_BYTES, Server, ServerSettings, Source, VerifyOver,
 };
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
@@ -366,14 +368,32 @@ pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpo
 }
 
 fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
-    let out = out_file(&args.path, args.out)?;
+    let out = Out::of(&args.path, args.out)?;
     let settings = GetSettings { retry: Duration::from_secs(args.retry.retry), require_crc: args.require_crc };
     let endpoint = Endpoint::Tcp { host: unbracketed(args.host), port: args.port };
     let path = args.path;
     let path = path.into_vec();
-    let output = Output::new(format(&args.output), screen);
+    let format = match (&out, format(&args.output)) {
+        (Out::File(_), format) => format,
+        (Out::Stdout, Format::Json) => {
+            return Err(Failure::new(
+                exit_code::USAGE,
+                "--json needs standard output for its events: give a file as OUT",
+            ));
+        }
+        (Out::Stdout, _) => Format::Quiet,
+    };
+    // Not the buffered one, which looks for the ends of lines.
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    let mut stdout =
+        stdout.map_err(|error| Failure::new(exit_code::FILE_IO, format!("cannot use standard output: {error}")))?;
+    let output = Output::new(format, screen);
     Ok(run_reported(endpoint, &output, Course::Get, |dialer, report| {
-        match fastcp_engine::get(dialer, &path, &out, &settings, report) {
+        let out = match (&out, &mut stdout) {
+            (Out::File(path), _) => GetOutput::File(path),
+            (Out::Stdout, stdout) => GetOutput::Stream(stdout),
+        };
+        match fastcp_engine::get(dialer, &path, out, &settings, report) {
             Ok(got) => {
                 let warning = "warning: the server gave no crc32; only the length was checked";
                 (exit_code::DONE, (!got.proven).then(|| warning.to_owned()))
@@ -386,15 +406,28 @@ fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     }))
 }
 
-fn out_file(path: &OsStr, out: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    let name = path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    if matches!(name, b"" | b"." | b"..") {
-        return Err(Failure::new(exit_code::USAGE, "PATH must name a file"));
+/// Where `get` puts the file.
+enum Out {
+    File(PathBuf),
+    Stdout,
+}
+
+impl Out {
+    /// A directory, or a path that ends in a slash, takes the file under its own name.
+    fn of(path: &OsStr, out: Option<PathBuf>) -> Result<Self, Failure> {
+        let name = path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        if matches!(name, b"" | b"." | b"..") {
+            return Err(Failure::new(exit_code::USAGE, "PATH must name a file"));
+        }
+        let name = OsStr::from_bytes(name);
+        Ok(match out {
+            None => Self::File(PathBuf::from(name)),
+            Some(out) if out.as_os_str() == "-" => Self::Stdout,
+            Some(dir) if dir.is_dir() => Self::File(dir.join(name)),
+            Some(dir) if dir.as_os_str().as_bytes().ends_with(b"/") => {
+                return Err(Failure::new(exit_code::FILE_IO, format!("no such directory: \"{}\"", shown(&dir))));
+            }
+            Some(file) => Self::File(file),
+        })
     }
-    let name = OsStr::from_bytes(name);
-    Ok(match out {
-        None => PathBuf::from(name),
-        Some(dir) if dir.is_dir() => dir.join(name),
-        Some(file) => file,
-    })
 }

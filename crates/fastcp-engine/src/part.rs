@@ -20,7 +20,7 @@ use crate::attributes;
 use crate::journal::{Binding, Journal, Record, Replayed, remove_if_there};
 use crate::naming::{PartPlace, name_part, name_unnamed};
 use crate::owners::Owners;
-use crate::proof::WholeCrc;
+use crate::proof::{NotGiven, WholeCrc};
 
 /// The unfinished target.
 #[derive(Debug)]
@@ -209,6 +209,18 @@ impl Sealed {
     }
 }
 
+impl Sealed {
+    /// Takes the file as it is, since its server gives no CRC-32 (`get` alone).
+    pub(crate) fn accept(self, _: NotGiven) -> Verified {
+        Verified { part: self.part, crc: self.crc }
+    }
+
+    /// It will not become the target.
+    pub(crate) fn discard(self) {
+        self.part.discard();
+    }
+}
+
 /// A part file that holds what the sender has.
 #[derive(Debug)]
 pub(crate) struct Verified {
@@ -217,6 +229,11 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
+    /// What the file is by now.
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        Stat::of_fd(&self.part.file)
+    }
+
     /// Sets mode, owner and time, which go to the disk with the data.
     pub(crate) fn set_metadata(self, metadata: &Metadata, owners: &Owners) -> io::Result<Dressed> {
         attributes::set_on_file(&self.part.file, metadata, owners)?;

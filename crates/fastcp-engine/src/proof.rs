@@ -8,11 +8,12 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
-use fastcp_wire::range::{PIECE_HEADER_BYTES, PieceHeader, TRAILER_BYTES, Trailer};
+use fastcp_wire::range::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
 
 use crate::crc_runs::CrcRuns;
 use crate::inbox::Inbox;
@@ -45,6 +46,41 @@ impl Deref for Heard {
         &self.0
     }
 }
+
+/// The reply of a server that speaks plain FTQ1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeardPlain(Reply);
+
+impl HeardPlain {
+    /// Takes the reply off the connection, waiting for it no longer than until `deadline`.
+    pub(crate) fn take_by(connection: &Connection, deadline: Instant) -> Result<Self, NetError> {
+        let mut bytes = [0; REPLY_BYTES];
+        connection.read_first_by(&mut bytes, deadline)?;
+        Ok(Self(Reply::decode(&bytes)?))
+    }
+
+    /// The CRC-32 of the whole file.
+    pub(crate) fn whole(&self) -> WholeCrc {
+        WholeCrc(self.0.crc32)
+    }
+
+    /// Whether that may stand for none: some servers give 0.
+    pub(crate) fn not_given(&self) -> Option<NotGiven> {
+        (self.0.crc32 == 0).then_some(NotGiven(()))
+    }
+}
+
+impl Deref for HeardPlain {
+    type Target = Reply;
+
+    fn deref(&self) -> &Reply {
+        &self.0
+    }
+}
+
+/// A plain server's word that it gives no CRC-32: then the length is all that there is to check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NotGiven(());
 
 /// The sender's CRC-32 of what a want is about.
 #[derive(Debug, Clone, Copy)]

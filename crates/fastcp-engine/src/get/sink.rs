@@ -1,0 +1,279 @@
+//! Where the bytes of `get` go: into a part file that becomes the output, or straight on.
+//!
+//! The part file lies beside the output, under a name that `--delete` knows, with a journal that binds it to the
+//! state of the source. It is locked: of two that copy to one output the second is told. It becomes the output as
+//! every other file does (`part.rs`).
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crc32fast::Hasher;
+use fastcp_model::{ByteRange, Metadata, Name, RelPath, Timestamp};
+use fastcp_sys::typed_path::open_parent;
+use fastcp_sys::{Dir, FileType, Stat};
+
+use super::{GetError, output};
+use crate::crc_runs::CrcRuns;
+use crate::journal::Binding;
+use crate::naming::{PartPlace, Shelter};
+use crate::owners::Owners;
+use crate::part::{PartFile, Verified};
+use crate::read_back::read_whole;
+use crate::strong_hash::hash_of_name;
+
+/// The journal learns of the bytes in steps of this length.
+const STEP_BYTES: u64 = 4 << 20;
+/// A grid that nothing is fetched by: the journal wants one.
+const CHUNK_KB: u32 = 1024;
+/// The mode of a new file, as far as the umask lets it.
+const MODE: u16 = 0o666;
+
+/// What a source was when bytes came from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SourceState {
+    pub(super) file_bytes: u64,
+    pub(super) mtime: Timestamp,
+}
+
+/// The output of one `get`.
+pub(super) enum Sink<'a> {
+    File(FileSink),
+    Stream(StreamSink<'a>),
+}
+
+impl Sink<'_> {
+    /// The bytes that are there already, and of what they are.
+    pub(super) fn has(&self) -> Option<(SourceState, u64)> {
+        match self {
+            Self::File(file) => file.unfinished.as_ref().map(|unfinished| (unfinished.state, unfinished.have)),
+            Self::Stream(stream) => stream.begun,
+        }
+    }
+
+    /// What is there is of another state. It goes, where it can.
+    pub(super) fn restart(&mut self) -> Result<(), GetError> {
+        match self {
+            Self::File(file) => {
+                if let Some(unfinished) = file.unfinished.take() {
+                    unfinished.part.discard();
+                }
+                Ok(())
+            }
+            Self::Stream(StreamSink { begun: Some((_, have)), .. }) if *have > 0 => Err(GetError::Changed),
+            Self::Stream(stream) => {
+                stream.begun = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// From now on bytes of this state come.
+    pub(super) fn begin(&mut self, state: SourceState) -> Result<(), GetError> {
+        match self {
+            Self::File(file) => file.begin(state),
+            Self::Stream(stream) => {
+                stream.begun.get_or_insert((state, 0));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the next bytes.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), GetError> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stream(stream) => stream.write(bytes),
+        }
+    }
+
+    /// No more bytes come for now.
+    pub(super) fn pause(&mut self) {
+        if let Self::File(FileSink { unfinished: Some(unfinished), .. }) = self {
+            unfinished.note();
+        }
+    }
+}
+
+/// Bytes that are handed on.
+pub(super) struct StreamSink<'a> {
+    out: &'a mut dyn Write,
+    begun: Option<(SourceState, u64)>,
+    pub(super) crc: Hasher,
+}
+
+impl<'a> StreamSink<'a> {
+    pub(super) fn new(out: &'a mut dyn Write) -> Self {
+        Self { out, begun: None, crc: Hasher::new() }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), GetError> {
+        self.out.write_all(bytes).map_err(|source| output("write to", Path::new("-"), source))?;
+        self.crc.update(bytes);
+        if let Some((_, have)) = &mut self.begun {
+            *have += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), GetError> {
+        self.out.flush().map_err(|source| output("write to", Path::new("-"), source))
+    }
+}
+
+/// A file that is to be.
+pub(super) struct FileSink {
+    path: PathBuf,
+    dir: Arc<Dir>,
+    name: Name,
+    place: PartPlace,
+    unfinished: Option<Unfinished>,
+}
+
+/// A part file with its beginning in it.
+struct Unfinished {
+    part: PartFile,
+    /// Keeps others from the part file.
+    _lock: File,
+    state: SourceState,
+    have: u64,
+    /// Up to where the journal knows of it, and the CRC-32 of what follows.
+    noted: u64,
+    crc: Hasher,
+}
+
+impl FileSink {
+    /// Looks at the place of the output, and at what an earlier run left beside it.
+    pub(super) fn new(path: &Path) -> Result<Self, GetError> {
+        let (dir, name) = open_parent(path).map_err(|source| output("use", path, source))?;
+        match dir.stat_name(&name).map(|stat| stat.file_type) {
+            Ok(FileType::File) => {}
+            Ok(_) => return Err(GetError::NotAFile { path: path.to_path_buf() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(output("examine", path, source)),
+        }
+        // No path within a tree begins with a slash: a part file of `pull` has another name.
+        let hash = hash_of_name(&[b"/get/", name.as_bytes()].concat());
+        let part = Name::new(format!(".fastcp-{hash:032x}.part").as_bytes()).expect("our own names are lawful");
+        let dir = Arc::new(dir);
+        let place = PartPlace { dir: Arc::clone(&dir), name: part, shelter: Shelter::Beside };
+        let mut sink = Self { path: path.to_path_buf(), dir, name, place, unfinished: None };
+        sink.find()?;
+        Ok(sink)
+    }
+
+    /// What an earlier run left. Only what follows the beginning without a gap counts; all of it is read once more
+    /// before it gets its name.
+    fn find(&mut self) -> Result<(), GetError> {
+        let lock = match self.place.dir.open_own_file(&self.place.name) {
+            Ok(file) => self.lock(file)?,
+            Err(_) => return Ok(()),
+        };
+        let Some((part, replayed, _)) = PartFile::resume(&self.place) else { return Ok(()) };
+        let binding = &replayed.binding;
+        let whole = ByteRange::new(0, binding.file_bytes);
+        let Ok(whole) = whole.map_err(io::Error::other) else { return Ok(()) };
+        let mut runs = CrcRuns::default();
+        replayed.records.iter().for_each(|record| runs.insert(record.range, record.crc));
+        let have = runs.gaps_in(whole).first().map_or(whole.end(), |gap| gap.start());
+        let state = SourceState { file_bytes: binding.file_bytes, mtime: binding.mtime };
+        self.unfinished = Some(Unfinished { part, _lock: lock, state, have, noted: have, crc: Hasher::new() });
+        Ok(())
+    }
+
+    fn begin(&mut self, state: SourceState) -> Result<(), GetError> {
+        if self.unfinished.is_some() {
+            return Ok(());
+        }
+        let path = RelPath::root().join(&self.name).map_err(|error| self.failed("use", io::Error::other(error)))?;
+        let SourceState { file_bytes, mtime } = state;
+        let binding = Binding { path, file_bytes, mtime, chunk_kb: CHUNK_KB };
+        let part = match PartFile::journaled(self.place.clone(), &binding) {
+            Ok(part) => part,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(self.busy()),
+            Err(source) => return Err(self.failed("create a part file for", source)),
+        };
+        let lock = part.file().try_clone().map_err(|source| self.failed("lock the part file of", source))?;
+        let lock = self.lock(lock)?;
+        self.unfinished = Some(Unfinished { part, _lock: lock, state, have: 0, noted: 0, crc: Hasher::new() });
+        Ok(())
+    }
+
+    /// A file system without locks keeps nobody out.
+    fn lock(&self, file: File) -> Result<File, GetError> {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(self.busy()),
+            Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), GetError> {
+        let Some(unfinished) = &mut self.unfinished else { return Ok(()) };
+        if let Err(source) = unfinished.part.write_at(bytes, unfinished.have) {
+            return Err(self.failed("write", source));
+        }
+        unfinished.crc.update(bytes);
+        unfinished.have += bytes.len() as u64;
+        if unfinished.have - unfinished.noted >= STEP_BYTES {
+            unfinished.note();
+        }
+        Ok(())
+    }
+
+    /// The part file, which has all bytes by now, and the CRC-32 of what it reads as.
+    pub(super) fn take(&mut self) -> Result<Finished, GetError> {
+        let unfinished =
+            self.unfinished.take().ok_or_else(|| self.failed("read back", io::ErrorKind::NotFound.into()))?;
+        let Unfinished { part, state, _lock, .. } = unfinished;
+        let mut crc = Hasher::new();
+        let read = read_whole(part.file(), state.file_bytes, |bytes| crc.update(bytes));
+        read.map_err(|source| self.failed("read back", source))?;
+        Ok(Finished { part, _lock, crc: crc.finalize() })
+    }
+
+    /// Sets time and mode, syncs, and gives the file its name.
+    pub(super) fn commit(&self, verified: Verified, mtime: Timestamp) -> Result<(), GetError> {
+        let Metadata { uid, gid, .. } = verified.stat().map_err(|source| self.failed("examine", source))?.metadata;
+        let metadata = Metadata { mode: self.mode(), uid, gid, mtime };
+        let dressed = verified.set_metadata(&metadata, &Owners::new());
+        let dressed = dressed.map_err(|source| self.failed("set the time of", source))?;
+        dressed.sync().map_err(|source| self.failed("sync", source))?;
+        let named = dressed.commit(&self.dir, &self.name, || Ok(self.place.clone()));
+        named.map_err(|source| self.failed("rename to", source))?;
+        let synced = self.dir.sync_handle().and_then(|handle| handle.sync_dir());
+        synced.map_err(|source| self.failed("sync the directory of", source))
+    }
+
+    /// What the umask leaves, or the directory's own rules for new files.
+    fn mode(&self) -> u16 {
+        let made = self.dir.create_unnamed(MODE).and_then(|file| Stat::of_fd(&file));
+        made.map_or(0o644, |stat| stat.metadata.mode)
+    }
+
+    fn busy(&self) -> GetError {
+        GetError::Busy { path: self.path.clone() }
+    }
+
+    fn failed(&self, operation: &'static str, source: io::Error) -> GetError {
+        output(operation, &self.path, source)
+    }
+}
+
+impl Unfinished {
+    fn note(&mut self) {
+        if let Ok(range) = ByteRange::new(self.noted, self.have - self.noted)
+            && !range.is_empty()
+        {
+            self.part.record(range, std::mem::take(&mut self.crc).finalize());
+            self.noted = self.have;
+        }
+    }
+}
+
+/// A part file with all its bytes.
+pub(super) struct Finished {
+    pub(super) part: PartFile,
+    pub(super) _lock: File,
+    pub(super) crc: u32,
+}
