@@ -256,10 +256,11 @@ fn a_refusal_is_told_and_not_retried() {
 
 #[test]
 fn an_answer_that_is_no_answer_breaks_the_stream() {
-    for bytes in [b"HTTP/1.1 400 Bad Request\r\n\r\n and more than 32".to_vec(), reply(u64::MAX, 0, 0)] {
+    let http = b"HTTP/1.1 400 Bad Request\r\n\r\n and more than 32".to_vec();
+    for (bytes, code) in [(http, 2), (reply(u64::MAX, 0, 0), 12)] {
         let workspace = Workspace::new();
         let source = PlainSource::start(move |_, _| bytes.clone());
-        get(&source, &workspace.at("out"), "").expect_exit(12);
+        get(&source, &workspace.at("out"), "").expect_exit(code);
         assert!(!workspace.at("out").exists());
         assert_eq!(source.seen().len(), 1, "not retried");
     }
