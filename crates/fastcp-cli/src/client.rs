@@ -19,7 +19,6 @@ use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::Scope;
-use tracing::level_filters::LevelFilter;
 
 use crate::args::options::{DurabilityArg, LinkOptions, ManifestHashArg, OutputOptions, ReceivePathArg, VerifyArg};
 use crate::args::{self, ClientArgs, ClientCommand, GetArgs, PullOptions, compression};
@@ -43,7 +42,7 @@ pub fn main() -> ExitCode {
     };
     let screen = Arc::new(Screen::default());
     let log_lines = AboveScreen(Arc::clone(&screen));
-    logging::start(&args.output().log, LevelFilter::WARN, move || log_lines.clone());
+    logging::start_for_client(&args.output().log, move || log_lines.clone());
     // Before the first thread: signals are blocked in all of them.
     let interrupt = Arc::new(Interrupt::default());
     let (asked, drawn) = (Arc::clone(&interrupt), Arc::clone(&screen));
@@ -53,7 +52,7 @@ pub fn main() -> ExitCode {
         complain("fastcp-client: interrupted");
     };
     if let Err(error) = fastcp_engine::ignore_file_size_signal().and_then(|()| signals::on_signal(end, at_once)) {
-        tracing::debug!(%error, "signals end the process at once");
+        tracing::debug!(%error, "cannot handle signals");
     }
     exit_code::exit(match run(args, &interrupt, &screen) {
         Ok(code) => code,
@@ -151,28 +150,38 @@ fn pull(
         };
         match result {
             Ok(()) => (exit_code::of_report(report), None),
-            Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, dst_dir))),
+            Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, dst_dir, report))),
         }
     }))
 }
 
-/// What next, where it is not plain from the error itself.
-fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path) -> String {
+/// An error with advice on what to do next.
+fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path, report: &Report) -> String {
     use fastcp_engine::RunError;
-    let kept = format!("what is complete is in place in \"{}\"", shown(dst_dir));
+    let kept = format!("complete files are in place in \"{}\"", shown(dst_dir));
     match error {
         RunError::Source { .. }
         | RunError::TooLittle(_)
         | RunError::NoDestination { .. }
         | RunError::Backup { .. }
         | RunError::Locked { .. } => error.to_string(),
-        RunError::Interrupted => format!("{error}; {kept}, rerun to fetch the rest"),
-        RunError::Manifest(_) => {
-            format!("{error}; {kept}, but what is not in the manifest will not be recorded by a rerun")
+        // Nothing was done that could be resumed.
+        RunError::Interrupted | RunError::NoAnswer { .. } | RunError::Net { .. }
+            if report.counters.entries.now() == 0 =>
+        {
+            error.to_string()
         }
-        RunError::NoAnswer { .. } => format!("{error}; rerun to resume"),
-        RunError::Exhausted { .. } | RunError::Net { .. } => format!("{error}; {kept}, rerun to fetch the rest"),
-        RunError::Destination { .. } => format!("{error}; {kept}, part files are kept, rerun once this is mended"),
+        RunError::Interrupted => format!("{error}; {kept}, run the command again to fetch the rest"),
+        RunError::Manifest(_) => {
+            format!("{error}; {kept}, but a rerun does not add those that are missing in the manifest")
+        }
+        RunError::NoAnswer { .. } => format!("{error}; run the command again to resume"),
+        RunError::Exhausted { .. } | RunError::Net { .. } => {
+            format!("{error}; {kept}, run the command again to fetch the rest")
+        }
+        RunError::Destination { .. } => {
+            format!("{error}; {kept}, part files are kept; fix the problem and run the command again")
+        }
     }
 }
 
@@ -395,7 +404,7 @@ fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
         };
         match fastcp_engine::get(dialer, &path, out, &settings, report) {
             Ok(got) => {
-                let warning = "warning: the server gave no crc32; only the length was checked";
+                let warning = "warning: the server did not give a CRC-32; only the length was checked";
                 (exit_code::DONE, (!got.proven).then(|| warning.to_owned()))
             }
             Err(error) => {
@@ -417,7 +426,7 @@ impl Out {
     fn of(path: &OsStr, out: Option<PathBuf>) -> Result<Self, Failure> {
         let name = path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         if matches!(name, b"" | b"." | b"..") {
-            return Err(Failure::new(exit_code::USAGE, "PATH must name a file"));
+            return Err(Failure::new(exit_code::USAGE, "PATH must be the path of a file"));
         }
         let name = OsStr::from_bytes(name);
         Ok(match out {

@@ -16,23 +16,23 @@ pub(crate) enum From {
     Local { root: PathBuf, path: RelPath, scope: Scope },
 }
 
-/// Why FROM means nothing.
+/// Why FROM is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FromError {
     #[error(
-        "\"{0}\": sources over ssh (host:/path) are not available in this version; start fastcp-server there and use fcp://host:port/path"
+        "\"{0}\": sources over ssh (HOST:/PATH) are not supported yet; start fastcp-server there and use fcp://HOST:PORT/PATH"
     )]
     Ssh(String),
-    #[error("\"{0}\": not an address; expected fcp://host[:port][/path], an IPv6 address in brackets")]
+    #[error("\"{0}\": invalid address; expected fcp://HOST[:PORT][/PATH], an IPv6 address in brackets")]
     Address(String),
     #[error("\"{text}\": {error}")]
     Path { text: String, error: PathError },
-    #[error("the source is an empty word")]
+    #[error("FROM is empty")]
     Empty,
 }
 
 impl From {
-    /// Understands FROM as it was typed.
+    /// Parses FROM as it was typed.
     pub(crate) fn parse(text: &OsStr) -> Result<Self, FromError> {
         let bytes = text.as_bytes();
         match bytes.strip_prefix(b"fcp://") {
@@ -44,7 +44,7 @@ impl From {
     }
 }
 
-/// As rsync tells it: a colon before the first slash.
+/// rsync's rule: a colon before the first slash.
 fn is_ssh(bytes: &[u8]) -> bool {
     bytes.iter().find(|&&byte| byte == b':' || byte == b'/') == Some(&b':')
 }
@@ -106,11 +106,11 @@ mod tests {
     use super::{From, FromError};
 
     fn server(host: &str, port: u16, path: &[u8], scope: Scope) -> Result<From, FromError> {
-        Ok(From::Server { host: host.to_owned(), port, path: RelPath::new(path).expect("lawful"), scope })
+        Ok(From::Server { host: host.to_owned(), port, path: RelPath::new(path).expect("valid"), scope })
     }
 
     fn local(root: &str, path: &[u8], scope: Scope) -> Result<From, FromError> {
-        Ok(From::Local { root: PathBuf::from(root), path: RelPath::new(path).expect("lawful"), scope })
+        Ok(From::Local { root: PathBuf::from(root), path: RelPath::new(path).expect("valid"), scope })
     }
 
     fn parse(text: &str) -> Result<From, FromError> {

@@ -9,10 +9,9 @@ use std::sync::mpsc::sync_channel;
 use fastcp_engine::{Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSettings, Source};
 use fastcp_model::{Capabilities, Escaped};
 use fastcp_net::{Accepted, HANDSHAKE_TIMEOUT, Listener};
-use tracing::level_filters::LevelFilter;
 
 use crate::args::{self, ServerArgs, compression};
-use crate::output::complain;
+use crate::output::{complain, counted};
 use crate::signals::Heard;
 use crate::stdout::Stdout;
 use crate::{exit_code, logging, signals, usage};
@@ -25,7 +24,7 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return exit_code::exit(usage::print("fastcp-server", &error)),
     };
-    logging::start(&args.log, LevelFilter::WARN, std::io::stderr);
+    logging::start_for_server(&args.log);
     match run(&args) {
         Ok(()) => exit_code::exit(exit_code::DONE),
         Err((code, message)) => {
@@ -40,7 +39,7 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
         return Err((
             exit_code::USAGE,
             format!(
-                "{} can be reached from other machines and there is no authentication; use 127.0.0.1, or --insecure on a network you trust",
+                "{} can be reached from other machines and there is no authentication; use 127.0.0.1, or --insecure on a trusted network",
                 args.ip
             ),
         ));
@@ -60,7 +59,7 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     let listener = Arc::new(listener);
     let closing = Arc::clone(&listener);
     if let Err(error) = signals::on_signal(move || drain(&closing), || ()) {
-        tracing::debug!(%error, "signals end the process at once");
+        tracing::debug!(%error, "cannot handle signals");
     }
     // After the signals, which are blocked in every thread that starts from here on.
     fastcp_engine::start_pool(&limits)
@@ -68,19 +67,20 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     let stdout = Stdout::of("fastcp-server");
     stdout.line(&format!("listening on {bound}"));
     if stdout.exit_code(exit_code::DONE) != exit_code::DONE {
-        return Err((exit_code::FILE_IO, format!("nobody can learn that it listens on {bound}")));
+        return Err((exit_code::FILE_IO, format!("cannot announce {bound}")));
     }
     accept_all(&listener, &server).map_err(|error| (exit_code::SOCKET, format!("cannot accept: {error}")))?;
     listener.wait_for_end();
     Ok(())
 }
 
-/// Nobody new is served. Those that are may come to their end; the next signal does not wait for that.
+/// Accepts no new connections and lets the open ones finish. The next signal does not wait for them.
 fn drain(listener: &Listener) -> Heard {
     let served = listener.close();
     if served > 0 {
         complain(&format!(
-            "fastcp-server: taking no more connections; {served} are still served, a second signal ends them"
+            "fastcp-server: draining: {} open; signal again to stop now",
+            counted(served as u64, "connection")
         ));
     }
     Heard::Yes

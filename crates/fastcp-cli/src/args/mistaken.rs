@@ -101,6 +101,8 @@ pub(super) fn with_advice(mut error: Error) -> Error {
     if let Some((_, advice)) = NO_OPTIONS.iter().find(|(names, _)| names.contains(&option)) {
         let advice = ContextValue::StyledStrs(vec![(*advice).to_owned().into()]);
         error.insert(ContextKind::Suggested, advice);
+        // An option with a similar name would be beside the point.
+        error.insert(ContextKind::SuggestedArg, ContextValue::None);
     }
     error
 }
