@@ -114,7 +114,11 @@ fn map(file: &File, bytes: u64) -> io::Result<Option<Mmap>> {
 }
 
 fn copy(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut copied = vec![0; usize::try_from(bytes.min(COPIED_BYTES_MAX)).map_err(io::Error::other)?];
+    let len = usize::try_from(bytes.min(COPIED_BYTES_MAX)).map_err(io::Error::other)?;
+    let mut copied = Vec::new();
+    // Where an address space is limited it may be this, and not the mapping, that there is no room for.
+    copied.try_reserve_exact(len)?;
+    copied.resize(len, 0);
     let got = read_at(file, &mut copied, 0)?;
     copied.truncate(got);
     Ok(copied)
