@@ -6,10 +6,11 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use support::Workspace;
 use support::client::{Client, Run, contents};
 use support::mount::LoopDisk;
+use support::strace::Strace;
 use support::tree::{Tree, noise, set_mtime};
+use support::{Workspace, say_skipped};
 
 /// Files, links and directories with times of all kinds. Those out of range depend on what the source keeps.
 fn source(root: &Path) -> PathBuf {
@@ -75,4 +76,26 @@ fn a_time_that_differs_by_what_is_kept_is_still_a_change() {
     Client::verify(&scene.copy, contents(&scene.source)).run().expect_differences(&differ);
     scene.pull("").expect_exit(0).expect_counts(&[("files_committed", 3), ("files_unchanged", 3)]);
     Client::verify(&scene.copy, contents(&scene.source)).run().expect_differences(&[]);
+}
+
+#[test]
+fn fat_is_said_to_replace_without_care_and_keeps_even_seconds() {
+    let Some(strace) = Strace::new() else { return };
+    // No FAT can be mounted everywhere: what the kernel says of the file system is changed on its way.
+    let strace = strace.inject("fstatfs", "poke_exit=@arg2=444d000000000000");
+    let workspace = Workspace::new();
+    let (source, copy) = (source(&workspace.at("source")), workspace.at("copy"));
+    let pull = || Client::pull(contents(&source), &copy).strace(&strace).run();
+    let run = pull().expect_exit(0);
+    if !run.stderr.contains("no atomic replacement") {
+        return say_skipped("this strace changes no results");
+    }
+    let round = |name: &str| {
+        let metadata = copy.join(name).symlink_metadata().expect("copied");
+        set_mtime(&copy.join(name), metadata.mtime() - metadata.mtime().rem_euclid(2), 0);
+    };
+    ["dir/small", "large", "whole second", "before 1970", "after 2038", "link"].map(round);
+    pull().expect_exit(0).expect_counts(&[("files_committed", 0), ("links_made", 0), ("files_unchanged", 6)]);
+    set_mtime(&copy.join("large"), 1_499_999_998, 0);
+    pull().expect_exit(0).expect_counts(&[("files_committed", 1), ("files_unchanged", 5)]);
 }

@@ -12,7 +12,7 @@ use support::client::{Client, Run, contents};
 use support::compare::differences;
 use support::copied::Copied;
 use support::journal::names_in_parts;
-use support::mount::{LoopDisk, SmallDisk, make_subvolume};
+use support::mount::{LoopDisk, Overlay, SmallDisk, make_project, make_subvolume};
 use support::strace::Strace;
 use support::tree::{Tree, noise, set_mtime};
 
@@ -56,6 +56,42 @@ fn files_in_a_subvolume_arrive_and_are_replaced() {
         pull(&source, &copy, "").expect_exit(0).expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
         Client::verify(&copy, contents(&source)).run().expect_exit(0);
     }
+}
+
+#[test]
+fn what_is_below_another_layer_is_replaced_and_removed() {
+    let workspace = Workspace::new();
+    let Some(_upper) = SmallDisk::mount(&workspace.at("upper"), 64 << 10) else { return };
+    let (lower, copy) = (version(&workspace.at("lower"), 1), workspace.at("copy"));
+    let Some(_overlay) = Overlay::mount(&copy, &lower, &workspace.at("upper")) else { return };
+    for (nth, options) in [(2, "--whole-file"), (3, "--no-whole-file"), (4, "--inplace")] {
+        let source = version(&workspace.at("source"), nth);
+        let run = pull(&source, &copy, &format!("--delete {options}")).expect_exit(0);
+        assert_eq!(run.count("files_failed"), 0);
+        assert_same_but_state(&source, &copy);
+        pull(&source, &copy, "").expect_exit(0).expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
+        Client::verify(&copy, contents(&source)).run().expect_differences(&[]);
+    }
+}
+
+#[test]
+fn projects_of_xfs_keep_renames_apart_and_files_arrive() {
+    let workspace = Workspace::new();
+    let disk = workspace.at("disk");
+    let Some(_mounted) = LoopDisk::mount(&disk, &["mkfs.xfs", "-q"], "loop", 320) else { return };
+    let (source, copy) = (workspace.at("source"), disk.join("copy"));
+    fs::create_dir_all(copy.join("sub")).expect("create");
+    if !make_project(&copy.join("sub")) {
+        return;
+    }
+    for nth in 1..=2 {
+        version(&source, nth);
+        let run = pull(&source, &copy, "--delete --whole-file --backup-dir ../bak").expect_exit(0);
+        assert_eq!(run.count("files_failed"), 0);
+        assert_same_but_state(&source, &copy);
+        assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
+    }
+    assert_eq!(disk.join("bak/sub/large").metadata().expect("kept").len(), (3 << 20) + 1);
 }
 
 #[test]

@@ -107,6 +107,44 @@ impl Drop for LoopDisk {
     }
 }
 
+/// A mounted overlayfs; unmounted when dropped.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    path: PathBuf,
+}
+
+impl Overlay {
+    /// An overlay of `lower` at `path`; what changes goes to `upper`. `None`, with a message, where that is not possible.
+    pub(crate) fn mount(path: &Path, lower: &Path, upper: &Path) -> Option<Self> {
+        for dir in [path, &upper.join("upper"), &upper.join("work")] {
+            std::fs::create_dir(dir).expect("create");
+        }
+        let [lower, upper] = [lower, upper].map(|path| path.to_str().expect("plain"));
+        let options = format!("lowerdir={lower},upperdir={upper}/upper,workdir={upper}/work");
+        let is_mounted = run("mount", &["-t", "overlay", "-o", &options, "fastcp-test"], path);
+        if !is_mounted {
+            say_skipped("no overlayfs can be mounted here");
+        }
+        is_mounted.then(|| Self { path: path.to_path_buf() })
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        run("umount", &["-l"], &self.path);
+    }
+}
+
+/// Gives a directory of an XFS a project of its own, which what is made in it inherits; `false`, with a message, where
+/// that is not possible.
+pub(crate) fn make_project(path: &Path) -> bool {
+    let is_made = run("xfs_io", &["-c", "chproj 42", "-c", "chattr +P"], path);
+    if !is_made {
+        say_skipped("no projects can be made here");
+    }
+    is_made
+}
+
 /// Makes a btrfs subvolume at `path`.
 pub(crate) fn make_subvolume(path: &Path) {
     assert!(run("btrfs", &["-q", "subvolume", "create"], path), "make a subvolume");

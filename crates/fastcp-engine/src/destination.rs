@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fastcp_model::{Name, RelPath, Timestamp};
-use fastcp_sys::{Dir, Root, SyncHandle, Volume};
+use fastcp_sys::{Dir, FileSystem, Root, SyncHandle, Volume};
 
 use crate::backup::Backup;
 use crate::dirs::{Age, DirState};
@@ -128,6 +128,11 @@ impl Destination {
         self.root.dir(&RelPath::root())?.own_dir(&lawful_name_of(STATE_DIR))
     }
 
+    /// Looks at what the destination is on, before the first file is written.
+    pub(crate) fn look_at_file_system(&self) -> io::Result<()> {
+        self.mount_of(&self.root.dir(&RelPath::root())?).map(drop)
+    }
+
     /// The mount that a directory is on.
     pub(crate) fn mount_of(&self, dir: &Dir) -> io::Result<Arc<Mount>> {
         let volume = dir.volume()?;
@@ -135,6 +140,7 @@ impl Destination {
         if let Some(known) = mounts.get(&volume) {
             return Ok(Arc::clone(known));
         }
+        tell_of(FileSystem::of(dir)?);
         let mount =
             Arc::new(Mount { sync: dir.sync_handle()?, names_unnamed: dir.can_link_unnamed(), parts: OnceLock::new() });
         mounts.insert(volume, Arc::clone(&mount));
@@ -184,6 +190,16 @@ impl Destination {
 }
 
 /// A directory that is ours alone, made where it is missing.
+/// Says what a file system cannot do of what is promised of others.
+fn tell_of(file_system: FileSystem) {
+    if !file_system.replaces_atomically() {
+        tracing::warn!(
+            ?file_system,
+            "no atomic replacement here: a crash while a file gets its name may lose both versions"
+        );
+    }
+}
+
 fn sub_dir(dir: &Dir, name: &Name) -> io::Result<Dir> {
     match dir.make_dir(name) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

@@ -138,7 +138,7 @@ fn probe(file: File) -> io::Result<Kept> {
 /// Where files need names, the lock of a directory that has one lends its own time.
 fn ask_lock(dir: &Dir, device: u64) -> io::Result<Kept> {
     let name = |bytes| Name::new(bytes).map_err(io::Error::other);
-    let lock = dir.dir(&name(STATE_DIR)?)?.open_own_file(&name(LOCK_NAME)?)?;
+    let lock = dir.own_dir(&name(STATE_DIR)?)?.open_own_file(&name(LOCK_NAME)?)?;
     let before = Stat::of_fd(&lock)?;
     if before.identity.device != device {
         return Err(io::ErrorKind::CrossesDevices.into());

@@ -55,6 +55,9 @@ pub fn pull(
     let age = destination.age;
     let destination = destination.with_backup(into, settings).inspect_err(|_| age.unmake(into))?;
     let lock = destination.lock().map_err(|Locked| RunError::Locked { path: shown() })?;
+    if let Err(error) = destination.look_at_file_system() {
+        tracing::debug!(%error, "not known what the destination is on");
+    }
     let result = pull_to(
         &destination,
         lock.as_ref(),
