@@ -9,6 +9,7 @@ use support::Workspace;
 use support::client::{Client, Run, contents};
 use support::compare::assert_same;
 use support::mount::{LoopDisk, SmallDisk, limit_subvolume, make_subvolume, set_subvolume_read_only};
+use support::strace::Strace;
 use support::tree::{Tree, noise};
 
 const BELOW_FILES: u64 = 30;
@@ -111,4 +112,19 @@ fn a_subvolume_below_the_destination_that_is_read_only_or_full_fails_what_is_in_
     let run = Client::pull(contents(&source), &copy).run();
     let run = expect_beside(run, &source, &copy);
     assert!(run.stderr.contains("quota"), "{}", run.stderr);
+}
+
+#[test]
+fn a_mount_below_the_destination_that_cannot_be_synced_fails_what_is_on_it() {
+    let Some(strace) = Strace::new() else { return };
+    let workspace = Workspace::new();
+    let source = source_at(&workspace.at("source"));
+    let copy = workspace.at("copy");
+    fs::create_dir(&copy).expect("create");
+    let Some(_disk) = SmallDisk::mount(&copy.join("below"), 32 << 10) else { return };
+    let strace = strace.fails("syncfs", "EIO").on_path(&copy.join("below")).on_path(&copy.join("below/dir"));
+    let run = Client::pull(contents(&source), &copy).strace(&strace).run();
+    let run = expect_beside(run, &source, &copy);
+    assert_eq!(run.count("files_failed"), BELOW_FILES, "{}", run.stderr);
+    assert!(!copy.join("below/large").exists());
 }

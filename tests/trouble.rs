@@ -271,3 +271,17 @@ fn a_leased_file_is_waited_for_and_fails_by_its_name_where_the_lease_is_kept() {
     let attempts = std::fs::read_to_string(&log).expect("read").lines().count();
     assert!((10..400).contains(&attempts), "{attempts} attempts");
 }
+
+#[test]
+fn leased_files_of_one_directory_do_not_keep_a_connection_silent() {
+    let Some(strace) = Strace::new() else { return };
+    let workspace = Workspace::new();
+    let source = with_neighbours(&workspace.at("source"), b"small as well");
+    let leased = ["small1", "small2", "small3", "small4"];
+    let strace = leased.iter().fold(strace.fails("openat", "EAGAIN"), |strace, name| strace.on_path(Path::new(name)));
+    let server = Server::start_strace(&source, "127.0.0.1 0", &strace);
+    // A peer that says nothing for three seconds is given up; these leases take eight.
+    let run = Client::pull(server.url(""), workspace.at("copy")).options("--retry 6").run().expect_exit(23);
+    assert_eq!(run.paths_of("failed"), leased.map(|name| format!("dir/{name}")), "{}", run.stderr);
+    assert_eq!((run.count("files_committed"), run.count("reconnects")), (17, 0));
+}

@@ -45,6 +45,8 @@ const KEPT_OPEN_MAX: Duration = Duration::from_millis(100);
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Gathered answers leave at this size even if more requests wait.
 const FLUSH_BYTES: usize = 256 << 10;
+/// Or at this age.
+const GATHER_TIME_MAX: Duration = Duration::from_millis(500);
 /// Longer bodies are not gathered.
 const GATHER_BYTES_MAX: u64 = 128 << 10;
 
@@ -72,11 +74,12 @@ pub(crate) fn answer_ranges(
         compressor: None,
         adaptive: Adaptive::new(connection.is_long(), connections_for_each),
         busy_since: Instant::now(),
+        left_at: Instant::now(),
         blocked: Duration::ZERO,
     };
     loop {
         match answerer.next_request() {
-            Ok(Some(Request::Bundle(request))) => answerer.answer_bundle(&request),
+            Ok(Some(Request::Bundle(request))) => answerer.answer_bundle(&request)?,
             Ok(Some(Request::Range(request))) => answerer.answer(&request)?,
             Ok(Some(Request::Plain(_))) => unreachable!("refused when it was read"),
             Ok(None) => return answerer.flush(),
@@ -107,6 +110,8 @@ struct Answerer<'a> {
     busy_since: Instant,
     /// Time since then that went into waiting for the socket.
     blocked: Duration,
+    /// When answers last left, or the last wait for a request was over.
+    left_at: Instant,
 }
 
 /// A file that is kept open from one request to the next.
@@ -119,7 +124,7 @@ struct Kept {
 
 impl<'a> Answerer<'a> {
     fn next_request(&mut self) -> Result<Option<Request>, NetError> {
-        if self.inbox.buffered().len() < REQUEST_HEADER_BYTES || self.out.len() >= FLUSH_BYTES {
+        if self.inbox.buffered().len() < REQUEST_HEADER_BYTES || self.out.len() >= FLUSH_BYTES || self.is_late() {
             self.flush()?;
         }
         if self.inbox.buffered().len() < REQUEST_HEADER_BYTES {
@@ -127,6 +132,7 @@ impl<'a> Answerer<'a> {
                 return Ok(None);
             }
             (self.busy_since, self.blocked) = (Instant::now(), Duration::ZERO);
+            self.left_at = self.busy_since;
         }
         let header_bytes = self.inbox.take::<REQUEST_HEADER_BYTES>(self.connection)?;
         let header = RequestHeader::decode(&header_bytes).map_err(NetError::Request)?;
@@ -413,15 +419,23 @@ impl<'a> Answerer<'a> {
         if !self.out.is_empty() {
             let start = Instant::now();
             self.connection.write_all(&self.out)?;
-            self.blocked += start.elapsed();
+            self.left_at = Instant::now();
+            self.blocked += self.left_at - start;
             self.out.clear();
         }
         Ok(())
     }
 
+    /// Whether gathered answers have waited for so long that they should not wait for more: what comes next may be
+    /// slow as well, such as another file that is leased.
+    fn is_late(&self) -> bool {
+        !self.out.is_empty() && self.left_at.elapsed() >= GATHER_TIME_MAX
+    }
+
     /// Sends what is gathered, telling the kernel that a body follows at once.
     fn send_out_before_body(&mut self) -> Result<(), NetError> {
         self.connection.write_more(&self.out)?;
+        self.left_at = Instant::now();
         self.out.clear();
         Ok(())
     }

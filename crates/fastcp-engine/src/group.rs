@@ -22,6 +22,7 @@ use crate::error::RunError;
 use crate::job::FileJob;
 use crate::manifest::Record;
 use crate::part::Dressed;
+use crate::reach::is_on_own;
 use crate::report::Cause;
 use crate::transfer::Transfer;
 
@@ -63,7 +64,7 @@ pub(crate) fn commit_groups(transfer: &Transfer<'_>) -> Result<(), RunError> {
                 mounts.push(Arc::clone(&landed.mount));
             }
         }
-        sync_data(&files, &mounts).map_err(cannot_sync)?;
+        let files = sync_data(transfer, files, &mut mounts)?;
         if files.len() < PARALLEL_FILES_MIN {
             files.into_iter().try_for_each(|landed| commit_one(transfer, landed))?;
         } else {
@@ -75,15 +76,42 @@ pub(crate) fn commit_groups(transfer: &Transfer<'_>) -> Result<(), RunError> {
     mounts.iter().try_for_each(|mount| mount.sync.sync_file_system()).map_err(cannot_sync)
 }
 
-/// One call for each file system that can be trusted with it, one for each file elsewhere.
-fn sync_data(files: &[Landed], mounts: &[Arc<Mount>]) -> io::Result<()> {
+/// One call for each file system that can be trusted with it, one for each file elsewhere. Answers the files that may
+/// have their names: where another file system than the destination's own cannot be synced, what is on it fails.
+fn sync_data(
+    transfer: &Transfer<'_>,
+    files: Vec<Landed>,
+    mounts: &mut Vec<Arc<Mount>>,
+) -> Result<Vec<Landed>, RunError> {
+    let root = &transfer.destination.root;
+    let mut lost: Vec<(Arc<Mount>, i32)> = Vec::new();
     for mount in mounts.iter().filter(|mount| mount.sync.whole() == WholeSync::Trusted) {
-        mount.sync.sync_file_system()?;
+        let Err(source) = mount.sync.sync_file_system() else { continue };
+        let file = files.iter().find(|landed| Arc::ptr_eq(&landed.mount, mount));
+        match (file, source.raw_os_error()) {
+            (Some(landed), Some(errno)) if !is_on_own(root, &landed.job.dir.path) => {
+                lost.push((Arc::clone(mount), errno));
+            }
+            _ => return Err(cannot_sync(source)),
+        }
     }
-    files
-        .iter()
-        .filter(|landed| landed.mount.sync.whole() == WholeSync::Unknown)
-        .try_for_each(|landed| landed.part.sync())
+    mounts.retain(|mount| !lost.iter().any(|(one, _)| Arc::ptr_eq(one, mount)));
+    let mut synced = Vec::with_capacity(files.len());
+    for landed in files {
+        let is_lost = lost.iter().find(|(mount, _)| Arc::ptr_eq(mount, &landed.mount));
+        let result = match (is_lost, landed.mount.sync.whole()) {
+            (Some((_, errno)), _) => Err(io::Error::from_raw_os_error(*errno)),
+            (None, WholeSync::Unknown) => landed.part.sync(),
+            (None, WholeSync::Trusted) => Ok(()),
+        };
+        match result {
+            Ok(()) => synced.push(landed),
+            Err(source) => {
+                transfer.give_up(&landed.job, Cause::Destination { operation: "cannot sync", source })?;
+            }
+        }
+    }
+    Ok(synced)
 }
 
 /// Gives one file its name. Its failure is that file's alone, unless it concerns all.

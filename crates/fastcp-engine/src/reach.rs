@@ -63,7 +63,7 @@ pub(crate) fn ends_everything(root: &Root, path: &RelPath, error: &io::Error) ->
 
 /// Whether a path is on the file system of the destination's root. What cannot be looked at is where the directory
 /// above it is.
-fn is_on_own(root: &Root, path: &RelPath) -> bool {
+pub(crate) fn is_on_own(root: &Root, path: &RelPath) -> bool {
     let place_of = |path: &RelPath| {
         let dir = root.dir(path)?;
         Ok::<_, io::Error>((dir.mount_id()?, dir.stat()?.identity.device))

@@ -31,6 +31,8 @@ use crate::zeros::crc_of_range;
 
 /// The sender may have to read 256 MiB from a slow disk before it has anything to say.
 const SIGNATURE_TIMEOUT: Duration = Duration::from_secs(300);
+/// A search that has broken so many connections is given up: it begins anew each time, so its bytes are no progress.
+const SEARCHES_MAX: u32 = 10;
 
 pub(crate) struct Reuse<'a> {
     transfer: &'a Transfer<'a>,
@@ -159,14 +161,15 @@ impl<'a> Reuse<'a> {
     }
 }
 
-/// Asks over the connection, as often as it takes; `None` where it has been tried for too long.
+/// Asks over the connection, as often as it takes; `None` where it has been tried for too long, or has broken too many
+/// connections: what would be found is fetched then.
 fn asking<T>(
     transfer: &Transfer<'_>,
     line: &mut Option<AskingLine>,
     mut search: impl FnMut(&mut Asker<'_>) -> Result<T, NetError>,
 ) -> Option<T> {
     let mut patience = transfer.line.patience();
-    loop {
+    for _ in 0..SEARCHES_MAX {
         let opened = match line.take() {
             Some(line) => Ok(line),
             None => patience.attempt(|deadline| open(transfer, deadline)),
@@ -183,6 +186,7 @@ fn asking<T>(
         tracing::debug!(%error, "signatures do not come");
         patience.failed(error).ok()?;
     }
+    None
 }
 
 fn open(transfer: &Transfer<'_>, deadline: Instant) -> Result<AskingLine, NetError> {

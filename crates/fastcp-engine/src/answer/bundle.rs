@@ -6,6 +6,7 @@
 //! where they are worth compressing they are replaced there by one compressed bundle.
 
 use fastcp_model::{ByteRange, Name, Status};
+use fastcp_net::NetError;
 use fastcp_sys::Dir;
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile, id_after};
 use fastcp_wire::range::{BodyKind, Reply, Trailer};
@@ -14,24 +15,32 @@ use super::{Answerer, hole_end, reply_of};
 use crate::source::{OpenFile, open_in, status_of};
 
 impl Answerer<'_> {
-    pub(super) fn answer_bundle(&mut self, request: &BundleRequest) {
-        let start = self.out.len();
+    pub(super) fn answer_bundle(&mut self, request: &BundleRequest) -> Result<(), NetError> {
+        let mut start = Some(self.out.len());
         let dir = request
             .rel_path()
             .map_err(|_| Status::BadPath)
             .and_then(|path| self.source.root.dir(&path).map_err(|error| status_of(&error)));
         let mut id = request.id;
         for file in &request.files {
+            if self.is_late() {
+                // Pieces may come one by one as well.
+                self.flush()?;
+                start = None;
+            }
             match dir.as_ref().map_err(|status| *status).and_then(|dir| open_bundled(dir, file)) {
                 Ok((open, range)) => self.answer_bundled(id, &open, range),
                 Err(status) => self.put_header(id, Reply::failed(status), BodyKind::Raw, 0),
             }
             id = id_after(id);
         }
-        if request.accept == BundleForm::PiecesOrZstd {
+        if request.accept == BundleForm::PiecesOrZstd
+            && let Some(start) = start
+        {
             self.compress_bundle(request, start);
             self.learn(request.bytes());
         }
+        Ok(())
     }
 
     fn answer_bundled(&mut self, id: u32, open: &OpenFile, range: ByteRange) {

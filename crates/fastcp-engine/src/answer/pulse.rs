@@ -1,7 +1,7 @@
 //! Word to the receiver that an answer is being worked on.
 //!
 //! Reading a gigabyte from a slow disk takes longer than a receiver waits for a byte. Whoever reads for an answer
-//! tells the pulse how much, from any thread; every few seconds one of them sends a piece of kind *progress*
+//! tells the pulse how much, from any thread; once a second one of them sends a piece of kind *progress*
 //! (`docs/protocol.md`). Answers that were gathered before go first: what is on the connection stays in order.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +12,8 @@ use fastcp_net::{Connection, NetError};
 use fastcp_wire::limits::PROGRESS_BYTES_MIN;
 use fastcp_wire::progress::Progress;
 
-/// A fraction of the shortest time that anybody waits for a byte.
-const PULSE_EVERY: Duration = Duration::from_secs(3);
+/// A fraction of the shortest time that anybody waits for a byte (`patience.rs`).
+const PULSE_EVERY: Duration = Duration::from_secs(1);
 
 /// One answer in the making.
 pub(super) struct Pulse<'a> {
