@@ -81,6 +81,26 @@ fn many_directories_and_few_descriptors() {
     Client::verify(&copy, server.url("")).restricted("descriptors=64").run().expect_differences(&[]);
 }
 
+/// A chain of directories that is longer than there are descriptors.
+#[test]
+fn a_deep_tree_goes_with_few_descriptors() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    let mut path = String::from("deep");
+    for level in 0..100 {
+        tree.dir(&path).file(format!("{path}/file"), b"here");
+        path += &format!("/level {level}");
+    }
+    let source = tree.file("stays", b"there").finish();
+    let copy = workspace.at("copy");
+    let pull = || Client::pull(contents(&source), &copy).options("--delete").restricted("descriptors=64");
+    pull().run().expect_exit(0);
+    assert_same(&source, &copy);
+    std::fs::remove_dir_all(source.join("deep")).expect("remove");
+    pull().run().expect_exit(0).expect_counts(&[("deleted", 200)]);
+    assert!(!copy.join("deep").exists());
+}
+
 #[test]
 fn a_server_with_few_descriptors() {
     let workspace = Workspace::new();

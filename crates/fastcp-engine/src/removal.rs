@@ -6,6 +6,7 @@
 //! somewhere in it stays, and so do the directories above it. What fails is that entry's failure; the
 //! others go on.
 
+use std::cell::{RefCell, RefMut};
 use std::io;
 
 use fastcp_model::{Name, RelPath, Timestamp};
@@ -52,11 +53,60 @@ pub(crate) enum Fate {
     Stays,
 }
 
-/// An open directory of the destination.
+/// Directories are held open down to this depth. Further down a directory is closed while what is in it is walked,
+/// and opened again if it is still the same, so that no depth takes all descriptors.
+const HELD_DEPTH_MAX: usize = 16;
+
+/// A directory of the destination.
 pub(crate) struct Place<'p> {
-    dir: &'p Dir,
+    /// `None` while it is closed.
+    dir: RefCell<Option<Dir>>,
+    identity: (u64, u64),
+    root: &'p Root,
     path: &'p RelPath,
     mount: u64,
+    depth: usize,
+}
+
+impl<'p> Place<'p> {
+    fn new(root: &'p Root, path: &'p RelPath, dir: Dir) -> io::Result<Self> {
+        let (mount, identity) = (dir.mount_id()?, place_of(&dir)?);
+        Ok(Self { dir: RefCell::new(Some(dir)), identity, root, path, mount, depth: 0 })
+    }
+
+    /// A directory in this one, on the same mount.
+    fn below<'q>(&self, path: &'q RelPath, dir: Dir) -> io::Result<Place<'q>>
+    where
+        'p: 'q,
+    {
+        let identity = place_of(&dir)?;
+        let (root, mount, depth) = (self.root, self.mount, self.depth + 1);
+        Ok(Place { dir: RefCell::new(Some(dir)), identity, root, path, mount, depth })
+    }
+
+    /// The directory, opened again where it was closed.
+    fn dir(&self) -> io::Result<RefMut<'_, Dir>> {
+        let mut held = self.dir.borrow_mut();
+        if held.is_none() {
+            let dir = self.root.dir(self.path)?;
+            if place_of(&dir)? != self.identity {
+                return Err(io::Error::other("somebody else has replaced the directory"));
+            }
+            *held = Some(dir);
+        }
+        RefMut::filter_map(held, Option::as_mut).map_err(|_| io::ErrorKind::NotFound.into())
+    }
+
+    /// Nothing is done in it for a while.
+    fn let_go(&self) {
+        if self.depth >= HELD_DEPTH_MAX {
+            self.dir.replace(None);
+        }
+    }
+}
+
+fn place_of(dir: &Dir) -> io::Result<(u64, u64)> {
+    dir.stat().map(|stat| (stat.identity.device, stat.identity.inode))
 }
 
 /// What was found under a name.
@@ -89,8 +139,7 @@ impl Removal<'_> {
                 Ok(()) => Ok(self.gone(path, ItemKind::Other)),
             },
             Ok(Found::Dir(dir, mtime, names)) => {
-                let below = Place { dir: &dir, path: &path, mount: place.mount };
-                if self.visit_all(&below, &names)? == Fate::Stays {
+                if self.visit_below(place, &path, dir, &names)? == Fate::Stays {
                     return Ok(Fate::Stays);
                 }
                 match self.remove_dir(place, name, &path, mtime) {
@@ -110,11 +159,26 @@ impl Removal<'_> {
         }
         // Whoever wants the name finds out what else is wrong with it, and says so.
         let Ok(Found::Dir(dir, mtime, names)) = self.examine(place, name) else { return Ok(()) };
-        match self.visit_all(&Place { dir: &dir, path: &path, mount: place.mount }, &names)? {
+        match self.visit_below(place, &path, dir, &names)? {
             Fate::Gone => {
                 self.remove_dir(place, name, &path, mtime).or_else(|source| self.fail(&path, source).map(drop))
             }
             Fate::Stays => Ok(()),
+        }
+    }
+
+    /// Removes what is in `dir`, the directory at `path` in `place`.
+    fn visit_below(
+        &mut self,
+        place: &Place<'_>,
+        path: &RelPath,
+        dir: Dir,
+        names: &[Vec<u8>],
+    ) -> Result<Fate, RunError> {
+        place.let_go();
+        match place.below(path, dir) {
+            Ok(below) => self.visit_all(&below, names),
+            Err(source) => self.fail(path, source),
         }
     }
 
@@ -133,10 +197,11 @@ impl Removal<'_> {
     }
 
     fn examine(&self, place: &Place<'_>, name: &Name) -> io::Result<Found> {
-        if place.dir.stat_name(name)?.file_type != FileType::Dir {
+        let above = place.dir()?;
+        if above.stat_name(name)?.file_type != FileType::Dir {
             return Ok(Found::Other);
         }
-        let dir = place.dir.dir(name)?;
+        let dir = above.dir(name)?;
         if dir.mount_id()? != place.mount {
             return Ok(Found::MountPoint);
         }
@@ -151,14 +216,14 @@ impl Removal<'_> {
 
     fn remove_other(&self, place: &Place<'_>, name: &Name) -> io::Result<()> {
         match self.deed {
-            Deed::Remove(destination) => destination.remove(place.dir, name, place.path),
+            Deed::Remove(destination) => destination.remove(&*place.dir()?, name, place.path),
             Deed::Count | Deed::Preview => Ok(()),
         }
     }
 
     fn remove_dir(&self, place: &Place<'_>, name: &Name, path: &RelPath, mtime: Timestamp) -> io::Result<()> {
         match self.deed {
-            Deed::Remove(destination) => destination.remove_dir(place.dir, name, path, mtime),
+            Deed::Remove(destination) => destination.remove_dir(&*place.dir()?, name, path, mtime),
             Deed::Count | Deed::Preview => Ok(()),
         }
     }
@@ -195,8 +260,8 @@ impl Removal<'_> {
         path: &RelPath,
         work: impl FnOnce(&mut Self, &Place<'_>) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        match root.dir(path).and_then(|dir| Ok((dir.mount_id()?, dir))) {
-            Ok((mount, dir)) => work(self, &Place { dir: &dir, path, mount }),
+        match root.dir(path).and_then(|dir| Place::new(root, path, dir)) {
+            Ok(place) => work(self, &place),
             Err(source) => self.fail(path, source).map(drop),
         }
     }
