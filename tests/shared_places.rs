@@ -147,6 +147,48 @@ fn a_name_that_stands_for_something_else_after_the_rename_is_a_failure() {
 }
 
 #[test]
+fn an_old_directory_is_closed_before_anything_is_put_into_it() {
+    if !is_root_or_skipped() {
+        return;
+    }
+    let stage = Stage::new(|tree| {
+        tree.dir("private").mode(0o700).file("private/secret", &noise(FILE_BYTES, 1)).mode(0o644);
+        tree.dir("read only").mode(0o500).file("read only/file", b"bytes");
+    });
+    for (path, mode) in [("", 0o755), ("private", 0o777), ("read only", 0o777)] {
+        dir_of(&stage.copy.join(path), NOBODY, mode);
+    }
+    let client = stage.stall(OPTIONS, ATTACH_REPLY_BYTES + 4 * CHUNK_BYTES);
+    let private = stage.copy.join("private");
+    wait_until("the part file", || !names_in_parts(&stage.copy).is_empty());
+    assert_eq!((mode_of(&private), private.metadata().expect("examine").uid()), (0o700, 0));
+    assert_eq!(mode_of(&stage.copy.join("read only")) & 0o077, 0);
+    stage.valve.open();
+    client.finish().expect_exit(0);
+    assert_same(&stage.source, &stage.copy);
+}
+
+#[test]
+fn a_state_directory_never_gets_what_is_meant_for_a_directory_of_the_tree() {
+    if !is_root_or_skipped() {
+        return;
+    }
+    let stage = Stage::new(|tree| {
+        tree.file("file", &noise(FILE_BYTES, 1)).dir("sub").file("sub/file", &noise(FILE_BYTES, 2)).mode(0o644);
+    });
+    chown(stage.source.join("sub"), Some(NOBODY), Some(NOBODY)).expect("chown");
+    dir_of(&stage.copy, NOBODY, 0o755);
+    let client = stage.stall(OPTIONS, ATTACH_REPLY_BYTES + 4 * CHUNK_BYTES);
+    wait_until("the directories", || !names_in_parts(&stage.copy).is_empty() && stage.copy.join("sub").exists());
+    fs::rename(stage.copy.join("sub"), stage.copy.join("moved")).expect("rename");
+    fs::rename(stage.copy.join(".fastcp"), stage.copy.join("sub")).expect("rename");
+    stage.valve.open();
+    client.finish().expect_exit(23);
+    let state = stage.copy.join("sub");
+    assert_eq!((mode_of(&state), state.metadata().expect("examine").uid()), (0o700, 0));
+}
+
+#[test]
 fn a_lock_counts_where_its_owner_could_have_stopped_us_anyway() {
     if !is_root_or_skipped() {
         return;

@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use fastcp_model::{ChunkGrid, Entry, EntryKind, Name};
-use fastcp_sys::{Dir, FileType, Stat};
+use fastcp_model::{ChunkGrid, Entry, EntryKind, Metadata, Name};
+use fastcp_sys::{Dir, FileType, Stat, metadata};
 
 use crate::across;
 use crate::attributes;
@@ -135,11 +135,13 @@ impl Actor<'_> {
     }
 
     /// Makes sure that `name` in `dir` is a directory that this process can work in. Answers its age.
-    pub(crate) fn make_dir(&self, state: &DirState, dir: &Dir, name: &Name, there: Option<&Stat>) -> io::Result<Age> {
+    pub(crate) fn make_dir(&self, state: &DirState, dir: &Dir, entry: &Entry, there: Option<&Stat>) -> io::Result<Age> {
+        let name = &entry.name;
         match there {
             None => {}
             Some(stat) if stat.file_type == FileType::Dir => {
-                open_up(&dir.dir(name)?, stat, self.transfer.owners)?;
+                self.transfer.destination.expect_not_own(stat)?;
+                prepare(|| dir.dir(name), stat, &entry.metadata, self.transfer.owners)?;
                 return Ok(Age::Old);
             }
             Some(_) => self.transfer.destination.remove(dir, name, &state.path)?,
@@ -155,11 +157,30 @@ fn clear_empty_dir(dir: &Dir, name: &Name, there: &Stat) -> io::Result<()> {
     if there.file_type == FileType::Dir { dir.remove_dir(name) } else { Ok(()) }
 }
 
-/// Gives the owner of a read-only directory the right to work in it; its own mode comes back when it
-/// is finished.
-pub(crate) fn open_up(dir: &Dir, stat: &Stat, owners: &Owners) -> io::Result<()> {
-    if owners.is_root() || stat.metadata.mode & 0o700 == 0o700 {
+/// Makes an old directory ready to take what comes. The owner of a read-only one gets the right to work in it; its
+/// own mode comes back when it is finished. Rights that it shall not give are taken away at once, and an owner that
+/// it shall not have: what is put into it is protected from the first byte.
+pub(crate) fn prepare(
+    open: impl FnOnce() -> io::Result<Dir>,
+    there: &Stat,
+    wanted: &Metadata,
+    owners: &Owners,
+) -> io::Result<()> {
+    let mode = there.metadata.mode;
+    let workable = if owners.is_root() { mode } else { mode | 0o700 };
+    let narrowed = workable & (wanted.mode | 0o7700);
+    let new_owner = attributes::owner_to_set(there, wanted, owners);
+    if narrowed == mode && new_owner.is_none() {
         return Ok(());
     }
-    fastcp_sys::metadata::set_handle_mode(dir, stat.metadata.mode | 0o700)
+    let dir = open()?;
+    expect_same(&dir, there)?;
+    if let Some((uid, gid)) = new_owner {
+        // Whatever cannot be set is reported when the directory is finished.
+        let _ = metadata::set_handle_owner(&dir, uid, gid);
+    }
+    match metadata::set_handle_mode(&dir, narrowed) {
+        Err(error) if workable != mode => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -6,13 +6,13 @@
 //! names there could have his own file committed. Where it cannot be made, or belongs to somebody else, a part
 //! file lies beside its target (`naming.rs`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use fastcp_model::{Name, RelPath, Timestamp};
-use fastcp_sys::{Dir, FileSystem, Root, SyncHandle, Volume};
+use fastcp_sys::{Dir, FileSystem, Root, Stat, SyncHandle, Volume};
 
 use crate::backup::Backup;
 use crate::dirs::{Age, DirState};
@@ -35,6 +35,8 @@ pub(crate) struct Destination {
     pub(crate) age: Age,
     pub(crate) kept_times: KeptTimes,
     backup: Option<Backup>,
+    /// Device and inode of the directories of our own.
+    own_dirs: RwLock<HashSet<(u64, u64)>>,
     mounts: Mutex<HashMap<Volume, Arc<Mount>>>,
 }
 
@@ -59,7 +61,14 @@ impl Destination {
             },
             opened => (opened?, Age::Old),
         };
-        Ok(Self { root, age, kept_times: KeptTimes::default(), backup: None, mounts: Mutex::default() })
+        Ok(Self {
+            root,
+            age,
+            kept_times: KeptTimes::default(),
+            backup: None,
+            own_dirs: RwLock::default(),
+            mounts: Mutex::default(),
+        })
     }
 
     /// The destination at `into` with a directory for what is deleted or replaced.
@@ -115,12 +124,29 @@ impl Destination {
         })
     }
 
+    /// A directory that is ours alone, made where it is missing.
+    fn sub_dir(&self, dir: &Dir, name: &Name) -> io::Result<Dir> {
+        let made = match dir.make_dir(name) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => dir.own_dir(name)?,
+        };
+        self.own_dirs.write().unwrap_or_else(PoisonError::into_inner).insert(made.stat()?.place());
+        Ok(made)
+    }
+
+    /// Fails for a directory of our own: whoever may rename it could have it take the place of one of the tree, and
+    /// get the mode and owner that are meant for that.
+    pub(crate) fn expect_not_own(&self, dir: &Stat) -> io::Result<()> {
+        let own_dirs = self.own_dirs.read().unwrap_or_else(PoisonError::into_inner);
+        if own_dirs.contains(&dir.place()) { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    }
+
     /// Our own directory at the root, made where it is missing.
     ///
     /// # Errors
     /// `EPERM` where it belongs to somebody else.
     pub(crate) fn state_dir(&self) -> io::Result<Dir> {
-        sub_dir(&self.root.dir(&RelPath::root())?, &lawful_name_of(STATE_DIR))
+        self.sub_dir(&self.root.dir(&RelPath::root())?, &lawful_name_of(STATE_DIR))
     }
 
     /// Our own directory at the root.
@@ -184,12 +210,11 @@ impl Destination {
     }
 
     fn make_parts_dir(&self, top: &RelPath) -> io::Result<Dir> {
-        let state = sub_dir(&self.root.dir(top)?, &lawful_name_of(STATE_DIR))?;
-        sub_dir(&state, &lawful_name_of(PARTS_DIR))
+        let state = self.sub_dir(&self.root.dir(top)?, &lawful_name_of(STATE_DIR))?;
+        self.sub_dir(&state, &lawful_name_of(PARTS_DIR))
     }
 }
 
-/// A directory that is ours alone, made where it is missing.
 /// Says what a file system cannot do of what is promised of others.
 fn tell_of(file_system: FileSystem) {
     if !file_system.replaces_atomically() {
@@ -197,13 +222,6 @@ fn tell_of(file_system: FileSystem) {
             ?file_system,
             "no atomic replacement here: a crash while a file gets its name may lose both versions"
         );
-    }
-}
-
-fn sub_dir(dir: &Dir, name: &Name) -> io::Result<Dir> {
-    match dir.make_dir(name) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => dir.own_dir(name),
     }
 }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastcp_model::{Metadata, RelPath};
+use fastcp_sys::Dir;
 use fastcp_sys::scarce::persistently;
-use fastcp_sys::{Dir, Root};
 
 use crate::attributes;
-use crate::kept_times::KeptTimes;
+use crate::destination::Destination;
 use crate::owners::Owners;
 use crate::report::{Cause, Report};
 
@@ -61,9 +61,8 @@ impl DirState {
 /// Sets the metadata of directories as they finish.
 #[derive(Debug)]
 pub(crate) struct Finisher<'a> {
-    pub(crate) root: &'a Root,
+    pub(crate) destination: &'a Destination,
     pub(crate) owners: &'a Owners,
-    pub(crate) kept_times: &'a KeptTimes,
     pub(crate) report: &'a Report,
 }
 
@@ -96,10 +95,12 @@ impl Finisher<'_> {
     }
 
     fn set_metadata(&self, state: &DirState, metadata: &Metadata) -> io::Result<()> {
-        let dir: Dir = persistently(|| self.root.dir(&state.path))?;
-        let now = match (dir.stat()?, state.age) {
-            (now, Age::Old) => self.kept_times.as_wanted(&dir, now, metadata.mtime),
-            (now, _) => now,
+        let dir: Dir = persistently(|| self.destination.root.dir(&state.path))?;
+        let now = dir.stat()?;
+        self.destination.expect_not_own(&now)?;
+        let now = match state.age {
+            Age::Old => self.destination.kept_times.as_wanted(&dir, now, metadata.mtime),
+            _ => now,
         };
         attributes::mend(&dir, &now, metadata, self.owners).map(drop)
     }

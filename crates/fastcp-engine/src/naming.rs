@@ -85,8 +85,7 @@ pub(crate) fn expect_named(held: impl AsFd, dir: &Dir, name: &Name) -> io::Resul
 
 /// Fails unless `there` is what is held.
 pub(crate) fn expect_same(held: impl AsFd, there: &Stat) -> io::Result<()> {
-    let held = Stat::of_fd(held)?.identity;
-    if (held.device, held.inode) == (there.identity.device, there.identity.inode) {
+    if Stat::of_fd(held)?.place() == there.place() {
         Ok(())
     } else {
         Err(io::Error::other("another process has replaced it meanwhile"))

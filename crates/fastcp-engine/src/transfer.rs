@@ -98,12 +98,7 @@ impl Transfer<'_> {
 
     /// What finishes directories.
     pub(crate) fn finisher(&self) -> Finisher<'_> {
-        Finisher {
-            root: &self.destination.root,
-            owners: self.owners,
-            kept_times: &self.destination.kept_times,
-            report: self.report,
-        }
+        Finisher { destination: self.destination, owners: self.owners, report: self.report }
     }
 }
 

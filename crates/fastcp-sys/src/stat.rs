@@ -87,6 +87,11 @@ impl Stat {
         Self { file_type: file_type(raw.st_mode), metadata, identity, allocated_bytes }
     }
 
+    /// Device and inode: which entry it is, whatever its state.
+    pub fn place(&self) -> (u64, u64) {
+        (self.identity.device, self.identity.inode)
+    }
+
     /// The length in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.identity.size_bytes

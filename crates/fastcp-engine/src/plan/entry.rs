@@ -8,7 +8,7 @@ use fastcp_sys::{FileType, Stat};
 use rayon::prelude::*;
 
 use super::{Outcome, Placed, Planner};
-use crate::act::open_up;
+use crate::act::prepare;
 use crate::decide::{Decision, Ground, decide, existing};
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
@@ -31,7 +31,7 @@ impl Planner<'_> {
             let stat = there.as_ref().map(|(stat, _)| *stat).filter(|_| self.root_age == Age::Old);
             self.note_dir(metadata, stat.as_ref(), &path);
             match (there, &self.actor) {
-                (Some((stat, dir)), Some(_)) => open_up(&dir, &stat, self.owners),
+                (Some((stat, dir)), Some(_)) => prepare(|| Ok(dir), &stat, metadata, self.owners),
                 _ => Ok(()),
             }
         });
@@ -55,7 +55,7 @@ impl Planner<'_> {
         self.report.counters.dirs_wanted.add(u64::from(!is_there));
         self.note_dir(&entry.metadata, there.as_ref(), path);
         match (&self.actor, ground.dir()) {
-            (Some(actor), Some(dir)) => actor.make_dir(parent, dir, &entry.name, there.as_ref()),
+            (Some(actor), Some(dir)) => actor.make_dir(parent, dir, entry, there.as_ref()),
             _ => Ok(if is_there { Age::Old } else { Age::New }),
         }
     }
