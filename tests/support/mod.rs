@@ -16,6 +16,7 @@ pub(crate) mod cut_proxy;
 pub(crate) mod journal;
 pub(crate) mod killed;
 pub(crate) mod launch;
+pub(crate) mod link;
 pub(crate) mod lying_sender;
 pub(crate) mod mount;
 pub(crate) mod peer;

@@ -4,7 +4,6 @@
 //! of precedence. Where an option is repeated, or one contradicts another, the last wins.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -36,7 +35,8 @@ pub(crate) use parse::parse;
     fastcp-client pull [OPTIONS] <FROM> <DST_DIR>\n       \
     fastcp-client verify [OPTIONS] <DST_DIR> <FROM>\n       \
     fastcp-client verify [OPTIONS] --manifest <FILE> <DST_DIR>\n       \
-    fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]")]
+    fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]\n       \
+    fastcp-client get [OPTIONS] <fcp://HOST[:PORT]/PATH> [OUT]")]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct ClientArgs {
     #[command(subcommand)]
@@ -115,15 +115,14 @@ pub(crate) struct VerifyArgs {
 
 /// `get`.
 #[derive(Debug, Args)]
+#[command(override_usage = "fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]\n       \
+    fastcp-client get [OPTIONS] <fcp://HOST[:PORT]/PATH> [OUT]")]
 pub(crate) struct GetArgs {
-    /// Name or address of the server
-    pub(crate) host: String,
-    /// Port of the server
-    pub(crate) port: u16,
-    /// Path of the file below the server's root
-    pub(crate) path: OsString,
-    /// File or directory to copy to, or - for standard output [default: the file's own name, in the current directory]
-    pub(crate) out: Option<PathBuf>,
+    /// Name or address of the server, its port and the path of the file below its root, or
+    /// fcp://HOST[:PORT]/PATH; then the file or directory to copy to, or - for standard output [default: the
+    /// file's own name, in the current directory]
+    #[arg(required = true, num_args = 1..=4, value_names = ["HOST", "PORT", "PATH", "OUT"])]
+    pub(crate) words: Vec<OsString>,
     /// Fail if the server does not give a CRC-32
     #[arg(long)]
     pub(crate) require_crc: bool,
@@ -139,12 +138,11 @@ pub(crate) struct GetArgs {
 pub(crate) struct ServerArgs {
     /// Directory to serve
     pub(crate) src_dir: PathBuf,
-    /// Address to listen on
-    #[arg(default_value = "127.0.0.1")]
-    pub(crate) ip: IpAddr,
-    /// Port to listen on; 0 chooses a free one
-    #[arg(default_value_t = fastcp_model::DEFAULT_PORT)]
-    pub(crate) port: u16,
+    /// Name or address to listen on
+    #[arg(value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// Port to listen on; 0 chooses a free one [default: 9999]
+    pub(crate) port: Option<u16>,
     /// Data connections that one client may open, 1-64
     #[arg(long, value_name = "N", default_value = "64", value_parser = parse_connections_max)]
     pub(crate) conns: u16,

@@ -1,6 +1,6 @@
 //! `fastcp-client`: from arguments to an exit code.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -20,6 +20,7 @@ use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::Scope;
 
+use crate::address::Address;
 use crate::args::options::{DurabilityArg, LinkOptions, ManifestHashArg, OutputOptions, ReceivePathArg, VerifyArg};
 use crate::args::{self, ClientArgs, ClientCommand, GetArgs, PullOptions, compression};
 use crate::from::From;
@@ -102,17 +103,23 @@ fn run(args: ClientArgs, interrupt: &Interrupt, screen: &Arc<Screen>) -> Result<
         (Some(ClientCommand::Get(args)), ..) => get(args, screen),
         (Some(ClientCommand::Verify(args)), ..) => verify::verify(&args, screen),
         (None, Some(dst_dir), Some(host), Some(port)) => {
-            let from = From::Server { host: unbracketed(host), port, path: RelPath::root(), scope: Scope::Contents };
+            let (host, port) = server_at(&host, port)?;
+            let from = From::Server { host, port, path: RelPath::root(), scope: Scope::Contents };
             pull(from, &dst_dir, &args.options, interrupt, screen)
         }
         _ => Err(Failure::new(exit_code::USAGE, "expected <DST_DIR> <HOST> <PORT>, or a command; see --help")),
     }
 }
 
-fn unbracketed(host: String) -> String {
-    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(inner) => inner.to_owned(),
-        None => host,
+/// The server at a host and a port that were typed apart.
+fn server_at(host: &str, port: u16) -> Result<(String, u16), Failure> {
+    let usage = |error: &dyn std::fmt::Display| {
+        Failure::new(exit_code::USAGE, format!("\"{}\": {error}", Escaped(host.as_bytes())))
+    };
+    let bare = host.strip_prefix("fcp://").map_or(host, |rest| rest.strip_suffix('/').unwrap_or(rest));
+    match Address::parse(bare).map_err(|error| usage(&error))? {
+        Address { port: Some(_), .. } => Err(usage(&"the port is given twice")),
+        Address { host, port: None } => Ok((host, port)),
     }
 }
 
@@ -376,11 +383,43 @@ pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpo
     })))
 }
 
+/// What `get` is to fetch, from where, and where to.
+struct Wanted {
+    endpoint: Endpoint,
+    path: OsString,
+    out: Option<PathBuf>,
+}
+
+/// HOST PORT PATH [OUT], or fcp://HOST[:PORT]/PATH [OUT].
+fn wanted(words: &[OsString]) -> Result<Wanted, Failure> {
+    let usage = |message: String| Failure::new(exit_code::USAGE, message);
+    let is_url = |word: &OsString| word.as_bytes().get(..6).is_some_and(|six| six.eq_ignore_ascii_case(b"fcp://"));
+    match words {
+        [url] | [url, _] if is_url(url) => {
+            let out = words.get(1).map(PathBuf::from);
+            match From::parse(url).map_err(|error| usage(error.to_string()))? {
+                From::Server { host, port, path, .. } => {
+                    let path = OsString::from_vec(path.as_bytes().to_vec());
+                    Ok(Wanted { endpoint: Endpoint::Tcp { host, port }, path, out })
+                }
+                From::Local { .. } => Err(usage("get fetches from a server".to_owned())),
+            }
+        }
+        [host, port, path, rest @ ..] if rest.len() <= 1 => {
+            let port = port.to_str().and_then(|port| port.parse().ok()).filter(|&port| port > 0);
+            let port = port.ok_or_else(|| usage("PORT must be a number from 1 to 65535".to_owned()))?;
+            let (host, port) = server_at(&host.to_string_lossy(), port)?;
+            let out = rest.first().map(PathBuf::from);
+            Ok(Wanted { endpoint: Endpoint::Tcp { host, port }, path: path.clone(), out })
+        }
+        _ => Err(usage("expected <HOST> <PORT> <PATH> [OUT], or fcp://HOST[:PORT]/PATH [OUT]".to_owned())),
+    }
+}
+
 fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
-    let out = Out::of(&args.path, args.out)?;
+    let Wanted { endpoint, path, out } = wanted(&args.words)?;
+    let out = Out::of(&path, out)?;
     let settings = GetSettings { retry: Duration::from_secs(args.retry.retry), require_crc: args.require_crc };
-    let endpoint = Endpoint::Tcp { host: unbracketed(args.host), port: args.port };
-    let path = args.path;
     let path = path.into_vec();
     let format = match (&out, format(&args.output)) {
         (Out::File(_), format) => format,

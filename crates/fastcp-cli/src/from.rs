@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use fastcp_model::{DEFAULT_PORT, Escaped, PathError, RelPath};
 use fastcp_wire::offer::Scope;
 
+use crate::address::{Address, AddressError};
+
 /// Where a tree comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum From {
@@ -20,11 +22,19 @@ pub(crate) enum From {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FromError {
     #[error(
-        "\"{0}\": sources over ssh (HOST:/PATH) are not supported yet; start fastcp-server there and use fcp://HOST:PORT/PATH"
+        "\"{0}\": sources over ssh (host:/path) are not supported yet; run fastcp-server there and use fcp://HOST:PORT/PATH"
     )]
     Ssh(String),
-    #[error("\"{0}\": invalid address; expected fcp://HOST[:PORT][/PATH], an IPv6 address in brackets")]
-    Address(String),
+    #[error(
+        "\"{0}\": fastcp does not speak the protocol of the rsync daemon; run fastcp-server there and use fcp://HOST:PORT/PATH"
+    )]
+    Rsync(String),
+    #[error("\"{text}\": {scheme}:// is not supported; expected fcp://HOST[:PORT][/PATH] or a local path")]
+    Scheme { text: String, scheme: String },
+    #[error("\"{text}\": write the path alone: \"{path}\"")]
+    File { text: String, path: String },
+    #[error("\"{text}\": {error}")]
+    Address { text: String, error: AddressError },
     #[error("\"{text}\": {error}")]
     Path { text: String, error: PathError },
     #[error("FROM is empty")]
@@ -35,41 +45,55 @@ impl From {
     /// Parses FROM as it was typed.
     pub(crate) fn parse(text: &OsStr) -> Result<Self, FromError> {
         let bytes = text.as_bytes();
-        match bytes.strip_prefix(b"fcp://") {
-            Some(rest) => parse_address(rest, bytes),
-            None if bytes.is_empty() => Err(FromError::Empty),
-            None if is_ssh(bytes) => Err(FromError::Ssh(shown(bytes))),
+        if bytes.is_empty() {
+            return Err(FromError::Empty);
+        }
+        if let Some((scheme, rest)) = split_scheme(bytes) {
+            return parse_url(scheme, rest, bytes);
+        }
+        match place_of_colon(bytes) {
             None => parse_local(text),
+            Some(at) if bytes[at..].starts_with(b"::") => Err(FromError::Rsync(shown(bytes))),
+            Some(_) => Err(FromError::Ssh(shown(bytes))),
         }
     }
 }
 
-/// rsync's rule: a colon before the first slash.
-fn is_ssh(bytes: &[u8]) -> bool {
-    bytes.iter().find(|&&byte| byte == b':' || byte == b'/') == Some(&b':')
+/// The name before `://`, and what follows.
+fn split_scheme(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let at = bytes.windows(3).position(|three| three == b"://")?;
+    let scheme = std::str::from_utf8(&bytes[..at]).ok()?;
+    let is_scheme =
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    is_scheme.then_some((scheme, &bytes[at + 3..]))
+}
+
+fn parse_url(scheme: &str, rest: &[u8], whole: &[u8]) -> Result<From, FromError> {
+    let text = || shown(whole);
+    match scheme.to_ascii_lowercase().as_str() {
+        "fcp" => parse_address(rest, whole),
+        "rsync" => Err(FromError::Rsync(text())),
+        "ssh" => Err(FromError::Ssh(text())),
+        "file" => Err(FromError::File { text: text(), path: shown(rest) }),
+        other => Err(FromError::Scheme { text: text(), scheme: other.to_owned() }),
+    }
+}
+
+/// As rsync tells it: a colon before the first slash is that of a host.
+fn place_of_colon(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|&byte| byte == b':' || byte == b'/').filter(|&at| bytes[at] == b':')
 }
 
 fn parse_address(rest: &[u8], whole: &[u8]) -> Result<From, FromError> {
-    let not_an_address = || FromError::Address(shown(whole));
+    let not_an_address = |error| FromError::Address { text: shown(whole), error };
     let cut = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(cut);
-    let authority = std::str::from_utf8(authority).map_err(|_| not_an_address())?;
-    let (host, port) = split_authority(authority).ok_or_else(not_an_address)?;
+    let authority = std::str::from_utf8(authority).map_err(|_| not_an_address(AddressError::Form))?;
+    let Address { host, port } = Address::parse(authority).map_err(not_an_address)?;
     let trimmed = path.strip_prefix(b"/").unwrap_or(path);
     let (bare, scope) = scope_of(trimmed);
     let path = RelPath::new(bare).map_err(|error| FromError::Path { text: shown(whole), error })?;
-    Ok(From::Server { host, port, path, scope })
-}
-
-fn split_authority(authority: &str) -> Option<(String, u16)> {
-    let (host, port) = if let Some(bracketed) = authority.strip_prefix('[') {
-        let (host, after) = bracketed.split_once(']')?;
-        (host, after.strip_prefix(':').or(after.is_empty().then_some(""))?)
-    } else {
-        authority.split_once(':').unwrap_or((authority, ""))
-    };
-    let port = if port.is_empty() { DEFAULT_PORT } else { port.parse().ok()? };
-    (!host.is_empty()).then(|| (host.to_owned(), port))
+    Ok(From::Server { host, port: port.unwrap_or(DEFAULT_PORT), path, scope })
 }
 
 /// A closing slash, or no path at all, means the contents.
@@ -126,7 +150,7 @@ mod tests {
         assert_eq!(parse("fcp://[::1]:7/x"), server("::1", 7, b"x", Scope::Itself));
         assert_eq!(parse("fcp://[::1]"), server("::1", 9999, b"", Scope::Contents));
         for text in ["fcp://", "fcp://:9", "fcp://h:port", "fcp://h:99999", "fcp://[::1", "fcp://[::1]9"] {
-            assert!(matches!(parse(text), Err(FromError::Address(_))), "{text}");
+            assert!(matches!(parse(text), Err(FromError::Address { .. })), "{text}");
         }
         assert!(matches!(parse("fcp://h/../x"), Err(FromError::Path { .. })));
     }
@@ -141,7 +165,29 @@ mod tests {
         assert_eq!(parse("."), local(".", b"", Scope::Contents));
         assert_eq!(parse("a/.."), local("a/..", b"", Scope::Contents));
         assert_eq!(parse("./odd:name"), local("./", b"odd:name", Scope::Itself));
-        assert!(matches!(parse("user@host:/path"), Err(FromError::Ssh(_))));
+        assert_eq!(parse("./odd://name"), local("./odd://", b"name", Scope::Itself));
         assert_eq!(parse(""), Err(FromError::Empty));
+    }
+
+    #[test]
+    fn other_addresses_are_told_what_to_type_instead() {
+        for (text, message) in [
+            ("user@host:/path", "over ssh"),
+            ("host:path", "over ssh"),
+            ("ssh://host/path", "over ssh"),
+            ("host::module", "rsync daemon"),
+            ("rsync://host/module", "rsync daemon"),
+            ("http://host/path", "http:// is not supported; expected fcp://"),
+            ("HTTPS://host", "https:// is not supported"),
+            ("ftp://host", "ftp:// is not supported"),
+            ("sftp://host/path", "sftp:// is not supported"),
+            ("file:///a/b", "write the path alone: \"/a/b\""),
+            ("fcp://user@host/path", "takes no user name"),
+            ("fcp://host:0", "a port from 1"),
+        ] {
+            let error = parse(text).expect_err("not a source").to_string();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+        assert_eq!(parse("FCP://host"), server("host", 9999, b"", Scope::Contents));
     }
 }

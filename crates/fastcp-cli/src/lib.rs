@@ -6,6 +6,7 @@
 pub mod client;
 pub mod server;
 
+mod address;
 mod args;
 mod exit_code;
 mod from;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use fastcp_engine::{Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSettings, Source};
-use fastcp_model::{Capabilities, Escaped};
+use fastcp_model::{Capabilities, DEFAULT_PORT, Escaped};
 use fastcp_net::{Accepted, HANDSHAKE_TIMEOUT, Listener};
 
+use crate::address::Address;
 use crate::args::{self, ServerArgs, compression};
 use crate::output::{complain, counted};
 use crate::signals::Heard;
@@ -35,25 +36,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
-    if !args.ip.is_loopback() && !args.insecure {
-        return Err((
-            exit_code::USAGE,
-            format!(
-                "{} can be reached from other machines and there is no authentication; use 127.0.0.1, or --insecure on a trusted network",
-                args.ip
-            ),
-        ));
-    }
+    let addresses = addresses(args)?;
     let source = Source::open(&args.src_dir).map_err(|error| {
         let path = Escaped(args.src_dir.as_os_str().as_bytes());
         (exit_code::of_io_error(&error, exit_code::NOTHING_USABLE), format!("cannot serve \"{path}\": {error}"))
     })?;
     let limits = Limits::of_process();
     let connections_total = served_connections(&limits, args)?;
-    let address = SocketAddr::new(args.ip, args.port);
-    let listener = Listener::bind(address, connections_total).map_err(|error| {
-        (exit_code::of_io_error(&error, exit_code::SOCKET), format!("cannot listen on {address}: {error}"))
-    })?;
+    let listener = listener(&addresses, connections_total)?;
     let bound = listener.local_addr().map_err(|error| (exit_code::SOCKET, error.to_string()))?;
     let server = Arc::new(Server::new(source, settings(args, connections_total)));
     let listener = Arc::new(listener);
@@ -72,6 +62,44 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     accept_all(&listener, &server).map_err(|error| (exit_code::SOCKET, format!("cannot accept: {error}")))?;
     listener.wait_for_end();
     Ok(())
+}
+
+/// What to listen on: the addresses of the host, IPv4 first, as the usual one is.
+fn addresses(args: &ServerArgs) -> Result<Vec<SocketAddr>, (u8, String)> {
+    let usage = |what: &str| (exit_code::USAGE, format!("\"{}\": {what}", Escaped(args.host.as_bytes())));
+    let Address { host, port } = Address::parse(&args.host).map_err(|error| usage(&error.to_string()))?;
+    let port = match (port, args.port) {
+        (Some(_), Some(_)) => return Err(usage("the port is given twice")),
+        (port, other) => port.or(other).unwrap_or(DEFAULT_PORT),
+    };
+    let mut found = fastcp_net::addresses(&host, port)
+        .map_err(|error| (exit_code::SOCKET, format!("cannot listen on \"{}\": {error}", Escaped(host.as_bytes()))))?;
+    found.sort_by_key(SocketAddr::is_ipv6);
+    match found.iter().find(|address| !address.ip().is_loopback()) {
+        Some(open) if !args.insecure => Err((
+            exit_code::USAGE,
+            format!(
+                "{} can be reached from other machines and there is no authentication; use 127.0.0.1, or --insecure on a trusted network",
+                open.ip()
+            ),
+        )),
+        _ => Ok(found),
+    }
+}
+
+/// Listens on the first address that can be listened on.
+fn listener(addresses: &[SocketAddr], connections_total: usize) -> Result<Listener, (u8, String)> {
+    let mut failed = (exit_code::SOCKET, "no address to listen on".to_owned());
+    for &address in addresses {
+        match Listener::bind(address, connections_total) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                let code = exit_code::of_io_error(&error, exit_code::SOCKET);
+                failed = (code, format!("cannot listen on {address}: {error}"));
+            }
+        }
+    }
+    Err(failed)
 }
 
 /// Accepts no new connections and lets the open ones finish. The next signal does not wait for them.

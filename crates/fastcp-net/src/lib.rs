@@ -24,6 +24,7 @@ pub use backoff::{BACKOFF_MAX, Backoff};
 pub use connection::{Connection, WireCount};
 pub use dial::{Dialer, Endpoint, Hear};
 pub use error::NetError;
+pub use fastcp_sys::resolve::addresses;
 pub use foreign::Foreign;
 pub use greet::{Greeting, HANDSHAKE_TIMEOUT, greet};
 pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener, TURNED_AWAY_MAX};
