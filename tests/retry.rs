@@ -7,13 +7,18 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use support::Workspace;
 use support::client::{Client, Run};
+use support::journal::Leftover;
+use support::launch::Launch;
+use support::link::Link;
 use support::port::ReservedPort;
+use support::server::Server;
 use support::silence::{Port, Speaks};
 use support::stage::Stage;
-use support::tree::{noise, plain};
+use support::strace::Strace;
+use support::tree::{Tree, noise, plain};
 use support::valve::Kind;
+use support::{Workspace, wait_until};
 
 /// What a machine with other work may add.
 const SPARE: f64 = 3.0;
@@ -97,6 +102,31 @@ fn a_server_that_falls_silent_is_waited_for_as_long_as_was_said() {
     }
 }
 
+/// A link that goes dead in the middle of a file, without a word to either end.
+#[test]
+fn packets_that_vanish_end_a_run_after_as_long_as_was_said() {
+    let (Some(link), Some(slow)) = (Link::make(), Strace::new()) else { return };
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.file("large", &noise(64 << 20, 1));
+    let mut launch = Launch::default();
+    launch.set_under(link.far_words());
+    let words = format!("{} 0 --insecure", link.far_address());
+    let server = Server::try_launch(&tree.finish(), &words, &launch).expect("a server that listens");
+    let under: Vec<String> = link.near_words().into_iter().chain(slow.delays("pwrite64", 50_000).words()).collect();
+    let under: Vec<&str> = under.iter().map(String::as_str).collect();
+    let copy = workspace.at("copy");
+    let options = "--retry 6 --conns 2 --no-compress --receive-path copy --chunk-kb 256";
+    let client = Client::pull(server.url(""), &copy).options(options).under(&under).start();
+    wait_until("the first bytes", || Leftover::all(&copy).iter().any(|one| one.claimed_bytes() > 0));
+    link.cut();
+    let start = Instant::now();
+    let run = client.finish();
+    let took = start.elapsed().as_secs_f64();
+    assert!(matches!(run.code, Some(30 | 35)), "{:?} {}", run.code, run.stderr);
+    assert!((5.0..6.0 + SPARE).contains(&took), "{took} s: {}", run.stderr);
+}
+
 #[test]
 fn what_is_waited_for_is_said_after_two_seconds() {
     let workspace = Workspace::new();
@@ -154,7 +184,7 @@ fn a_signal_ends_the_wait_at_once() {
     for (nth, url) in [refusing.url(), silent.url(), vanished.url()].iter().enumerate() {
         let copy = workspace.at(&format!("copy {nth}"));
         let client = Client::pull(url, &copy).start();
-        support::wait_until("the client to dial", || copy.join(".fastcp/lock").exists());
+        wait_until("the client to dial", || copy.join(".fastcp/lock").exists());
         interrupt(client);
     }
 }
