@@ -11,6 +11,7 @@ use std::process::Command;
 
 use support::client::{Client, Run, contents};
 use support::compare::assert_same;
+use support::server::Server;
 use support::tree::Tree;
 use support::{NOBODY, Workspace, is_root, say_skipped};
 
@@ -94,6 +95,16 @@ fn neither_backups_nor_manifests_are_behind_a_link_of_others() {
     let run = scene.pull().words(&option("--manifest", manifest.clone())).run().expect_exit(11);
     assert!(run.stderr.contains("was made by user"), "{}", run.stderr);
     assert_eq!(fs::read(&manifest).expect("read"), b"");
+}
+
+#[test]
+fn no_output_of_get_is_behind_a_link_of_others() {
+    let Some(scene) = Scene::of_others() else { return };
+    let server = Server::start(&scene.source);
+    for out in ["", "kept", "new"] {
+        scene.assert_refused(Client::get(server.port(), "file", scene.link(out)).run(), 11, "get");
+    }
+    assert_eq!(fs::read(scene.workspace.at("real/kept")).expect("read"), b"kept");
 }
 
 #[test]
