@@ -94,7 +94,7 @@ fn fat_is_said_to_replace_without_care_and_keeps_even_seconds() {
         let metadata = copy.join(name).symlink_metadata().expect("copied");
         set_mtime(&copy.join(name), metadata.mtime() - metadata.mtime().rem_euclid(2), 0);
     };
-    ["dir/small", "large", "whole second", "before 1970", "after 2038", "link"].map(round);
+    ["dir/small", "large", "whole second", "before 1970", "after 2038", "link"].into_iter().for_each(round);
     pull().expect_exit(0).expect_counts(&[("files_committed", 0), ("links_made", 0), ("files_unchanged", 6)]);
     set_mtime(&copy.join("large"), 1_499_999_998, 0);
     pull().expect_exit(0).expect_counts(&[("files_committed", 1), ("files_unchanged", 5)]);

@@ -86,6 +86,7 @@ fn few_requests_bring_a_tebibyte_over() {
     assert!(wire[1] < 60 << 20, "{} bytes of answers", wire[1]);
     let run = Client::verify(&copy, contents(&source)).run().expect_differences(&[]);
     assert!(run.count("bytes_wire_out") < 80_000);
+    assert_eq!(run.count("bytes_verified"), TIB + 5);
 }
 
 #[test]

@@ -58,12 +58,21 @@ impl CrcRuns {
 
     /// Whether every byte of a file of this length is accounted for.
     pub(crate) fn is_whole(&self, file_bytes: u64) -> bool {
-        segments(file_bytes).all(|segment| self.crc_of(segment).is_some())
+        self.may_be_whole(file_bytes) && segments(file_bytes).all(|segment| self.crc_of(segment).is_some())
     }
 
     /// The CRC-32 of all of a file of this length, where every byte is accounted for.
     pub(crate) fn whole(&self, file_bytes: u64) -> Option<u32> {
+        if !self.may_be_whole(file_bytes) {
+            return None;
+        }
         segments(file_bytes).try_fold(0, |crc, segment| Some(combine(crc, self.crc_of(segment)?, segment.len())))
+    }
+
+    /// A whole file has one run for each segment. Asked with every range that arrives: to look at all of them each time
+    /// would cost a large file more than its bytes.
+    fn may_be_whole(&self, file_bytes: u64) -> bool {
+        self.runs.len() as u64 == file_bytes.div_ceil(CONFIRM_BYTES)
     }
 
     /// The ranges that are accounted for, in order.

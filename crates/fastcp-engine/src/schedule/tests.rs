@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
+use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
 use super::state::{BUNDLE_BYTES, BUNDLE_FILES};
 use super::{Bounds, Bundling, Cut, Held, HoldBack, Next, Schedule, Turn};
@@ -54,6 +54,30 @@ fn wants_cover_each_file_once_and_the_cost_comes_out_even() {
         assert!(matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Done));
         assert_eq!(schedule.lock().cost_left, 0, "{file_bytes} bytes in {chunk_kb} KiB");
     }
+}
+
+#[test]
+fn what_lies_in_a_hole_is_taken_out_once_and_the_cost_comes_out_even() {
+    let range = |start: u64, end: u64| ByteRange::new(start, end - start).expect("lawful");
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
+    let (job, other, file_bytes) = (job(1 << 40, 1024), job(1 << 30, 1024), 1 << 40);
+    assert!(schedule.add(vec![Arc::clone(&job)]));
+    schedule.close();
+    let first = take(&schedule);
+    let hole = range(first.range.end(), (600 << 30) + 5000);
+    assert_eq!(schedule.take_hole(&other, hole), []);
+    assert_eq!(schedule.take_hole(&job, range(hole.start() + 1, hole.end())), [], "somebody has its beginning");
+    assert_eq!(schedule.take_hole(&job, hole), [hole]);
+    assert_eq!(schedule.take_hole(&job, hole), []);
+    let second = take(&schedule);
+    assert_eq!(second.range.start(), hole.end());
+    let rest = range(second.range.end(), file_bytes);
+    assert_eq!(schedule.take_hole(&job, rest), [rest]);
+    for want in [first, second] {
+        schedule.done(&want, Vec::new());
+    }
+    assert!(matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Done));
+    assert_eq!(schedule.lock().cost_left, 0);
 }
 
 #[test]

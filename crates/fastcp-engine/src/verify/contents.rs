@@ -39,6 +39,8 @@ const ASKED_BYTES_MAX: u64 = 64 << 20;
 /// The sender answers when it has hashed all that it was asked for: a range of 1 GiB and a window before it,
 /// even off a slow disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Ranges are cut no shorter than this where holes begin and end.
+const CUT_BYTES_MIN: u64 = 1 << 20;
 /// An answer that cannot be used is asked for again this often.
 const ATTEMPTS_MAX: u32 = 5;
 
@@ -212,7 +214,10 @@ impl<'a> Asker<'a> {
                     self.put_request(check);
                     break;
                 }
-                Next::Check(check) => self.put_request(check),
+                Next::Check(check) => {
+                    let check = self.cut_at_hole(check);
+                    self.put_request(check);
+                }
                 Next::Later | Next::Over => break,
             }
         }
@@ -221,6 +226,37 @@ impl<'a> Asker<'a> {
             self.requests.clear();
         }
         Ok(())
+    }
+
+    /// Cuts a range where a hole begins or ends here, so that zeros need not be hashed where both ends have a hole.
+    /// What is cut off is for whoever comes next.
+    fn cut_at_hole(&mut self, check: Check) -> Check {
+        let Some(cut) = check.file.has_holes.then(|| self.first_cut(&check)).flatten() else { return check };
+        let (start, end) = (check.range.start(), check.range.end());
+        let (Ok(first), Ok(rest)) = (ByteRange::new(start, cut - start), ByteRange::new(cut, end - cut)) else {
+            return check;
+        };
+        self.verification.queue.split_off(Check { range: rest, ..check.clone() });
+        Check { range: first, ..check }
+    }
+
+    /// Where the first hole within a range ends, or its first bytes do; `None` where there is nothing worth a cut. What
+    /// goes wrong with the file is found when it is read.
+    fn first_cut(&mut self, check: &Check) -> Option<u64> {
+        let file = self.file_of(check).ok()?;
+        let data = next_data_range(&file, check.range);
+        self.open = Some((Arc::clone(&check.file), file));
+        let data = data.ok()??;
+        let least = check.range.start() + CUT_BYTES_MIN;
+        let cut = if data.start() >= least { data.start() } else { data.end().max(least) };
+        (cut < check.range.end()).then_some(cut)
+    }
+
+    fn file_of(&mut self, check: &Check) -> io::Result<File> {
+        match self.open.take() {
+            Some((of, file)) if Arc::ptr_eq(&of, &check.file) => Ok(file),
+            _ => self.verification.root.open_file(&check.file.path),
+        }
     }
 
     fn put_request(&mut self, check: Check) {
@@ -239,10 +275,7 @@ impl<'a> Asker<'a> {
 
     /// What is in the range here; `None` where the file is not as long as it was.
     fn look_here(&mut self, check: &Check) -> io::Result<Option<Here>> {
-        let file = match self.open.take() {
-            Some((of, file)) if Arc::ptr_eq(&of, &check.file) => file,
-            _ => self.verification.root.open_file(&check.file.path)?,
-        };
+        let file = self.file_of(check)?;
         let stat = Stat::of_fd(&file)?;
         let here = if stat.size_bytes() != check.file.size_bytes {
             None

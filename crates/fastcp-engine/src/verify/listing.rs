@@ -298,7 +298,8 @@ impl<'a> Comparer<'a> {
             self.report.counters.files_verified.add(1);
             return None;
         }
-        Some(FileCheck::new(path, size_bytes, wanted.mtime))
+        let check = FileCheck::new(path, size_bytes, wanted.mtime);
+        Some(if stat.allocated_bytes < size_bytes { check.with_holes() } else { check })
     }
 
     /// Compares what is in `dir`, or `dir` itself.

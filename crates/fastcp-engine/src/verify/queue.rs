@@ -28,13 +28,21 @@ pub(super) struct FileCheck {
     pub(super) size_bytes: u64,
     /// As offered: another one in an answer means that the source has changed.
     pub(super) mtime: Timestamp,
+    /// Whether it takes less room here than its length.
+    pub(super) has_holes: bool,
     left_bytes: AtomicU64,
     settled: AtomicBool,
 }
 
 impl FileCheck {
     pub(super) fn new(path: RelPath, size_bytes: u64, mtime: Timestamp) -> Self {
-        Self { path, size_bytes, mtime, left_bytes: AtomicU64::new(size_bytes), settled: AtomicBool::new(false) }
+        let (left_bytes, settled) = (AtomicU64::new(size_bytes), AtomicBool::new(false));
+        Self { path, size_bytes, mtime, has_holes: false, left_bytes, settled }
+    }
+
+    /// The same, of a file with holes: ranges are cut where those begin and end.
+    pub(super) fn with_holes(self) -> Self {
+        Self { has_holes: true, ..self }
     }
 
     /// What is to be said of the file is said once: `true` for whoever comes first. The rest of it is of no
@@ -223,6 +231,13 @@ impl CheckQueue {
         if state.is_over() {
             self.tell_everybody();
         }
+    }
+
+    /// A part of a range that was handed out is for somebody else to do; the other part stays out.
+    pub(super) fn split_off(&self, rest: Check) {
+        let mut state = self.lock();
+        state.returned.push(rest);
+        self.tell_of_work(&state);
     }
 
     /// Ranges that were handed out and are for somebody else to do.
