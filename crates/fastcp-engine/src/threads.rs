@@ -12,8 +12,8 @@ use rayon::{ThreadBuilder, ThreadPoolBuilder};
 
 use crate::budget::Limits;
 
-/// The stack of a thread that waits for a peer or a disk most of the time. What needs much room is on the heap: in
-/// the tests a connection's thread takes up less than 100 KiB.
+/// The stack of a thread that waits for a peer or a disk most of the time. What needs much room is on the heap: of
+/// a connection that compresses 44 KiB were seen in use, of others 12.
 pub const STACK_BYTES: usize = 512 << 10;
 
 /// What threads end with.
