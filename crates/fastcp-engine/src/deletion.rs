@@ -7,9 +7,9 @@
 
 use std::io;
 
-use fastcp_model::RelPath;
 use fastcp_sys::Root;
 
+use crate::backup_dirs::BackupDirs;
 use crate::error::RunError;
 use crate::extraneous::Extraneous;
 use crate::owners::Owners;
@@ -81,8 +81,8 @@ pub(crate) struct Step<'a> {
     pub(crate) itemize: Itemize,
     /// Offered entries that the destination had already.
     pub(crate) staying: u64,
-    /// The backup directory below the destination.
-    pub(crate) backup: Option<&'a RelPath>,
+    /// The backup directories below the destination.
+    pub(crate) backups: &'a BackupDirs,
     /// Whose stop ends the step where it is; a dry run has none.
     pub(crate) schedule: Option<&'a Schedule>,
 }
@@ -114,8 +114,8 @@ impl Step<'_> {
     /// Visits all that would go; answers how many entries those are.
     fn walk(&self, extraneous: &Extraneous<'_>, deed: Deed<'_>) -> Result<u64, RunError> {
         let Some(root) = self.root else { return Ok(0) };
-        let Self { owners, report, itemize, backup, schedule, .. } = *self;
-        let mut removal = Removal { deed, owners, report, itemize, backup, schedule, count: 0 };
+        let Self { owners, report, itemize, backups, schedule, .. } = *self;
+        let mut removal = Removal { deed, owners, report, itemize, backups, schedule, count: 0 };
         for held in &extraneous.candidates.dirs {
             removal.enter(root, &held.state.path, |removal, place| {
                 for name in extraneous.candidates.names_of(held) {

@@ -15,6 +15,7 @@ use fastcp_model::{Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileSystem, Root, Stat, SyncHandle, Volume};
 
 use crate::backup::Backup;
+use crate::backup_dirs;
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
 use crate::kept_times::KeptTimes;
@@ -37,6 +38,8 @@ pub(crate) struct Destination {
     backup: Option<Backup>,
     /// Device and inode of the directories of our own.
     own_dirs: RwLock<HashSet<(u64, u64)>>,
+    /// Whether it was noted where that is.
+    is_backup_noted: OnceLock<()>,
     mounts: Mutex<HashMap<Volume, Arc<Mount>>>,
 }
 
@@ -67,6 +70,7 @@ impl Destination {
             kept_times: KeptTimes::default(),
             backup: None,
             own_dirs: RwLock::default(),
+            is_backup_noted: OnceLock::new(),
             mounts: Mutex::default(),
         })
     }
@@ -87,7 +91,10 @@ impl Destination {
     /// Keeps what has the name `name` in `dir`, the directory at `above`, before it is replaced.
     pub(crate) fn keep_backup(&self, dir: &Dir, name: &Name, above: &RelPath) -> io::Result<()> {
         match &self.backup {
-            Some(backup) => backup.keep(&self.root, dir, name, above),
+            Some(backup) => {
+                self.note_backup(backup);
+                backup.keep(&self.root, dir, name, above)
+            }
             None => Ok(()),
         }
     }
@@ -95,7 +102,10 @@ impl Destination {
     /// Removes `name`, which is no directory, from `dir`, the directory at `above`.
     pub(crate) fn remove(&self, dir: &Dir, name: &Name, above: &RelPath) -> io::Result<()> {
         match &self.backup {
-            Some(backup) => backup.take(&self.root, dir, name, above),
+            Some(backup) => {
+                self.note_backup(backup);
+                backup.take(&self.root, dir, name, above)
+            }
             None => dir.remove_file(name),
         }
     }
@@ -103,9 +113,20 @@ impl Destination {
     /// Removes an empty directory, the one at `path`, which had this time before it was emptied.
     pub(crate) fn remove_dir(&self, dir: &Dir, name: &Name, path: &RelPath, mtime: Timestamp) -> io::Result<()> {
         if let Some(backup) = &self.backup {
+            self.note_backup(backup);
             backup.take_dir(&self.root, path, mtime)?;
         }
         dir.remove_dir(name)
+    }
+
+    /// Later runs are to know it.
+    fn note_backup(&self, backup: &Backup) {
+        self.is_backup_noted.get_or_init(|| {
+            let Some(within) = backup.within() else { return };
+            if let Err(error) = self.state_dir().and_then(|state| backup_dirs::note(&state, within)) {
+                tracing::debug!(%error, "later runs will not know the backup directory");
+            }
+        });
     }
 
     /// Where the part file of `name` in `dir` lies: the same place for the same target, run after run.

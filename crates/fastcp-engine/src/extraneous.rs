@@ -4,7 +4,7 @@
 //! not exist. A listing's names ascend, over all its parts; the directory's own names are read once,
 //! sorted, and merged with them. Only directories that were there before can have anything extraneous.
 //! Whatever failed at the source spoils the whole: then nothing is looked for any more. fastcp's own
-//! files and the backup directory are never extraneous.
+//! files and backup directories are never extraneous.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,6 +15,7 @@ use fastcp_model::{Entry, Listing, ListingEnd, Name, RelPath};
 use fastcp_sys::{Dir, Root};
 use rayon::prelude::*;
 
+use crate::backup_dirs::BackupDirs;
 use crate::candidates::Candidates;
 use crate::dirs::{Age, DirState};
 use crate::journal::Journal;
@@ -36,7 +37,7 @@ pub(crate) struct Extraneous<'a> {
     /// The root was not listed: what it names is what was asked for.
     is_root_selected: bool,
     open: HashMap<RelPath, Search>,
-    backup: Option<RelPath>,
+    backups: BackupDirs,
     root: Option<&'a Root>,
     make_file: MakeFile<'a>,
 }
@@ -61,7 +62,7 @@ struct Search {
 }
 
 impl<'a> Extraneous<'a> {
-    pub(crate) fn new(root: Option<&'a Root>, backup: Option<RelPath>, make_file: MakeFile<'a>) -> Self {
+    pub(crate) fn new(root: Option<&'a Root>, backups: BackupDirs, make_file: MakeFile<'a>) -> Self {
         Self {
             candidates: Candidates::default(),
             displacing: Vec::new(),
@@ -69,7 +70,7 @@ impl<'a> Extraneous<'a> {
             spoilt: false,
             is_root_selected: false,
             open: HashMap::new(),
-            backup,
+            backups,
             root,
             make_file,
         }
@@ -81,8 +82,8 @@ impl<'a> Extraneous<'a> {
             return Ok(Vec::new());
         }
         let mut searches = self.searches_of(placed);
-        let backup = self.backup.as_ref();
-        searches.par_iter_mut().for_each(|(search, listings)| search.compare(listings, backup));
+        let backups = &self.backups;
+        searches.par_iter_mut().for_each(|(search, listings)| search.compare(listings, backups));
         let mut failed = Vec::new();
         for (mut search, listings) in searches {
             failed.extend(search.failure.take().map(|error| (search.state.path.clone(), error)));
@@ -155,7 +156,7 @@ impl Search {
 
     /// Every part of a listing has to pass here, or what it names would look extraneous. So a directory
     /// that cannot be read now counts as one that holds nothing, though it could be read later.
-    fn compare(&mut self, listings: &[&Placed], backup: Option<&RelPath>) {
+    fn compare(&mut self, listings: &[&Placed], backups: &BackupDirs) {
         for Placed { listing, ground, .. } in listings {
             if self.names.is_none() {
                 let read = ground.dir().map_or(Ok(Vec::new()), names_ascending);
@@ -164,18 +165,17 @@ impl Search {
                     Vec::new()
                 }));
             }
-            self.merge(listing, backup);
+            self.merge(listing, backups);
         }
     }
 
-    fn merge(&mut self, listing: &Listing, backup: Option<&RelPath>) {
+    fn merge(&mut self, listing: &Listing, backups: &BackupDirs) {
         let names = self.names.as_deref().unwrap_or_default();
         let path = &self.state.path;
         let mut at = self.compared;
         let mut skip_to = |at: &mut usize, end: Option<&Name>| {
             while let Some(name) = names.get(*at).filter(|&name| end.is_none_or(|end| name < end)) {
-                let is_backup = backup.is_some_and(|backup| path.join(name).as_ref() == Ok(backup));
-                if !is_part_file(name) && !is_backup {
+                if !is_part_file(name) && !backups.has(path, name) {
                     self.extraneous.push(name.clone());
                 }
                 *at += 1;
@@ -221,7 +221,7 @@ mod tests {
 
     use fastcp_sys::Root;
 
-    use super::{Extraneous, Placed, Search, is_part_file};
+    use super::{BackupDirs, Extraneous, Placed, Search, is_part_file};
     use crate::decide::Ground;
     use crate::dirs::{Age, DirState};
 
@@ -247,7 +247,7 @@ mod tests {
         ] {
             let mut search = Search::new(&DirState::new(RelPath::root(), Age::Old, None, None));
             search.names = Some(here.iter().map(|text| name(text)).collect());
-            parts.iter().for_each(|part| search.merge(part, None));
+            parts.iter().for_each(|part| search.merge(part, &BackupDirs::default()));
             assert_eq!(search.extraneous, ["a", "c", "e", "g"].map(name));
             assert_eq!(search.offered, 4);
         }
@@ -267,7 +267,7 @@ mod tests {
             let [first, second] = grounds;
             let parts = [placed(first, &["a"], ListingEnd::More), placed(second, &["c"], ListingEnd::Complete)];
             for batches in [&[&parts[..1], &parts[1..]][..], &[&parts[..]]] {
-                let mut extraneous = Extraneous::new(Some(&root), None, Box::new(tempfile::tempfile));
+                let mut extraneous = Extraneous::new(Some(&root), BackupDirs::default(), Box::new(tempfile::tempfile));
                 for batch in batches {
                     assert!(extraneous.look(batch).expect("look").is_empty());
                 }
@@ -281,7 +281,10 @@ mod tests {
         let mut search = Search::new(&DirState::new(RelPath::root(), Age::Old, None, None));
         let part_file = format!(".fastcp-{}.part", "0a".repeat(16));
         search.names = Some(vec![name(&part_file), name("bak"), name("other")]);
-        search.merge(&part(&[], ListingEnd::Complete), Some(&RelPath::new(b"bak").expect("lawful")));
+        search.merge(
+            &part(&[], ListingEnd::Complete),
+            &BackupDirs::of(None, Some(&RelPath::new(b"bak").expect("lawful"))),
+        );
         assert_eq!(search.extraneous, [name("other")]);
         for text in [".fastcp-0.part", ".fastcp-0a.parts", "x.fastcp-0a.part"] {
             assert!(!is_part_file(&name(text)));

@@ -11,6 +11,7 @@ mod adapt;
 mod answer;
 mod attributes;
 mod backup;
+mod backup_dirs;
 mod basis;
 mod body;
 mod budget;

@@ -19,6 +19,7 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
 use crate::act::Actor;
+use crate::backup_dirs::BackupDirs;
 use crate::candidates::nameless_file;
 use crate::decide::{Decision, Ground, decide};
 use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
@@ -56,8 +57,8 @@ pub(crate) struct Planner<'a> {
     extraneous: Option<Extraneous<'a>>,
     /// Offered entries that the destination had already, be it as another kind.
     there_before: Count,
-    /// The backup directory below the destination.
-    backup: Option<RelPath>,
+    /// The backup directories below the destination.
+    backups: BackupDirs,
     /// An offer that was broken off comes once more.
     is_replay: bool,
     /// Whether the root's listing has begun: it is named by no other, and comes once.
@@ -99,13 +100,14 @@ impl Drop for Planner<'_> {
 impl<'a> Planner<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
         let Transfer { destination, owners, report, settings, .. } = *transfer;
-        let backup = destination.backup().and_then(|backup| backup.within().cloned());
+        let backup = destination.backup().and_then(|backup| backup.within());
+        let backups = BackupDirs::of(Some(&destination.root), backup);
         let make_file: MakeFile<'a> = Box::new(|| {
             let dir = destination.state_dir().or_else(|_| destination.root.dir(&RelPath::root()))?;
             nameless_file(&dir)
         });
         let mut planner =
-            Self::over(Some(&destination.root), backup, owners, &destination.kept_times, report, settings, make_file);
+            Self::over(Some(&destination.root), backups, owners, &destination.kept_times, report, settings, make_file);
         planner.root_age = destination.age;
         planner.listings_max = transfer.budget.listings;
         planner.actor = Some(Actor { transfer });
@@ -115,7 +117,7 @@ impl<'a> Planner<'a> {
     /// A planner that decides and does nothing.
     pub(crate) fn for_preview(
         root: Option<&'a Root>,
-        backup: Option<RelPath>,
+        backups: BackupDirs,
         owners: &'a Owners,
         kept_times: &'a KeptTimes,
         report: &'a Report,
@@ -124,12 +126,12 @@ impl<'a> Planner<'a> {
         // Nothing is to change at the destination, so what does not fit in memory lies elsewhere.
         let make_file: MakeFile<'a> =
             Box::new(|| nameless_file(&Root::open(&std::env::temp_dir())?.dir(&RelPath::root())?));
-        Self::over(root, backup, owners, kept_times, report, settings, make_file)
+        Self::over(root, backups, owners, kept_times, report, settings, make_file)
     }
 
     fn over(
         root: Option<&'a Root>,
-        backup: Option<RelPath>,
+        backups: BackupDirs,
         owners: &'a Owners,
         kept_times: &'a KeptTimes,
         report: &'a Report,
@@ -146,9 +148,9 @@ impl<'a> Planner<'a> {
             listings_max: settings.limits.listings(),
             actor: None,
             deletion: settings.deletion,
-            extraneous: settings.deletion.map(|_| Extraneous::new(root, backup.clone(), make_file)),
+            extraneous: settings.deletion.map(|_| Extraneous::new(root, backups.clone(), make_file)),
             there_before: Count::default(),
-            backup,
+            backups,
             is_replay: false,
             has_root: false,
             awaited: HashMap::new(),
@@ -297,7 +299,7 @@ impl<'a> Planner<'a> {
             report: self.report,
             itemize: self.itemize,
             staying: self.there_before.now(),
-            backup: self.backup.as_ref(),
+            backups: &self.backups,
             schedule: self.actor.as_ref().map(|actor| actor.transfer.schedule),
         }
     }

@@ -16,6 +16,7 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::backup::Backup;
+use crate::backup_dirs::BackupDirs;
 use crate::control::is_about_the_path;
 use crate::error::RunError;
 use crate::kept_times::KeptTimes;
@@ -43,6 +44,7 @@ pub fn preview(
         Some(dir) => Backup::new(into, dir, settings.durability)?.within().cloned(),
         None => None,
     };
+    let backups = BackupDirs::of(root.as_ref(), backup.as_ref());
     let (owners, kept_times) = (Owners::new(), KeptTimes::default());
     let terms = ReceiverSettings {
         capabilities: settings.capabilities.difference(Capabilities::TREE_CACHE),
@@ -50,7 +52,7 @@ pub fn preview(
         ..settings.clone()
     };
     let line = Line::open(dialer, &terms, report)?;
-    let mut planner = Planner::for_preview(root.as_ref(), backup, &owners, &kept_times, report, settings);
+    let mut planner = Planner::for_preview(root.as_ref(), backups, &owners, &kept_times, report, settings);
     let request = OfferRequest { path: path.clone(), scope };
     let (mut session, mut patience) = (line.session(), line.patience());
     loop {

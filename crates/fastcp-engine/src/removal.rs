@@ -12,6 +12,7 @@ use std::io;
 use fastcp_model::{Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType, Root, Stat};
 
+use crate::backup_dirs::BackupDirs;
 use crate::destination::Destination;
 use crate::error::RunError;
 use crate::itemize::{Item, ItemKind};
@@ -37,8 +38,8 @@ pub(crate) struct Removal<'a> {
     pub(crate) owners: &'a Owners,
     pub(crate) report: &'a Report,
     pub(crate) itemize: Itemize,
-    /// The backup directory, which stays.
-    pub(crate) backup: Option<&'a RelPath>,
+    /// They stay.
+    pub(crate) backups: &'a BackupDirs,
     /// Whose stop ends the walk where it is; a dry run has none.
     pub(crate) schedule: Option<&'a Schedule>,
     /// Entries so far.
@@ -125,7 +126,7 @@ impl Removal<'_> {
             Err(error) => return self.fail(place.path, io::Error::other(error)),
         };
         let is_stopped = self.schedule.is_some_and(Schedule::is_stopped);
-        if is_stopped || self.backup == Some(&path) {
+        if is_stopped || self.backups.has_path(&path) {
             return Ok(Fate::Stays);
         }
         match self.examine(place, name) {
@@ -154,7 +155,7 @@ impl Removal<'_> {
     /// gives way, it does not count itself.
     pub(crate) fn displace(&mut self, place: &Place<'_>, name: &Name) -> Result<(), RunError> {
         let path = place.path.join(name).unwrap_or_else(|_| place.path.clone());
-        if self.backup == Some(&path) {
+        if self.backups.has_path(&path) {
             return Ok(());
         }
         // Whoever wants the name finds out what else is wrong with it, and says so.
@@ -290,6 +291,7 @@ mod tests {
     use fastcp_model::{Name, RelPath};
 
     use super::{Deed, Removal};
+    use crate::backup_dirs::BackupDirs;
     use crate::destination::Destination;
     use crate::owners::Owners;
     use crate::report::Report;
@@ -305,7 +307,15 @@ mod tests {
         let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::No, Bounds::default());
         let walk = |deed| {
             let (owners, report, schedule) = (&owners, &report, Some(&schedule));
-            let mut removal = Removal { deed, owners, report, itemize: Itemize::No, backup: None, schedule, count: 0 };
+            let mut removal = Removal {
+                deed,
+                owners,
+                report,
+                itemize: Itemize::No,
+                backups: &BackupDirs::default(),
+                schedule,
+                count: 0,
+            };
             let name = Name::new(b"gone").expect("lawful");
             let entered = removal
                 .enter(&destination.root, &RelPath::root(), |removal, place| removal.visit(place, &name).map(drop));

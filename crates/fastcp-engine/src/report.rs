@@ -131,6 +131,8 @@ pub enum Cause {
     DirectoryInTheWay,
     /// Another file system is mounted where something would be deleted.
     MountPoint,
+    /// The destination keeps backups under the name that the source has for something else.
+    BackupDirectory,
 }
 
 impl Cause {
@@ -150,6 +152,7 @@ impl Cause {
             Self::DamagedRecord { .. } => "damaged record in the manifest",
             Self::DirectoryInTheWay => "directory in the way",
             Self::MountPoint => "mount point",
+            Self::BackupDirectory => "backup directory",
         }
     }
 
@@ -174,6 +177,9 @@ impl std::fmt::Display for Cause {
                 write!(f, "line {line} of the manifest is damaged; its file was not verified")
             }
             Self::DirectoryInTheWay => f.write_str("a directory that is not empty is in the way; move it first"),
+            Self::BackupDirectory => {
+                f.write_str("not copied: backups are kept there; choose another --backup-dir, or move it away")
+            }
             Self::MountPoint => f.write_str("not deleted: another file system is mounted there"),
         }
     }

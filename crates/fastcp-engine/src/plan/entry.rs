@@ -13,7 +13,7 @@ use crate::decide::{Decision, Ground, decide, existing};
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
 use crate::itemize::{How, Item, ItemKind, letters};
-use crate::report::Event;
+use crate::report::{Cause, Event};
 use crate::settings::Itemize;
 
 /// Entries of one directory planned on one thread before another is asked to help.
@@ -47,6 +47,10 @@ impl Planner<'_> {
         path: &RelPath,
     ) -> io::Result<Age> {
         if matches!(ground, Ground::Lost) {
+            return Ok(Age::Blocked);
+        }
+        if self.backups.has(&parent.path, &entry.name) {
+            self.report.failed(path.clone(), Cause::BackupDirectory);
             return Ok(Age::Blocked);
         }
         let there = existing(ground, entry, parent.age, self.kept_times)?;
@@ -92,6 +96,10 @@ impl Planner<'_> {
         ground: &Ground,
         entry: &Entry,
     ) -> Result<Outcome, RunError> {
+        if self.backups.has(&state.path, &entry.name) {
+            self.report.failed(self.path_of(state, &entry.name)?, Cause::BackupDirectory);
+            return Ok(Outcome::Settled);
+        }
         let result = decide(ground, state.age, entry, self.owners, self.kept_times)
             .map_err(|error| ("cannot examine", error))
             .and_then(|decision| self.carry_out(state, ground, entry, decision));

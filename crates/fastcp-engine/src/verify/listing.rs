@@ -18,6 +18,7 @@ use rayon::prelude::*;
 
 use super::queue::{CheckQueue, FileCheck};
 use crate::attributes::owner_to_set;
+use crate::backup_dirs::BackupDirs;
 use crate::difference::Difference;
 use crate::error::{RunError, is_not_there};
 use crate::extraneous::is_part_file;
@@ -38,6 +39,8 @@ pub(super) struct Comparer<'a> {
     root: &'a Root,
     owners: &'a Owners,
     kept_times: KeptTimes,
+    /// They are not of the source.
+    backups: BackupDirs,
     report: &'a Report,
     queue: &'a CheckQueue,
     order: ListingOrder,
@@ -78,6 +81,7 @@ impl<'a> Comparer<'a> {
             root,
             owners,
             kept_times: KeptTimes::default(),
+            backups: BackupDirs::of(Some(root), None),
             report,
             queue,
             order,
@@ -344,7 +348,7 @@ impl<'a> Comparer<'a> {
             let is_state = raw == STATE_DIR && self.is_top_of_volume(dir, path);
             match Name::new(&raw).and_then(|name| Ok((path.join(&name)?, name))) {
                 // What deletion leaves alone is no difference either.
-                Ok((_, name)) if is_state || is_part_file(&name) => {}
+                Ok((path, name)) if is_state || is_part_file(&name) || self.backups.has_below(&path) => {}
                 Ok((path, _)) => self.report.differs(path, Difference::Extraneous),
                 Err(error) => self.fail(path.clone(), "cannot name an entry", io::Error::other(error)),
             }
