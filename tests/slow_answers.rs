@@ -215,8 +215,8 @@ fn a_growing_log_on_a_slow_disk_is_confirmed() {
     tree.file("log", &noise(64 << 20, 1));
     let source = tree.finish();
     let log = source.join("log");
-    // 256 reads, so 40 seconds: longer than a receiver waits for a byte.
-    let strace = strace.delays("pread64", 160_000).on_path(&log);
+    // 256 reads, so 23 seconds: longer than a receiver waits for a byte.
+    let strace = strace.delays("pread64", 90_000).on_path(&log);
     let server = Server::start_strace(&source, "127.0.0.1 0", &strace);
     let copy = workspace.at("copy");
     let mut client = Client::pull(server.url(""), &copy).options("--conns 4").start();
