@@ -63,6 +63,11 @@ impl Launch {
     }
 }
 
+/// Whether every program of this run of the tests is under a restriction.
+pub(crate) fn is_everywhere(restriction: &str) -> bool {
+    std::env::var("FASTCP_TEST_UNDER").is_ok_and(|all| all.split_whitespace().any(|one| one == restriction))
+}
+
 /// Whether programs can be run under these restrictions here; says why a test is skipped where not.
 pub(crate) fn can_restrict(restrictions: &str) -> bool {
     let mut launch = Launch::default();
