@@ -84,22 +84,30 @@ fn a_server_that_falls_silent_is_waited_for_as_long_as_was_said() {
     let stage = Stage::new(|tree| {
         tree.file("large", &noise(4 << 20, 1));
     });
+    let same = stage.workspace.at("same");
+    Client::pull(stage.server.url(""), &same).run().expect_exit(0);
     for (kind, bytes) in [(Kind::Data, 1 << 20), (Kind::Control, 60)] {
         for conns in [1, 4] {
-            stage.valve.limit(kind, bytes);
             let copy = stage.workspace.at(&format!("copy {kind:?} {conns}"));
-            let options = format!("--retry 4 --no-compress --conns {conns}");
-            let client = stage.pull_to(&copy, &options);
-            let start = Instant::now();
-            let client = client.start();
-            stage.valve.wait_until_stalled(kind);
-            let stalled = start.elapsed().as_secs_f64();
-            let run = client.finish();
-            let took = start.elapsed().as_secs_f64() - stalled;
-            assert!(matches!(run.code, Some(30 | 35)), "{:?} {}", run.code, run.stderr);
-            assert!((3.0..4.0 + SPARE).contains(&took), "{took} s: {}", run.stderr);
+            let client = stage.pull_to(&copy, &format!("--retry 4 --no-compress --conns {conns}"));
+            expect_given_up_once_silent(&stage, kind, bytes, client);
         }
     }
+    for (kind, bytes) in [(Kind::Data, 20), (Kind::Control, 60)] {
+        let client = Client::verify(&same, stage.valve.url()).options("--retry 4");
+        expect_given_up_once_silent(&stage, kind, bytes, client);
+    }
+}
+
+fn expect_given_up_once_silent(stage: &Stage, kind: Kind, bytes: u64, client: Client) {
+    stage.valve.limit(kind, bytes);
+    let client = client.start();
+    stage.valve.wait_until_stalled(kind);
+    let start = Instant::now();
+    let run = client.finish();
+    let took = start.elapsed().as_secs_f64();
+    assert!(matches!(run.code, Some(30 | 35)), "{kind:?}: {:?} {}", run.code, run.stderr);
+    assert!((3.0..4.0 + SPARE).contains(&took), "{kind:?}: {took} s: {}", run.stderr);
 }
 
 /// A link that goes dead in the middle of a file, without a word to either end.

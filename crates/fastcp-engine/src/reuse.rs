@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
@@ -29,8 +29,6 @@ use crate::transfer::Transfer;
 use crate::want::{Want, cut_into_wants};
 use crate::zeros::crc_of_range;
 
-/// The sender may have to read 256 MiB from a slow disk before it has anything to say.
-const SIGNATURE_TIMEOUT: Duration = Duration::from_secs(300);
 /// A search that has broken so many connections is given up: it begins anew each time, so its bytes are no progress.
 const SEARCHES_MAX: u32 = 10;
 
@@ -191,7 +189,9 @@ fn asking<T>(
 
 fn open(transfer: &Transfer<'_>, deadline: Instant) -> Result<AskingLine, NetError> {
     let connection = transfer.line.dial(deadline)?;
-    connection.set_timeouts(Some(SIGNATURE_TIMEOUT), Some(SIGNATURE_TIMEOUT))?;
+    // A sender that has much to read for an answer says so meanwhile.
+    let silence_max = Some(transfer.line.silence_max());
+    connection.set_timeouts(silence_max, silence_max)?;
     Ok(AskingLine { connection, inbox: Inbox::new() })
 }
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastcp_model::{ByteRange, RelPath, Status};
 use fastcp_net::{Connection, NetError};
@@ -36,9 +36,6 @@ use crate::strong_hash::{hash_of, hash_of_zeros};
 const REQUEST_BYTES_MAX: usize = 32 << 10;
 /// Bytes of files that they ask about at most, one range excepted: so that connections share what is left.
 const ASKED_BYTES_MAX: u64 = 64 << 20;
-/// The sender answers when it has hashed all that it was asked for: a range of 1 GiB and a window before it,
-/// even off a slow disk.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Ranges are cut no shorter than this where holes begin and end.
 const CUT_BYTES_MIN: u64 = 1 << 20;
 /// An answer that cannot be used is asked for again this often.
@@ -185,7 +182,9 @@ impl<'a> Asker<'a> {
     }
 
     fn work(&mut self) -> Result<(), NetError> {
-        self.connection.set_timeouts(Some(ANSWER_TIMEOUT), Some(ANSWER_TIMEOUT))?;
+        // A sender that has much to read for an answer says so meanwhile.
+        let silence_max = Some(self.verification.line.silence_max());
+        self.connection.set_timeouts(silence_max, silence_max)?;
         loop {
             self.ask()?;
             let Some(owed) = self.owed.front() else { return Ok(()) };
