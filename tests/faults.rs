@@ -185,7 +185,7 @@ fn a_full_destination_ends_the_run_and_a_rerun_completes_it() {
     let copy = workspace.at("disk/copy");
     for options in ["--no-compress", "--receive-path splice --no-compress --chunk-kb 64", "--conns 1"] {
         let run = Client::pull(contents(&source), &copy).options(options).run().expect_exit(11);
-        let is_said = run.stderr.contains("No space left") && run.stderr.contains("rerun");
+        let is_said = run.stderr.contains("No space left") && run.stderr.contains("run the command again");
         assert!(is_said, "{}", run.stderr);
     }
     disk.remount("size=64m");

@@ -32,7 +32,7 @@ fn a_disk_that_fills_in_the_middle_of_a_file_keeps_what_had_arrived() {
             Client::pull(server.url(""), &copy).options(&options).run()
         };
         let run = pull("").expect_exit(11);
-        assert!(run.stderr.contains("No space left") && run.stderr.contains("rerun"), "{}", run.stderr);
+        assert!(run.stderr.contains("No space left") && run.stderr.contains("run the command again"), "{}", run.stderr);
         assert!(!copy.join("large").exists());
         let claimed = Leftover::only(&copy).claimed_bytes();
         assert!(claimed > 1 << 20, "{claimed}");

@@ -301,7 +301,9 @@ fn differences_are_lines_on_stdout_whatever_their_names_hold() {
     let wanted = ["\"\\xff\\xfe\"", "\"new\\x0aline\"", "\"plain\""].map(|name| format!("differs: contents {name}"));
     assert_eq!(lines, wanted);
     assert!(summary.starts_with("0 files verified") && summary.contains("; 3 DIFFERENCES: 3 contents"), "{summary}");
-    assert_eq!(run.stderr, "");
+    // A run with few descriptors says so.
+    let said = run.stderr.lines().filter(|line| !line.contains("open files are limited")).collect::<Vec<_>>();
+    assert!(said.is_empty(), "{said:?}");
     let quiet = Client::new(&words).options("-q").run().expect_exit(23);
     assert!(quiet.lines.is_empty() && quiet.stderr.is_empty(), "{quiet:?}");
 }
