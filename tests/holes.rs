@@ -12,7 +12,7 @@ use support::journal::names_in_parts;
 use support::say_skipped;
 use support::server::Server;
 use support::stage::Stage;
-use support::tree::{Tree, noise};
+use support::tree::{Tree, noise, set_mtime};
 
 const TIB: u64 = 1 << 40;
 /// Where there are bytes in the large file: next to both ends of the segments that are confirmed, and alone.
@@ -153,4 +153,19 @@ fn a_hole_in_place_of_old_bytes_is_one_afterwards() {
         Client::pull(contents(&source), &copy).options(options).run().expect_exit(0);
         support::compare::assert_same(&source, &copy);
     }
+}
+
+#[test]
+fn an_old_version_that_is_nearly_all_hole_is_not_looked_through() {
+    let workspace = Workspace::new();
+    let Some(source) = large_source(&workspace) else { return };
+    let copy = workspace.at("copy");
+    fs::create_dir(&copy).expect("create");
+    if !make_large(&copy.join("large"), 5000) {
+        return;
+    }
+    set_mtime(&copy.join("large"), 7, 0);
+    let run = Client::pull(contents(&source), &copy).options("--no-whole-file").run().expect_exit(0);
+    run.expect_counts(&[("bytes_fetched", TIB + 5), ("bytes_reused", 0)]);
+    assert_large(&copy.join("large"), 3000);
 }

@@ -24,6 +24,8 @@ use crate::transfer::Transfer;
 
 /// Files up to this length are fetched whole: that costs less than to look.
 const REUSED_BYTES_MIN: u64 = 64 << 10;
+/// An old version of a sparse file is looked through where at least one byte in so many takes room.
+const HELD_SHARE_MIN: u64 = 16;
 /// What follows the name of a part file that was set aside.
 const STALE_SUFFIX: &[u8] = b".stale";
 
@@ -33,13 +35,20 @@ pub(crate) fn begin(job: FileJob, transfer: &Transfer<'_>, target: &Dir, there: 
     if job.grid.file_bytes() <= REUSED_BYTES_MIN {
         return Ok(job);
     }
-    let has_old = there.is_some_and(|stat| stat.file_type == FileType::File && stat.size_bytes() > 0);
+    let has_old = there.is_some_and(|stat| is_worth_cutting(&job, stat));
     let (job, has_stale) = match transfer.settings.placement {
         Placement::PartFile => resume(job, transfer, target)?,
         Placement::InPlace => (job, false),
     };
     let uses_delta = transfer.settings.delta == Delta::Used && transfer.agrees(Capabilities::DELTA);
     Ok(if uses_delta && (has_old || has_stale) { job.with_basis() } else { job })
+}
+
+/// Whether to look through an old version. Holes are cut and hashed as the zeros that they are: of a file that is
+/// nearly all hole, fetching the rest costs less.
+fn is_worth_cutting(job: &FileJob, old: &Stat) -> bool {
+    let is_nearly_hole = job.sparse && old.allocated_bytes < old.size_bytes() / HELD_SHARE_MIN;
+    old.file_type == FileType::File && old.size_bytes() > 0 && !is_nearly_hole
 }
 
 /// Goes on with a part file of the same version. One of another version is set aside; whether there is such a
