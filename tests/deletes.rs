@@ -308,7 +308,7 @@ fn a_limit_lets_all_go_or_nothing() {
     for max in ["0", "5", "46%", "0%"] {
         let run = copied.delete(&format!("--max-delete {max}")).expect_exit(25).expect_counts(&[("deleted", 0)]);
         assert_eq!(refusals(&run), ["max delete"]);
-        let message = format!("6 entries would go, and --max-delete allows {max}");
+        let message = format!("6 entries would be deleted, more than --max-delete {max} allows");
         assert!(run.stderr.contains(&message), "{}", run.stderr);
         copied.assert_extra_kept();
     }

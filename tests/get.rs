@@ -81,7 +81,7 @@ fn a_dash_is_standard_output() {
     let wrong = PlainSource::start(|_, seen| whole(b"bytes", MTIME_NS, 7, seen.offset));
     let run = Client::new(["get", "127.0.0.1", &wrong.port().to_string(), "a/path", "-"]).run();
     assert_eq!((run.code, &run.lines[..]), (Some(23), &["bytes".to_owned()][..]));
-    assert!(run.stderr.contains("crc32 mismatch"), "{}", run.stderr);
+    assert!(run.stderr.contains("CRC-32 mismatch"), "{}", run.stderr);
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn a_torn_line_is_left_out_and_then_cut_off() {
     for length in [whole.len() - 1, whole.len() - 10, last_line + 1] {
         fs::write(&recorded.manifest, &whole[..length]).expect("write");
         let run = recorded.verify().expect_differences(&[]).expect_counts(&[("files_verified", 3)]);
-        assert!(run.stderr.contains("torn"), "{}", run.stderr);
+        assert!(run.stderr.contains("incomplete"), "{}", run.stderr);
     }
     recorded.pull("").expect_exit(0);
     assert_eq!(fs::read(&recorded.manifest).expect("read"), &whole[..last_line]);
@@ -221,7 +221,7 @@ fn a_damaged_line_is_said_and_the_others_are_verified() {
     run.expect_counts(&[("files_failed", 3), ("files_verified", 3), ("differences", 0)]);
     let run = recorded.verify();
     for line in 3..=5 {
-        assert!(run.stderr.contains(&format!("line {line} of the manifest is damaged")), "{}", run.stderr);
+        assert!(run.stderr.contains(&format!("line {line} of the manifest is invalid")), "{}", run.stderr);
     }
 }
 

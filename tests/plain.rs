@@ -134,7 +134,7 @@ fn a_crc_of_0_is_one_that_was_not_given() {
     let served = bytes.clone();
     let source = PlainSource::start(move |_, seen| whole(&served, MTIME_NS, 0, seen.offset));
     let run = get(&source, &workspace.at("out"), "").expect_exit(0);
-    assert!(run.stderr.contains("warning") && run.stderr.contains("crc32"), "{}", run.stderr);
+    assert!(run.stderr.contains("warning") && run.stderr.contains("CRC-32"), "{}", run.stderr);
     assert_whole(&workspace.at("out"), &bytes);
     let strict = workspace.at("strict");
     let run = get(&source, &strict, "--require-crc").expect_exit(23);
@@ -158,7 +158,7 @@ fn a_wrong_crc_leaves_nothing_under_the_name() {
     fs::write(&out, b"older").expect("write");
     let source = PlainSource::start(|_, seen| whole(&text(50_000), MTIME_NS, 0x1234_5678, seen.offset));
     let run = get(&source, &out, "").expect_exit(23);
-    assert!(run.stderr.contains("crc32 mismatch (want 12345678"), "{}", run.stderr);
+    assert!(run.stderr.contains("CRC-32 mismatch (expected 12345678"), "{}", run.stderr);
     assert_eq!(fs::read(&out).expect("still there"), b"older");
     assert_eq!(parts_beside(&out), 0);
 }

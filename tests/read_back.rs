@@ -39,7 +39,7 @@ fn flip(path: &Path) {
 fn expect_found(run: Run, is_found: bool, target: &Path, bytes: &[u8], before: Option<&[u8]>) {
     if is_found {
         let run = run.expect_exit(23).expect_counts(&[("files_failed", 1), ("files_committed", 0)]);
-        assert!(run.stderr.contains("crc32 mismatch"), "{}", run.stderr);
+        assert!(run.stderr.contains("CRC-32 mismatch"), "{}", run.stderr);
         assert_eq!(fs::read(target).ok().as_deref(), before, "what was there stays");
     } else {
         run.expect_exit(0).expect_counts(&[("files_committed", 1)]);

@@ -212,7 +212,7 @@ fn a_directory_that_is_not_empty_never_gives_way() {
         fs::write(copied.source.join("other"), b"arrives").expect("write");
         let run = copied.pull("").expect_exit(23);
         assert_eq!(run.paths_of("failed"), ["sub"]);
-        assert!(run.stderr.contains("sub") && run.stderr.contains("not empty"), "{}", run.stderr);
+        assert!(run.stderr.contains("sub") && run.stderr.contains("non-empty"), "{}", run.stderr);
         assert_eq!(run.count("files_failed"), 1);
         assert_eq!(fs::read(copied.copy.join("sub/small")).expect("still there"), b"small");
         assert_eq!(fs::read(copied.copy.join("other")).expect("arrived"), b"arrives");

@@ -13,7 +13,7 @@ use crate::backup_dirs::BackupDirs;
 use crate::error::RunError;
 use crate::extraneous::Extraneous;
 use crate::owners::Owners;
-use crate::removal::{Deed, Removal};
+use crate::removal::{Action, Removal};
 use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::settings::{Deletion, EmptySource, Itemize, MaxDelete};
@@ -54,10 +54,10 @@ impl std::fmt::Display for Refusal {
             Self::Source => f.write_str("not deleting: the source could not be read completely"),
             Self::CutShort => f.write_str("not deleting: the run ended before the source was listed completely"),
             Self::EmptySource => f.write_str(
-                "not deleting: the source is empty and the destination is not; --force-empty deletes all the same",
+                "not deleting: the source is empty; use --force-empty to delete everything at the destination",
             ),
             Self::Limit { entries, max } => {
-                write!(f, "not deleting: {entries} entries would go, and --max-delete allows {max}; all are kept")
+                write!(f, "not deleting: {entries} entries would be deleted, more than --max-delete {max} allows")
             }
         }
     }
@@ -74,7 +74,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Step<'a> {
     pub(crate) deletion: Deletion,
     /// What happens to entries once nothing speaks against it.
-    pub(crate) deed: Deed<'a>,
+    pub(crate) action: Action<'a>,
     pub(crate) root: Option<&'a Root>,
     pub(crate) owners: &'a Owners,
     pub(crate) report: &'a Report,
@@ -95,7 +95,7 @@ impl Step<'_> {
             self.report.refuse(refusal);
             return Ok(Verdict::Refused);
         }
-        self.walk(extraneous, self.deed)?;
+        self.walk(extraneous, self.action)?;
         Ok(Verdict::Done)
     }
 
@@ -107,15 +107,15 @@ impl Step<'_> {
             return Ok(Some(Refusal::EmptySource));
         }
         let Some(max) = self.deletion.max else { return Ok(None) };
-        let entries = self.walk(extraneous, Deed::Count)?;
+        let entries = self.walk(extraneous, Action::Count)?;
         Ok(is_over(max, entries, self.staying).then_some(Refusal::Limit { entries, max }))
     }
 
     /// Visits all that would go; answers how many entries those are.
-    fn walk(&self, extraneous: &Extraneous<'_>, deed: Deed<'_>) -> Result<u64, RunError> {
+    fn walk(&self, extraneous: &Extraneous<'_>, action: Action<'_>) -> Result<u64, RunError> {
         let Some(root) = self.root else { return Ok(0) };
         let Self { owners, report, itemize, backups, schedule, .. } = *self;
-        let mut removal = Removal { deed, owners, report, itemize, backups, schedule, count: 0 };
+        let mut removal = Removal { action, owners, report, itemize, backups, schedule, count: 0 };
         for held in &extraneous.candidates.dirs {
             removal.enter(root, &held.state.path, |removal, place| {
                 for name in extraneous.candidates.names_of(held) {
@@ -145,7 +145,7 @@ fn is_over(max: MaxDelete, entries: u64, staying: u64) -> bool {
 }
 
 pub(crate) fn cannot_keep(source: io::Error) -> RunError {
-    RunError::Destination { operation: "keep the names to delete in", path: ".fastcp".to_owned(), source }
+    RunError::Destination { operation: "keep the list of names to delete in", path: ".fastcp".to_owned(), source }
 }
 
 #[cfg(test)]

@@ -212,7 +212,7 @@ impl Destination {
             Ok(made) => Some(Arc::new(made)),
             Err(error) if may_reach_others(&error) => return Err(error),
             Err(error) => {
-                tracing::debug!(%error, path = %top, "part files lie beside their targets");
+                tracing::debug!(%error, path = %top, "part files are created beside their targets");
                 None
             }
         };

@@ -92,10 +92,10 @@ pub enum RunError {
 #[derive(Debug, thiserror::Error)]
 pub enum BackupProblem {
     /// It is the destination, or the destination is in it: a backup could replace what was copied.
-    #[error("it holds the destination")]
+    #[error("it contains the destination")]
     HoldsDestination,
     /// It is named as a directory below the destination and is not one.
-    #[error("a symbolic link in the destination leads there")]
+    #[error("it is reached through a symbolic link in the destination")]
     Link,
     /// It is in fastcp's own directory, which may be removed at any time.
     #[error("it is inside .fastcp, which may be removed at any time")]

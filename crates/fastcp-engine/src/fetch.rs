@@ -97,7 +97,7 @@ impl Transfer<'_> {
             shortages = if error.is_shortage() { shortages + 1 } else { 0 };
             if connection > 0 && shortages >= SHORTAGES_MAX {
                 // What it holds may be what the others lack. The first connection stays, whatever comes.
-                tracing::debug!(connection, %error, "one connection less");
+                tracing::debug!(connection, %error, "going on with one connection less");
                 return Ok(());
             }
             match patience.failed(error) {

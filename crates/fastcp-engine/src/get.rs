@@ -56,13 +56,15 @@ pub struct Got {
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {
     /// The path cannot be asked for.
-    #[error("cannot ask for this path: {0}")]
+    #[error("invalid path: {0}")]
     Path(WireError),
     /// The server has it not, or will not give it.
     #[error("refused by the server: {0}")]
     Refused(Status),
     /// Nothing arrived in the time given.
-    #[error("nothing arrived from {address} within {seconds} s: {source}; what is there is kept, rerun to resume")]
+    #[error(
+        "no answer from {address} within {seconds} s: {source}; received data is kept, run the command again to resume"
+    )]
     NoAnswer {
         /// Who was dialled.
         address: String,
@@ -100,7 +102,7 @@ pub enum GetError {
     #[error("the file changed at the server while it was copied")]
     Changed,
     /// What arrived is not what the server has.
-    #[error("crc32 mismatch (want {want:08x}, got {got:08x}); what arrived is not kept, rerun to fetch it again")]
+    #[error("CRC-32 mismatch (expected {want:08x}, got {got:08x}); received data is discarded, run the command again")]
     Checksum {
         /// The server's.
         want: u32,
@@ -108,7 +110,7 @@ pub enum GetError {
         got: u32,
     },
     /// The server gave no CRC though one is required.
-    #[error("the server gave no crc32, and --require-crc asks for one")]
+    #[error("the server did not give a CRC-32, which --require-crc demands")]
     NoChecksum,
 }
 

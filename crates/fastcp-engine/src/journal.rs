@@ -161,14 +161,14 @@ impl Journal {
     pub(crate) fn abandon(&self) {
         self.is_broken.store(true, Ordering::Relaxed);
         if let Err(error) = self.file.set_len(0).and_then(|()| self.dir.remove_file(&self.name)) {
-            tracing::debug!(%error, "the journal of a wrong part file stays");
+            tracing::debug!(%error, "cannot remove the journal of a wrong part file");
         }
     }
 
     /// Its part file has become the target, or is of no use any more.
     pub(crate) fn remove(self) {
         if let Err(error) = self.dir.remove_file(&self.name) {
-            tracing::debug!(%error, "a journal is left behind");
+            tracing::debug!(%error, "cannot remove a journal");
         }
     }
 
@@ -178,7 +178,7 @@ impl Journal {
             return;
         }
         if let Err(error) = (&self.file).write_all(bytes) {
-            tracing::debug!(%error, "a journal ends early");
+            tracing::debug!(%error, "cannot append to a journal");
             self.is_broken.store(true, Ordering::Relaxed);
         }
     }

@@ -109,7 +109,12 @@ impl KeptTimes {
         let is_kept = known.kept.of(wanted) == there.metadata.mtime;
         if is_kept && !std::mem::replace(&mut known.is_told, true) {
             let Kept { step_ns, secs: (first, last) } = known.kept;
-            tracing::info!(step_ns, first, last, "the destination's file system rounds or limits times: compared so");
+            tracing::info!(
+                step_ns,
+                first,
+                last,
+                "the destination's file system rounds or limits times; they are compared as it stores them"
+            );
         }
         is_kept
     }
@@ -119,7 +124,7 @@ fn ask(dir: &Dir, device: u64) -> Kept {
     let file_system = FileSystem::of(dir).unwrap_or(FileSystem::Other);
     let asked = dir.create_unnamed(0o600).and_then(probe).or_else(|_| ask_lock(dir, device));
     let kept = asked.unwrap_or_else(|error| {
-        tracing::debug!(%error, "not known what the file system keeps of times");
+        tracing::debug!(%error, "cannot find out how the file system stores times");
         Kept::ALL
     });
     kept.on(file_system)

@@ -143,7 +143,7 @@ pub(crate) enum Useful {
 pub(crate) fn clear(destination: &Destination, path: &RelPath, scope: Scope, useful: Useful) {
     for parts in destination.parts_dirs() {
         if let Err(error) = clear_dir(&parts, &top_of(path, scope), useful) {
-            tracing::debug!(%error, "part files of earlier runs are left behind");
+            tracing::debug!(%error, "cannot remove part files of earlier runs");
         }
     }
 }
@@ -167,9 +167,9 @@ fn clear_dir(parts: &Dir, top: &Option<Name>, useful: Useful) -> io::Result<()> 
             Useful::WrittenSince(since) => newest(parts, &part) >= Some(since),
         };
         if !is_useful && is_beneath(parts, &part, top) {
-            tracing::debug!(part = %fastcp_model::Escaped(&bytes), "a leftover of an earlier run is removed");
+            tracing::debug!(part = %fastcp_model::Escaped(&bytes), "removing a part file of an earlier run");
             if let Err(error) = parts.remove_file(&name) {
-                tracing::debug!(%error, "it stays");
+                tracing::debug!(%error, "cannot remove it");
             }
         }
     }

@@ -30,10 +30,10 @@ impl ListingOrder {
         let before = self.last_names.remove(&listing.dir);
         let names = || before.iter().chain(listing.entries.iter().map(|entry| &entry.name));
         if !names().is_sorted_by(|one, next| one < next) {
-            return Err(broken_offer("names that do not ascend"));
+            return Err(broken_offer("its names are not in order"));
         }
         if listing.dir.is_root() && names().any(|name| name.as_bytes() == STATE_DIR) {
-            return Err(broken_offer("the receiver's own directory"));
+            return Err(broken_offer("it contains .fastcp"));
         }
         if listing.end == ListingEnd::More
             && let Some(last) = names().last()

@@ -40,7 +40,7 @@ impl Destination {
         let mut state = Age::Old;
         for _ in 0..ATTEMPTS_MAX {
             let file = self.own_lock(&mut state).or_else(|error| {
-                tracing::info!(%error, "the destination's .fastcp is not used");
+                tracing::info!(%error, "cannot use .fastcp in the destination");
                 self.lock_of_others()
             });
             match file.map(|file| file.try_lock().map(|()| file)) {
@@ -55,7 +55,7 @@ impl Destination {
                 }
             }
         }
-        tracing::debug!("the destination is not locked: its lock is removed again and again");
+        tracing::debug!("the destination is not locked: its lock is removed repeatedly");
         Ok(None)
     }
 
@@ -99,7 +99,7 @@ impl Destination {
         if let Some(lock) = lock.filter(|lock| lock.state == Age::New)
             && let Err(error) = self.remove_state_dir()
         {
-            tracing::debug!(%error, "the destination's .fastcp stays");
+            tracing::debug!(%error, "cannot remove .fastcp from the destination");
             drop(lock);
             return;
         }
@@ -132,7 +132,7 @@ impl Age {
         if self == Self::New
             && let Err(error) = std::fs::remove_dir(into)
         {
-            tracing::debug!(%error, "the destination stays");
+            tracing::debug!(%error, "cannot remove the new destination");
         }
     }
 }
@@ -140,7 +140,7 @@ impl Age {
 /// Whoever may not set it has not made the directory in his own.
 fn set_time_back(dir: &Dir, before: &Stat) {
     if let Err(error) = metadata::set_handle_mtime(dir, before.metadata.mtime) {
-        tracing::debug!(%error, "the time of the destination is not set back");
+        tracing::debug!(%error, "cannot restore the time of the destination");
     }
 }
 

@@ -41,7 +41,7 @@ pub enum ManifestError {
     #[error("\"{0}\" is not a manifest")]
     NotAManifest(String),
     /// A version that is not known here.
-    #[error("the manifest \"{path}\" has version {version}; this program knows version 1")]
+    #[error("the manifest \"{path}\" has version {version}; this program supports version 1")]
     Version {
         /// The manifest.
         path: String,
@@ -49,7 +49,7 @@ pub enum ManifestError {
         version: String,
     },
     /// A hash that is not known here.
-    #[error("the manifest \"{path}\" has {hash} hashes; this program knows blake3, sha256 and xxh3-128")]
+    #[error("the manifest \"{path}\" has {hash} hashes; this program supports blake3, sha256 and xxh3-128")]
     UnknownHash {
         /// The manifest.
         path: String,
@@ -57,7 +57,7 @@ pub enum ManifestError {
         hash: String,
     },
     /// Two hashes in one manifest would be of no use.
-    #[error("the manifest \"{path}\" has {has} hashes and takes no {wanted} ones")]
+    #[error("the manifest \"{path}\" uses {has} hashes; {wanted} records cannot be added")]
     OtherHash {
         /// The manifest.
         path: String,

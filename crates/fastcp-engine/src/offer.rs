@@ -98,7 +98,7 @@ fn serve_offer(
         scanning.map(|_| offers.send_all(&listings))
     });
     begun.unwrap_or_else(|error| {
-        tracing::debug!(%error, "no thread to scan on");
+        tracing::debug!(%error, "cannot start a thread to scan with");
         offers.scan_and_send_all(&mut scan)
     })
 }

@@ -156,7 +156,7 @@ impl PartFile {
         if let Place::Named(place) = &self.place
             && let Err(error) = place.dir.remove_file(&place.name)
         {
-            tracing::debug!(%error, "a part file with wrong bytes stays");
+            tracing::debug!(%error, "cannot remove a part file with wrong contents");
         }
     }
 

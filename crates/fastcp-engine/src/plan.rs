@@ -32,7 +32,7 @@ use crate::listing_order::{ListingOrder, broken_offer};
 use crate::offer_sum::OfferSum;
 use crate::owners::Owners;
 use crate::reach::ends_everything;
-use crate::removal::Deed;
+use crate::removal::Action;
 use crate::report::{Cause, Count, Report};
 use crate::settings::{Deletion, Itemize, ReceiverSettings};
 use crate::transfer::Transfer;
@@ -257,10 +257,10 @@ impl<'a> Planner<'a> {
     /// an offer that was broken off and the next. Deletes what is extraneous, and plans what waited for that.
     pub(crate) fn finish(&mut self, end: &OfferEnd) -> Result<(), RunError> {
         if !self.has_root {
-            return Err(broken_offer("the end before the root's listing"));
+            return Err(broken_offer("it ends before the listing of the root"));
         }
         if !self.awaited.is_empty() && !self.is_replay {
-            return Err(broken_offer("the end before all listings"));
+            return Err(broken_offer("it ends before all directories are listed"));
         }
         for (path, state) in std::mem::take(&mut self.awaited) {
             self.report.set_source_unread();
@@ -293,7 +293,7 @@ impl<'a> Planner<'a> {
     fn step(&self, deletion: Deletion) -> Step<'_> {
         Step {
             deletion,
-            deed: self.actor.as_ref().map_or(Deed::Preview, |actor| Deed::Remove(actor.transfer.destination)),
+            action: self.actor.as_ref().map_or(Action::Preview, |actor| Action::Remove(actor.transfer.destination)),
             root: self.root,
             owners: self.owners,
             report: self.report,
@@ -373,10 +373,10 @@ impl<'a> Planner<'a> {
             return Ok(Arc::clone(state));
         }
         if !listing.dir.is_root() {
-            return Err(broken_offer("a listing of a directory that was not named"));
+            return Err(broken_offer("it lists a directory that was not named"));
         }
         if std::mem::replace(&mut self.has_root, true) {
-            return Err(broken_offer("the root twice"));
+            return Err(broken_offer("it lists the root twice"));
         }
         if let Some(metadata) = &listing.root {
             self.report.counters.entries.add(1);
@@ -407,7 +407,7 @@ impl<'a> Planner<'a> {
         let age = match self.plan_dir(parent, ground, entry, &path) {
             Ok(age) => age,
             Err(source) => {
-                self.fail(&path, "cannot make directory", source)?;
+                self.fail(&path, "cannot create directory", source)?;
                 Age::Blocked
             }
         };
@@ -415,7 +415,7 @@ impl<'a> Planner<'a> {
         let state = DirState::new(path.clone(), age, Some(Arc::clone(parent)), Some(entry.metadata));
         match self.awaited.insert(path, state) {
             None => Ok(()),
-            Some(_) => Err(broken_offer("the same directory twice")),
+            Some(_) => Err(broken_offer("it names a directory twice")),
         }
     }
 

@@ -149,7 +149,7 @@ fn run(
             let window = window_for(transfer.line.session().control.tcp_info().round_trip);
             let tuning = spawn(threads, "tune", move || tune(tuner, schedule, &transfer.report.wire, window));
             // The number of connections then stays what it is.
-            drop(tuning.inspect_err(|error| tracing::debug!(%error, "no thread to tune on")));
+            drop(tuning.inspect_err(|error| tracing::debug!(%error, "cannot start a thread to tune with")));
         }
         // The control connection is this thread's own. As long as it is there, those that are being greeted on are
         // no strangers to the server.

@@ -24,7 +24,7 @@ use crate::settings::Itemize;
 
 /// What is done about each entry.
 #[derive(Clone, Copy)]
-pub(crate) enum Deed<'a> {
+pub(crate) enum Action<'a> {
     /// Nothing is told either.
     Count,
     /// What a removal would tell.
@@ -34,7 +34,7 @@ pub(crate) enum Deed<'a> {
 
 /// A walk.
 pub(crate) struct Removal<'a> {
-    pub(crate) deed: Deed<'a>,
+    pub(crate) action: Action<'a>,
     pub(crate) owners: &'a Owners,
     pub(crate) report: &'a Report,
     pub(crate) itemize: Itemize,
@@ -209,29 +209,29 @@ impl Removal<'_> {
         let stat = dir.stat()?;
         let mut names = dir.names()?.collect::<io::Result<Vec<_>>>()?;
         names.sort_unstable();
-        if let Deed::Remove(_) = self.deed {
+        if let Action::Remove(_) = self.action {
             let_write(&dir, &stat, self.owners)?;
         }
         Ok(Found::Dir(dir, stat.metadata.mtime, names))
     }
 
     fn remove_other(&self, place: &Place<'_>, name: &Name) -> io::Result<()> {
-        match self.deed {
-            Deed::Remove(destination) => destination.remove(&*place.dir()?, name, place.path),
-            Deed::Count | Deed::Preview => Ok(()),
+        match self.action {
+            Action::Remove(destination) => destination.remove(&*place.dir()?, name, place.path),
+            Action::Count | Action::Preview => Ok(()),
         }
     }
 
     fn remove_dir(&self, place: &Place<'_>, name: &Name, path: &RelPath, mtime: Timestamp) -> io::Result<()> {
-        match self.deed {
-            Deed::Remove(destination) => destination.remove_dir(&*place.dir()?, name, path, mtime),
-            Deed::Count | Deed::Preview => Ok(()),
+        match self.action {
+            Action::Remove(destination) => destination.remove_dir(&*place.dir()?, name, path, mtime),
+            Action::Count | Action::Preview => Ok(()),
         }
     }
 
     fn gone(&mut self, path: RelPath, kind: ItemKind) -> Fate {
         self.count += 1;
-        if !matches!(self.deed, Deed::Count) {
+        if !matches!(self.action, Action::Count) {
             self.report.counters.deleted.add(1);
             if self.itemize == Itemize::Changes {
                 self.report.tell(Event::Item(Item::deleted(path, kind)));
@@ -245,7 +245,7 @@ impl Removal<'_> {
             // Somebody else removed it.
             return Ok(Fate::Gone);
         }
-        if let Deed::Remove(destination) = self.deed
+        if let Action::Remove(destination) = self.action
             && ends_everything(&destination.root, path, &source)
         {
             return Err(RunError::Destination { operation: "delete", path: path.to_string(), source });
@@ -268,7 +268,7 @@ impl Removal<'_> {
     }
 
     fn tell_failed(&self, path: &RelPath, cause: Cause) {
-        if !matches!(self.deed, Deed::Count) {
+        if !matches!(self.action, Action::Count) {
             self.report.failed(path.clone(), cause);
         }
     }
@@ -290,7 +290,7 @@ mod tests {
 
     use fastcp_model::{Name, RelPath};
 
-    use super::{Deed, Removal};
+    use super::{Action, Removal};
     use crate::backup_dirs::BackupDirs;
     use crate::destination::Destination;
     use crate::owners::Owners;
@@ -305,10 +305,10 @@ mod tests {
         let destination = Destination::open(tree.path()).expect("open");
         let (report, owners) = (Report::new(sync_channel(1).0), Owners::new());
         let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::No, Bounds::default());
-        let walk = |deed| {
+        let walk = |action| {
             let (owners, report, schedule) = (&owners, &report, Some(&schedule));
             let mut removal = Removal {
-                deed,
+                action,
                 owners,
                 report,
                 itemize: Itemize::No,
@@ -322,10 +322,10 @@ mod tests {
             entered.expect("no failure of all");
             removal.count
         };
-        assert_eq!(walk(Deed::Count), 2);
+        assert_eq!(walk(Action::Count), 2);
         assert_eq!(report.counters.deleted.now(), 0);
         schedule.stop();
-        assert_eq!(walk(Deed::Remove(&destination)), 0);
+        assert_eq!(walk(Action::Remove(&destination)), 0);
         assert!(tree.path().join("gone/below").exists());
         assert_eq!(report.counters.files_failed.now(), 0);
     }

@@ -165,22 +165,24 @@ impl Cause {
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Source(Status::NotFound) => f.write_str("vanished from the source"),
+            Self::Source(Status::NotFound) => f.write_str("vanished at the source"),
             Self::Source(Status::Changed | Status::BadRange) => {
-                f.write_str("the source changed while it was read; rerun to fetch it anew")
+                f.write_str("changed at the source while it was copied; run the command again")
             }
             Self::Source(status) => write!(f, "{status} (at the source)"),
             Self::Destination { operation, source } => write!(f, "{operation}: {source} (at the destination)"),
-            Self::Broken { connections } => write!(f, "given up: {connections} connections broke while it was fetched"),
-            Self::Checksum { want, got } => write!(f, "crc32 mismatch (want {want:08x}, got {got:08x})"),
-            Self::DamagedRecord { line } => {
-                write!(f, "line {line} of the manifest is damaged; its file was not verified")
+            Self::Broken { connections } => {
+                write!(f, "{connections} connections broke while it was fetched; not tried again")
             }
-            Self::DirectoryInTheWay => f.write_str("a directory that is not empty is in the way; move it first"),
+            Self::Checksum { want, got } => write!(f, "CRC-32 mismatch (expected {want:08x}, got {got:08x})"),
+            Self::DamagedRecord { line } => {
+                write!(f, "line {line} of the manifest is invalid; its file was not verified")
+            }
+            Self::DirectoryInTheWay => f.write_str("a non-empty directory is in the way; move it or use --delete"),
             Self::BackupDirectory => {
                 f.write_str("not copied: backups are kept there; choose another --backup-dir, or move it away")
             }
-            Self::MountPoint => f.write_str("not deleted: another file system is mounted there"),
+            Self::MountPoint => f.write_str("not deleted: it is a mount point"),
         }
     }
 }

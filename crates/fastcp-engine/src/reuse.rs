@@ -181,7 +181,7 @@ fn asking<T>(
             Err(error) => error,
         };
         *line = None;
-        tracing::debug!(%error, "signatures do not come");
+        tracing::debug!(%error, "no signatures");
         patience.failed(error).ok()?;
     }
     None
@@ -213,8 +213,8 @@ fn ended(transfer: &Transfer<'_>, job: &Arc<FileJob>, end: DeltaEnd) -> Result<(
     match end {
         DeltaEnd::Done => {}
         DeltaEnd::Changed => return transfer.moved(job, Status::Changed),
-        DeltaEnd::Refused(status) => tracing::debug!(path = %job.path(), %status, "the sender gives no signature"),
-        DeltaEnd::Basis(error) => tracing::debug!(path = %job.path(), %error, "the old version cannot be read"),
+        DeltaEnd::Refused(status) => tracing::debug!(path = %job.path(), %status, "the sender refuses the signature"),
+        DeltaEnd::Basis(error) => tracing::debug!(path = %job.path(), %error, "cannot read the old version"),
     }
     Ok(())
 }

@@ -79,11 +79,11 @@ impl Server {
                 Greeting::Request(_) => connection.write_all(&Reply::failed(Status::Busy).encode())?,
                 Greeting::Hello(_) | Greeting::Attach(_) => send_failure(&connection, Status::Busy),
             }
-            tracing::debug!(peer = connection.peer(), "connection turned away: there are too many");
+            tracing::debug!(peer = connection.peer(), "connection refused: too many connections");
             Ok(())
         });
         if let Err(error) = told {
-            tracing::debug!(%error, "connection turned away");
+            tracing::debug!(%error, "connection refused");
         }
     }
 

@@ -43,7 +43,7 @@ pub fn start_pool(limits: &Limits) -> io::Result<()> {
             Ok(thread) => waiting.push(thread),
             Err(error) if waiting.is_empty() => return Err(error),
             Err(error) => {
-                tracing::debug!(%error, threads = waiting.len(), "the pool is smaller than it might be");
+                tracing::debug!(%error, threads = waiting.len(), "the pool has fewer threads than intended");
                 break;
             }
         }
@@ -54,7 +54,7 @@ pub fn start_pool(limits: &Limits) -> io::Result<()> {
     });
     // It may be there already where a program within a program has made it.
     pool.build_global().or_else(|error| {
-        tracing::debug!(%error, "another pool is used");
+        tracing::debug!(%error, "cannot set up the thread pool");
         Ok(())
     })
 }

@@ -77,7 +77,7 @@ impl Transfer<'_> {
         if job.offered_before > 0 {
             return self.give_up(job, Cause::Checksum { want: mismatch.want, got: mismatch.got });
         }
-        tracing::warn!(path = %job.path(), ?mismatch, "crc32 mismatch; the file is fetched once more");
+        tracing::warn!(path = %job.path(), ?mismatch, "CRC-32 mismatch; fetching the file again");
         job.distrust();
         if job.fail() {
             self.schedule.moved(Arc::clone(job));

@@ -58,7 +58,7 @@ impl<'a> TreeCache<'a> {
         let old = match file.and_then(|file| FileBytes::of(file, READ_BYTES_MAX)) {
             Ok(bytes) => Some(Kept::new(bytes)),
             Err(error) => {
-                tracing::debug!(%error, "no offer was kept");
+                tracing::debug!(%error, "there is no cached offer");
                 None
             }
         };
@@ -100,7 +100,7 @@ impl<'a> TreeCache<'a> {
             dir.rename(&name(NEW_NAME), &dir, &name(CACHE_NAME))
         });
         if let Err(error) = result {
-            tracing::debug!(%error, "the offer is not kept");
+            tracing::debug!(%error, "the offer is not cached");
         }
     }
 }
@@ -136,7 +136,7 @@ impl Next<'_> {
         }
         match self.begin(old) {
             Ok(file) => self.file = Some(file),
-            Err(error) => tracing::debug!(%error, "the offer is not kept"),
+            Err(error) => tracing::debug!(%error, "the offer is not cached"),
         }
         self.pending.clear();
     }
@@ -158,7 +158,7 @@ impl Next<'_> {
         if let Some(file) = &mut self.file
             && let Err(error) = put_record(file, payload)
         {
-            tracing::debug!(%error, "the offer is not kept");
+            tracing::debug!(%error, "the offer is not cached");
             self.file = None;
         }
     }

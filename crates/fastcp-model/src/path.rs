@@ -20,16 +20,16 @@ pub enum PathError {
     #[error("path is absolute")]
     Absolute,
     /// Holds an empty part, as in `a//b` or `a/`.
-    #[error("path has an empty part")]
+    #[error("path has an empty component")]
     EmptyPart,
     /// Holds a part `.` or `..`.
-    #[error("path has a part \".\" or \"..\"")]
+    #[error("path contains \".\" or \"..\"")]
     DotPart,
     /// Holds a NUL byte.
-    #[error("path has a NUL byte")]
+    #[error("path contains a NUL byte")]
     Nul,
     /// A name holds a `/`.
-    #[error("name has a slash")]
+    #[error("name contains a slash")]
     Slash,
     /// Longer than [`PATH_BYTES_MAX`].
     #[error("path is longer than {PATH_BYTES_MAX} bytes")]

@@ -96,13 +96,13 @@ impl fmt::Display for Status {
             Self::PermissionDenied => "permission denied",
             Self::IsADirectory => "is a directory",
             Self::NotARegularFile => "not a regular file",
-            Self::BadPath => "not a lawful path",
-            Self::OutsideRoot => "leads through a link or out of the root",
+            Self::BadPath => "invalid path",
+            Self::OutsideRoot => "leads through a symbolic link or out of the served directory",
             Self::BadRequest => "malformed request",
             Self::BadRange => "range is not within the file",
             Self::Changed => "changed while it was read",
             Self::InputOutput => "input/output error",
-            Self::Busy => "out of descriptors, memory or connections",
+            Self::Busy => "out of file descriptors, memory or connections",
             Self::Unauthorised => "not authorised",
             Self::BadVersion => "no common protocol version",
             Self::UnknownTicket => "unknown session ticket",
@@ -110,7 +110,7 @@ impl fmt::Display for Status {
             Self::NameTooLong => "name or path too long",
             Self::NotADirectory => "not a directory",
             Self::TimedOut => "timed out",
-            Self::InUse => "in use: another program keeps a lease on it",
+            Self::InUse => "in use: another program holds a lease on it",
         })
     }
 }

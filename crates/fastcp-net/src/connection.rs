@@ -130,7 +130,7 @@ impl Connection {
         }
         // EPERM: the administrator allows others only. ENOENT: the kernel has none.
         if let Err(error) = socket2::SockRef::from(&*self.stream).set_tcp_congestion(b"bbr") {
-            tracing::debug!(%error, "bbr is not to be had; the host's congestion control stays");
+            tracing::debug!(%error, "BBR is not available; using the congestion control of the host");
         }
     }
 

@@ -33,7 +33,7 @@ pub enum NetError {
     #[error("connection closed by the peer")]
     Closed,
     /// The peer was silent for too long.
-    #[error("no byte for {} seconds", .0.as_secs())]
+    #[error("nothing received for {} seconds", .0.as_secs())]
     TimedOut(Duration),
     /// The socket failed.
     #[error("connection failed: {0}")]
@@ -45,7 +45,7 @@ pub enum NetError {
     #[error("malformed request: {0}")]
     Request(#[source] WireError),
     /// The peer's offer makes no sense as a whole.
-    #[error("protocol error: the offer has {0}")]
+    #[error("protocol error: invalid offer: {0}")]
     Offer(&'static str),
     /// A frame that has no place here.
     #[error("protocol error: unexpected frame {0:?}")]
@@ -54,7 +54,7 @@ pub enum NetError {
     #[error("the peer speaks {0}")]
     Foreign(Foreign),
     /// The first bytes belong to no dialect.
-    #[error("protocol error: first bytes {0:02x?} are of no known dialect")]
+    #[error("the peer does not speak the fastcp protocol (first bytes {0:02x?})")]
     UnknownDialect([u8; 4]),
     /// The peer said no.
     #[error("refused by the peer: {0}")]

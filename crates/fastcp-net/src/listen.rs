@@ -126,7 +126,7 @@ impl Listener {
                 Err(error) if is_peers_fault(&error) => {}
                 Err(error) if is_exhaustion(&error) => {
                     if !std::mem::replace(&mut is_told, true) {
-                        tracing::warn!(%error, "cannot accept for now");
+                        tracing::warn!(%error, "cannot accept connections at the moment");
                     }
                     std::thread::sleep(EXHAUSTED_WAIT);
                 }

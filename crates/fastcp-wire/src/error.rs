@@ -9,7 +9,7 @@ pub enum WireError {
     #[error("message is truncated")]
     Truncated,
     /// Bytes are left over after the message.
-    #[error("message has {0} bytes too many")]
+    #[error("message is {0} bytes too long")]
     TrailingBytes(usize),
     /// The first four bytes are not the expected magic.
     #[error("wrong magic {0:08x}")]
@@ -31,7 +31,7 @@ pub enum WireError {
     #[error("unknown frame type {0:#06x}")]
     UnknownFrame(u16),
     /// A field holds a number without a meaning.
-    #[error("{field} has no value {value:#x}")]
+    #[error("{field} has the invalid value {value:#x}")]
     Value {
         /// The field, as `docs/protocol.md` names it.
         field: &'static str,
@@ -39,9 +39,9 @@ pub enum WireError {
         value: u64,
     },
     /// A path or name that is not lawful.
-    #[error("unlawful path: {0}")]
+    #[error("invalid path: {0}")]
     Path(#[from] PathError),
     /// A compressed body that does not decompress to what was said.
-    #[error("compressed batch does not decompress")]
+    #[error("compressed batch is damaged")]
     Compression,
 }

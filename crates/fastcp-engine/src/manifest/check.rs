@@ -78,7 +78,9 @@ impl Manifest {
         while let Some((offset, line)) = lines.next()? {
             number += 1;
             match line {
-                Line::Torn => tracing::warn!(line = number, "the manifest ends in a torn line, which is left out"),
+                Line::Torn => {
+                    tracing::warn!(line = number, "the last line of the manifest is incomplete and is ignored")
+                }
                 Line::Whole(line) => match Record::parse(self.hash, &line) {
                     // Paths with the same hash are compared.
                     Some(record) => found.push((xxh3_64(record.path.as_bytes()), offset)),

@@ -132,7 +132,7 @@ impl Planner<'_> {
             }
             Decision::InTheWay if self.extraneous.is_some() => return Ok(Outcome::Displaces(entry.clone())),
             Decision::InTheWay => {
-                return Err(("cannot make", io::Error::from_raw_os_error(nix::libc::ENOTEMPTY)));
+                return Err(("cannot create", io::Error::from_raw_os_error(nix::libc::ENOTEMPTY)));
             }
             Decision::Make(there) => tell(How::Content, there.as_ref()),
             Decision::Mend(there) => tell(How::Attributes, Some(there)),
@@ -141,8 +141,8 @@ impl Planner<'_> {
         self.count_decided(entry, &decision);
         let (Some(actor), Some(dir)) = (&self.actor, ground.dir()) else { return Ok(Outcome::Settled) };
         let operation = match &entry.kind {
-            EntryKind::Symlink { .. } => "cannot make link",
-            _ => "cannot make way",
+            EntryKind::Symlink { .. } => "cannot create link",
+            _ => "cannot replace",
         };
         let job = actor.act(state, dir, entry, decision).map_err(|error| (operation, error))?;
         Ok(job.map_or(Outcome::Settled, Outcome::Fetch))

@@ -138,7 +138,7 @@ impl<'a> Comparer<'a> {
     /// came a second time.
     pub(super) fn finish(&mut self) -> Result<(), RunError> {
         if !self.awaited.is_empty() && !self.is_replay {
-            return Err(broken_offer("the end before all listings"));
+            return Err(broken_offer("it ends before all directories are listed"));
         }
         for path in self.awaited.drain() {
             self.report.failed(path, Cause::Source(Status::NotFound));
@@ -149,12 +149,12 @@ impl<'a> Comparer<'a> {
     /// All that has to happen in the order of the offer.
     fn place(&mut self, listing: Listing) -> Result<Placed, RunError> {
         if !self.awaited.contains(&listing.dir) {
-            return Err(broken_offer("a listing of a directory that was not named"));
+            return Err(broken_offer("it lists a directory that was not named"));
         }
         self.order.check(&listing)?;
         for entry in listing.entries.iter().filter(|entry| entry.kind == EntryKind::Dir) {
             if !self.awaited.insert(path_of(&listing.dir, &entry.name)?) {
-                return Err(broken_offer("the same directory twice"));
+                return Err(broken_offer("it names a directory twice"));
             }
         }
         if listing.end != ListingEnd::More {
