@@ -14,6 +14,7 @@ use support::client::{Client, Run, Running};
 use support::compare::{assert_same, files_and_bytes};
 use support::crash_disk::{CrashDisk, Snapshot};
 use support::journal::Leftover;
+use support::launch::is_everywhere;
 use support::server::Server;
 use support::sweep::{Draw, is_long};
 use support::tree::{Tree, noise, set_mtime};
@@ -246,6 +247,9 @@ fn what_was_journaled_and_written_is_not_fetched_again_after_a_power_cut() {
 
 #[test]
 fn a_disk_that_is_lost_without_a_boot_is_not_taken_at_its_word() {
+    if is_everywhere("no-proc") {
+        return say_skipped("without /proc a journal has no mark");
+    }
     let Some(mut scene) = Scene::new() else { return };
     let copy = scene.disk.path().join("copy");
     scene.valve.limit(Kind::Data, LARGE_BYTES as u64 / 2);

@@ -10,6 +10,8 @@ use std::path::Path;
 use support::compare::assert_same;
 use support::journal::{Claim, Journal, Leftover, Mark, Record, boot_id};
 use support::killed::{CHUNK_BYTES, CLAIMS, FILE_BYTES, Killed, Scene};
+use support::launch::is_everywhere;
+use support::say_skipped;
 use support::stage::Stage;
 use support::sweep::is_long;
 use support::tree::noise;
@@ -288,6 +290,9 @@ fn a_true_mark_is_believed() {
 
 #[test]
 fn a_wrong_claim_behind_a_true_mark_is_found_by_the_confirmation() {
+    if is_everywhere("no-proc") {
+        return say_skipped("without /proc a journal has no mark");
+    }
     let killed = Killed::new();
     let scene = killed.damaged(|scene| {
         let mark = Record::Mark(Mark { boot: boot_id(), ctime: scene.leftover.ctime() });

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::launch::is_everywhere;
 use super::say_skipped;
 
 /// The faults that a program is run with.
@@ -18,6 +19,10 @@ pub(crate) struct Strace {
 impl Strace {
     /// No fault yet; `None`, with a message, where there is no strace.
     pub(crate) fn new() -> Option<Self> {
+        if is_everywhere("no-proc") {
+            say_skipped("strace finds no paths without /proc");
+            return None;
+        }
         let is_there = Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success());
         if !is_there {
             say_skipped("strace is not installed");
