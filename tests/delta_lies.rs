@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fastcp_model::Status;
+use fastcp_model::{Capabilities, Status};
 use fastcp_wire::range::{Ask, BodyKind, RangeRequest};
 use fastcp_wire::signature::{Level, SIGNED_CHUNK_BYTES};
 use support::client::{Client, Run};
@@ -317,8 +317,10 @@ fn nothing_is_copied_into_a_range_that_is_being_fetched() {
     };
     let offer = offer(vec![listing("", vec![file(NAME, &lie.new)])]);
     let lying = Arc::clone(&lie);
-    let sender = LyingSender::start_sending(offer, move |request, stream| thoughts.answer(request, &lying, stream));
-    let options = "--retry 10 --conns 1 --no-compress";
+    let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE);
+    let answer = move |request: &RangeRequest, stream: &mut TcpStream| thoughts.answer(request, &lying, stream);
+    let sender = LyingSender::start_sending_with(offer, capabilities, answer);
+    let options = "--retry 30 --conns 1 --no-compress";
     let run = Client::pull(sender.url(), &lie.copy).options(options).run().expect_exit(0);
     let (fetched, reused) = (run.count("bytes_fetched"), run.count("bytes_reused"));
     assert!(reused > 0, "the second lists were of use");

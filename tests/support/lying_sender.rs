@@ -43,6 +43,15 @@ impl LyingSender {
         answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE | Capabilities::DELTA);
+        Self::start_sending_with(offer, capabilities, answer)
+    }
+
+    /// As before, of a sender that can do this.
+    pub(crate) fn start_sending_with(
+        offer: Offer,
+        capabilities: Capabilities,
+        answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         Self::start_with(vec![offer], capabilities, move |request, stream| match request {
             Request::Range(request) => answer(request, stream),
             other => panic!("not agreed: {other:?}"),
