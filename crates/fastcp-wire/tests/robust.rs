@@ -382,7 +382,7 @@ fn a_piece_header_is_bounded_even_under_a_right_checksum() {
     assert_too_long(piece(1, 0, 0, u32::MAX), "body_len", u32::MAX.into(), RANGE_BYTES_MAX);
     assert_value(piece(6, 0, 0, 0), "kind", 6);
     assert_value(piece(0, 0, 1, 0), "status", 1);
-    assert_value(piece(0, 19, 19, 0), "status", 19);
+    assert_value(piece(0, 20, 20, 0), "status", 20);
 }
 
 fn frame_header(text: &str) -> Result<FrameHeader, WireError> {
@@ -500,7 +500,7 @@ fn a_listing_is_checked() {
     let listing = |text: &str| decode_body(&format!("00000000 00000001 {text} 00000000 00000000"));
     assert!(listing("03 0002 0000 00").is_ok());
     assert_value(listing("04 0000 0000 00"), "end", 4);
-    assert_value(listing("03 0013 0000 00"), "status", 19);
+    assert_value(listing("03 0014 0000 00"), "status", 20);
     assert_value(listing("01 0000 0000 02"), "has_root", 2);
     assert_too_long(listing("01 0000 ffff 00"), "path_len", u16::MAX.into(), PATH_BYTES_MAX as u64);
     assert!(matches!(listing("01 0000 0002 2e2e 00"), Err(WireError::Path(_))));
