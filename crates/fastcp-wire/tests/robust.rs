@@ -325,13 +325,13 @@ fn a_requests_path_is_bounded_by_its_header() {
 #[test]
 fn a_requests_flags_are_known_and_agree() {
     for flags in 0..=u16::MAX {
-        let lawful_header = matches!(flags, 0 | 1) || (flags & 2 != 0 && flags <= 0xff && flags & 1 == 0);
+        let lawful_header = matches!(flags, 0 | 1) || (flags & 2 != 0 && flags <= 0x1ff && flags & 1 == 0);
         assert_eq!(request_header(1, flags).is_ok(), lawful_header, "{flags:#x}");
     }
-    // All that are alone or, FINE, with SIGNATURE; a bundle has another form.
-    for flags in (2..=0xff).step_by(2).filter(|flags| flags & 0x12 == 2) {
+    // All that are alone or, FINE with SIGNATURE and ANEW with CONFIRM; a bundle has another form.
+    for flags in (2..=0x1ff).step_by(2).filter(|flags| flags & 0x12 == 2) {
         match flags {
-            2 | 6 | 0xa | 0x22 | 0x62 | 0x82 => assert!(range_request(flags, 0, 1).is_ok(), "{flags:#x}"),
+            2 | 6 | 0xa | 0x22 | 0x62 | 0x82 | 0x10a => assert!(range_request(flags, 0, 1).is_ok(), "{flags:#x}"),
             _ => assert_value(range_request(flags, 0, 1), "flags", flags.into()),
         }
     }
@@ -380,7 +380,7 @@ fn a_piece_header_is_bounded_even_under_a_right_checksum() {
     assert!(piece(0, 0, 0, max).is_ok());
     assert_too_long(piece(0, 0, 0, max + 1), "body_len", u64::from(max) + 1, RANGE_BYTES_MAX);
     assert_too_long(piece(1, 0, 0, u32::MAX), "body_len", u32::MAX.into(), RANGE_BYTES_MAX);
-    assert_value(piece(6, 0, 0, 0), "kind", 6);
+    assert_value(piece(7, 0, 0, 0), "kind", 7);
     assert_value(piece(0, 0, 1, 0), "status", 1);
     assert_value(piece(0, 20, 20, 0), "status", 20);
 }
