@@ -104,3 +104,22 @@ fn mistakes_are_explained_and_make_nothing() {
     }
     assert_eq!(std::fs::read_dir(workspace.at("")).expect("read").count(), 0);
 }
+
+#[test]
+fn a_place_on_another_machine_is_no_destination() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    for place in
+        ["host:copy", "host:/copy", "user@host:copy", "fcp://127.0.0.1:9999/", "127.0.0.1:9999", "host::module"]
+    {
+        for words in [&["pull", "source", place][..], &[place, "127.0.0.1", "9"], &["verify", place, "source"]] {
+            let output = Command::new(CLIENT).args(words).current_dir(source.parent().expect("a parent")).output();
+            let output = output.expect("run the program");
+            assert_eq!(output.status.code(), Some(1), "{words:?}: {}", stderr(&output));
+            assert!(stderr(&output).contains(&format!("\"./{place}\"")), "{}", stderr(&output));
+        }
+        assert!(!workspace.at(place).exists(), "{place}");
+    }
+    let output = run(CLIENT, "pull", &[], &[&contents(&source), &workspace.at("a:b")]);
+    assert_eq!(output.status.code(), Some(0), "a path with a slash before its colon: {}", stderr(&output));
+}

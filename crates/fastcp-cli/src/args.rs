@@ -6,12 +6,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use fastcp_engine::Compression;
 
 use crate::args::options::{
     ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, parse_connections_max,
 };
+use crate::from::local_directory;
 
 mod environment;
 mod mistaken;
@@ -43,6 +45,7 @@ pub(crate) struct ClientArgs {
     pub(crate) command: Option<ClientCommand>,
     /// Directory to copy to; it is created if it does not exist
     #[arg(required = true)]
+    #[arg(value_parser = PathBufValueParser::new().try_map(local_directory))]
     pub(crate) dst_dir: Option<PathBuf>,
     /// Name or address of the server
     #[arg(required = true)]
@@ -78,6 +81,7 @@ pub(crate) struct PullArgs {
     /// fcp://HOST[:PORT][/PATH], or a local file or directory
     pub(crate) from: OsString,
     /// Directory to copy to; it is created if it does not exist
+    #[arg(value_parser = PathBufValueParser::new().try_map(local_directory))]
     pub(crate) dst_dir: PathBuf,
     #[command(flatten)]
     pub(crate) options: PullOptions,
@@ -100,6 +104,7 @@ pub(crate) struct PullOptions {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// Directory to verify
+    #[arg(value_parser = PathBufValueParser::new().try_map(local_directory))]
     pub(crate) dst_dir: PathBuf,
     /// What to compare it with, as for pull
     #[arg(required_unless_present = "manifest")]

@@ -59,6 +59,21 @@ impl From {
     }
 }
 
+/// Why DST_DIR is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected a local directory, since nothing can be copied to another machine yet; write \"./{0}\" for that name"
+)]
+pub(crate) struct NotLocal(String);
+
+/// A directory of this machine, where what was typed does not look like a place on another one.
+pub(crate) fn local_directory(path: PathBuf) -> Result<PathBuf, NotLocal> {
+    match place_of_colon(path.as_os_str().as_bytes()) {
+        Some(_) => Err(NotLocal(shown(path.as_os_str().as_bytes()))),
+        None => Ok(path),
+    }
+}
+
 /// The name before `://`, and what follows.
 fn split_scheme(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let at = bytes.windows(3).position(|three| three == b"://")?;
