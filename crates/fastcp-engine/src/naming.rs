@@ -42,8 +42,11 @@ pub(crate) fn name_part(part: &File, place: &PartPlace, dir: &Dir, name: &Name) 
         Shelter::StateDir => rename(),
         Shelter::Beside => match link_or_replace(part, dir, name) {
             Ok(()) => {
-                if expect_named(part, &place.dir, &place.name).is_ok() {
-                    place.dir.remove_file(&place.name)?;
+                if expect_named(part, &place.dir, &place.name).is_ok()
+                    && let Err(error) = place.dir.remove_file(&place.name)
+                {
+                    // The file has its name, and is whole.
+                    tracing::debug!(%error, "cannot remove the name of a part file");
                 }
                 Ok(())
             }

@@ -19,6 +19,10 @@ pub(crate) const BREAKS_MAX: u32 = 3;
 impl Fetcher<'_> {
     /// How the connection ends that broke with `error`. What it owes is told apart from what was never asked for.
     pub(super) fn end_broken(&mut self, error: NetError) -> End {
+        for owed in &mut self.owed {
+            // Unproven bytes may stand there; and it is not asked for in a bundle again.
+            owed.want.attempt = owed.want.attempt.max(1);
+        }
         if error.is_shortage() {
             // An answer, though not the one that was hoped for.
             return End::Broken(error);
@@ -39,12 +43,8 @@ impl Fetcher<'_> {
         let others_got_through = self.transfer.report.counters.bytes_fetched.now() > self.fetched_before;
         let was_to_blame = self.owed.front().is_some_and(|owed| owed.want.breaks.count > 0);
         let is_to_blame = self.is_begun || others_got_through || was_to_blame;
-        for (position, owed) in self.owed.iter_mut().enumerate() {
-            // Unproven bytes may stand there; and it is not asked for in a bundle again.
-            owed.want.attempt = owed.want.attempt.max(1);
-            if position == 0 && is_to_blame {
-                owed.want.breaks.add(self.dialled);
-            }
+        if let Some(first) = self.owed.front_mut().filter(|_| is_to_blame) {
+            first.want.breaks.add(self.dialled);
         }
         let Some(first) = self.owed.front().filter(|owed| owed.want.breaks.count >= BREAKS_MAX) else { return Ok(()) };
         self.transfer.give_up(&first.want.job, Cause::Broken { connections: BREAKS_MAX })
