@@ -3,8 +3,9 @@
 
 mod support;
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use fastcp_model::Status;
 use fastcp_wire::range::FLAG_WANT_CRC;
@@ -224,22 +225,46 @@ fn a_part_of_another_state_of_the_source_is_thrown_away() {
     }
 }
 
+/// The part file that a run left beside its output.
+fn part_beside(out: &Path) -> PathBuf {
+    let entries = fs::read_dir(out.parent().expect("a parent")).expect("read");
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    paths.find(|path| path.extension().is_some_and(|end| end == "part")).expect("a part file")
+}
+
 #[test]
-fn a_part_that_was_damaged_meanwhile_is_found_out() {
-    let workspace = Workspace::new();
-    let bytes = noise(900_000, 2);
-    let source = cut_once(bytes.clone(), 400_000, (bytes.clone(), MTIME_NS));
-    let out = workspace.at("out");
-    get(&source, &out, "--retry 0").expect_exit(35);
-    let part = fs::read_dir(out.parent().expect("a parent")).expect("read").flatten().map(|entry| entry.path());
-    let part = part.into_iter().find(|path| path.extension().is_some_and(|end| end == "part")).expect("a part file");
-    let mut damaged = fs::read(&part).expect("read");
-    damaged[5] ^= 1;
-    fs::write(&part, damaged).expect("write");
-    get(&source, &out, "--retry 0").expect_exit(23);
-    assert!(!out.exists());
-    get(&source, &out, "--retry 0").expect_exit(0);
-    assert_whole(&out, &bytes);
+fn a_part_that_was_damaged_meanwhile_is_fetched_again_whether_or_not_a_crc_would_tell() {
+    let bytes = noise(9 << 20, 2);
+    let flip = |part: &File| {
+        let mut byte = [0];
+        part.read_exact_at(&mut byte, 5 << 20).expect("read");
+        part.write_all_at(&[byte[0] ^ 1], 5 << 20).expect("write");
+    };
+    let shorten = |part: &File| part.set_len(5 << 20).expect("shorten");
+    let lengthen = |part: &File| part.set_len(10 << 20).expect("lengthen");
+    // What is kept ends with a step of the journal.
+    let (half, all) = (4 << 20..=5 << 20, 8 << 20..=8 << 20);
+    let damages: [(fn(&File), _); 3] = [(flip, half.clone()), (shorten, half), (lengthen, all)];
+    let crcs = [0, crc32fast::hash(&bytes)];
+    for (crc32, (damage, kept)) in crcs.into_iter().flat_map(|crc| damages.clone().map(|one| (crc, one))) {
+        let workspace = Workspace::new();
+        let served = bytes.clone();
+        let source = PlainSource::start(move |nth, seen| {
+            let mut answer = whole(&served, MTIME_NS, crc32, seen.offset);
+            answer.truncate([32 + (8 << 20), 32 + 1000, usize::MAX][nth.min(2)]);
+            answer
+        });
+        let out = workspace.at("out");
+        get(&source, &out, "--retry 0").expect_exit(35);
+        damage(&File::options().read(true).write(true).open(part_beside(&out)).expect("open"));
+        // What did not stand is no more trusted after the next run than before it.
+        get(&source, &out, "--retry 0").expect_exit(35);
+        let run = get(&source, &out, "--retry 0").expect_exit(0);
+        assert_whole(&out, &bytes);
+        let [0, second, third] = source.offsets()[..] else { panic!("{:?}", source.offsets()) };
+        assert!(kept.contains(&second) && third == second + 1000, "{second}, {third}");
+        run.expect_counts(&[("bytes_reused", third)]);
+    }
 }
 
 #[test]

@@ -16,12 +16,14 @@ use fastcp_sys::{Dir, FileType, Stat};
 
 use super::{GetError, output};
 use crate::crc_runs::CrcRuns;
-use crate::journal::Binding;
+use crate::journal::{Binding, Record, Replayed};
 use crate::naming::{PartPlace, Shelter};
 use crate::owners::Owners;
 use crate::part::{PartFile, Verified};
 use crate::read_back::read_whole;
+use crate::source::SLICE_BYTES;
 use crate::strong_hash::hash_of_name;
+use crate::zeros::crc_of_range;
 
 /// The journal learns of the bytes in steps of this length.
 const STEP_BYTES: u64 = 4 << 20;
@@ -170,14 +172,16 @@ impl FileSink {
             Ok(file) => self.lock(file)?,
             Err(_) => return Ok(()),
         };
-        let Some((part, replayed, _)) = PartFile::resume(&self.place) else { return Ok(()) };
-        let binding = &replayed.binding;
-        let whole = ByteRange::new(0, binding.file_bytes);
-        let Ok(whole) = whole.map_err(io::Error::other) else { return Ok(()) };
+        let Some((part, replayed, stat)) = PartFile::resume(&self.place) else { return Ok(()) };
+        let state = SourceState { file_bytes: replayed.binding.file_bytes, mtime: replayed.binding.mtime };
+        let Ok(whole) = ByteRange::new(0, state.file_bytes) else { return Ok(()) };
+        if stat.size_bytes() > state.file_bytes && part.file().set_len(state.file_bytes).is_err() {
+            return Ok(());
+        }
+        let standing = standing(&part, &replayed, &stat);
         let mut runs = CrcRuns::default();
-        replayed.records.iter().for_each(|record| runs.insert(record.range, record.crc));
+        standing.iter().for_each(|record| runs.insert(record.range, record.crc));
         let have = runs.gaps_in(whole).first().map_or(whole.end(), |gap| gap.start());
-        let state = SourceState { file_bytes: binding.file_bytes, mtime: binding.mtime };
         self.unfinished = Some(Unfinished { part, _lock: lock, state, have, noted: have, crc: Hasher::new() });
         Ok(())
     }
@@ -269,6 +273,23 @@ impl Unfinished {
             self.noted = self.have;
         }
     }
+}
+
+/// The records that count. A server may give no CRC-32, so nothing else would tell that a crash lost their bytes or
+/// that somebody changed them: where no mark vouches for them, they are read. Should one not stand, the next run
+/// reads all of them again.
+fn standing(part: &PartFile, replayed: &Replayed, stat: &Stat) -> Vec<Record> {
+    if replayed.is_untouched(stat) {
+        return replayed.records.clone();
+    }
+    let mut slice = vec![0; SLICE_BYTES];
+    let mut stands =
+        |record: &&Record| crc_of_range(part.file(), record.range, &mut slice).is_ok_and(|crc| crc == record.crc);
+    let standing: Vec<Record> = replayed.records.iter().filter(&mut stands).copied().collect();
+    if standing.len() == replayed.records.len() {
+        part.settle_doubt();
+    }
+    standing
 }
 
 /// A part file with all its bytes.
