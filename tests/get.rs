@@ -11,6 +11,7 @@ use support::Workspace;
 use support::client::{Client, contents};
 use support::journal::names_in_parts;
 use support::plain_source::{PlainSource, whole};
+use support::port::ReservedPort;
 use support::server::Server;
 use support::tree::{Tree, noise};
 use support::wait_until;
@@ -141,4 +142,37 @@ fn what_is_left_beside_the_output_belongs_to_nobody_else_and_is_not_deleted() {
     assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
     let run = Client::get(source.port(), "a/path", copy.join("out")).run().expect_exit(0);
     run.expect_counts(&[("bytes_reused", 123_456)]);
+}
+
+#[test]
+fn what_is_said_of_the_end_is_so() {
+    let workspace = Workspace::new();
+    let nobody = ReservedPort::new();
+    let run = Client::get(nobody.port, "a/path", workspace.at("out")).options("--retry 0").run().expect_exit(35);
+    assert!(!run.stderr.contains("kept") && !run.stderr.contains("no answer"), "{}", run.stderr);
+    let source = PlainSource::start(|_, seen| {
+        let mut answer = whole(b"bytes", MTIME_NS, 7, seen.offset);
+        answer.truncate(32 + 2);
+        answer
+    });
+    let run = Client::get(source.port(), "a/path", workspace.at("out")).options("--retry 0").run().expect_exit(35);
+    assert!(run.stderr.contains("received data is kept"), "{}", run.stderr);
+    let (source, out) = (source_of(b"bytes"), workspace.at("other"));
+    let port = source.port().to_string();
+    let run = Client::new(["get", "127.0.0.1", &port, "a/path", out.to_str().expect("plain")]).run().expect_exit(0);
+    assert!(
+        run.lines.join("").contains("1 file copied") && !run.lines.join("").contains("unchanged"),
+        "{:?}",
+        run.lines
+    );
+}
+
+#[test]
+fn a_directory_is_for_pull() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.dir("sub").file("sub/file", b"bytes");
+    let server = Server::start(&tree.finish());
+    let run = Client::get(server.port(), "sub", workspace.at("out")).run().expect_exit(3);
+    assert!(run.stderr.contains("is a directory; to copy a directory: fastcp-client pull fcp://"), "{}", run.stderr);
 }

@@ -64,7 +64,8 @@ fn a_port_that_refuses_is_waited_for_as_long_as_was_said() {
 fn a_port_that_says_nothing_is_waited_for_as_long_as_was_said() {
     let port = Port::silent();
     let workspace = Workspace::new();
-    for client in clients(&port.url(), &workspace) {
+    let get = Client::get(port.address.port(), "file", workspace.at("out"));
+    for client in clients(&port.url(), &workspace).into_iter().chain([get]) {
         expect_given_up(client.options("--retry 5"), 5.0);
     }
 }

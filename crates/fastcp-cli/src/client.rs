@@ -12,10 +12,11 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_engine::{
-    Delta, Durability, GetOutput, GetSettings, Interrupt, Itemize, Limits, ManifestHash, ManifestWriter, Placement,
-    PlainCrc, ReceivePath, ReceiverSettings, Report, STACK_BYTES, Server, ServerSettings, Source, VerifyOver,
+    Delta, Durability, GetError, GetOutput, GetSettings, Interrupt, Itemize, Limits, ManifestHash, ManifestWriter,
+    Placement, PlainCrc, ReceivePath, ReceiverSettings, Report, STACK_BYTES, Server, ServerSettings, Source,
+    VerifyOver,
 };
-use fastcp_model::{Capabilities, Escaped, RelPath};
+use fastcp_model::{Capabilities, Escaped, RelPath, Status};
 use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::Scope;
@@ -448,7 +449,13 @@ fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
             }
             Err(error) => {
                 let code = exit_code::of_get_error(&error);
-                (code, Some(format!("cannot get \"{}\": {error}", Escaped(&path))))
+                let advice = match error {
+                    GetError::Refused(Status::IsADirectory) => {
+                        format!("; to copy a directory: fastcp-client pull fcp://{}/PATH DIR", dialer.endpoint())
+                    }
+                    _ => String::new(),
+                };
+                (code, Some(format!("cannot get \"{}\": {error}{advice}", Escaped(&path))))
             }
         }
     }))

@@ -63,7 +63,7 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
         GetError::Refused(_) => NOTHING_USABLE,
         GetError::NoAnswer { source, .. } => of_no_answer(source),
         GetError::Net(error) => of_net_error(error),
-        GetError::Output { source, .. } => of_io_error(source, FILE_IO),
+        GetError::Output { source, .. } | GetError::Stream(source) => of_io_error(source, FILE_IO),
         GetError::NotAFile { .. } | GetError::Busy { .. } => NOTHING_USABLE,
         GetError::Checksum { .. } | GetError::NoChecksum => SOME_FAILED,
         GetError::Changed => SOME_VANISHED,

@@ -118,7 +118,10 @@ impl Summary {
         let seconds = self.elapsed_ms as f64 / 1000.0;
         let mut text = format!("{} copied", counted(self.files_committed, "file"));
         text += &self.other_changes(self.links_made, self.dirs_made);
-        text += &format!(", {} unchanged", self.files_unchanged);
+        // A single file is not compared with what is there.
+        if self.entries > 0 {
+            text += &format!(", {} unchanged", self.files_unchanged);
+        }
         if self.bytes_reused > 0 {
             text += &format!("; {} reused", size(self.bytes_reused));
         }
@@ -225,7 +228,7 @@ impl Output {
         let counters = &report.counters;
         self.stdout.json(&json!({
             "event": "progress",
-            "phase": if report.is_scan_done() { course.phase() } else { "scan" },
+            "phase": if report.is_scan_done() || course == Course::Get { course.phase() } else { "scan" },
             "entries": counters.entries.now(),
             "files": counters.files.now(),
             "files_done": files_done(report),

@@ -188,6 +188,9 @@ fn line_of(report: &Report, elapsed: Duration, course: Course) -> String {
     let done = course.bytes_done(report);
     let rate = size((done as f64 / elapsed.as_secs_f64().max(0.001)) as u64);
     let total = bytes_to_fetch(report);
+    if course == Course::Get {
+        return format!("{} {} of {} ({rate}/s)", course.done_word(), size(done), size(total));
+    }
     let scan = if report.is_scan_done() { "scanned" } else { "scanning" };
     format!(
         "{scan} {} entries; {} {} of {} ({rate}/s); {} of {} files done",

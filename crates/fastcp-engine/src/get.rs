@@ -23,13 +23,11 @@ mod sink;
 
 use sink::{FileSink, Finished, Sink, SourceState, StreamSink};
 
-/// A server may have to read the whole file for its CRC before it answers.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(600);
-
 /// What `get` is told.
 #[derive(Debug, Clone, Copy)]
 pub struct GetSettings {
-    /// How long to keep trying while nothing arrives.
+    /// How long to keep trying while nothing arrives. A server may have to read the whole file for its CRC before it
+    /// answers: that has to fit.
     pub retry: Duration,
     /// Fail where the server gives no CRC.
     pub require_crc: bool,
@@ -62,9 +60,7 @@ pub enum GetError {
     #[error("refused by the server: {0}")]
     Refused(Status),
     /// Nothing arrived in the time given.
-    #[error(
-        "no answer from {address} within {seconds} s: {source}; received data is kept, run the command again to resume"
-    )]
+    #[error("gave up on {address} after {seconds} s without progress: {source}{kept}")]
     NoAnswer {
         /// Who was dialled.
         address: String,
@@ -72,6 +68,8 @@ pub enum GetError {
         seconds: u64,
         /// The last attempt's failure.
         source: NetError,
+        /// What a rerun finds.
+        kept: Kept,
     },
     /// The server breaks the protocol.
     #[error("connection failed: {0}")]
@@ -86,6 +84,9 @@ pub enum GetError {
         /// What came of it.
         source: io::Error,
     },
+    /// The stream cannot be written to.
+    #[error("cannot write to standard output: {0}")]
+    Stream(io::Error),
     /// The output is a device, a pipe, a link or a directory.
     #[error("{path:?} is not a regular file; use - for standard output")]
     NotAFile {
@@ -112,6 +113,24 @@ pub enum GetError {
     /// The server gave no CRC though one is required.
     #[error("the server did not give a CRC-32, which --require-crc demands")]
     NoChecksum,
+}
+
+/// What a `get` that gave up leaves for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Nothing.
+    Nothing,
+    /// The beginning of the file.
+    Beginning,
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "",
+            Self::Beginning => "; received data is kept, run the command again to resume",
+        })
+    }
 }
 
 /// Fetches `path` into `out`.
@@ -150,7 +169,7 @@ pub fn get(
         };
         line.patience.failed(error).map_err(|source| {
             let address = dialer.endpoint().to_string();
-            GetError::NoAnswer { address, seconds: settings.retry.as_secs(), source }
+            GetError::NoAnswer { address, seconds: settings.retry.as_secs(), source, kept: sink.kept() }
         })?;
     }
 }
@@ -203,7 +222,7 @@ fn ask(line: &mut Line<'_>, request: &PlainRequest, offset: u64) -> Result<(Arc<
     connection.set_timeouts(None, silence_max).map_err(GetError::Net)?;
     let bytes = PlainRequest { offset, ..request.clone() }.encode().map_err(GetError::Path)?;
     connection.write_all(&bytes).map_err(GetError::Net)?;
-    let reply = HeardPlain::take_by(&connection, Instant::now() + REPLY_TIMEOUT).map_err(GetError::Net)?;
+    let reply = HeardPlain::take_by(&connection, Instant::now() + absence_max(retry)).map_err(GetError::Net)?;
     if reply.status != Status::Ok {
         return Err(GetError::Refused(reply.status));
     }

@@ -89,7 +89,7 @@ pub use content_hash::ManifestHash;
 pub use deletion::Refusal;
 pub use difference::Difference;
 pub use error::{BackupProblem, RunError};
-pub use get::{GetError, GetOutput, GetSettings, Got, get};
+pub use get::{GetError, GetOutput, GetSettings, Got, Kept, get};
 pub use interrupt::Interrupt;
 pub use itemize::{Item, ItemKind};
 pub use manifest::{ManifestError, ManifestWriter, verify_manifest};

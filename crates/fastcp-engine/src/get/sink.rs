@@ -14,7 +14,7 @@ use fastcp_model::{ByteRange, Metadata, Name, RelPath, Timestamp};
 use fastcp_sys::typed_path::open_parent;
 use fastcp_sys::{Dir, FileType, Stat};
 
-use super::{GetError, output};
+use super::{GetError, Kept, output};
 use crate::crc_runs::CrcRuns;
 use crate::journal::{Binding, Record, Replayed};
 use crate::naming::{PartPlace, Shelter};
@@ -51,6 +51,14 @@ impl Sink<'_> {
         match self {
             Self::File(file) => file.unfinished.as_ref().map(|unfinished| (unfinished.state, unfinished.have)),
             Self::Stream(stream) => stream.begun,
+        }
+    }
+
+    /// What stays for a rerun.
+    pub(super) fn kept(&self) -> Kept {
+        match self {
+            Self::File(FileSink { unfinished: Some(Unfinished { have: 1.., .. }), .. }) => Kept::Beginning,
+            Self::File(_) | Self::Stream(_) => Kept::Nothing,
         }
     }
 
@@ -111,7 +119,7 @@ impl<'a> StreamSink<'a> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), GetError> {
-        self.out.write_all(bytes).map_err(|source| output("write to", Path::new("-"), source))?;
+        self.out.write_all(bytes).map_err(GetError::Stream)?;
         self.crc.update(bytes);
         if let Some((_, have)) = &mut self.begun {
             *have += bytes.len() as u64;
@@ -120,7 +128,7 @@ impl<'a> StreamSink<'a> {
     }
 
     pub(super) fn flush(&mut self) -> Result<(), GetError> {
-        self.out.flush().map_err(|source| output("write to", Path::new("-"), source))
+        self.out.flush().map_err(GetError::Stream)
     }
 }
 
