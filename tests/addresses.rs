@@ -70,6 +70,9 @@ fn what_is_no_address_is_said_at_once() {
         (format!("pull fcp://host:99999 {copy}"), "port"),
         (format!("{copy} me@host 9999"), "takes no user name"),
         (format!("{copy} host:1 9999"), "given twice"),
+        (format!("{copy} 9999 9999"), "a number alone is a port"),
+        (format!("pull 127.0.0.1:5999/ {copy}"), "did you mean \"fcp://127.0.0.1:5999/\"?"),
+        (format!("{copy} 127.0.0.1:5999"), "pull fcp://127.0.0.1:5999 "),
         ("get host 9999".to_owned(), "expected <HOST> <PORT> <PATH>"),
         ("get host 0 file".to_owned(), "PORT"),
         ("get fcp://host file out more".to_owned(), "PORT"),
@@ -84,7 +87,20 @@ fn what_is_no_address_is_said_at_once() {
 fn a_server_says_what_is_no_address_of_its_own() {
     let workspace = Workspace::new();
     let source = plain(&workspace.at("source"));
-    for typed in ["0.0.0.0 0", "no-such-host.invalid 0", "me@localhost 0", "localhost:1 2", "[::1 0"] {
+    for typed in [":0", "0", "localhost:0", "fcp://127.0.0.1:0"] {
+        let server = Server::try_start(&source, typed).expect("a server that listens");
+        assert!(server.address.ip().is_loopback(), "{typed}");
+    }
+    for typed in [
+        "0.0.0.0 0",
+        "1.2.3 0",
+        "--insecure 1.2.3 0",
+        "99999",
+        "no-such-host.invalid 0",
+        "me@localhost 0",
+        "localhost:1 2",
+        "[::1 0",
+    ] {
         assert!(Server::try_start(&source, typed).is_none(), "{typed}");
     }
 }

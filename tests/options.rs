@@ -93,7 +93,8 @@ fn mistakes_are_explained_and_make_nothing() {
         ("push a fcp://localhost/", "push is not supported yet"),
         ("sync localhost 9", "use pull"),
         ("-a source/ copy/", "did you mean 'fastcp-client pull source/ copy/'?"),
-        ("pull a b --exclude x", "filters are not supported yet"),
+        ("pull a b --exclude x", "fastcp does not have rsync's --exclude yet"),
+        ("pull a b --no-archive", "always preserved"),
         ("get localhost 9 file --delete", "unexpected argument '--delete'"),
         ("verify a b --durability none", "unexpected argument '--durability'"),
     ] {

@@ -3,6 +3,8 @@
 //! A host is a name, an IPv4 address, or an IPv6 address: in brackets, or bare where nothing follows it. `:PORT` may
 //! follow the host.
 
+const SCHEME: &str = "fcp://";
+
 /// A host and the port typed with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -16,15 +18,25 @@ pub(crate) struct Address {
 pub(crate) enum AddressError {
     #[error("expected HOST[:PORT], with an IPv6 address in brackets")]
     Form,
-    #[error("expected a port from 1 to 65535 after the last colon")]
+    #[error("expected a port after the last colon: a number from 1 to 65535")]
     Port,
+    #[error("a number alone is a port; expected HOST[:PORT]")]
+    Number,
+    #[error("expected an IPv4 address of four numbers from 0 to 255")]
+    Ipv4,
     #[error("fcp:// takes no user name; write the host alone")]
     User,
 }
 
 impl Address {
-    /// Understands `HOST[:PORT]`.
+    /// Understands `HOST[:PORT]`, and the same behind `fcp://`. Port 0 is for those who listen.
     pub(crate) fn parse(text: &str) -> Result<Self, AddressError> {
+        let text = match text.get(..SCHEME.len()) {
+            Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => {
+                text[SCHEME.len()..].strip_suffix('/').unwrap_or(&text[SCHEME.len()..])
+            }
+            _ => text,
+        };
         if text.contains('@') {
             return Err(AddressError::User);
         }
@@ -42,6 +54,7 @@ impl Address {
         if host.is_empty() {
             return Err(AddressError::Form);
         }
+        check_numbers(host)?;
         let port = match port {
             // As in other addresses: a colon with nothing after it is the usual port.
             None | Some("") => None,
@@ -49,12 +62,33 @@ impl Address {
         };
         Ok(Self { host: host.to_owned(), port })
     }
+
+    /// As before, for those who dial.
+    pub(crate) fn to_dial(text: &str) -> Result<Self, AddressError> {
+        match Self::parse(text)? {
+            Self { port: Some(0), .. } => Err(AddressError::Port),
+            address => Ok(address),
+        }
+    }
+
+    /// The address that a word is without any doubt: `HOST:PORT`, with nothing but slashes after it.
+    pub(crate) fn with_port(text: &str) -> Option<Self> {
+        let bare = text.trim_end_matches('/');
+        Self::to_dial(bare).ok().filter(|address| !bare.contains('/') && address.port.is_some())
+    }
 }
 
 fn parse_port(text: &str) -> Result<u16, AddressError> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err(AddressError::Port),
-        Ok(port) => Ok(port),
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number).ok_or(AddressError::Port)
+}
+
+/// Numbers and dots are an IPv4 address or a mistake. The system's resolver would make an address of any of them.
+fn check_numbers(host: &str) -> Result<(), AddressError> {
+    match host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        true if !host.contains('.') => Err(AddressError::Number),
+        true if host.parse::<std::net::Ipv4Addr>().is_err() => Err(AddressError::Ipv4),
+        _ => Ok(()),
     }
 }
 
@@ -72,6 +106,9 @@ mod tests {
             ("[::1]", "::1", None),
             ("[::1]:7", "::1", Some(7)),
             ("::1", "::1", None),
+            ("fcp://host:7/", "host", Some(7)),
+            ("FCP://[::1]", "::1", None),
+            ("host:0", "host", Some(0)),
             ("fe80::1:2", "fe80::1:2", None),
         ] {
             assert_eq!(Address::parse(text), Ok(Address { host: host.to_owned(), port }), "{text}");
@@ -83,11 +120,15 @@ mod tests {
             ("[::1", AddressError::Form),
             ("[::1]7", AddressError::Form),
             ("host:port", AddressError::Port),
-            ("host:0", AddressError::Port),
+            ("9999", AddressError::Number),
+            ("1.2.3", AddressError::Ipv4),
+            ("1.2.3.256:7", AddressError::Ipv4),
+            ("host:+1", AddressError::Port),
             ("host:99999", AddressError::Port),
             ("me@host", AddressError::User),
         ] {
             assert_eq!(Address::parse(text), Err(error), "{text}");
         }
+        assert_eq!(Address::to_dial("host:0"), Err(AddressError::Port));
     }
 }

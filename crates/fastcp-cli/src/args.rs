@@ -11,7 +11,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use fastcp_engine::Compression;
 
 use crate::args::options::{
-    ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, parse_connections_max,
+    ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, parse_chunk_kb,
+    parse_connections_max, parse_level, parse_port, parse_port_to_listen_on,
 };
 use crate::from::local_directory;
 
@@ -20,6 +21,7 @@ mod mistaken;
 mod negations;
 pub(crate) mod options;
 mod parse;
+mod rsync;
 #[cfg(test)]
 mod tests;
 
@@ -33,13 +35,10 @@ pub(crate) use parse::parse;
 #[derive(Debug, Parser)]
 #[command(name = "fastcp-client", version, args_override_self = true)]
 #[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
-#[command(override_usage = "fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>\n       \
-    fastcp-client pull [OPTIONS] <FROM> <DST_DIR>\n       \
-    fastcp-client verify [OPTIONS] <DST_DIR> <FROM>\n       \
-    fastcp-client verify [OPTIONS] --manifest <FILE> <DST_DIR>\n       \
-    fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]\n       \
-    fastcp-client get [OPTIONS] <fcp://HOST[:PORT]/PATH> [OUT]")]
-#[command(after_help = AFTER_HELP)]
+// Errors show this; the help shows the usage of all commands.
+#[command(override_usage = "fastcp-client pull [OPTIONS] <FROM> <DST_DIR>\n       \
+    fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>")]
+#[command(help_template = HELP_TEMPLATE, after_help = AFTER_HELP)]
 pub(crate) struct ClientArgs {
     #[command(subcommand)]
     pub(crate) command: Option<ClientCommand>,
@@ -51,11 +50,22 @@ pub(crate) struct ClientArgs {
     #[arg(required = true)]
     pub(crate) host: Option<String>,
     /// Port of the server
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = parse_port)]
     pub(crate) port: Option<u16>,
     #[command(flatten)]
     pub(crate) options: PullOptions,
 }
+
+const HELP_TEMPLATE: &str = "\
+{before-help}{about-with-newline}
+{usage-heading} fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>
+       fastcp-client pull [OPTIONS] <FROM> <DST_DIR>
+       fastcp-client verify [OPTIONS] <DST_DIR> <FROM>
+       fastcp-client verify [OPTIONS] --manifest <FILE> <DST_DIR>
+       fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]
+       fastcp-client get [OPTIONS] <fcp://HOST[:PORT]/PATH> [OUT]
+
+{all-args}{after-help}";
 
 const AFTER_HELP: &str = "\
 Every option but -v, --delete, --max-delete and --force-empty can also be set by an environment variable: \
@@ -77,6 +87,7 @@ pub(crate) enum ClientCommand {
 
 /// `pull`.
 #[derive(Debug, Args)]
+#[command(override_usage = "fastcp-client pull [OPTIONS] <FROM> <DST_DIR>")]
 pub(crate) struct PullArgs {
     /// fcp://HOST[:PORT][/PATH], or a local file or directory
     pub(crate) from: OsString,
@@ -102,6 +113,8 @@ pub(crate) struct PullOptions {
 
 /// `verify`.
 #[derive(Debug, Args)]
+#[command(override_usage = "fastcp-client verify [OPTIONS] <DST_DIR> <FROM>\n       \
+    fastcp-client verify [OPTIONS] --manifest <FILE> <DST_DIR>")]
 pub(crate) struct VerifyArgs {
     /// Directory to verify
     #[arg(value_parser = PathBufValueParser::new().try_map(local_directory))]
@@ -140,25 +153,27 @@ pub(crate) struct GetArgs {
 /// Serve a directory to fastcp clients and to any program that speaks FTQ1
 #[derive(Debug, Parser)]
 #[command(name = "fastcp-server", version, args_override_self = true, after_help = SERVER_AFTER_HELP)]
+#[command(override_usage = "fastcp-server [OPTIONS] <SRC_DIR> [ADDRESS] [PORT]")]
 pub(crate) struct ServerArgs {
     /// Directory to serve
     pub(crate) src_dir: PathBuf,
-    /// Name or address to listen on
-    #[arg(value_name = "IP", default_value = "127.0.0.1")]
+    /// Where to listen: HOST, HOST:PORT, :PORT or PORT; without HOST, on 127.0.0.1
+    #[arg(value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) host: String,
     /// Port to listen on; 0 chooses a free one [default: 9999]
+    #[arg(value_parser = parse_port_to_listen_on)]
     pub(crate) port: Option<u16>,
     /// Data connections that one client may open, 1-64
     #[arg(long, value_name = "N", default_value = "64", value_parser = parse_connections_max)]
     pub(crate) conns: u16,
     /// Chunk size in KiB for clients that do not choose one, 4-65536
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=65536))]
+    #[arg(long, value_name = "N", value_parser = parse_chunk_kb)]
     pub(crate) chunk_kb: Option<u32>,
     /// Never compress
     #[arg(long, overrides_with = "compress_level")]
     pub(crate) no_compress: bool,
     /// Compress with this zstd level, 1-19 [default: adapted to the connection]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
+    #[arg(long, value_name = "N", value_parser = parse_level)]
     #[arg(overrides_with = "no_compress")]
     pub(crate) compress_level: Option<i32>,
     /// Listen on an address other than loopback, without authentication or encryption
@@ -177,7 +192,8 @@ FASTCP_INSECURE=1 is --insecure. The command line has precedence.";
 
 /// The client's commands and options.
 pub(crate) fn client() -> clap::Command {
-    negations::with_negations(ClientArgs::command())
+    let command = rsync::with_always_on(ClientArgs::command()).mut_subcommand("pull", rsync::with_always_on);
+    negations::with_negations(command)
 }
 
 /// The server's options.

@@ -117,8 +117,7 @@ fn server_at(host: &str, port: u16) -> Result<(String, u16), Failure> {
     let usage = |error: &dyn std::fmt::Display| {
         Failure::new(exit_code::USAGE, format!("\"{}\": {error}", Escaped(host.as_bytes())))
     };
-    let bare = host.strip_prefix("fcp://").map_or(host, |rest| rest.strip_suffix('/').unwrap_or(rest));
-    match Address::parse(bare).map_err(|error| usage(&error))? {
+    match Address::to_dial(host).map_err(|error| usage(&error))? {
         Address { port: Some(_), .. } => Err(usage(&"the port is given twice")),
         Address { host, port: None } => Ok((host, port)),
     }

@@ -25,6 +25,8 @@ pub(crate) enum FromError {
         "\"{0}\": sources over ssh (host:/path) are not supported yet; run fastcp-server there and use fcp://HOST:PORT/PATH"
     )]
     Ssh(String),
+    #[error("\"{text}\": did you mean \"fcp://{text}\"? (copies over ssh from host:path are not supported yet)")]
+    NoScheme { text: String },
     #[error(
         "\"{0}\": fastcp does not speak the protocol of the rsync daemon; run fastcp-server there and use fcp://HOST:PORT/PATH"
     )]
@@ -53,10 +55,17 @@ impl From {
         }
         match place_of_colon(bytes) {
             None => parse_local(text),
+            Some(_) if is_bare_address(bytes) => Err(FromError::NoScheme { text: shown(bytes) }),
             Some(at) if bytes[at..].starts_with(b"::") => Err(FromError::Rsync(shown(bytes))),
             Some(_) => Err(FromError::Ssh(shown(bytes))),
         }
     }
+}
+
+/// Whether this is what follows `fcp://`: a host and a port, and perhaps a path.
+fn is_bare_address(bytes: &[u8]) -> bool {
+    let authority = bytes.split(|&byte| byte == b'/').next().unwrap_or_default();
+    std::str::from_utf8(authority).is_ok_and(|authority| Address::with_port(authority).is_some())
 }
 
 /// Why DST_DIR is refused.
@@ -104,7 +113,7 @@ fn parse_address(rest: &[u8], whole: &[u8]) -> Result<From, FromError> {
     let cut = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(cut);
     let authority = std::str::from_utf8(authority).map_err(|_| not_an_address(AddressError::Form))?;
-    let Address { host, port } = Address::parse(authority).map_err(not_an_address)?;
+    let Address { host, port } = Address::to_dial(authority).map_err(not_an_address)?;
     let trimmed = path.strip_prefix(b"/").unwrap_or(path);
     let (bare, scope) = scope_of(trimmed);
     let path = RelPath::new(bare).map_err(|error| FromError::Path { text: shown(whole), error })?;
@@ -198,7 +207,11 @@ mod tests {
             ("sftp://host/path", "sftp:// is not supported"),
             ("file:///a/b", "write the path alone: \"/a/b\""),
             ("fcp://user@host/path", "takes no user name"),
-            ("fcp://host:0", "a port from 1"),
+            ("fcp://host:0", "a number from 1"),
+            ("127.0.0.1:5999/", "did you mean \"fcp://127.0.0.1:5999/\"?"),
+            ("host:5999/a/b", "did you mean \"fcp://host:5999/a/b\"?"),
+            ("[::1]:5999", "did you mean \"fcp://[::1]:5999\"?"),
+            ("fcp://9999", "a number alone is a port"),
         ] {
             let error = parse(text).expect_err("not a source").to_string();
             assert!(error.contains(message), "{text}: {error}");

@@ -10,12 +10,14 @@ use fastcp_engine::{Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSetting
 use fastcp_model::{Capabilities, DEFAULT_PORT, Escaped};
 use fastcp_net::{Accepted, HANDSHAKE_TIMEOUT, Listener};
 
-use crate::address::Address;
+use crate::address::{Address, AddressError};
 use crate::args::{self, ServerArgs, compression};
 use crate::output::{complain, counted};
 use crate::signals::Heard;
 use crate::stdout::Stdout;
 use crate::{exit_code, logging, signals, usage};
+
+const USUAL_HOST: &str = "127.0.0.1";
 
 /// Parses the process's arguments and serves until it is told to end.
 pub fn main() -> ExitCode {
@@ -64,10 +66,17 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     Ok(())
 }
 
+/// The address that was typed; a port alone is one of the usual host.
+fn listening_address(text: &str) -> Result<Address, AddressError> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if is_port { Address::parse(&format!("{USUAL_HOST}:{port}")) } else { Address::parse(text) }
+}
+
 /// What to listen on: the addresses of the host, IPv4 first, as the usual one is.
 fn addresses(args: &ServerArgs) -> Result<Vec<SocketAddr>, (u8, String)> {
     let usage = |what: &str| (exit_code::USAGE, format!("\"{}\": {what}", Escaped(args.host.as_bytes())));
-    let Address { host, port } = Address::parse(&args.host).map_err(|error| usage(&error.to_string()))?;
+    let Address { host, port } = listening_address(&args.host).map_err(|error| usage(&error.to_string()))?;
     let port = match (port, args.port) {
         (Some(_), Some(_)) => return Err(usage("the port is given twice")),
         (port, other) => port.or(other).unwrap_or(DEFAULT_PORT),

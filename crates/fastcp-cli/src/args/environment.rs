@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
 use super::negations::is_switch;
+use super::rsync;
 
 /// What deletes has to be typed, and so has how much is logged.
 const TYPED_ONLY: [&str; 4] = ["delete", "max-delete", "force-empty", "verbose"];
@@ -67,6 +68,10 @@ fn switch_word(command: &Command, long: &str, name: &str, value: &OsStr) -> Resu
     match value.to_ascii_lowercase().to_str() {
         Some("1" | "true" | "yes" | "on") => Ok(Some(format!("--{long}").into())),
         Some("0" | "false" | "no" | "off") => {
+            if let Some(fact) = rsync::always(long) {
+                let message = format!("{name} cannot be turned off: {fact}");
+                return Err(command.clone().error(ErrorKind::InvalidValue, message));
+            }
             let has_negation = command.get_arguments().any(|arg| arg.get_long() == Some(&negation));
             Ok(has_negation.then(|| format!("--{negation}").into()))
         }

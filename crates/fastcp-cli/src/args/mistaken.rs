@@ -4,7 +4,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, Error};
+use clap::{Arg, Command, Error};
+use fastcp_model::Escaped;
+
+use super::rsync;
+use crate::address::Address;
 
 /// Words of other tools, and of later versions, that are no commands.
 const NO_COMMANDS: [(&str, &str); 9] = [
@@ -17,31 +21,6 @@ const NO_COMMANDS: [(&str, &str); 9] = [
     ("drop", "drop is not supported yet"),
     ("finish", "finish is not supported yet"),
     ("serve", "the server is a program of its own: fastcp-server"),
-];
-
-/// Options of rsync that fastcp has not, and why.
-const NO_OPTIONS: [(&[&str], &str); 11] = [
-    (&["-r", "--recursive"], "directories are always copied with everything in them"),
-    (
-        &["-l", "--links", "-p", "--perms", "-t", "--times", "-g", "--group", "-o", "--owner"],
-        "this is always preserved",
-    ),
-    (&["-P", "--partial", "--progress"], "progress is shown on a terminal, and part files are always kept"),
-    (&["-S", "--sparse"], "holes of sparse files are always kept"),
-    (&["-H", "--hard-links"], "hard links are copied as separate files"),
-    (&["-A", "--acls", "-X", "--xattrs"], "access control lists and extended attributes are not copied yet"),
-    (&["-D", "--devices", "--specials"], "devices, pipes and sockets are skipped"),
-    (&["-e", "--rsh"], "copies over ssh are not supported yet; run fastcp-server at the source"),
-    (
-        &["-f", "--filter", "--exclude", "--include", "--exclude-from", "--include-from", "--files-from"],
-        "filters are not supported yet",
-    ),
-    (
-        &["-c", "--checksum", "-I", "--ignore-times", "--size-only", "-u", "--update"],
-        "fastcp-client verify compares contents; \
-        files count as unchanged if their size and time are equal",
-    ),
-    (&["--bwlimit"], "bandwidth limits are not supported yet"),
 ];
 
 /// Refuses a first word that was meant as a command.
@@ -67,10 +46,26 @@ pub(super) fn check(command: &Command, words: &[&OsStr]) -> Result<(), Error> {
 
 /// Two words are what rsync takes.
 fn check_shape(command: &Command, words: &[&OsStr]) -> Result<(), Error> {
-    let [from, to] = words else { return Ok(()) };
-    let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
-    let message = format!("no command and no port given; did you mean 'fastcp-client pull {from} {to}'?");
+    let [first, second] = words else { return Ok(()) };
+    let (first, second) = (first.to_string_lossy(), second.to_string_lossy());
+    // As it is typed in the short form, or as an address is given to other programs.
+    let (from, dst) = match (Address::with_port(&first), Address::with_port(&second)) {
+        (Some(_), _) => (format!("fcp://{first}"), quoted(&second)),
+        (None, Some(_)) => (format!("fcp://{second}"), quoted(&first)),
+        (None, None) if second.starts_with("fcp://") => (quoted(&second), quoted(&first)),
+        (None, None) => (quoted(&first), quoted(&second)),
+    };
+    let message = format!("no command and no port given; did you mean 'fastcp-client pull {from} {dst}'?");
     Err(command.clone().error(ErrorKind::MissingRequiredArgument, message))
+}
+
+/// A word as it has to be typed in a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |character: char| character.is_alphanumeric() || "/._-:@%+=,[]".contains(character);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("\"{}\"", Escaped(word.as_bytes())),
+    }
 }
 
 fn refusal(command: &Command, word: &str, message: &str) -> Error {
@@ -79,7 +74,7 @@ fn refusal(command: &Command, word: &str, message: &str) -> Error {
 }
 
 /// One letter more, less, changed, or two exchanged.
-fn is_near(word: &str, name: &str) -> bool {
+pub(super) fn is_near(word: &str, name: &str) -> bool {
     let (word, name) = (word.as_bytes(), name.as_bytes());
     let start = word.iter().zip(name).take_while(|(a, b)| a == b).count();
     let (word, name) = (&word[start..], &name[start..]);
@@ -91,18 +86,61 @@ fn is_near(word: &str, name: &str) -> bool {
     }
 }
 
-/// Adds what fastcp does instead to an error about an option of rsync.
-pub(super) fn with_advice(mut error: Error) -> Error {
-    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
+/// Says of an option that `command` does not have what to type instead; other errors stay as they are. `all` is the
+/// command of the program, with all its subcommands.
+pub(super) fn explained(all: &Command, command: &Command, error: Error) -> Error {
+    match (error.kind(), error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(option)), _) if option.starts_with('-') => {
+            unknown_option(all, command, option)
+        }
+        (ErrorKind::InvalidSubcommand, _, Some(ContextValue::String(word))) => {
+            let near = all.get_subcommands().map(Command::get_name).find(|name| is_near(word, name));
+            let tip = near.map_or(String::new(), |name| format!("; did you mean '{name}'?"));
+            command.clone().error(ErrorKind::InvalidSubcommand, format!("unknown command '{word}'{tip}"))
+        }
+        _ => error,
+    }
+}
+
+/// The refusal of an option of rsync, if that is what the error is about.
+pub(super) fn rsync_option(command: &Command, error: &Error) -> Option<Error> {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
     if error.kind() != ErrorKind::UnknownArgument {
-        return error;
+        return None;
     }
     let option = option.split('=').next().unwrap_or_default();
-    if let Some((_, advice)) = NO_OPTIONS.iter().find(|(names, _)| names.contains(&option)) {
-        let advice = ContextValue::StyledStrs(vec![(*advice).to_owned().into()]);
-        error.insert(ContextKind::Suggested, advice);
-        // An option with a similar name would be beside the point.
-        error.insert(ContextKind::SuggestedArg, ContextValue::None);
-    }
-    error
+    let (message, instead) = rsync::refusal(option)?;
+    Some(command.clone().error(ErrorKind::UnknownArgument, with_tip(message, &instead)))
+}
+
+fn unknown_option(all: &Command, command: &Command, option: &str) -> Error {
+    let name = option.split('=').next().unwrap_or_default();
+    let others = all.get_subcommands().filter(|other| other.get_name() != command.get_name());
+    let of_other = others.into_iter().find(|other| shown_options(other).any(|long| name == format!("--{long}")));
+    let tip = match (nearest(command, name), of_other) {
+        (_, Some(other)) => format!("this is an option of {}", other.get_name()),
+        (Some(near), None) => format!("did you mean '--{near}'?"),
+        (None, None) => String::new(),
+    };
+    let message = with_tip(format!("unexpected argument '{name}' found"), &tip);
+    command.clone().error(ErrorKind::UnknownArgument, message)
+}
+
+fn with_tip(message: String, tip: &str) -> String {
+    if tip.is_empty() { message } else { format!("{message}\n\n  tip: {tip}") }
+}
+
+/// The option that was meant: begun, or with a letter wrong. Never one that the help does not show.
+fn nearest<'a>(command: &'a Command, option: &str) -> Option<&'a str> {
+    let word = option.strip_prefix("--").filter(|word| word.len() > 2)?;
+    let bare = word.strip_prefix("no-").unwrap_or(word);
+    let options = || shown_options(command);
+    options().find(|long| is_near(word, long)).or_else(|| {
+        let begun = options().find(|long| long.starts_with(word));
+        begun.or_else(|| options().find(|long| bare != word && is_near(bare, long)))
+    })
+}
+
+fn shown_options(command: &Command) -> impl Iterator<Item = &str> {
+    command.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(Arg::get_long)
 }

@@ -2,6 +2,8 @@
 
 use clap::{Arg, ArgAction, Command};
 
+use super::rsync;
+
 /// Gives every switch of a command and of its subcommands a negation, where it has none of its own.
 pub(super) fn with_negations(mut command: Command) -> Command {
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
@@ -21,7 +23,7 @@ pub(super) fn with_negations(mut command: Command) -> Command {
 }
 
 fn negatable(arg: &Arg) -> Option<(String, String)> {
-    let long = arg.get_long().filter(|long| !long.starts_with("no-"))?;
+    let long = arg.get_long().filter(|long| !long.starts_with("no-") && rsync::always(long).is_none())?;
     is_switch(arg).then(|| (arg.get_id().to_string(), long.to_owned()))
 }
 

@@ -1,5 +1,6 @@
 //! Groups of options that commands share.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -27,7 +28,7 @@ pub(crate) struct LinkOptions {
 #[command(next_help_heading = "Connection")]
 pub(crate) struct RetryOption {
     /// Give up after this many seconds without progress
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = parse_seconds)]
     pub(crate) retry: u64,
 }
 
@@ -60,7 +61,7 @@ pub(crate) struct CopyOptions {
     #[arg(long, value_enum, value_name = "HASH", default_value = "blake3")]
     pub(crate) manifest_hash: ManifestHashArg,
     /// Chunk size in KiB, 4-65536 [default: the server's, or 1024]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=65536))]
+    #[arg(long, value_name = "N", value_parser = parse_chunk_kb)]
     pub(crate) chunk_kb: Option<u32>,
     /// Allow the server to compress [default for a server]
     #[arg(short = 'z', long, overrides_with = "no_compress")]
@@ -70,7 +71,7 @@ pub(crate) struct CopyOptions {
     pub(crate) no_compress: bool,
     /// Compress a local source with this zstd level, 1-19 [default: not compressed]
     #[arg(long, value_name = "N", overrides_with = "no_compress")]
-    #[arg(value_parser = clap::value_parser!(i32).range(1..=19))]
+    #[arg(value_parser = parse_level)]
     pub(crate) compress_level: Option<i32>,
     /// How bodies are received; for measurements
     #[arg(long, value_enum, default_value = "auto", hide = true)]
@@ -181,7 +182,7 @@ fn parse_connections(text: &str) -> Result<Connections, &'static str> {
     match text.parse() {
         _ if text == "auto" => Ok(Connections::Auto),
         Ok(count @ 1..=CONNECTIONS_MAX) => Ok(Connections::Fixed(count)),
-        _ => Err("expected 1-64 or auto"),
+        _ => Err("expected a number from 1 to 64, or auto"),
     }
 }
 
@@ -190,7 +191,7 @@ pub(super) fn parse_connections_max(text: &str) -> Result<u16, &'static str> {
     match parse_connections(text) {
         Ok(Connections::Auto) => Ok(CONNECTIONS_MAX),
         Ok(Connections::Fixed(count)) => Ok(count),
-        Err(_) => Err("expected 1-64"),
+        Err(_) => Err("expected a number from 1 to 64"),
     }
 }
 
@@ -198,15 +199,50 @@ fn parse_max_delete(text: &str) -> Result<MaxDelete, &'static str> {
     match text.strip_suffix('%') {
         Some(percent) => match percent.parse() {
             Ok(percent @ 0..=100) => Ok(MaxDelete::Percent(percent)),
-            _ => Err("expected 0% to 100%"),
+            _ => Err("expected a percentage from 0% to 100%"),
         },
         None => text.parse().map(MaxDelete::Entries).map_err(|_| "expected a number of entries, or N%"),
     }
 }
 
-fn parse_bits(text: &str) -> Result<u32, std::num::ParseIntError> {
-    match text.strip_prefix("0x") {
+fn parse_bits(text: &str) -> Result<u32, &'static str> {
+    let bits = match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16),
         None => text.parse(),
-    }
+    };
+    bits.map_err(|_| "expected a number")
+}
+
+/// Why a number is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number from {first} to {last}")]
+pub(super) struct NotBetween {
+    first: i64,
+    last: i64,
+}
+
+fn parse_between<T: std::str::FromStr>(text: &str, numbers: RangeInclusive<i64>) -> Result<T, NotBetween> {
+    let is_between = text.parse().is_ok_and(|number: i64| numbers.contains(&number));
+    let not_between = NotBetween { first: *numbers.start(), last: *numbers.end() };
+    text.parse().ok().filter(|_| is_between).ok_or(not_between)
+}
+
+pub(super) fn parse_chunk_kb(text: &str) -> Result<u32, NotBetween> {
+    parse_between(text, 4..=65536)
+}
+
+pub(super) fn parse_level(text: &str) -> Result<i32, NotBetween> {
+    parse_between(text, 1..=19)
+}
+
+pub(super) fn parse_port(text: &str) -> Result<u16, NotBetween> {
+    parse_between(text, 1..=65535)
+}
+
+pub(super) fn parse_port_to_listen_on(text: &str) -> Result<u16, NotBetween> {
+    parse_between(text, 0..=65535)
+}
+
+fn parse_seconds(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "expected a number of seconds")
 }

@@ -4,7 +4,7 @@
 //! are read by the command that they are for, in their order.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use clap::{Arg, Command, Error, FromArgMatches};
 
@@ -20,21 +20,35 @@ pub(crate) fn parse<T: FromArgMatches>(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<T, Error> {
     command.build();
+    let words = words.into_iter().map(without_units).collect();
     let (words, is_subcommand) = with_command_in_front(&command, words);
+    let typed = command.clone().try_get_matches_from(&words);
+    let name = words.get(1).filter(|_| is_subcommand).and_then(|name| name.to_str());
+    let of_words = name.and_then(|name| command.find_subcommand(name)).unwrap_or(&command).clone();
+    if let Some(refusal) = typed.as_ref().err().and_then(|error| mistaken::rsync_option(&of_words, error)) {
+        return Err(refusal);
+    }
     if command.has_subcommands() && !is_subcommand && !words.iter().any(|word| word == "--") {
         mistaken::check(&command, &positionals(&command, &words))?;
     }
-    let typed = command.clone().try_get_matches_from(&words).map_err(mistaken::with_advice)?;
-    let from_environment = match typed.subcommand() {
-        Some((name, typed)) => {
-            let sub = command.find_subcommand(name).expect("a command that was parsed");
-            environment::words(sub, typed, variable)?
-        }
-        None => environment::words(&command, &typed, variable)?,
-    };
+    let typed = typed.map_err(|error| mistaken::explained(&command, &of_words, error))?;
+    let typed = typed.subcommand().map_or(&typed, |(_, typed)| typed);
+    let from_environment = environment::words(&of_words, typed, variable)?;
     let (front, typed) = words.split_at(if is_subcommand { 2 } else { 1 });
     let words = [front, &from_environment, typed].concat();
     T::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
+/// Takes the `h` out of options that are typed together, as in `-avh`: to rsync it means sizes with units, which are
+/// what is printed. Alone it asks for help.
+fn without_units(word: OsString) -> OsString {
+    let letters = word.as_bytes().strip_prefix(b"-").unwrap_or_default();
+    let is_bundle = letters.iter().all(u8::is_ascii_alphabetic) && letters.iter().any(|&letter| letter != b'h');
+    if !is_bundle || !letters.contains(&b'h') {
+        return word;
+    }
+    let others = letters.iter().copied().filter(|&letter| letter != b'h');
+    OsString::from_vec(std::iter::once(b'-').chain(others).collect())
 }
 
 /// Moves the name of a command to the front; answers whether there is one.

@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, Command, Error, FromArgMatches};
 use fastcp_engine::{Connections, MaxDelete};
 
 use super::environment::{may_be_set, variable_of};
+use super::rsync;
 use super::{ClientArgs, ClientCommand, PullOptions, ServerArgs, client, parse, server};
 
 fn parse_with<T: FromArgMatches>(command: Command, words: &[&str], variables: &[(&str, &str)]) -> Result<T, Error> {
@@ -86,7 +87,7 @@ fn the_last_of_a_repeated_option_wins_for_each_option() {
                     let name = format!("--{long}");
                     assert!(matches(&[name.clone(), name.clone()]).get_flag(id), "{name}");
                     let negation = if long == "no-compress" { "--compress".to_owned() } else { format!("--no-{long}") };
-                    if !long.starts_with("no-") {
+                    if !long.starts_with("no-") && rsync::always(long).is_none() {
                         assert!(!matches(&[name.clone(), negation.clone()]).get_flag(id), "{negation}");
                         assert!(matches(&[negation, name]).get_flag(id), "{long}");
                     }
@@ -149,6 +150,11 @@ fn each_switch_can_be_set_by_the_environment_in_the_usual_words() {
                 assert_eq!(given(value, &[]).expect("taken"), is_set, "{variable}={value}");
             }
             for value in ["0", "false", "no", "Off"] {
+                if rsync::always(long).is_some() {
+                    let error = given(value, &[]).expect_err("refused").to_string();
+                    assert!(error.contains(&format!("{variable} cannot be turned off")), "{error}");
+                    continue;
+                }
                 assert!(!given(value, &[]).expect("taken"), "{variable}={value}");
             }
             let error = given("maybe", &[]).expect_err("refused").to_string();
@@ -240,6 +246,12 @@ fn mistaken_commands_are_not_taken_for_directories() {
         (&["sync", "a", "b"], "use pull"),
         (&["-a", "sync", "a", "b"], "use pull"),
         (&["src/", "dst/"], "did you mean 'fastcp-client pull src/ dst/'"),
+        (&["dst", "127.0.0.1:5999"], "did you mean 'fastcp-client pull fcp://127.0.0.1:5999 dst'"),
+        (&["dst", "fcp://host/"], "did you mean 'fastcp-client pull fcp://host/ dst'"),
+        (&["host:5999", "dst"], "did you mean 'fastcp-client pull fcp://host:5999 dst'"),
+        (&["--stats", "a b", "c"], "fastcp does not have rsync's --stats yet"),
+        (&["a b", "c"], "did you mean 'fastcp-client pull \"a b\" c'"),
+        (&["help", "pul"], "did you mean 'pull'?"),
     ] {
         let error = parsed(words).expect_err("refused").to_string();
         assert!(error.contains(advice), "{words:?}: {error}");
@@ -251,12 +263,72 @@ fn mistaken_commands_are_not_taken_for_directories() {
 
 #[test]
 fn options_of_rsync_are_explained() {
-    assert!(pull(&["-avz"], &[]).copy.archive);
-    for (option, advice) in
-        [("-r", "always"), ("--exclude=x", "not supported yet"), ("-P", "progress"), ("-H", "separate")]
-    {
+    for words in ["-avz", "-avzh", "-ah", "-rlptgo", "-a --recursive --links --perms --times --group --owner"] {
+        pull(&words.split(' ').collect::<Vec<_>>(), &[]);
+    }
+    for (option, advice) in [
+        ("--exclude=x", "filters are not supported"),
+        ("-P", "progress"),
+        ("-H", "separate"),
+        ("-x", "mounted below the source"),
+        ("-avxz", "rsync's -x yet"),
+        ("-e", "over ssh"),
+        ("--link-dest=x", "--backup-dir DIR"),
+        ("--timeout=3", "use --retry SECONDS"),
+        ("--no-archive", "always preserved"),
+        ("--no-perms", "always preserved"),
+        ("--no-o", "always preserved"),
+        ("--no-D", "leave out --no-D"),
+    ] {
         let error = parsed(&["pull", "a", "b", option]).expect_err("refused").to_string();
+        assert!(error.contains(advice) && error.contains("fastcp does not have rsync's"), "{error}");
+        assert!(error.matches("tip:").count() <= 1, "{error}");
+    }
+}
+
+#[test]
+fn only_options_of_the_help_are_suggested() {
+    for (words, advice) in [
+        (&["pull", "a", "b", "--itemize"][..], "did you mean '--itemize-changes'?"),
+        (&["pull", "a", "b", "--delet"], "did you mean '--delete'?"),
+        (&["get", "h", "1", "p", "--delete"], "an option of pull"),
+    ] {
+        let error = parsed(words).expect_err("refused").to_string();
         assert!(error.contains(advice), "{error}");
+    }
+    for option in ["--with", "--withou", "--receive", "--nonsense", "-y"] {
+        let error = parsed(&["pull", "a", "b", option]).expect_err("refused").to_string();
+        assert!(!error.contains("did you mean") && !error.contains("as a value"), "{error}");
+    }
+}
+
+#[test]
+fn errors_show_the_usage_of_their_command_and_speak_of_numbers_in_words() {
+    for (words, usages) in [
+        (&["pull", "a"][..], 1),
+        (&["pull", "a", "b", "--nonsense"], 1),
+        (&["verify", "a"], 2),
+        (&["get", "h", "1", "p", "--nonsense"], 2),
+        (&["src", "dst"], 2),
+    ] {
+        let error = parsed(words).expect_err("refused").to_string();
+        assert_eq!(
+            error.matches("fastcp-client ").count() - error.matches("'fastcp-client ").count(),
+            usages,
+            "{error}"
+        );
+    }
+    for (words, expected) in [
+        (&["pull", "a", "b", "--chunk-kb", "3"][..], "a number from 4 to 65536"),
+        (&["pull", "a", "b", "--chunk-kb", "x"], "a number from 4 to 65536"),
+        (&["pull", "a", "b", "--compress-level", "20"], "a number from 1 to 19"),
+        (&["pull", "a", "b", "--conns", "x"], "a number from 1 to 64, or auto"),
+        (&["pull", "a", "b", "--retry", "x"], "a number of seconds"),
+        (&["a", "host", "99999"], "a number from 1 to 65535"),
+        (&["a", "host", "0"], "a number from 1 to 65535"),
+    ] {
+        let error = parsed(words).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }
 
