@@ -66,3 +66,25 @@ fn later_runs_neither_delete_nor_miss_it() {
         verify(&copied).expect_differences(&[]);
     }
 }
+
+/// The one who fills the backup directory may be somebody else, and make it as deep as he likes.
+#[test]
+fn an_older_backup_of_any_depth_makes_way() {
+    for gone in [false, true] {
+        let copied = Copied::of(plain);
+        let old = fs::read(copied.copy.join("noise")).expect("read");
+        fs::create_dir_all(copied.workspace.at("bak/noise").join("d/".repeat(1900))).expect("create");
+        if gone {
+            fs::remove_file(copied.source.join("noise")).expect("remove");
+        } else {
+            changed(&copied, b"changed");
+        }
+        let backups = format!("--delete --backup-dir {}", copied.workspace.at("bak").display());
+        Client::pull(contents(&copied.source), &copied.copy)
+            .options(&backups)
+            .under(&["prlimit", "--nofile=128"])
+            .run()
+            .expect_exit(0);
+        assert_eq!(fs::read(copied.workspace.at("bak/noise")).expect("the backup"), old);
+    }
+}

@@ -12,17 +12,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use fastcp_model::{Escaped, Name, PATH_BYTES_MAX, RelPath, Timestamp};
-use fastcp_sys::{Dir, FileType, Root, metadata, typed_path};
-use nix::libc::{EISDIR, ELOOP, ENOTDIR};
+use fastcp_model::{Escaped, Name, RelPath, Timestamp};
+use fastcp_sys::{Dir, Root, metadata, typed_path};
+use nix::libc::{ELOOP, ENOTDIR};
 
 use crate::across;
 use crate::error::{BackupProblem, RunError};
 use crate::scan::STATE_DIR;
 use crate::settings::Durability;
 
-/// A path has no more names than this; each costs a descriptor while a directory is removed.
-const DEPTH_MAX: usize = PATH_BYTES_MAX / 2 + 1;
+mod older;
+
+use older::clear;
 
 /// A backup directory that may be used, made when first needed.
 #[derive(Debug)]
@@ -151,31 +152,6 @@ fn make_like(at: &Dir, name: &Name, destination: &Root, path: &RelPath) -> io::R
     let _ = metadata::set_handle_owner(&made, Some(like.uid), Some(like.gid));
     metadata::set_handle_mode(&made, like.mode | 0o700)?;
     Ok(made)
-}
-
-/// Removes an older backup.
-fn clear(place: &Dir, name: &Name) -> io::Result<()> {
-    match place.remove_file(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.raw_os_error() == Some(EISDIR) => clear_dir(place, name, DEPTH_MAX),
-        result => result,
-    }
-}
-
-/// Removes a directory of older backups. What is mounted in it stays, and so it does.
-fn clear_dir(place: &Dir, name: &Name, depth_max: usize) -> io::Result<()> {
-    let below = depth_max.checked_sub(1).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
-    let dir = place.dir(name)?;
-    if dir.mount_id()? == place.mount_id()? {
-        for raw in dir.names()?.collect::<io::Result<Vec<_>>>()? {
-            let name = Name::new(&raw).map_err(io::Error::other)?;
-            match dir.stat_name(&name)?.file_type {
-                FileType::Dir => clear_dir(&dir, &name, below)?,
-                _ => dir.remove_file(&name)?,
-            }
-        }
-    }
-    place.remove_dir(name)
 }
 
 /// Where the backup directory is below the destination, if it is; an error where it must not be.

@@ -47,6 +47,16 @@ impl Dir {
         Ok(Self { fd: opened(|| openat(&self.fd, name.as_bytes(), flags, Mode::empty()))? })
     }
 
+    /// Opens the directory that this one is in now. That may be any: a directory can be moved at any time, so what
+    /// is answered has to be compared with what it shall be.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    pub fn parent(&self) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(Self { fd: opened(|| openat(&self.fd, "..", flags, Mode::empty()))? })
+    }
+
     /// Opens a directory in this one that belongs to this process's user, and takes from everybody else what rights
     /// they have in it.
     ///
