@@ -140,6 +140,19 @@ fn holes_that_are_none_never_get_a_name() {
     }
 }
 
+#[test]
+fn a_file_larger_than_any_fails_alone_and_at_once() {
+    let large = Entry { kind: EntryKind::File { size_bytes: 1 << 62, sparse: true }, ..file("large", BYTES) };
+    let listings = vec![listing("", vec![file("file", BYTES), large])];
+    let (workspace, run) = pull_lies(offer(listings), |request| {
+        assert!(request.path.ends_with(b"file"), "nothing is asked of the other");
+        truth(request, BYTES)
+    });
+    run.expect_exit(23).expect_counts(&[("files_committed", 1)]);
+    assert_eq!(fs::read(workspace.at("copy/file")).expect("arrived"), BYTES);
+    assert!(!workspace.at("copy/large").exists());
+}
+
 fn two_files() -> Offer {
     offer(vec![listing("", vec![file("one", BYTES), file("two", BYTES)])])
 }

@@ -2,29 +2,40 @@
 //!
 //! Adjacent ranges become one run by [`crc32fast::Hasher::combine`], so the memory a file takes does
 //! not grow with its size. Runs do not merge across a multiple of [`CONFIRM_BYTES`]: a file is
-//! confirmed segment by segment, and a combined CRC cannot be taken apart again.
+//! confirmed segment by segment, and a combined CRC cannot be taken apart again. Segments of zeros are the
+//! exception: each has the same CRC, so any number of them is one run, and a hole costs the same whatever its length.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use crc32fast::Hasher;
 use fastcp_model::ByteRange;
 
+use crate::zeros::crc_of_zeros;
+
 /// The length of the segments in which the sender confirms a file: a second or so of reading.
 pub(crate) const CONFIRM_BYTES: u64 = 1 << 30;
 
+/// The CRC-32 of a segment of zeros.
+static ZERO_SEGMENT_CRC: LazyLock<u32> = LazyLock::new(|| crc_of_zeros(CONFIRM_BYTES));
+
 #[derive(Debug, Default)]
 pub(crate) struct CrcRuns {
-    /// By start: length and CRC-32. Runs never touch within a segment and never overlap.
+    /// By start: length and CRC-32. Runs never touch within a segment and never overlap. One that goes across
+    /// the border of a segment is of whole segments of zeros.
     runs: BTreeMap<u64, (u64, u32)>,
+    /// The length of all runs.
+    covered_bytes: u64,
 }
 
 impl CrcRuns {
-    /// Adds a range that does not overlap any other and lies within one segment. An overlap is
-    /// ignored: the bytes are accounted for already.
+    /// Adds a range that does not overlap any other. It lies within one segment, or is of whole segments of zeros
+    /// ([`zeros_of`]). An overlap is ignored: the bytes are accounted for already.
     pub(crate) fn insert(&mut self, range: ByteRange, crc: u32) {
         if range.is_empty() || self.overlaps(range) {
             return;
         }
+        self.covered_bytes += range.len();
         let (mut start, mut len, mut crc) = (range.start(), range.len(), crc);
         if let Some((&before, &(before_len, before_crc))) = self.runs.range(..start).next_back()
             && before + before_len == start
@@ -40,39 +51,61 @@ impl CrcRuns {
             crc = combine(crc, after_crc, after_len);
             len += after_len;
         }
+        if is_zero_segments(start, len, crc) {
+            (start, len) = self.take_zero_segments_around(start, len);
+            crc = crc_of_zeros(len);
+        }
         self.runs.insert(start, (len, crc));
     }
 
-    /// The CRC-32 of exactly this range, where it is one run. An empty range has CRC 0.
+    /// Takes out the segments of zeros next to these; answers where all of them start, and their length.
+    fn take_zero_segments_around(&mut self, mut start: u64, mut len: u64) -> (u64, u64) {
+        if let Some((&before, &(before_len, before_crc))) = self.runs.range(..start).next_back()
+            && before + before_len == start
+            && is_zero_segments(before, before_len, before_crc)
+        {
+            self.runs.remove(&before);
+            (start, len) = (before, before_len + len);
+        }
+        let end = start + len;
+        if let Some(&(after_len, after_crc)) = self.runs.get(&end)
+            && is_zero_segments(end, after_len, after_crc)
+        {
+            self.runs.remove(&end);
+            len += after_len;
+        }
+        (start, len)
+    }
+
+    /// The CRC-32 of exactly this range, where it is one run or a segment of zeros. An empty range has CRC 0.
     pub(crate) fn crc_of(&self, range: ByteRange) -> Option<u32> {
         if range.is_empty() {
             return Some(0);
         }
-        self.runs.get(&range.start()).filter(|run| run.0 == range.len()).map(|run| run.1)
+        let (&start, &(len, crc)) = self.runs.range(..=range.start()).next_back()?;
+        if (start, len) == (range.start(), range.len()) {
+            return Some(crc);
+        }
+        let is_segment = range.start().is_multiple_of(CONFIRM_BYTES) && range.len() == CONFIRM_BYTES;
+        (is_segment && range.end() <= start + len && is_zero_segments(start, len, crc)).then_some(*ZERO_SEGMENT_CRC)
     }
 
-    /// The run that starts here: its length and CRC-32.
-    pub(crate) fn run_at(&self, start: u64) -> Option<(u64, u32)> {
-        self.runs.get(&start).copied()
+    /// How much of a range is one run from its start on, and the CRC-32 of that.
+    pub(crate) fn beginning_of(&self, range: ByteRange) -> Option<(u64, u32)> {
+        let run = self.runs.get(&range.start()).copied().filter(|(len, _)| *len <= range.len());
+        run.or_else(|| Some((range.len(), self.crc_of(range).filter(|_| !range.is_empty())?)))
     }
 
-    /// Whether every byte of a file of this length is accounted for.
+    /// Whether every byte of a file of this length is accounted for. Asked with every range that arrives.
     pub(crate) fn is_whole(&self, file_bytes: u64) -> bool {
-        self.may_be_whole(file_bytes) && segments(file_bytes).all(|segment| self.crc_of(segment).is_some())
+        let end = self.runs.last_key_value().map_or(0, |(start, (len, _))| start + len);
+        self.covered_bytes == file_bytes && end == file_bytes
     }
 
     /// The CRC-32 of all of a file of this length, where every byte is accounted for.
     pub(crate) fn whole(&self, file_bytes: u64) -> Option<u32> {
-        if !self.may_be_whole(file_bytes) {
-            return None;
-        }
-        segments(file_bytes).try_fold(0, |crc, segment| Some(combine(crc, self.crc_of(segment)?, segment.len())))
-    }
-
-    /// A whole file has one run for each segment. Asked with every range that arrives: to look at all of them each time
-    /// would cost a large file more than its bytes.
-    fn may_be_whole(&self, file_bytes: u64) -> bool {
-        self.runs.len() as u64 == file_bytes.div_ceil(CONFIRM_BYTES)
+        let crc = || self.runs.values().fold(0, |before, &(len, crc)| combine(before, crc, len));
+        self.is_whole(file_bytes).then(crc)
     }
 
     /// The ranges that are accounted for, in order.
@@ -136,13 +169,26 @@ pub(crate) fn segments(file_bytes: u64) -> impl Iterator<Item = ByteRange> {
     })
 }
 
-/// A range, cut where segments end.
-pub(crate) fn segments_of(range: ByteRange) -> impl Iterator<Item = ByteRange> {
-    (range.start() / CONFIRM_BYTES..range.end().div_ceil(CONFIRM_BYTES)).filter_map(move |position| {
-        let start = range.start().max(position * CONFIRM_BYTES);
-        let end = range.end().min((position + 1).saturating_mul(CONFIRM_BYTES));
-        ByteRange::new(start, end - start).ok()
-    })
+/// A range of zeros as [`CrcRuns`] takes it: what is of the first segment, all whole segments together, and what is
+/// of the last.
+pub(crate) fn zeros_of(range: ByteRange) -> impl Iterator<Item = ByteRange> {
+    let whole_start = range.start().next_multiple_of(CONFIRM_BYTES).min(range.end());
+    let whole_end = (range.end() - range.end() % CONFIRM_BYTES).max(whole_start);
+    let spans = [(range.start(), whole_start), (whole_start, whole_end), (whole_end, range.end())];
+    let cut = spans.into_iter().filter(|(start, end)| start < end);
+    cut.filter_map(|(start, end)| ByteRange::new(start, end - start).ok())
+}
+
+/// Whether a range may be added to [`CrcRuns`] with this CRC-32.
+pub(crate) fn is_confirmed_alone(range: ByteRange, crc: u32) -> bool {
+    let is_in_segment = !range.is_empty() && range.start() / CONFIRM_BYTES == (range.end() - 1) / CONFIRM_BYTES;
+    is_in_segment || is_zero_segments(range.start(), range.len(), crc)
+}
+
+/// Whether this is of whole segments, with the CRC-32 that zeros have.
+fn is_zero_segments(start: u64, len: u64, crc: u32) -> bool {
+    let is_whole = start.is_multiple_of(CONFIRM_BYTES) && len.is_multiple_of(CONFIRM_BYTES) && len > 0;
+    is_whole && crc == if len == CONFIRM_BYTES { *ZERO_SEGMENT_CRC } else { crc_of_zeros(len) }
 }
 
 /// The CRC-32 of two spans of bytes, one after the other.
@@ -156,7 +202,8 @@ pub(crate) fn combine(first: u32, second: u32, second_bytes: u64) -> u32 {
 mod tests {
     use fastcp_model::ByteRange;
 
-    use super::{CONFIRM_BYTES, CrcRuns, gaps};
+    use super::{CONFIRM_BYTES, CrcRuns, combine, gaps, is_confirmed_alone, segments, zeros_of};
+    use crate::zeros::crc_of_zeros;
 
     fn range(start: u64, len: u64) -> ByteRange {
         ByteRange::new(start, len).expect("lawful")
@@ -226,5 +273,55 @@ mod tests {
         assert_eq!(runs.len(), 2);
         assert!(runs.is_whole(CONFIRM_BYTES + 10));
         assert_eq!(CrcRuns::default().whole(0), Some(0));
+    }
+
+    #[test]
+    fn a_hole_is_a_few_runs_whatever_its_length() {
+        let (start, end) = (5, (1 << 50) - 7);
+        let mut runs = CrcRuns::default();
+        for zeros in zeros_of(range(start, end - start)) {
+            assert!(is_confirmed_alone(zeros, crc_of_zeros(zeros.len())));
+            runs.insert(zeros, crc_of_zeros(zeros.len()));
+        }
+        assert_eq!(runs.len(), 3);
+        assert_eq!(runs.crc_of(range(77 * CONFIRM_BYTES, CONFIRM_BYTES)), Some(crc_of_zeros(CONFIRM_BYTES)));
+        assert_eq!(runs.crc_of(range(77 * CONFIRM_BYTES, 5)), None);
+        assert_eq!(runs.gaps_in(range(0, 1 << 50)), [range(0, start), range(end, 7)]);
+        runs.insert(range(0, start), crc32fast::hash(b"begin"));
+        runs.insert(range(end, 7), crc32fast::hash(b"the end"));
+        assert_eq!(runs.len(), 3);
+        let zeros = combine(crc32fast::hash(b"begin"), crc_of_zeros(end - start), end - start);
+        assert_eq!(runs.whole(1 << 50), Some(combine(zeros, crc32fast::hash(b"the end"), 7)));
+    }
+
+    #[test]
+    fn segments_of_zeros_become_one_run_in_any_order_and_others_do_not() {
+        let file_bytes = 9 * CONFIRM_BYTES + 3;
+        for step in [1, 3, 7] {
+            let mut runs = CrcRuns::default();
+            let all: Vec<_> = segments(file_bytes).collect();
+            for turn in 0..10 {
+                let segment = all[turn * step % 10];
+                assert!(!runs.is_whole(file_bytes));
+                let crc = if turn * step % 10 == 4 { 77 } else { crc_of_zeros(segment.len()) };
+                runs.insert(segment, crc);
+                assert_eq!(runs.crc_of(segment), Some(crc));
+            }
+            assert_eq!(runs.len(), 4, "before, the one, behind, and what is no whole segment");
+            assert!(runs.is_whole(file_bytes));
+            assert_eq!(runs.crc_of(all[4]), Some(77));
+            assert_eq!(runs.beginning_of(all[0]), Some((CONFIRM_BYTES, crc_of_zeros(CONFIRM_BYTES))));
+        }
+    }
+
+    #[test]
+    fn a_range_across_a_border_is_confirmed_alone_only_if_it_is_of_segments_of_zeros() {
+        let two = range(CONFIRM_BYTES, 2 * CONFIRM_BYTES);
+        assert!(is_confirmed_alone(two, crc_of_zeros(two.len())));
+        assert!(!is_confirmed_alone(two, 1));
+        let across = range(CONFIRM_BYTES - 1, 2);
+        assert!(!is_confirmed_alone(across, crc_of_zeros(2)));
+        assert!(is_confirmed_alone(range(CONFIRM_BYTES - 1, 1), 9));
+        assert!(!is_confirmed_alone(range(3, 0), 0));
     }
 }

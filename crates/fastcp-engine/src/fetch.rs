@@ -453,7 +453,8 @@ impl<'a> Fetcher<'a> {
                 return Ok(vec![Want { purpose: Purpose::ConfirmAnew, ..want.clone() }]);
             }
             Some(sender) => match FileJob::confirmed(sender) {
-                Confirmation::Partial | Confirmation::Settled => Ok(()),
+                Confirmation::Partial => return Ok(want.next_confirmation().into_iter().collect()),
+                Confirmation::Settled => Ok(()),
                 Confirmation::Whole { part, written, proof } => self.landing.land(part, written, proof),
                 Confirmation::Busy => {
                     let source = std::io::ErrorKind::ResourceBusy.into();

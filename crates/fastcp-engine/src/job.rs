@@ -4,7 +4,7 @@ use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
 
-use crate::crc_runs::{CrcRuns, gaps, segments};
+use crate::crc_runs::{CrcRuns, gaps, zeros_of};
 use crate::dirs::DirState;
 use crate::journal::{Binding, Record};
 use crate::part::{Mismatch, PartFile};
@@ -265,10 +265,10 @@ impl FileJob {
         self.stands(range, crc)
     }
 
-    /// These ranges, each within a segment, are holes of the sender's file, and read as zeros. More is to arrive.
-    pub(crate) fn hole_arrived(&self, ranges: impl Iterator<Item = ByteRange>) {
+    /// This range is a hole of the sender's file, and reads as zeros. More is to arrive.
+    pub(crate) fn hole_arrived(&self, hole: ByteRange) {
         let part = self.lock().part.clone();
-        for range in ranges {
+        for range in zeros_of(hole) {
             let crc = crc_of_zeros(range.len());
             if let Some(part) = &part {
                 part.record(range, crc);
@@ -304,10 +304,8 @@ impl FileJob {
                 return Confirmation::Mismatch(Mismatch { want: sender.crc(), got: other.unwrap_or(0) });
             }
         }
-        let written = progress.runs.whole(job.grid.file_bytes());
-        let (Some(proof), Some(written)) = (progress.confirmed.add(&sender), written) else {
-            return Confirmation::Partial;
-        };
+        let Some(proof) = progress.confirmed.add(&sender) else { return Confirmation::Partial };
+        let Some(written) = progress.runs.whole(job.grid.file_bytes()) else { return Confirmation::Partial };
         // Writers let go of the part file before they report their last range.
         match progress.part.take().map(Arc::try_unwrap) {
             Some(Ok(part)) => Confirmation::Whole { part, written, proof },
@@ -320,11 +318,6 @@ impl FileJob {
     pub(crate) fn differs(&self, sender: &SenderCrc<'_>) -> bool {
         let progress = self.lock();
         !progress.failed && progress.runs.crc_of(sender.range()).is_some_and(|crc| crc != sender.crc())
-    }
-
-    /// The segments to have confirmed.
-    pub(crate) fn segments(&self) -> impl Iterator<Item = ByteRange> {
-        segments(self.grid.file_bytes())
     }
 
     /// Gives the file up; `true` for whoever does so first. A named part file stays where it is.

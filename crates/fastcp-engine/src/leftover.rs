@@ -13,7 +13,7 @@ use fastcp_model::{Capabilities, ChunkGrid, Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::offer::Scope;
 
-use crate::crc_runs::CONFIRM_BYTES;
+use crate::crc_runs::is_confirmed_alone;
 use crate::destination::Destination;
 use crate::job::{FileJob, Trust};
 use crate::journal::{Journal, Record};
@@ -114,16 +114,15 @@ fn stale_name_of(part: &Name) -> Name {
     Name::new(&[part.as_bytes(), STALE_SUFFIX].concat()).expect("our own names are lawful")
 }
 
-/// The claims that can be true of a part file as it is, and none across what is confirmed at a time. Of two that
-/// overlap it is the later: what did not stand was fetched again.
+/// The claims that can be true of a part file as it is, and none across what is confirmed at a time but of zeros. Of
+/// two that overlap it is the later: what did not stand was fetched again.
 fn usable(records: Vec<Record>, part: &Stat) -> Vec<Record> {
     let mut usable: BTreeMap<u64, Record> = BTreeMap::new();
     for record in records.into_iter().rev() {
         let range = record.range;
-        let is_in_segment = range.start() / CONFIRM_BYTES == (range.end() - 1) / CONFIRM_BYTES;
         let before = usable.range(..range.end()).next_back();
         let is_apart = before.is_none_or(|(_, other)| other.range.end() <= range.start());
-        if is_in_segment && is_apart && range.end() <= part.size_bytes() {
+        if is_confirmed_alone(range, record.crc) && is_apart && range.end() <= part.size_bytes() {
             usable.insert(range.start(), record);
         }
     }

@@ -133,6 +133,11 @@ pub enum Cause {
     MountPoint,
     /// The destination keeps backups under the name that the source has for something else.
     BackupDirectory,
+    /// The source says that it is larger than any file that is copied.
+    TooLarge {
+        /// How large.
+        size_bytes: u64,
+    },
 }
 
 impl Cause {
@@ -153,6 +158,7 @@ impl Cause {
             Self::DirectoryInTheWay => "directory in the way",
             Self::MountPoint => "mount point",
             Self::BackupDirectory => "backup directory",
+            Self::TooLarge { .. } => "too large",
         }
     }
 
@@ -183,6 +189,9 @@ impl std::fmt::Display for Cause {
                 f.write_str("not copied: backups are kept there; choose another --backup-dir, or move it away")
             }
             Self::MountPoint => f.write_str("not deleted: it is a mount point"),
+            Self::TooLarge { size_bytes } => {
+                write!(f, "{size_bytes} bytes at the source; no file over 1 PiB is copied")
+            }
         }
     }
 }

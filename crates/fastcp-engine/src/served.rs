@@ -53,7 +53,7 @@ impl ServedCrcs {
     /// How much of a range is known from its start on, in bytes, and the CRC of that; `None` where nothing is.
     pub(crate) fn recall(&self, identity: Identity, range: ByteRange) -> Option<(u64, u32)> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.runs.get(&identity)?.run_at(range.start()).filter(|(len, _)| *len <= range.len())
+        files.runs.get(&identity)?.beginning_of(range)
     }
 
     /// What is remembered of a file may be wrong.

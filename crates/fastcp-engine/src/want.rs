@@ -9,13 +9,16 @@ use std::time::Instant;
 use fastcp_model::ByteRange;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 
-use crate::crc_runs::CONFIRM_BYTES;
+use crate::crc_runs::{CONFIRM_BYTES, segments};
 use crate::job::{FileJob, Start};
 
 /// What a want costs beside its bytes, so that many small files weigh as much as they take.
 pub(crate) const WANT_COST: u64 = 32 << 10;
 /// No want is cut shorter than this, so that what each costs beside its bytes stays small.
 pub(crate) const CUT_BYTES_MIN: u64 = 64 << 10;
+
+/// Confirmations of one file that there are at a time: enough for every connection to have some.
+const CONFIRMATIONS_MAX: usize = 256;
 
 /// What is asked of the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +75,8 @@ impl Want {
         self.range.len() == self.job.grid.file_bytes() && self.job.start() == Start::Afresh
     }
 
-    /// The wants that have all of a file confirmed.
+    /// The first wants that have a file confirmed. Each leads to another ([`Want::next_confirmation`]), so that the size
+    /// of a file costs no memory.
     pub(crate) fn confirmations(job: &Arc<FileJob>) -> Vec<Self> {
         let confirmation = |range| Self {
             job: Arc::clone(job),
@@ -81,7 +85,15 @@ impl Want {
             attempt: 0,
             breaks: Breaks::default(),
         };
-        job.segments().map(confirmation).collect()
+        segments(job.grid.file_bytes()).take(CONFIRMATIONS_MAX).map(confirmation).collect()
+    }
+
+    /// What to have confirmed after this segment was.
+    pub(crate) fn next_confirmation(&self) -> Option<Self> {
+        let start = self.range.start().checked_add(CONFIRM_BYTES * CONFIRMATIONS_MAX as u64)?;
+        let left = self.job.grid.file_bytes().checked_sub(start).filter(|&left| left > 0)?;
+        let range = ByteRange::new(start, left.min(CONFIRM_BYTES)).ok()?;
+        Some(Self { range, purpose: Purpose::Confirm, attempt: 0, breaks: Breaks::default(), ..self.clone() })
     }
 
     /// The first try to fetch a range.
@@ -133,4 +145,41 @@ pub(crate) fn gap_cost(job: &FileJob, gap: ByteRange) -> u64 {
     let wants_of = |bytes: u64| bytes.div_ceil(ZSTD_RANGE_BYTES_MAX);
     let wants = gap_bytes / chunk_bytes * wants_of(chunk_bytes) + wants_of(gap_bytes % chunk_bytes);
     gap_bytes.saturating_add(wants.max(1).saturating_mul(WANT_COST))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
+
+    use super::{CONFIRMATIONS_MAX, Want};
+    use crate::crc_runs::{CONFIRM_BYTES, segments};
+    use crate::dirs::{Age, DirState};
+    use crate::job::FileJob;
+
+    fn job(file_bytes: u64) -> Arc<FileJob> {
+        let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
+        let dir = DirState::new(RelPath::root(), Age::New, None, None);
+        let grid = ChunkGrid::new(file_bytes, 1024).expect("lawful");
+        Arc::new(FileJob::new(dir, Name::new(b"file").expect("lawful"), metadata, grid, true, false))
+    }
+
+    #[test]
+    fn every_segment_is_confirmed_once_and_few_at_a_time() {
+        let many = CONFIRMATIONS_MAX as u64 * CONFIRM_BYTES;
+        for file_bytes in [1, CONFIRM_BYTES, CONFIRM_BYTES + 1, many - 1, many, many + 1, 3 * many + CONFIRM_BYTES + 7]
+        {
+            let mut wants = Want::confirmations(&job(file_bytes));
+            assert!(wants.len() <= CONFIRMATIONS_MAX);
+            let mut confirmed = Vec::new();
+            while let Some(want) = wants.pop() {
+                wants.extend(want.next_confirmation());
+                confirmed.push(want.range);
+            }
+            confirmed.sort_unstable();
+            assert!(confirmed.into_iter().eq(segments(file_bytes)), "{file_bytes} bytes");
+        }
+        assert_eq!(Want::confirmations(&job(1 << 50)).len(), CONFIRMATIONS_MAX);
+    }
 }

@@ -8,6 +8,10 @@ pub const REQUEST_PATH_BYTES_MAX: usize = 4096;
 pub const RANGE_BYTES_MAX: u64 = 64 << 20;
 /// The longest range that is answered compressed, in bytes. It bounds what both ends hold in memory.
 pub const ZSTD_RANGE_BYTES_MAX: u64 = 4 << 20;
+/// The largest file that is copied, in bytes: 1 PiB. An offer may name larger ones, each of which fails by itself. What
+/// a file costs beside its bytes, above all a confirmation for each GiB, is bounded by this: more than that has to be
+/// sent before a larger number is believed. Disks of one machine hold less, and only a file of holes could be larger.
+pub const FILE_BYTES_MAX: u64 = 1 << 50;
 /// The most files of one bundle.
 pub const BUNDLE_FILES_MAX: usize = 256;
 /// The longest list of names in a request for a bundle, in bytes.

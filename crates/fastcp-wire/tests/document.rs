@@ -166,6 +166,7 @@ fn limits_table() {
         ("REQUEST_PATH_BYTES_MAX", limits::REQUEST_PATH_BYTES_MAX as u64),
         ("RANGE_BYTES_MAX", limits::RANGE_BYTES_MAX),
         ("ZSTD_RANGE_BYTES_MAX", limits::ZSTD_RANGE_BYTES_MAX),
+        ("FILE_BYTES_MAX", limits::FILE_BYTES_MAX),
         ("BUNDLE_FILES_MAX", limits::BUNDLE_FILES_MAX as u64),
         ("BUNDLE_LIST_BYTES_MAX", limits::BUNDLE_LIST_BYTES_MAX as u64),
         ("BUNDLE_BYTES_MAX", limits::BUNDLE_BYTES_MAX),

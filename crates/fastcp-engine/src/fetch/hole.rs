@@ -12,7 +12,6 @@ use fastcp_wire::range::{HOLE_BODY_BYTES, HoleEnd, PieceHeader};
 
 use super::{End, Fetcher, broken};
 use crate::body::Received;
-use crate::crc_runs::segments_of;
 use crate::part::PartFile;
 use crate::report::Cause;
 use crate::want::Want;
@@ -56,7 +55,7 @@ impl Fetcher<'_> {
                 return Ok(());
             }
             self.transfer.report.counters.bytes_fetched.add(range.len());
-            job.hole_arrived(segments_of(range));
+            job.hole_arrived(range);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fastcp_model::{Entry, EntryKind, Metadata, RelPath};
 use fastcp_sys::{FileType, Stat};
+use fastcp_wire::limits::FILE_BYTES_MAX;
 use rayon::prelude::*;
 
 use super::{Outcome, Placed, Planner};
@@ -98,6 +99,12 @@ impl Planner<'_> {
     ) -> Result<Outcome, RunError> {
         if self.backups.has(&state.path, &entry.name) {
             self.report.failed(self.path_of(state, &entry.name)?, Cause::BackupDirectory);
+            return Ok(Outcome::Settled);
+        }
+        if let EntryKind::File { size_bytes, .. } = entry.kind
+            && size_bytes > FILE_BYTES_MAX
+        {
+            self.report.failed(self.path_of(state, &entry.name)?, Cause::TooLarge { size_bytes });
             return Ok(Outcome::Settled);
         }
         let result = decide(ground, state.age, entry, self.owners, self.kept_times)
