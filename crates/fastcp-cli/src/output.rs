@@ -31,6 +31,9 @@ pub(crate) enum Format {
 /// An attempt that fails is nothing to speak of before this much time without progress.
 const RETRYING_UNTOLD: Duration = Duration::from_secs(2);
 
+/// Shorter runs say nothing of what limited them: it was hardly measured.
+const LIMIT_TOLD_FROM_MS: u64 = 1000;
+
 /// What is printed of each change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listing {
@@ -51,7 +54,7 @@ pub(crate) struct Output {
 }
 
 /// The last line of `--json`: names are a contract that scripts rely on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Summary {
     event: &'static str,
     entries: u64,
@@ -117,7 +120,7 @@ impl Summary {
     fn was_done(&self) -> String {
         let seconds = self.elapsed_ms as f64 / 1000.0;
         let mut text = format!("{} copied", counted(self.files_committed, "file"));
-        text += &self.other_changes(self.links_made, self.dirs_made);
+        text += &self.other_changes();
         // A single file is not compared with what is there.
         if self.entries > 0 {
             text += &format!(", {} unchanged", self.files_unchanged);
@@ -127,8 +130,11 @@ impl Summary {
         }
         if self.bytes_fetched > 0 {
             let rate = size((self.bytes_fetched as f64 / seconds.max(0.001)) as u64);
-            let (fetched, limit) = (size(self.bytes_fetched), self.limited_by);
-            text += &format!("; {fetched} fetched in {seconds:.2} s ({rate}/s, limited by {limit})");
+            let limit = match self.elapsed_ms >= LIMIT_TOLD_FROM_MS {
+                true => format!(", limited by {}", self.limited_by),
+                false => String::new(),
+            };
+            text += &format!("; {} fetched in {seconds:.2} s ({rate}/s{limit})", size(self.bytes_fetched));
         } else {
             text += &format!("; {seconds:.2} s");
         }
@@ -137,16 +143,27 @@ impl Summary {
 
     fn would_be_done(&self) -> String {
         let mut text = format!("would copy {} ({})", counted(self.files_wanted, "file"), size(self.bytes_wanted));
-        text += &self.other_changes(self.links_wanted, self.dirs_wanted);
-        text + &format!(", {} unchanged (dry run)", self.files_unchanged)
+        for (count, one, verb) in [
+            (self.links_wanted, "link", "make"),
+            (self.dirs_wanted, "directory", "make"),
+            (self.deleted, "entry", "delete"),
+            (self.attributes_changed, "entry", "change attributes of"),
+        ] {
+            if count > 0 {
+                text += &format!(", {verb} {}", counted(count, one));
+            }
+        }
+        text + &format!("; {} unchanged (dry run)", self.files_unchanged)
     }
 
     /// What changes beside files: nothing is said of what does not.
-    fn other_changes(&self, links: u64, dirs: u64) -> String {
+    fn other_changes(&self) -> String {
         let mut text = String::new();
-        for (count, one, verb) in
-            [(links, "link", "made"), (dirs, "directory", "made"), (self.deleted, "entry", "deleted")]
-        {
+        for (count, one, verb) in [
+            (self.links_made, "link", "made"),
+            (self.dirs_made, "directory", "made"),
+            (self.deleted, "entry", "deleted"),
+        ] {
             if count > 0 {
                 text += &format!(", {} {verb}", counted(count, one));
             }
@@ -317,4 +334,25 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
 /// Bytes for people.
 pub(crate) fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Summary;
+
+    #[test]
+    fn a_short_run_says_nothing_of_limits() {
+        let run = |elapsed_ms| Summary { bytes_fetched: 1, limited_by: "cpu", elapsed_ms, ..Summary::default() };
+        assert!(!run(999).text().contains("limited"));
+        assert!(run(1000).text().contains("limited by cpu"));
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_be_done() {
+        let dry = Summary { dry_run: true, files_wanted: 1, links_wanted: 2, dirs_wanted: 1, ..Summary::default() };
+        let dry = Summary { deleted: 1, attributes_changed: 3, ..dry };
+        let said = "would copy 1 file (0 B), make 2 links, make 1 directory, delete 1 entry, \
+            change attributes of 3 entries; 0 unchanged (dry run)";
+        assert_eq!(dry.text(), said);
+    }
 }

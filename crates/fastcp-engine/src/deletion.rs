@@ -57,7 +57,8 @@ impl std::fmt::Display for Refusal {
                 "not deleting: the source is empty; use --force-empty to delete everything at the destination",
             ),
             Self::Limit { entries, max } => {
-                write!(f, "not deleting: {entries} entries would be deleted, more than --max-delete {max} allows")
+                let noun = if *entries == 1 { "entry" } else { "entries" };
+                write!(f, "not deleting: {entries} {noun} would be deleted, more than --max-delete {max} allows")
             }
         }
     }
