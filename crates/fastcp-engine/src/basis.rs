@@ -3,7 +3,8 @@
 //! A basis is one or more local files: the old target, a part file whose source has changed. Each is cut the way
 //! the sender cuts the new file, so that equal bytes make equal chunks wherever they are. Fine chunks are looked
 //! for only where no coarse chunk of the new file was found: in what differs. Nothing of the contents is kept in
-//! memory. A basis may change while it is used: whoever copies from it must compare the hash of what was copied.
+//! memory. Chunks are found by their length and weak hash, which prove nothing, and a basis may change while it is
+//! used: whoever copies from it must compare the strong hash of what was copied.
 
 use std::fs::File;
 use std::io;
@@ -12,9 +13,8 @@ use std::sync::OnceLock;
 use fastcp_model::ByteRange;
 use fastcp_sys::Stat;
 use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
-use fastcp_wire::signature::SignedChunk;
 
-use crate::cutter::{CutError, CutFile, Cutter, fine_chunks};
+use crate::cutter::{CutError, CutFile, Cutter, MarkedChunk, fine_chunks};
 use crate::index::{ENTRIES_MAX, Index, Kinds, Place};
 
 /// Of a basis for a small file no more than this is looked at, of each file.
@@ -107,16 +107,16 @@ impl<'a> Basis<'a> {
         let mut at = 0;
         while at < file.bytes() && places.len() < ENTRIES_MAX {
             let step = range(at, SIGNATURE_BYTES_MAX.min(file.bytes() - at))?;
-            put_places(number, &mut at, &self.cutter.coarse_signed(file, step)?, places);
+            put_places(number, &mut at, &self.cutter.coarse_marked(file, step)?, places);
         }
         Ok(())
     }
 }
 
 /// Places for chunks that follow each other from `at` on.
-fn put_places(file: u32, at: &mut u64, chunks: &[SignedChunk], places: &mut Vec<Place>) {
+fn put_places(file: u32, at: &mut u64, chunks: &[MarkedChunk], places: &mut Vec<Place>) {
     for chunk in chunks {
-        places.push(Place { hash: chunk.hash, file, len: chunk.len, offset: *at });
+        places.push(Place { weak: chunk.weak, len: chunk.len, file, offset: *at });
         *at += u64::from(chunk.len);
     }
 }
@@ -127,7 +127,7 @@ fn fine_places(file: &CutFile<'_>, coarse: Place, buffer: &mut Vec<u8>) -> Resul
     if !file.is_hole(range(coarse.offset, coarse.len.into())?) {
         buffer.resize(coarse.len as usize, 0);
         file.read(buffer, coarse.offset)?;
-        put_places(coarse.file, &mut coarse.offset.clone(), &fine_chunks(buffer), &mut places);
+        put_places(coarse.file, &mut coarse.offset.clone(), &fine_chunks(buffer, MarkedChunk::of), &mut places);
     }
     Ok(places)
 }
@@ -140,7 +140,7 @@ fn cut_finely(number: u32, file: &CutFile<'_>, buffer: &mut Vec<u8>, places: &mu
         let length = FINE_SIGNATURE_BYTES_MAX.min(end - at);
         buffer.resize(length as usize, 0);
         file.read(buffer, at)?;
-        let mut chunks = fine_chunks(buffer);
+        let mut chunks = fine_chunks(buffer, MarkedChunk::of);
         if at + length < end && chunks.len() > 1 {
             // It ended with the buffer; its true end is found with the next one.
             chunks.pop();

@@ -26,6 +26,8 @@ use crate::transfer::Transfer;
 
 /// What was copied is journaled in runs of at most this length.
 const RUN_BYTES_MAX: u64 = 64 << 20;
+/// Neighbours are read and written together up to so many bytes, and a single chunk whatever its length.
+const READ_BYTES_MAX: u64 = 256 << 10;
 /// The grain in which holes are kept.
 const HOLE_BYTES: usize = 4096;
 
@@ -75,9 +77,9 @@ impl<'a> Copier<'a> {
 
     fn copy_into_part(&mut self, job: &Arc<FileJob>, bases: &[File], found: &[&Found]) -> io::Result<Vec<Copied>> {
         let (part, sharing) = self.part_of(job, bases)?;
-        let copied: Vec<Vec<Copied>> = found
+        let copied: Vec<Vec<Copied>> = neighbours(found)
             .par_iter()
-            .map_init(Vec::new, |buffer, found| copy_one(job, &part, sharing, bases, found, buffer))
+            .map_init(Vec::new, |buffer, found| copy_neighbours(job, &part, sharing, bases, found, buffer))
             .collect::<io::Result<_>>()?;
         let runs = joined(copied.into_iter().flatten());
         if self.transfer.settings.durability != Durability::None {
@@ -97,34 +99,78 @@ impl<'a> Copier<'a> {
     }
 }
 
-/// Reads, compares, writes. What is not what the sender has is nobody's mistake: it is fetched.
-fn copy_one(
+/// Chunks that follow each other in the new file as in the basis, as one slice each.
+fn neighbours<'f, 'c>(found: &'f [&'c Found]) -> Vec<&'f [&'c Found]> {
+    let mut bytes = 0;
+    let is_next = |one: &&Found, next: &&Found| {
+        bytes += one.range.len();
+        let follows = one.range.end() == next.range.start()
+            && one.file == next.file
+            && one.offset.checked_add(one.range.len()) == Some(next.offset)
+            && bytes + next.range.len() <= READ_BYTES_MAX;
+        if !follows {
+            bytes = 0;
+        }
+        follows
+    };
+    found.chunk_by(is_next).collect()
+}
+
+/// Reads, compares each chunk, writes. What is not what the sender has is nobody's mistake: it is fetched.
+fn copy_neighbours(
     job: &FileJob,
     part: &PartFile,
     sharing: Sharing,
     bases: &[File],
-    found: &Found,
+    found: &[&Found],
     buffer: &mut Vec<u8>,
 ) -> io::Result<Vec<Copied>> {
-    let stands_there = found.file == 0 && found.offset == found.range.start();
+    let [first, ..] = found else { return Ok(Vec::new()) };
+    let (file, offset) = (first.file, first.offset);
+    let stands_there = file == 0 && offset == first.range.start();
     let (from, standing) = match sharing {
         Sharing::Clone | Sharing::SameFile if stands_there => (Some(part.file()), Standing::There),
         // Writing could destroy what is still to be copied.
         Sharing::SameFile => (None, Standing::Elsewhere),
-        Sharing::Clone | Sharing::Nothing => (bases.get(found.file), Standing::Elsewhere),
+        Sharing::Clone | Sharing::Nothing => (bases.get(file), Standing::Elsewhere),
     };
-    // A chunk is at most 2 MiB: the lists were checked.
-    buffer.resize(found.range.len() as usize, 0);
-    let is_read = from.is_some_and(|from| read_at(from, buffer, found.offset).is_ok_and(|got| got == buffer.len()));
-    if !is_read || StrongHash::of(buffer) != found.hash {
-        return Ok(Vec::new());
+    // A chunk is at most 1 MiB: the lists were checked.
+    buffer.resize(found.iter().map(|found| found.range.len() as usize).sum(), 0);
+    // What the basis lacks at its end is not what the sender has.
+    let got = from.and_then(|from| read_at(from, buffer, offset).ok()).unwrap_or(0);
+    let mut copied = Vec::new();
+    for (range, bytes) in equal_runs(found, &buffer[..got]) {
+        if job.sparse {
+            put_sparse(part, range.start(), bytes, standing)?;
+        } else if standing == Standing::Elsewhere {
+            part.write_at(bytes, range.start())?;
+        }
+        copied.extend(pieces(range, bytes));
     }
-    if job.sparse {
-        put_sparse(part, found.range.start(), buffer, standing)?;
-    } else if standing == Standing::Elsewhere {
-        part.write_at(buffer, found.range.start())?;
+    Ok(copied)
+}
+
+/// What of the bytes at the place of these neighbours is what the sender has, in runs as long as may be.
+fn equal_runs<'b>(found: &[&Found], bytes: &'b [u8]) -> Vec<(ByteRange, &'b [u8])> {
+    let mut runs: Vec<(ByteRange, &[u8])> = Vec::new();
+    let mut at = 0;
+    for found in found {
+        let start = at;
+        at += found.range.len() as usize;
+        if bytes.get(start..at).is_none_or(|chunk| StrongHash::of(chunk) != found.hash) {
+            continue;
+        }
+        let (first, from) = match runs.last() {
+            Some((run, before)) if run.end() == found.range.start() => (run.start(), start - before.len()),
+            _ => (found.range.start(), start),
+        };
+        if from < start {
+            runs.pop();
+        }
+        let run = ByteRange::new(first, (at - from) as u64).expect("neighbours within one file");
+        runs.push((run, &bytes[from..at]));
     }
-    Ok(pieces(found.range, buffer))
+    runs
 }
 
 /// Makes holes of zeros, and writes the others unless they stand there.
@@ -192,11 +238,52 @@ fn joined(copied: impl Iterator<Item = Copied>) -> Vec<Copied> {
 #[cfg(test)]
 mod tests {
     use fastcp_model::ByteRange;
+    use fastcp_wire::signature::StrongHash;
 
-    use super::{CONFIRM_BYTES, Copied, HOLE_BYTES, RUN_BYTES_MAX, is_zero, joined, pieces, spans};
+    use super::{
+        CONFIRM_BYTES, Copied, Found, HOLE_BYTES, READ_BYTES_MAX, RUN_BYTES_MAX, equal_runs, is_zero, joined,
+        neighbours, pieces, spans,
+    };
 
     fn range(start: u64, len: u64) -> ByteRange {
         ByteRange::new(start, len).expect("lawful")
+    }
+
+    fn found(start: u64, bytes: &[u8], offset: u64) -> Found {
+        Found { range: range(start, bytes.len() as u64), file: 0, offset, hash: StrongHash::of(bytes) }
+    }
+
+    #[test]
+    fn what_lies_side_by_side_in_both_is_read_at_once_up_to_a_bound() {
+        let lengths = |found: &[Found]| -> Vec<usize> {
+            let found: Vec<&Found> = found.iter().collect();
+            neighbours(&found).iter().map(|group| group.len()).collect()
+        };
+        let (one, two) = (found(0, b"one ", 50), found(4, b"two", 54));
+        assert_eq!(lengths(&[]), []);
+        assert_eq!(lengths(&[one, two, found(7, b"!", 57)]), [3]);
+        assert_eq!(lengths(&[one, found(5, b"two", 54)]), [1, 1], "not side by side in the new file");
+        assert_eq!(lengths(&[one, found(4, b"two", 55)]), [1, 1], "not side by side in the basis");
+        assert_eq!(lengths(&[one, Found { file: 1, ..two }]), [1, 1], "of another file");
+        let long = vec![0; READ_BYTES_MAX as usize - 3];
+        let [long, longer] = [found(4, &long, 54), found(1 + READ_BYTES_MAX, &long, 51 + READ_BYTES_MAX)];
+        assert_eq!(lengths(&[one, long, longer, Found { file: 1, ..two }]), [1, 1, 1, 1]);
+        assert_eq!(lengths(&[found(4, &[0; 9], 4), found(13, &[0; 9], 13), found(22, &[0; 9], 99)]), [2, 1]);
+    }
+
+    #[test]
+    fn of_neighbours_only_those_that_are_equal_are_copied() {
+        let parts = [&b"one "[..], b"two ", b"three ", b"four"];
+        let bytes = parts.concat();
+        let starts = [100, 104, 108, 114];
+        let found: Vec<Found> = parts.iter().zip(starts).map(|(part, start)| found(start, part, start)).collect();
+        let found: Vec<&Found> = found.iter().collect();
+        assert_eq!(equal_runs(&found, &bytes), [(range(100, 18), &bytes[..])]);
+        let mut changed = bytes.clone();
+        changed[5] ^= 1;
+        assert_eq!(equal_runs(&found, &changed), [(range(100, 4), &b"one "[..]), (range(108, 10), &b"three four"[..])]);
+        assert_eq!(equal_runs(&found, &bytes[..17]), [(range(100, 14), &bytes[..14])], "the basis became shorter");
+        assert_eq!(equal_runs(&found, &[]), []);
     }
 
     #[test]

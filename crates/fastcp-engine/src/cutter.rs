@@ -17,9 +17,10 @@ use fastcp_model::ByteRange;
 use fastcp_sys::Stat;
 use fastcp_sys::file::{next_data, read_at};
 use fastcp_wire::limits::SIGNATURE_CHUNK_BYTES_MAX;
-use fastcp_wire::signature::{Level, SignedChunk, StrongHash};
+use fastcp_wire::signature::{Level, SignedChunk, WeakHash};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::cuts::{Cuts, WINDOW_BYTES, candidates, cuts_of};
 use crate::source::SLICE_BYTES;
@@ -47,6 +48,21 @@ pub(crate) struct CutFile<'a> {
     on_read: &'a (dyn Fn(u64) + Sync),
 }
 
+/// A chunk that can be looked up, but stands for nothing yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MarkedChunk {
+    /// Its length in bytes.
+    pub(crate) len: u32,
+    pub(crate) weak: WeakHash,
+}
+
+impl MarkedChunk {
+    /// A chunk of these bytes, at most as many as the longest coarse chunk has.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { len: bytes.len() as u32, weak: WeakHash::of(bytes) }
+    }
+}
+
 /// Why a file was not cut.
 #[derive(Debug)]
 pub(crate) enum CutError {
@@ -68,9 +84,9 @@ impl Cutter {
         })
     }
 
-    /// The same chunks with their hashes.
-    pub(crate) fn coarse_signed(&self, file: &CutFile<'_>, range: ByteRange) -> Result<Vec<SignedChunk>, CutError> {
-        self.map(&self.coarse(file, range)?, |slice, chunk| file.signed(*chunk, slice, |_| {}))
+    /// The same chunks with their weak hashes.
+    pub(crate) fn coarse_marked(&self, file: &CutFile<'_>, range: ByteRange) -> Result<Vec<MarkedChunk>, CutError> {
+        self.map(&self.coarse(file, range)?, |slice, chunk| file.marked(*chunk, slice))
     }
 
     /// Runs `work` for each of `inputs`, in parallel, each thread with a buffer of its own.
@@ -179,19 +195,38 @@ impl<'a> CutFile<'a> {
         }
     }
 
-    /// The hash of a chunk, read slice by slice; `each` sees the slices too.
+    /// The hashes of a chunk, read slice by slice; `each` sees the slices too.
     pub(crate) fn signed(
         &self,
         chunk: ByteRange,
         slice: &mut Vec<u8>,
         mut each: impl FnMut(&[u8]),
     ) -> Result<SignedChunk, CutError> {
+        let mut hasher = StrongHasher::new();
+        let MarkedChunk { len, weak } = self.read_chunk(chunk, slice, |bytes| {
+            hasher.update(bytes);
+            each(bytes);
+        })?;
+        Ok(SignedChunk { len, weak, hash: hasher.chunk() })
+    }
+
+    /// The weak hash of a chunk, read slice by slice.
+    pub(crate) fn marked(&self, chunk: ByteRange, slice: &mut Vec<u8>) -> Result<MarkedChunk, CutError> {
+        self.read_chunk(chunk, slice, |_| {})
+    }
+
+    fn read_chunk(
+        &self,
+        chunk: ByteRange,
+        slice: &mut Vec<u8>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<MarkedChunk, CutError> {
         slice.resize(SLICE_BYTES, 0);
         let is_hole = self.is_hole(chunk);
         if is_hole {
             slice.fill(0);
         }
-        let mut hasher = StrongHasher::new();
+        let mut hasher = Xxh3::new();
         let mut at = chunk.start();
         while at < chunk.end() {
             let slice = &mut slice[..SLICE_BYTES.min((chunk.end() - at) as usize)];
@@ -203,7 +238,7 @@ impl<'a> CutFile<'a> {
             at += slice.len() as u64;
         }
         // A chunk is at most 1 MiB long.
-        Ok(SignedChunk { len: chunk.len() as u32, hash: hasher.chunk() })
+        Ok(MarkedChunk { len: chunk.len() as u32, weak: WeakHash::from_xxh3(hasher.digest()) })
     }
 
     /// Whether the range is known to hold zeros only.
@@ -214,15 +249,11 @@ impl<'a> CutFile<'a> {
     }
 }
 
-/// The fine chunks of some bytes, which begin with a cut and end with one.
-pub(crate) fn fine_chunks(bytes: &[u8]) -> Vec<SignedChunk> {
+/// What `of` makes of each fine chunk of some bytes, which begin with a cut and end with one.
+pub(crate) fn fine_chunks<T>(bytes: &[u8], of: impl Fn(&[u8]) -> T) -> Vec<T> {
     let mut last = 0;
-    let mut signed = |cut: usize| {
-        let chunk = &bytes[last..cut];
-        last = cut;
-        SignedChunk { len: chunk.len() as u32, hash: StrongHash::of(chunk) }
-    };
-    cuts_of(Level::Fine, bytes).into_iter().map(&mut signed).collect()
+    let made = |cut: usize| of(&bytes[std::mem::replace(&mut last, cut)..cut]);
+    cuts_of(Level::Fine, bytes).into_iter().map(made).collect()
 }
 
 /// The coarse chunks from the start of `range` to the first cut at or after its end; `end` is where the file
@@ -249,9 +280,9 @@ mod tests {
 
     use fastcp_model::ByteRange;
     use fastcp_sys::Stat;
-    use fastcp_wire::signature::{Level, SignedChunk, StrongHash};
+    use fastcp_wire::signature::Level;
 
-    use super::{CutError, CutFile, Cutter};
+    use super::{CutError, CutFile, Cutter, MarkedChunk};
     use crate::cuts::cuts_of;
 
     fn random(count: usize) -> Vec<u8> {
@@ -263,20 +294,16 @@ mod tests {
         (0..count).map(|_| next()).collect()
     }
 
-    fn coarse(file: &File, start: u64, len: u64) -> Result<Vec<SignedChunk>, CutError> {
+    fn coarse(file: &File, start: u64, len: u64) -> Result<Vec<MarkedChunk>, CutError> {
         let stat = Stat::of_fd(file).expect("stat");
-        Cutter::default().coarse_signed(&CutFile::new(file, &stat), ByteRange::new(start, len).expect("lawful"))
+        Cutter::default().coarse_marked(&CutFile::new(file, &stat), ByteRange::new(start, len).expect("lawful"))
     }
 
     /// What one thread makes of it, in memory.
-    fn in_order(bytes: &[u8]) -> Vec<SignedChunk> {
+    fn in_order(bytes: &[u8]) -> Vec<MarkedChunk> {
         let mut last = 0;
         let cuts = cuts_of(Level::Coarse, bytes).into_iter();
-        cuts.map(|cut| {
-            let chunk = &bytes[std::mem::replace(&mut last, cut)..cut];
-            SignedChunk { len: chunk.len() as u32, hash: StrongHash::of(chunk) }
-        })
-        .collect()
+        cuts.map(|cut| MarkedChunk::of(&bytes[std::mem::replace(&mut last, cut)..cut])).collect()
     }
 
     #[test]
@@ -334,7 +361,7 @@ mod tests {
         let stat = Stat::of_fd(&file).expect("stat");
         file.set_len(1000).expect("cut off");
         let range = ByteRange::new(0, 1 << 20).expect("lawful");
-        let result = Cutter::default().coarse_signed(&CutFile::new(&file, &stat), range);
+        let result = Cutter::default().coarse_marked(&CutFile::new(&file, &stat), range);
         assert!(matches!(result, Err(CutError::Ended)));
     }
 }

@@ -1,7 +1,7 @@
 //! Which ranges of a changed file the receiver has already, somewhere in what it has of it.
 //!
 //! The sender lists the chunks of the new file, coarse ones first; the receiver looks them up in its basis. Only
-//! for coarse chunks that it lacks it asks for the fine ones. So the lists stay small: 24 bytes for some 160 KiB
+//! for coarse chunks that it lacks it asks for the fine ones. So the lists stay small: 27 bytes for some 160 KiB
 //! that are the same, and for some 5 KiB where something changed. What is found is handed over as it is found,
 //! and nothing is kept but the coarse chunks that were missed. Nothing is fetched or written here: the rest is
 //! the plan's.
@@ -43,7 +43,7 @@ pub(crate) struct DeltaFile<'a> {
     pub(crate) basis: Basis<'a>,
 }
 
-/// A range of the new file that the basis has.
+/// A range of the new file that the basis has, as far as weak hashes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
     /// In the new file.
@@ -52,7 +52,7 @@ pub(crate) struct Found {
     pub(crate) file: usize,
     /// Where in it.
     pub(crate) offset: u64,
-    /// Of the bytes: what is copied must have it.
+    /// Of the bytes, as the sender lists it: what is copied must have it. It was not looked at yet.
     pub(crate) hash: StrongHash,
 }
 
@@ -191,10 +191,10 @@ impl<'f> Coarse<'f> {
     /// Looks up a list that starts at `start`.
     fn sort_out(&mut self, start: u64, chunks: &[SignedChunk], take: Take<'_>) {
         let mut found = Vec::new();
-        look_up(self.index, start, chunks, |range, place| match place {
-            Some((kind, place)) => {
+        look_up(self.index, start, chunks, |range, one| match one {
+            Some((kind, one)) => {
                 self.found.insert(kind);
-                found.push(found_at(range, place));
+                found.push(one);
             }
             None => self.missed.push(range),
         });
@@ -269,10 +269,6 @@ fn asked<'p>(file: &DeltaFile<'p>, range: ByteRange, level: Level) -> Asked<'p> 
     Asked { number: 0, path: file.path, file_bytes: file.file_bytes, mtime_ns: file.mtime_ns, range, level }
 }
 
-fn found_at(range: ByteRange, place: Place) -> Found {
-    Found { range, file: place.file as usize, offset: place.offset, hash: place.hash }
-}
-
 fn give(found: &[Found], take: Take<'_>) {
     if !found.is_empty() {
         take(found, None);
@@ -282,19 +278,20 @@ fn give(found: &[Found], take: Take<'_>) {
 /// What a fine list that starts at `start` has in common with the basis.
 fn in_list(index: &Index, start: u64, chunks: &[SignedChunk], effort: &mut Effort) -> Vec<Found> {
     let mut found = Vec::new();
-    look_up(index, start, chunks, |range, place| {
-        effort.looked_up(range, place.is_some());
-        found.extend(place.map(|(_, place)| found_at(range, place)));
+    look_up(index, start, chunks, |range, one| {
+        effort.looked_up(range, one.is_some());
+        found.extend(one.map(|(_, one)| one));
     });
     found
 }
 
 /// Looks up each chunk of a list that starts at `start`.
-fn look_up(index: &Index, start: u64, chunks: &[SignedChunk], mut each: impl FnMut(ByteRange, Option<(Kind, Place)>)) {
+fn look_up(index: &Index, start: u64, chunks: &[SignedChunk], mut each: impl FnMut(ByteRange, Option<(Kind, Found)>)) {
     let mut at = start;
     for chunk in chunks {
         let range = range(at, chunk.len.into());
-        each(range, index.find(chunk, at));
+        let found = |place: Place| Found { range, file: place.file as usize, offset: place.offset, hash: chunk.hash };
+        each(range, index.find(chunk, at).map(|(kind, place)| (kind, found(place))));
         at = range.end();
     }
 }

@@ -1,23 +1,30 @@
-//! Where chunks are in a basis, by their hash.
+//! Where chunks are in a basis, by their weak hash and length.
 //!
 //! A sorted list: no room is lost, which counts with millions of entries, and equal chunks lie together, in the
 //! order of their offsets. Of several equal ones that at the wanted offset is best: it need not be moved, and
 //! reading goes on where it was. The list is bounded; what does not fit is not found, and is fetched instead.
 
-use fastcp_wire::signature::{SignedChunk, StrongHash};
+use fastcp_wire::signature::{SignedChunk, WeakHash};
 
-/// The most chunks in an index: 240 MiB of memory, for 1 TB of coarse chunks or 30 GB of fine ones.
+/// The most chunks in an index: 144 MiB of memory, for 1 TB of coarse chunks or 30 GB of fine ones.
 pub(crate) const ENTRIES_MAX: usize = 6 << 20;
 
 /// A chunk of a basis. The order of the fields is the order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
-    pub(crate) hash: StrongHash,
-    /// Which file of the basis.
-    pub(crate) file: u32,
+    pub(crate) weak: WeakHash,
     /// Its length in bytes.
     pub(crate) len: u32,
+    /// Which file of the basis.
+    pub(crate) file: u32,
     pub(crate) offset: u64,
+}
+
+impl Place {
+    /// What is the same of equal chunks.
+    fn key(&self) -> (WeakHash, u32) {
+        (self.weak, self.len)
+    }
 }
 
 /// The chunks of a basis.
@@ -26,7 +33,7 @@ pub(crate) struct Index {
     places: Vec<Place>,
 }
 
-/// A number for all chunks of an index that are equal.
+/// A number for all chunks of an index that are equal, as far as the weak hash tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kind(usize);
 
@@ -39,22 +46,39 @@ impl Index {
 
     /// A chunk of these bytes, at this offset of the first file if there is one.
     pub(crate) fn find(&self, chunk: &SignedChunk, offset: u64) -> Option<(Kind, Place)> {
-        let kind = self.places.partition_point(|place| place.hash < chunk.hash);
-        let first = *self.places.get(kind)?;
-        // The length is part of what is hashed. One that differs was made up.
-        if first.hash != chunk.hash || first.len != chunk.len {
-            return None;
-        }
+        let wanted = (chunk.weak, chunk.len);
+        let kind = self.first_at_least(wanted);
+        let first = *self.places.get(kind).filter(|place| place.key() == wanted)?;
         let best = Place { offset, ..first };
         let place = self.places[kind..].binary_search(&best).map_or(first, |_| best);
         Some((Kind(kind), place))
+    }
+
+    /// The position of the first place whose key is not less. Weak hashes are spread evenly unless somebody saw to it
+    /// that they are not, so it is near where it would be in proportion; from there in steps that double.
+    fn first_at_least(&self, wanted: (WeakHash, u32)) -> usize {
+        let places = &self.places[..];
+        let is_less = |at: usize| places[at].key() < wanted;
+        let guess = ((u64::from(wanted.0.0) * places.len() as u64) >> 32) as usize;
+        let (mut low, mut high, mut step) = (guess, guess, 16);
+        while high < places.len() && is_less(high) {
+            low = high + 1;
+            high = places.len().min(high + step);
+            step *= 2;
+        }
+        while low > 0 && !is_less(low - 1) {
+            high = low - 1;
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        low + places[low..high].partition_point(|place| place.key() < wanted)
     }
 
     /// One place for each kind of chunk that is not in `kinds`, in the order of the files.
     pub(crate) fn others(&self, kinds: &Kinds) -> Vec<Place> {
         let mut others = Vec::new();
         let mut at = 0;
-        for equal in self.places.chunk_by(|one, other| one.hash == other.hash) {
+        for equal in self.places.chunk_by(|one, other| one.key() == other.key()) {
             if !kinds.0[at] {
                 others.push(equal[0]);
             }
@@ -82,20 +106,16 @@ impl Kinds {
 
 #[cfg(test)]
 mod tests {
-    use fastcp_wire::signature::{STRONG_HASH_BYTES, SignedChunk, StrongHash};
+    use fastcp_wire::signature::{STRONG_HASH_BYTES, SignedChunk, StrongHash, WeakHash};
 
     use super::{Index, Place};
 
-    fn hash(first: u8) -> StrongHash {
-        StrongHash([first; STRONG_HASH_BYTES])
+    fn place(weak: u32, file: u32, offset: u64) -> Place {
+        Place { weak: WeakHash(weak), len: 10, file, offset }
     }
 
-    fn place(first: u8, file: u32, offset: u64) -> Place {
-        Place { hash: hash(first), file, len: 10, offset }
-    }
-
-    fn chunk(first: u8) -> SignedChunk {
-        SignedChunk { len: 10, hash: hash(first) }
+    fn chunk(weak: u32) -> SignedChunk {
+        SignedChunk { len: 10, weak: WeakHash(weak), hash: StrongHash([0; STRONG_HASH_BYTES]) }
     }
 
     fn index() -> Index {
@@ -114,8 +134,31 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_with_another_length_is_nothing() {
+    fn a_chunk_of_another_length_is_another_chunk() {
         assert!(index().find(&SignedChunk { len: 11, ..chunk(5) }, 20).is_none());
+        let longer = Place { len: 11, ..place(5, 0, 70) };
+        let index = Index::new(vec![place(5, 0, 20), longer]);
+        let found = |len| index.find(&SignedChunk { len, ..chunk(5) }, 0).map(|(_, place)| place);
+        assert_eq!((found(10), found(11)), (Some(place(5, 0, 20)), Some(longer)));
+        let mut kinds = index.no_kinds();
+        kinds.insert(index.find(&chunk(5), 20).expect("there").0);
+        assert_eq!(index.others(&kinds), [longer]);
+    }
+
+    #[test]
+    fn each_chunk_is_found_however_its_hash_was_chosen() {
+        let spread = |number: u32| number.wrapping_mul(0x9e37_79b9);
+        let choices: [fn(u32) -> u32; 5] = [|n| n, |n| u32::MAX - n, |n| n << 20, |_| 7, |n| 0x8000_0000 + n % 3];
+        for choose in choices.into_iter().chain([spread as fn(u32) -> u32]) {
+            for count in [0, 1, 2, 15, 16, 17, 1000] {
+                let places = |step: usize| (0..count).step_by(step).map(|n| place(choose(n), 0, n.into())).collect();
+                let (index, all): (Index, Vec<Place>) = (Index::new(places(2)), places(1));
+                for one in all.iter().map(Place::key).chain([(WeakHash(0), 0), (WeakHash(u32::MAX), u32::MAX)]) {
+                    let expected = index.places.partition_point(|place| place.key() < one);
+                    assert_eq!(index.first_at_least(one), expected, "{one:?} of {count}");
+                }
+            }
+        }
     }
 
     #[test]

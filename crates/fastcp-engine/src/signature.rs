@@ -178,7 +178,7 @@ fn fine(file: &CutFile<'_>, range: ByteRange, buffer: &mut Vec<u8>) -> Result<Ar
     buffer.resize(range.len() as usize, 0);
     file.read(buffer, range.start())?;
     let mut list = Vec::new();
-    encode_signature(&fine_chunks(buffer), &mut list);
+    encode_signature(&fine_chunks(buffer, SignedChunk::of), &mut list);
     Ok(list.into())
 }
 

@@ -4,7 +4,7 @@
 //! hash whose collisions are mere algebra, such as XXH3 without a secret, he could keep a mirror on the old bytes, and
 //! `verify` would agree. So whatever stands for bytes here is a cryptographic hash: of the chunks of a delta, of the
 //! ranges that `verify` compares, of the batches of an offer that are known already (`fastcp-wire`), and of the paths
-//! that part files are named by. XXH3 remains where a collision gains nothing (`offer_sum.rs`, `manifest/check.rs`).
+//! that part files are named by. XXH3 remains where a collision gains nothing (`index.rs`, `offer_sum.rs`, `manifest/check.rs`).
 
 use std::fs::File;
 use std::io;

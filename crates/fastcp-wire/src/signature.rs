@@ -1,9 +1,11 @@
 //! Signatures: a range of a file as the list of content-defined chunks that it is made of.
 //!
-//! A list is the body of a piece of kind *signature*: for each chunk its length and a hash of its
+//! A list is the body of a piece of kind *signature*: for each chunk its length and two hashes of its
 //! bytes, in order, from the start of the range that was asked for. Where the cuts fall is the sender's
 //! affair (`docs/protocol.md`, "Cuts"); a receiver that cuts in the same way finds the same chunks in
 //! what it has.
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::WireError;
 use crate::limits::{
@@ -13,7 +15,11 @@ use crate::limits::{
 use crate::reader::Reader;
 
 /// The bytes of one chunk in a list.
-pub const SIGNED_CHUNK_BYTES: usize = 4 + STRONG_HASH_BYTES;
+pub const SIGNED_CHUNK_BYTES: usize = LEN_BYTES + WEAK_HASH_BYTES + STRONG_HASH_BYTES;
+
+/// The bytes of a chunk's length: the longest is 1 MiB.
+const LEN_BYTES: usize = 3;
+const WEAK_HASH_BYTES: usize = 4;
 
 /// How long chunks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +54,25 @@ impl Level {
             Self::Coarse => SIGNATURE_CHUNK_BYTES_MAX,
             Self::Fine => FINE_CHUNK_BYTES_MAX,
         }
+    }
+}
+
+/// The weak hash of a chunk: the lower half of its XXH3-64.
+///
+/// It says where to look, and costs next to nothing: who has the bytes takes only this of all that he has, and the
+/// strong hash only of what he copies. Whoever makes collisions gains a chunk that is fetched for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WeakHash(pub u32);
+
+impl WeakHash {
+    /// The hash of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_xxh3(xxh3_64(bytes))
+    }
+
+    /// The half of a hash that was taken piece by piece.
+    pub fn from_xxh3(hash: u64) -> Self {
+        Self(hash as u32)
     }
 }
 
@@ -92,14 +117,24 @@ pub(crate) fn beginning<const N: usize>(hash: &[u8; RANGE_HASH_BYTES]) -> [u8; N
 pub struct SignedChunk {
     /// Its length in bytes, never 0.
     pub len: u32,
-    /// Of its bytes.
+    /// Of its bytes: where to look.
+    pub weak: WeakHash,
+    /// Of its bytes: whether they are the same.
     pub hash: StrongHash,
+}
+
+impl SignedChunk {
+    /// A chunk of these bytes, at most as many as the longest coarse chunk has.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { len: bytes.len() as u32, weak: WeakHash::of(bytes), hash: StrongHash::of(bytes) }
+    }
 }
 
 /// Appends a list to `out`.
 pub fn encode_signature(chunks: &[SignedChunk], out: &mut Vec<u8>) {
     for chunk in chunks {
-        out.extend_from_slice(&chunk.len.to_be_bytes());
+        out.extend_from_slice(&chunk.len.to_be_bytes()[4 - LEN_BYTES..]);
+        out.extend_from_slice(&chunk.weak.0.to_be_bytes());
         out.extend_from_slice(&chunk.hash.0);
     }
 }
@@ -113,11 +148,12 @@ pub fn decode_signature(level: Level, body: &[u8]) -> Result<Vec<SignedChunk>, W
     let mut reader = Reader::new(body);
     let mut chunks = Vec::with_capacity(body.len() / SIGNED_CHUNK_BYTES);
     for _ in 0..body.len().div_ceil(SIGNED_CHUNK_BYTES) {
-        let len = reader.u32()?;
+        let [high, middle, low]: [u8; LEN_BYTES] = reader.array()?;
+        let len = u32::from_be_bytes([0, high, middle, low]);
         if len == 0 || u64::from(len) > max {
             return Err(WireError::TooLong { field: "chunk_len", value: len.into(), max });
         }
-        chunks.push(SignedChunk { len, hash: StrongHash(reader.array()?) });
+        chunks.push(SignedChunk { len, weak: WeakHash(reader.u32()?), hash: StrongHash(reader.array()?) });
     }
     Ok(chunks)
 }

@@ -13,7 +13,7 @@ use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerCl
 use fastcp_wire::progress::Progress;
 use fastcp_wire::range::{Ask, BodyKind, HoleEnd, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
 use fastcp_wire::signature::{
-    Level, RangeHash, SignedChunk, StrongHash, decode_hash, decode_signature, encode_hash, encode_signature,
+    Level, RangeHash, SignedChunk, StrongHash, WeakHash, decode_hash, decode_signature, encode_hash, encode_signature,
 };
 
 use hex::hex;
@@ -577,15 +577,16 @@ fn zstd_batch() {
 #[test]
 fn signatures_and_hashes() {
     let hash = StrongHash(std::array::from_fn(|at| at as u8));
-    let chunks = [SignedChunk { len: 8192, hash }, SignedChunk { len: 1, hash: StrongHash::of(b"") }];
+    let chunks =
+        [SignedChunk { len: 8192, weak: WeakHash(0xa0a1_a2a3), hash }, SignedChunk { len: 1, ..SignedChunk::of(b"") }];
     let mut body = Vec::new();
     encode_signature(&chunks, &mut body);
-    let bytes = hex("00002000 000102030405060708090a0b0c0d0e0f10111213   # 8192 bytes
-         00000001 af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9   # 1 byte");
+    let bytes = hex("002000 a0a1a2a3 000102030405060708090a0b0c0d0e0f10111213   # 8192 bytes
+         000001 38d394c2 af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9   # 1 byte");
     assert_eq!(body, bytes);
     assert_eq!(decode_signature(Level::Fine, &bytes).expect("lawful"), chunks);
     assert_eq!(decode_signature(Level::Coarse, &[]).expect("lawful"), []);
-    for torn in [1, 23, 25, 47] {
+    for torn in [1, 26, 28, 53] {
         assert!(decode_signature(Level::Fine, &bytes[..torn]).is_err(), "{torn} bytes");
     }
     for (level, len, lawful) in [
@@ -596,7 +597,7 @@ fn signatures_and_hashes() {
         (Level::Coarse, (1 << 20) + 1, false),
     ] {
         let mut body = Vec::new();
-        encode_signature(&[SignedChunk { len, hash }], &mut body);
+        encode_signature(&[SignedChunk { len, weak: WeakHash(0), hash }], &mut body);
         assert_eq!(decode_signature(level, &body).is_ok(), lawful, "{level:?} {len}");
     }
     let hash = RangeHash(*blake3::hash(b"").as_bytes());

@@ -12,7 +12,7 @@ use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader,
     Trailer,
 };
-use fastcp_wire::signature::{Level, SignedChunk, StrongHash, encode_signature};
+use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
 use super::{file_of, not_found, random};
 use crate::basis::Basis;
@@ -25,11 +25,8 @@ use crate::inbox::Inbox;
 fn list(request: &RangeRequest, bytes: &[u8]) -> Vec<SignedChunk> {
     let part = &bytes[request.range.start() as usize..request.range.end() as usize];
     match request.ask {
-        Ask::Signature(Level::Fine) => fine_chunks(part),
-        _ => part
-            .chunks(1 << 20)
-            .map(|chunk| SignedChunk { len: chunk.len() as u32, hash: StrongHash::of(chunk) })
-            .collect(),
+        Ask::Signature(Level::Fine) => fine_chunks(part, SignedChunk::of),
+        _ => part.chunks(1 << 20).map(SignedChunk::of).collect(),
     }
 }
 
