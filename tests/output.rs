@@ -138,3 +138,22 @@ fn a_slow_reader_loses_nothing() {
     let run = client.finish().expect_exit(0);
     assert_eq!(run.lines.iter().filter(|line| line.starts_with(">f+++++++++ ")).count(), names.len());
 }
+
+#[test]
+fn the_error_that_ends_a_run_is_an_event() {
+    let workspace = Workspace::new();
+    let missing = workspace.at("missing");
+    for client in [
+        Client::pull("host:/path", workspace.at("copy")),
+        Client::pull(missing.join("dir"), workspace.at("copy")),
+        Client::pull(contents(&missing), workspace.at("copy")),
+        Client::verify(workspace.at("copy"), contents(&missing)),
+    ] {
+        let run = client.run();
+        let errors: Vec<_> = run.events().into_iter().filter(|event| event["event"] == "error").collect();
+        assert_eq!(errors.len(), 1, "{:?}", run.lines);
+        assert_eq!(errors[0]["exit"].as_i64(), run.code.map(i64::from));
+        let message = errors[0]["message"].as_str().expect("a message");
+        assert!(run.stderr.contains(message), "{message}: {}", run.stderr);
+    }
+}

@@ -56,10 +56,11 @@ pub fn main() -> ExitCode {
     if let Err(error) = fastcp_engine::ignore_file_size_signal().and_then(|()| signals::on_signal(end, at_once)) {
         tracing::debug!(%error, "cannot handle signals");
     }
+    let output = Output::new(format(args.output()), &screen);
     exit_code::exit(match run(args, &interrupt, &screen) {
         Ok(code) => code,
         Err(failure) => {
-            complain(&format!("fastcp-client: {}", failure.message));
+            output.error(&failure.message, failure.code);
             failure.code
         }
     })
@@ -222,8 +223,10 @@ fn run_reported(
         drop(shown.map(ScopedJoinHandle::join));
         result
     });
-    if let Some(error) = error {
-        complain(&format!("fastcp-client: {error}"));
+    match error {
+        Some(error) if code != exit_code::DONE => output.error(&error, code),
+        Some(warning) => complain(&format!("fastcp-client: {warning}")),
+        None => {}
     }
     let code = output.stdout.exit_code(code);
     output.summary(&Summary::new(&report, start.elapsed(), report.limited_by(), code));

@@ -236,6 +236,14 @@ impl Output {
         }
     }
 
+    /// Prints the error that ends a run: on stderr in each format, as an event too with `--json`.
+    pub(crate) fn error(&self, message: &str, exit: u8) {
+        if self.format == Format::Json {
+            self.stdout.json(&json!({"event": "error", "message": message, "exit": exit}));
+        }
+        self.message(message);
+    }
+
     fn message(&self, line: &str) {
         complain(&format!("fastcp-client: {line}"));
     }

@@ -94,8 +94,9 @@ fn run_shown(output: &Output, work: impl FnOnce(&Report) -> Result<(), RunError>
     let code = match &result {
         Ok(()) => exit_code::of_verification(&report),
         Err(error) => {
-            complain(&format!("fastcp-client: {error}"));
-            exit_code::of_run_error(error)
+            let code = exit_code::of_run_error(error);
+            output.error(&error.to_string(), code);
+            code
         }
     };
     let code = output.stdout.exit_code(code);
