@@ -122,7 +122,7 @@ fn a_rerun_appends_what_it_commits_and_the_last_record_counts() {
 #[test]
 fn every_kind_of_difference_is_named_and_what_is_not_recorded_is_none() {
     type Change = fn(&Path);
-    let odd = "new\\x0aline \\\\ \\xff";
+    let odd = "new\nline \\ \u{fffd}";
     let changes: [(Change, &[(&str, &str)]); 8] = [
         (|copy| fs::write(copy.join("more"), "of no interest").expect("write"), &[]),
         (|copy| fs::remove_file(copy.join("empty")).expect("remove"), &[("missing", "empty")]),

@@ -4,6 +4,7 @@ mod support;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -137,6 +138,36 @@ fn a_slow_reader_loses_nothing() {
     assert!(!client.has_ended());
     let run = client.finish().expect_exit(0);
     assert_eq!(run.lines.iter().filter(|line| line.starts_with(">f+++++++++ ")).count(), names.len());
+}
+
+/// A script can open what an event names, whatever bytes the name has.
+#[test]
+fn paths_in_events_are_names_as_they_are() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.dir("new\nline").file("new\nline/a\\b\"c'\u{e9}", b"1").link("link", "new\nline");
+    let source = tree.finish();
+    let odd = OsStr::from_bytes(b"odd\xff\xfe");
+    fs::write(source.join(odd), b"2").expect("write");
+    let copy = workspace.at("copy");
+    let run = Client::pull(contents(&source), &copy).options("-i").run().expect_exit(0);
+    let items = run.events().into_iter().filter(|event| event["event"] == "item");
+    let mut bytes_beside = 0;
+    for item in items {
+        let path = item["path"].as_str().expect("a path");
+        match item["path_base64"].as_str() {
+            Some(bytes) => {
+                assert_eq!((path, bytes), ("odd\u{fffd}\u{fffd}", "b2Rk//4="));
+                bytes_beside += 1;
+            }
+            None => assert!(copy.join(path).symlink_metadata().is_ok(), "{item}"),
+        }
+        assert!(item["target"].is_null() || item["target"] == "new\nline", "{item}");
+    }
+    assert_eq!(bytes_beside, 1);
+    fs::write(copy.join(odd), b"other").expect("write");
+    let verified = Client::verify(&copy, contents(&source)).run().expect_exit(23);
+    assert!(verified.events().iter().any(|event| event["what"] == "size" && event["path_base64"] == "b2Rk//4="));
 }
 
 #[test]

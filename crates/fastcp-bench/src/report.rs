@@ -117,7 +117,8 @@ impl From<DirectionCounters> for LinkTraffic {
 /// Of the last line of `fastcp-client --json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct FastcpSummary {
-    pub(crate) limited_by: String,
+    /// None of a run under a second.
+    pub(crate) limited_by: Option<String>,
     pub(crate) bytes_fetched: u64,
     pub(crate) bytes_wire_in: u64,
 }

@@ -225,7 +225,7 @@ fn run_reported(
     });
     match error {
         Some(error) if code != exit_code::DONE => output.error(&error, code),
-        Some(warning) => complain(&format!("fastcp-client: {warning}")),
+        Some(warning) => output.warning(&warning),
         None => {}
     }
     let code = output.stdout.exit_code(code);
@@ -446,7 +446,7 @@ fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
         };
         match fastcp_engine::get(dialer, &path, out, &settings, report) {
             Ok(got) => {
-                let warning = "warning: the server did not give a CRC-32; only the length was checked";
+                let warning = "the server did not give a CRC-32; only the length was checked";
                 (exit_code::DONE, (!got.proven).then(|| warning.to_owned()))
             }
             Err(error) => {

@@ -8,6 +8,7 @@ pub mod server;
 
 mod address;
 mod args;
+mod events;
 mod exit_code;
 mod from;
 mod logging;

@@ -1,7 +1,7 @@
 //! What a run prints: events as they come, and the summary.
 //!
-//! Results go to stdout, messages to stderr. With `--json`, stdout is one JSON object a line and nothing
-//! else. Names are escaped as in log lines, so that every line is valid whatever bytes a name holds.
+//! Results go to stdout, messages to stderr, where names are escaped as in log lines. With `--json`, stdout is
+//! one JSON object a line and nothing else; of the events, stderr has errors, failures and warnings as well.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use std::time::Duration;
 use fastcp_engine::{Event, Item, ItemKind, Limit, Report};
 use fastcp_model::{Escaped, SpecialKind};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::events::as_json;
 use crate::progress::screen::Screen;
 use crate::progress::{Course, files_done};
 use crate::stdout::Stdout;
@@ -32,7 +33,7 @@ pub(crate) enum Format {
 const RETRYING_UNTOLD: Duration = Duration::from_secs(2);
 
 /// Shorter runs say nothing of what limited them: it was hardly measured.
-const LIMIT_TOLD_FROM_MS: u64 = 1000;
+const LIMIT_TOLD_FROM: Duration = Duration::from_secs(1);
 
 /// What is printed of each change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,8 @@ pub(crate) struct Summary {
     chunks_refetched: u64,
     reconnects: u64,
     elapsed_ms: u64,
-    limited_by: &'static str,
+    /// `None` for a short run.
+    limited_by: Option<&'static str>,
     failures: std::collections::BTreeMap<&'static str, u64>,
     dry_run: bool,
     files_wanted: u64,
@@ -106,7 +108,7 @@ impl Summary {
             chunks_refetched: counters.chunks_refetched.now(),
             reconnects: counters.reconnects.now(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            limited_by: limit.name(),
+            limited_by: (elapsed >= LIMIT_TOLD_FROM).then(|| limit.name()),
             failures: report.failures(),
             dry_run: report.is_dry_run(),
             files_wanted: counters.files_wanted.now(),
@@ -130,10 +132,7 @@ impl Summary {
         }
         if self.bytes_fetched > 0 {
             let rate = size((self.bytes_fetched as f64 / seconds.max(0.001)) as u64);
-            let limit = match self.elapsed_ms >= LIMIT_TOLD_FROM_MS {
-                true => format!(", limited by {}", self.limited_by),
-                false => String::new(),
-            };
+            let limit = self.limited_by.map_or(String::new(), |limit| format!(", limited by {limit}"));
             text += &format!("; {} fetched in {seconds:.2} s ({rate}/s{limit})", size(self.bytes_fetched));
         } else {
             text += &format!("; {seconds:.2} s");
@@ -244,6 +243,14 @@ impl Output {
         self.message(message);
     }
 
+    /// Prints a warning, in the same way.
+    pub(crate) fn warning(&self, message: &str) {
+        if self.format == Format::Json {
+            self.stdout.json(&json!({"event": "warning", "message": message}));
+        }
+        self.message(&format!("warning: {message}"));
+    }
+
     fn message(&self, line: &str) {
         complain(&format!("fastcp-client: {line}"));
     }
@@ -264,30 +271,6 @@ impl Output {
     }
 }
 
-fn as_json(event: &Event) -> Value {
-    match event {
-        Event::Item(item) => item_as_json(item),
-        Event::NotDeleting(refusal) => {
-            json!({"event": "not_deleting", "reason": refusal.name(), "error": refusal.to_string()})
-        }
-        Event::Failed { path, cause } => {
-            json!({"event": "failed", "path": path.to_string(), "cause": cause.kind(), "error": cause.to_string()})
-        }
-        Event::Differs { path, what } => json!({"event": "differs", "path": path.to_string(), "what": what.name()}),
-        Event::Skipped { path, kind } => {
-            json!({"event": "skipped", "path": path.to_string(), "kind": kind_name(*kind)})
-        }
-        Event::Limited(limited) => json!({
-            "event": "limited", "resource": limited.resource.name(), "max": limited.max,
-            "connections": limited.connections, "error": limited.to_string(),
-        }),
-        Event::Retrying { error, wait, left, .. } => json!({
-            "event": "retrying", "error": error,
-            "wait_ms": wait.as_millis() as u64, "left_ms": left.as_millis() as u64,
-        }),
-    }
-}
-
 /// A line of `--itemize-changes` or `-v`, as rsync prints it but for names with odd bytes, which are escaped
 /// as everywhere. With `-v`, an entry other than a directory has no line if only its attributes change.
 fn item_line(item: &Item, listing: Listing) -> Option<String> {
@@ -305,18 +288,7 @@ fn item_line(item: &Item, listing: Listing) -> Option<String> {
     }
 }
 
-fn item_as_json(item: &Item) -> Value {
-    let change = String::from_utf8_lossy(&item.change);
-    let path = item.path.to_string();
-    match &item.kind {
-        ItemKind::Link(target) => {
-            json!({"event": "item", "change": change, "path": path, "target": Escaped(target).to_string()})
-        }
-        ItemKind::Dir | ItemKind::Other => json!({"event": "item", "change": change, "path": path}),
-    }
-}
-
-fn kind_name(kind: SpecialKind) -> &'static str {
+pub(crate) fn kind_name(kind: SpecialKind) -> &'static str {
     match kind {
         SpecialKind::Fifo => "named pipe",
         SpecialKind::Socket => "socket",
@@ -346,11 +318,22 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+    use std::time::Duration;
+
+    use fastcp_engine::{Limit, Report};
+
     use super::Summary;
 
     #[test]
     fn a_short_run_says_nothing_of_limits() {
-        let run = |elapsed_ms| Summary { bytes_fetched: 1, limited_by: "cpu", elapsed_ms, ..Summary::default() };
+        let (sender, _events) = sync_channel(1);
+        let report = Report::new(sender);
+        let run = |elapsed| {
+            let summary = Summary::new(&report, Duration::from_millis(elapsed), Limit::Cpu, 0);
+            Summary { bytes_fetched: 1, ..summary }
+        };
+        assert_eq!((run(999).limited_by, run(1000).limited_by), (None, Some("cpu")));
         assert!(!run(999).text().contains("limited"));
         assert!(run(1000).text().contains("limited by cpu"));
     }
