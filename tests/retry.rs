@@ -191,10 +191,15 @@ fn a_signal_ends_the_wait_at_once() {
     let workspace = Workspace::new();
     let (refusing, silent, vanished) = (ReservedPort::new(), Port::silent(), Port::vanished());
     for (nth, url) in [refusing.url(), silent.url(), vanished.url()].iter().enumerate() {
-        let copy = workspace.at(&format!("copy {nth}"));
-        let client = Client::pull(url, &copy).start();
-        wait_until("the client to dial", || copy.join(".fastcp/lock").exists());
-        interrupt(client);
+        let (copy, present) = (workspace.at(&format!("copy {nth}")), workspace.at(&format!("present {nth}")));
+        std::fs::create_dir(&present).expect("create");
+        for copy in [&copy, &present] {
+            let client = Client::pull(url, copy).start();
+            wait_until("the client to dial", || copy.join(".fastcp/lock").exists());
+            interrupt(client);
+        }
+        assert!(!copy.exists(), "there was no such directory before");
+        assert_eq!(std::fs::read_dir(&present).expect("read").count(), 0);
     }
 }
 

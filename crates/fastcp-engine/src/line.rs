@@ -25,7 +25,7 @@ pub(crate) struct Line<'a> {
     /// What was agreed when the line was opened, and holds from then on.
     pub(crate) agreed: Agreed,
     session: Mutex<Arc<Session>>,
-    live: Live,
+    live: Arc<Live>,
 }
 
 /// Which connections end.
@@ -37,8 +37,13 @@ pub(crate) enum Ending {
 }
 
 impl<'a> Line<'a> {
-    /// Opens the first session, trying for as long as the settings say.
-    pub(crate) fn open(dialer: &'a Dialer, settings: &ReceiverSettings, report: &'a Report) -> Result<Self, RunError> {
+    /// Opens the first session, trying for as long as the settings say, or until `live` is ended.
+    pub(crate) fn open(
+        dialer: &'a Dialer,
+        settings: &ReceiverSettings,
+        report: &'a Report,
+        live: Arc<Live>,
+    ) -> Result<Self, RunError> {
         let budget = Budget::of(settings, dialer);
         match budget.limited {
             Some(limited) if limited.connections == 0 => return Err(RunError::TooLittle(limited)),
@@ -47,7 +52,7 @@ impl<'a> Line<'a> {
         }
         let terms =
             Terms { capabilities: settings.capabilities, connections: budget.connections, chunk_kb: settings.chunk_kb };
-        let (live, retry) = (Live::default(), settings.retry);
+        let retry = settings.retry;
         let address = dialer.endpoint().to_string();
         let opened = Patience::new(&live, report, address.clone(), retry).persist(|deadline| {
             let control = dialed(dialer, &live, retry, deadline)?;

@@ -8,6 +8,7 @@
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Connection, Dialer, NetError};
@@ -51,7 +52,7 @@ pub fn preview(
         connections: Connections::Fixed(1),
         ..settings.clone()
     };
-    let line = Line::open(dialer, &terms, report)?;
+    let line = Line::open(dialer, &terms, report, Arc::default())?;
     let mut planner = Planner::for_preview(root.as_ref(), backups, &owners, &kept_times, report, settings);
     let request = OfferRequest { path: path.clone(), scope };
     let (mut session, mut patience) = (line.session(), line.patience());

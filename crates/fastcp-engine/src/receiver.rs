@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ pub fn pull(
     report: &Report,
 ) -> Result<(), RunError> {
     let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
+    // Before anything is made: what is made and was not needed goes again.
+    let _listening = interrupt.listen();
     let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
     let age = destination.age;
     let destination = destination.with_backup(into, settings).inspect_err(|_| age.unmake(into))?;
@@ -82,9 +84,8 @@ fn pull_to(
     interrupt: &Interrupt,
     report: &Report,
 ) -> Result<(), RunError> {
-    let line = Line::open(dialer, settings, report)?;
-    // Until here there was nothing to keep: whoever interrupts ended the process.
-    let _listening = interrupt.listen();
+    let live = Arc::default();
+    let line = interrupt.while_opening(&live, || Line::open(dialer, settings, report, Arc::clone(&live)))?;
     let agrees = |capability| line.agreed.capabilities.contains(capability);
     let owners = Owners::new();
     let hold_back = if agrees(Capabilities::PIPELINE_SYNC) { HoldBack::No } else { HoldBack::UntilClosed };

@@ -6,7 +6,7 @@
 //! and the offer is not remembered, so that a look at a destination leaves no trace in it.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::{Escaped, RelPath};
 use fastcp_net::{Connection, Dialer, NetError};
@@ -63,7 +63,7 @@ fn verify_in_ranges(
     range_bytes_max: u64,
 ) -> Result<(), RunError> {
     let root = open_destination(against)?;
-    let line = Line::open(dialer, settings, report)?;
+    let line = Line::open(dialer, settings, report, Arc::default())?;
     let hashing = Hashing::agreed(line.agreed.capabilities);
     let connections = match settings.connections {
         Connections::Fixed(_) => line.agreed.connections,
