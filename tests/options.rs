@@ -97,6 +97,8 @@ fn mistakes_are_explained_and_make_nothing() {
         ("pull a b --no-archive", "always preserved"),
         ("get localhost 9 file --delete", "unexpected argument '--delete'"),
         ("verify a b --durability none", "unexpected argument '--durability'"),
+        ("verify a b -z", "an option of pull: leave it out"),
+        ("verify a", "<FROM>, or --manifest <FILE>"),
     ] {
         let mut command = Command::new(CLIENT);
         let output = command.current_dir(workspace.at("")).args(words.split_whitespace()).output().expect("run");

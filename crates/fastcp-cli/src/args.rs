@@ -14,7 +14,7 @@ use crate::args::options::{
     ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, parse_chunk_kb,
     parse_connections_max, parse_level, parse_port, parse_port_to_listen_on,
 };
-use crate::from::local_directory;
+use crate::from::{directory_to_verify, local_directory};
 
 mod environment;
 mod mistaken;
@@ -60,8 +60,8 @@ const HELP_TEMPLATE: &str = "\
 {before-help}{about-with-newline}
 {usage-heading} fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>
        fastcp-client pull [OPTIONS] <FROM> <DST_DIR>
-       fastcp-client verify [OPTIONS] <DST_DIR> <FROM>
-       fastcp-client verify [OPTIONS] --manifest <FILE> <DST_DIR>
+       fastcp-client verify [OPTIONS] <DIR> <FROM>
+       fastcp-client verify [OPTIONS] --manifest <FILE> <DIR>
        fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]
        fastcp-client get [OPTIONS] <fcp://HOST[:PORT]/PATH> [OUT]
 
@@ -113,12 +113,12 @@ pub(crate) struct PullOptions {
 
 /// `verify`.
 #[derive(Debug, Args)]
-#[command(override_usage = "fastcp-client verify [OPTIONS] <DST_DIR> <FROM>\n       \
-    fastcp-client verify [OPTIONS] --manifest <FILE> <DST_DIR>")]
+#[command(override_usage = "fastcp-client verify [OPTIONS] <DIR> <FROM>\n       \
+    fastcp-client verify [OPTIONS] --manifest <FILE> <DIR>")]
 pub(crate) struct VerifyArgs {
     /// Directory to verify
-    #[arg(value_parser = PathBufValueParser::new().try_map(local_directory))]
-    pub(crate) dst_dir: PathBuf,
+    #[arg(value_name = "DIR", value_parser = PathBufValueParser::new().try_map(directory_to_verify))]
+    pub(crate) dir: PathBuf,
     /// What to compare it with, as for pull
     #[arg(required_unless_present = "manifest")]
     pub(crate) from: Option<OsString>,
@@ -193,13 +193,18 @@ FASTCP_INSECURE=1 is --insecure. The command line has precedence.";
 /// The client's commands and options.
 pub(crate) fn client() -> clap::Command {
     let command = rsync::with_always_on(ClientArgs::command()).mut_subcommand("pull", rsync::with_always_on);
-    negations::with_negations(command)
+    let command = command.mut_subcommand("verify", |verify| log_only(rsync::with_always_compared(verify)));
+    negations::with_negations(command.mut_subcommand("get", log_only))
 }
 
 /// The server's options.
 pub(crate) fn server() -> clap::Command {
-    let command = ServerArgs::command().mut_arg("verbose", |arg| arg.help("Log more to stderr; repeat for more"));
-    negations::with_negations(command)
+    negations::with_negations(log_only(ServerArgs::command()))
+}
+
+/// Says what `-v` does where no copied files are listed.
+fn log_only(command: clap::Command) -> clap::Command {
+    command.mut_arg("verbose", |arg| arg.help("Log more to stderr; repeat for more"))
 }
 
 /// What the two options about compression mean together.

@@ -171,6 +171,7 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path, report: &Report)
         RunError::Source { .. }
         | RunError::TooLittle(_)
         | RunError::NoDestination { .. }
+        | RunError::NotVerifiable { .. }
         | RunError::Backup { .. }
         | RunError::Locked { .. } => error.to_string(),
         // Nothing was done that could be resumed.

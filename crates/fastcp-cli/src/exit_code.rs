@@ -50,6 +50,7 @@ pub(crate) fn of_run_error(error: &RunError) -> u8 {
         RunError::Manifest(error) => of_manifest_error(error),
         RunError::Backup { problem: BackupProblem::Io(source), .. }
         | RunError::NoDestination { source, .. }
+        | RunError::NotVerifiable { source, .. }
         | RunError::Destination { source, .. } => of_io_error(source, FILE_IO),
         RunError::Backup { .. } => USAGE,
     }

@@ -83,6 +83,16 @@ pub(crate) fn local_directory(path: PathBuf) -> Result<PathBuf, NotLocal> {
     }
 }
 
+/// Why the directory to verify is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a local directory, before what to compare it with; write \"./{0}\" for that name")]
+pub(crate) struct NotLocalToVerify(String);
+
+/// As [`local_directory`], for a directory that nothing is copied to.
+pub(crate) fn directory_to_verify(path: PathBuf) -> Result<PathBuf, NotLocalToVerify> {
+    local_directory(path).map_err(|NotLocal(shown)| NotLocalToVerify(shown))
+}
+
 /// The name before `://`, and what follows.
 fn split_scheme(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let at = bytes.windows(3).position(|three| three == b"://")?;

@@ -52,7 +52,7 @@ pub(crate) fn verify(args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Fail
             with_source(from, args, screen)
         }
         (None, Some(manifest)) => Ok(run_shown(&Output::new(format(&args.output), screen), |report| {
-            fastcp_engine::verify_manifest(manifest, &args.dst_dir, report)
+            fastcp_engine::verify_manifest(manifest, &args.dir, report)
         })),
         (None, None) => unreachable!("the parser asks for one of them"),
     }
@@ -66,7 +66,7 @@ fn with_source(from: From, args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8
     let settings = settings_of_link(&args.link);
     Ok(run_shown(&Output::new(format(&args.output), screen), |report| {
         let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
-        fastcp_engine::verify(&dialer, &path, scope, &args.dst_dir, &settings, report)
+        fastcp_engine::verify(&dialer, &path, scope, &args.dir, &settings, report)
     }))
 }
 

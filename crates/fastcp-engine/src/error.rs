@@ -57,6 +57,14 @@ pub enum RunError {
         /// Why not.
         source: io::Error,
     },
+    /// The directory to verify cannot be opened.
+    #[error("cannot verify \"{path}\": {source}")]
+    NotVerifiable {
+        /// The directory.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// The backup directory cannot be used.
     #[error("cannot use \"{path}\" as the backup directory: {problem}")]
     Backup {

@@ -62,7 +62,7 @@ fn verify_in_ranges(
     report: &Report,
     range_bytes_max: u64,
 ) -> Result<(), RunError> {
-    let root = open_destination(against)?;
+    let root = open_verified(against)?;
     let line = Line::open(dialer, settings, report, Arc::default())?;
     let hashing = Hashing::agreed(line.agreed.capabilities);
     let connections = match settings.connections {
@@ -100,9 +100,9 @@ fn verify_in_ranges(
     first_error.error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// Opens a destination that has to be there: nothing is made.
-pub(crate) fn open_destination(path: &Path) -> Result<Root, RunError> {
-    Root::open(path).map_err(|source| RunError::NoDestination {
+/// Opens the directory to verify.
+pub(crate) fn open_verified(path: &Path) -> Result<Root, RunError> {
+    Root::open(path).map_err(|source| RunError::NotVerifiable {
         path: Escaped(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).to_string(),
         source,
     })

@@ -23,6 +23,9 @@ const NO_COMMANDS: [(&str, &str); 9] = [
     ("serve", "the server is a program of its own: fastcp-server"),
 ];
 
+/// What `verify` needs beside a directory.
+const FROM_OR_MANIFEST: &str = "<FROM>, or --manifest <FILE>";
+
 /// Refuses a first word that was meant as a command.
 ///
 /// # Errors
@@ -88,7 +91,17 @@ pub(super) fn is_near(word: &str, name: &str) -> bool {
 
 /// Says of an option that `command` does not have what to type instead; other errors stay as they are. `all` is the
 /// command of the program, with all its subcommands.
-pub(super) fn explained(all: &Command, command: &Command, error: Error) -> Error {
+pub(super) fn explained(all: &Command, command: &Command, mut error: Error) -> Error {
+    if let (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    {
+        let named = missing.iter().map(|name| if name == "<FROM>" { FROM_OR_MANIFEST } else { name }.to_owned());
+        if command.get_name() == "verify" {
+            let named = ContextValue::Strings(named.collect());
+            error.insert(ContextKind::InvalidArg, named);
+        }
+        return error;
+    }
     match (error.kind(), error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidSubcommand)) {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(option)), _) if option.starts_with('-') => {
             unknown_option(all, command, option)
@@ -116,9 +129,9 @@ pub(super) fn rsync_option(command: &Command, error: &Error) -> Option<Error> {
 fn unknown_option(all: &Command, command: &Command, option: &str) -> Error {
     let name = option.split('=').next().unwrap_or_default();
     let others = all.get_subcommands().filter(|other| other.get_name() != command.get_name());
-    let of_other = others.into_iter().find(|other| shown_options(other).any(|long| name == format!("--{long}")));
+    let of_other = others.into_iter().find(|other| has_shown(other, name));
     let tip = match (nearest(command, name), of_other) {
-        (_, Some(other)) => format!("this is an option of {}", other.get_name()),
+        (_, Some(other)) => format!("this is an option of {}: leave it out", other.get_name()),
         (Some(near), None) => format!("did you mean '--{near}'?"),
         (None, None) => String::new(),
     };
@@ -139,6 +152,14 @@ fn nearest<'a>(command: &'a Command, option: &str) -> Option<&'a str> {
         let begun = options().find(|long| long.starts_with(word));
         begun.or_else(|| options().find(|long| bare != word && is_near(bare, long)))
     })
+}
+
+fn has_shown(command: &Command, option: &str) -> bool {
+    let is_it = |arg: &Arg| match option.strip_prefix("--") {
+        Some(long) => arg.get_long() == Some(long),
+        None => arg.get_short().is_some_and(|short| option == format!("-{short}")),
+    };
+    command.get_arguments().any(|arg| !arg.is_hide_set() && is_it(arg))
 }
 
 fn shown_options(command: &Command) -> impl Iterator<Item = &str> {

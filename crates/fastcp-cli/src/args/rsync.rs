@@ -1,6 +1,6 @@
 //! Options of rsync(1) that fastcp always acts on, or does not have: the one table of both.
 //!
-//! The first are accepted by `pull`, since what they ask for is done; asking for the opposite is refused. The
+//! The first are accepted by `pull` and `verify`, since what they ask for is done; asking for the opposite is refused. The
 //! others are refused by name, with what to type instead where there is something.
 
 use clap::{Arg, ArgAction, Command};
@@ -30,6 +30,9 @@ const ALWAYS: [Always; 8] = [
         fact: "sizes are always printed with units; --json has the exact ones",
     },
 ];
+
+/// What `verify` always does in addition.
+const COMPARED: Always = Always { long: "checksum", short: Some('c'), fact: "verify always compares contents" };
 
 /// Options that fastcp does not have: the names of some that belong together, and what to do instead. Nothing is
 /// said where there is nothing instead.
@@ -153,8 +156,17 @@ const MISSING: [(&[&str], &str); 43] = [
 ];
 
 /// Adds those that are always acted on, hidden in the help.
-pub(super) fn with_always_on(mut command: Command) -> Command {
-    for Always { long, short, .. } in &ALWAYS {
+pub(super) fn with_always_on(command: Command) -> Command {
+    with_all(command, &ALWAYS)
+}
+
+/// The same for `verify`, which compares what `pull` preserves.
+pub(super) fn with_always_compared(command: Command) -> Command {
+    with_all(with_all(command, &ALWAYS), &[COMPARED])
+}
+
+fn with_all(mut command: Command, all: &[Always]) -> Command {
+    for Always { long, short, .. } in all {
         if command.get_arguments().all(|arg| arg.get_long() != Some(long)) {
             let arg = Arg::new(*long).long(*long).action(ArgAction::SetTrue).overrides_with(*long).hide(true);
             command = command.arg(short.iter().fold(arg, |arg, &short| arg.short(short)));
@@ -165,7 +177,7 @@ pub(super) fn with_always_on(mut command: Command) -> Command {
 
 /// Why an option cannot be turned off; `None` for one that can.
 pub(super) fn always(long: &str) -> Option<&'static str> {
-    ALWAYS.iter().find(|always| always.long == long).map(|always| always.fact)
+    ALWAYS.iter().chain([&COMPARED]).find(|always| always.long == long).map(|always| always.fact)
 }
 
 /// Why an option of rsync, or its negation, is refused: an error, and what to do instead. `None` for an option that

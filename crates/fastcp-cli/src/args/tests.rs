@@ -287,6 +287,29 @@ fn options_of_rsync_are_explained() {
 }
 
 #[test]
+fn verify_accepts_what_it_does_anyway_and_says_what_to_leave_out() {
+    for options in ["-a", "-r", "-v", "-c", "-rlptgo", "-avh", "--archive", "--checksum", "--human-readable"] {
+        parsed(&["verify", "a", "b", options]).expect("accepted");
+    }
+    for (words, advice) in [
+        (&["verify", "a", "b", "-z"][..], "an option of pull: leave it out"),
+        (&["verify", "a", "b", "-avz"], "an option of pull: leave it out"),
+        (&["verify", "a", "b", "-n"], "an option of pull: leave it out"),
+        (&["verify", "a", "b", "-i"], "an option of pull: leave it out"),
+        (&["verify", "a", "b", "--delete"], "an option of pull: leave it out"),
+        (&["verify", "a", "b", "--require-crc"], "an option of get: leave it out"),
+        (&["get", "h", "1", "p", "-n"], "an option of pull: leave it out"),
+        (&["verify", "a", "b", "--no-checksum"], "--no-checksum"),
+        (&["verify", "a"], "<FROM>, or --manifest <FILE>"),
+        (&["verify"], "<DIR>"),
+        (&["verify", "fcp://h/", "a"], "a local directory, before what to compare it with"),
+    ] {
+        let error = parsed(words).expect_err("refused").to_string();
+        assert!(error.contains(advice) && !error.contains("DST_DIR"), "{words:?}: {error}");
+    }
+}
+
+#[test]
 fn only_options_of_the_help_are_suggested() {
     for (words, advice) in [
         (&["pull", "a", "b", "--itemize"][..], "did you mean '--itemize-changes'?"),

@@ -23,7 +23,7 @@ use crate::difference::Difference;
 use crate::error::{RunError, is_not_there};
 use crate::read_back::read_whole;
 use crate::report::{Cause, Report};
-use crate::verify::open_destination;
+use crate::verify::open_verified;
 
 /// Records that one thread takes at a time.
 const RECORDS_PER_STEP: usize = 64;
@@ -34,7 +34,7 @@ const RECORDS_PER_STEP: usize = 64;
 /// # Errors
 /// A manifest or a destination that cannot be used. Damaged records are in the report instead.
 pub fn verify_manifest(path: &Path, against: &Path, report: &Report) -> Result<(), RunError> {
-    let root = open_destination(against)?;
+    let root = open_verified(against)?;
     let manifest = Manifest::open(path)?;
     let offsets = manifest.last_lines(report).map_err(|source| manifest.failed(source))?;
     report.counters.entries.add(offsets.len() as u64);
