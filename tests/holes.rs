@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use support::Workspace;
 use support::client::{Client, contents};
-use support::journal::names_in_parts;
+use support::journal::{Leftover, names_in_parts};
 use support::say_skipped;
 use support::server::Server;
 use support::stage::Stage;
+use support::strace::Strace;
 use support::tree::{Tree, noise, set_mtime};
 
 const TIB: u64 = 1 << 40;
@@ -110,6 +111,29 @@ fn a_run_that_was_killed_is_resumed_without_reading_holes() {
 }
 
 #[test]
+fn of_a_hole_that_is_none_any_more_only_the_segment_is_fetched_again() {
+    let bytes = 2 << 20;
+    let stage = Stage::new(|tree| {
+        tree.file("small", b"small");
+    });
+    if !make_large(&stage.source.join("large"), bytes) {
+        return;
+    }
+    stage.stall("--chunk-kb 64 --conns 2 --no-compress", 5 << 20).kill();
+    stage.valve.renew();
+    let left = Leftover::fullest(&stage.copy);
+    assert!(left.read().claims().iter().any(|claim| claim.len > 100 << 30), "segments of zeros are one claim");
+    let part = File::options().write(true).open(&left.part).expect("open");
+    part.write_all_at(b"no hole", (100 << 30) + 12_345).expect("write");
+    let run = stage.pull("--chunk-kb 64 --conns 2").run().expect_exit(0);
+    assert!(run.count("bytes_reused") > 290 << 30);
+    assert_eq!(run.count("bytes_reused") + run.count("bytes_fetched"), TIB + 5);
+    assert_eq!(run.count("chunks_refetched"), 0);
+    assert!(run.count("bytes_wire_out") < 100_000, "{} bytes of requests", run.count("bytes_wire_out"));
+    assert_large(&stage.copy.join("large"), bytes);
+}
+
+#[test]
 fn verify_tells_zeros_from_bytes_whether_they_are_holes_or_not() {
     let workspace = Workspace::new();
     let mut tree = Tree::new(&workspace.at("source"));
@@ -153,6 +177,22 @@ fn a_hole_in_place_of_old_bytes_is_one_afterwards() {
         Client::pull(contents(&source), &copy).options(options).run().expect_exit(0);
         support::compare::assert_same(&source, &copy);
     }
+}
+
+#[test]
+fn a_signal_is_no_reason_to_write_zeros() {
+    let Some(strace) = Strace::new() else { return };
+    let workspace = Workspace::new();
+    let size = 48 << 20;
+    let source = Tree::new(&workspace.at("source")).sparse("file", size, &[(9 << 20, &noise(100_000, 1))]).finish();
+    let copy = workspace.at("copy");
+    fs::create_dir(&copy).expect("create");
+    fs::write(copy.join("file"), noise(size, 3)).expect("write");
+    let strace = strace.fails_at("fallocate", "EINTR", "1+2");
+    Client::pull(contents(&source), &copy).options("--inplace --whole-file").strace(&strace).run().expect_exit(0);
+    support::compare::assert_same(&source, &copy);
+    let room = copy.join("file").metadata().expect("examine").blocks() * 512;
+    assert!(room < 4 << 20, "{room} bytes of room");
 }
 
 #[test]

@@ -60,15 +60,12 @@ fn walk(file: &File, length: u64, mut take: impl FnMut(&[u8], u64) -> io::Result
         crc = combine(crc, crc_of_zeros(start - at), start - at);
         at = start;
         if let Some(data) = data {
-            let mut taken = Ok(());
             read_range(file, data, &mut slice, |bytes| {
                 crc = combine(crc, crc32fast::hash(bytes), bytes.len() as u64);
-                if taken.is_ok() {
-                    taken = take(bytes, at);
-                }
+                take(bytes, at)?;
                 at += bytes.len() as u64;
+                Ok(())
             })?;
-            taken?;
         }
         debug_assert_eq!(at, end);
     }

@@ -16,8 +16,12 @@ use crate::zeros::crc_of_zeros;
 /// The length of the segments in which the sender confirms a file: a second or so of reading.
 pub(crate) const CONFIRM_BYTES: u64 = 1 << 30;
 
-/// The CRC-32 of a segment of zeros.
 static ZERO_SEGMENT_CRC: LazyLock<u32> = LazyLock::new(|| crc_of_zeros(CONFIRM_BYTES));
+
+/// The CRC-32 of a segment of zeros.
+pub(crate) fn crc_of_zero_segment() -> u32 {
+    *ZERO_SEGMENT_CRC
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct CrcRuns {
@@ -41,6 +45,7 @@ impl CrcRuns {
             && before + before_len == start
             && start % CONFIRM_BYTES != 0
         {
+            self.runs.remove(&before);
             crc = combine(before_crc, crc, len);
             (start, len) = (before, before_len + len);
         }
@@ -87,7 +92,7 @@ impl CrcRuns {
             return Some(crc);
         }
         let is_segment = range.start().is_multiple_of(CONFIRM_BYTES) && range.len() == CONFIRM_BYTES;
-        (is_segment && range.end() <= start + len && is_zero_segments(start, len, crc)).then_some(*ZERO_SEGMENT_CRC)
+        (is_segment && range.end() <= start + len && is_zero_segments(start, len, crc)).then(crc_of_zero_segment)
     }
 
     /// How much of a range is one run from its start on, and the CRC-32 of that.
@@ -188,7 +193,7 @@ pub(crate) fn is_confirmed_alone(range: ByteRange, crc: u32) -> bool {
 /// Whether this is of whole segments, with the CRC-32 that zeros have.
 fn is_zero_segments(start: u64, len: u64, crc: u32) -> bool {
     let is_whole = start.is_multiple_of(CONFIRM_BYTES) && len.is_multiple_of(CONFIRM_BYTES) && len > 0;
-    is_whole && crc == if len == CONFIRM_BYTES { *ZERO_SEGMENT_CRC } else { crc_of_zeros(len) }
+    is_whole && crc == if len == CONFIRM_BYTES { crc_of_zero_segment() } else { crc_of_zeros(len) }
 }
 
 /// The CRC-32 of two spans of bytes, one after the other.
@@ -312,6 +317,17 @@ mod tests {
             assert_eq!(runs.crc_of(all[4]), Some(77));
             assert_eq!(runs.beginning_of(all[0]), Some((CONFIRM_BYTES, crc_of_zeros(CONFIRM_BYTES))));
         }
+    }
+
+    #[test]
+    fn a_segment_of_zeros_that_comes_in_parts_leaves_nothing_behind() {
+        let mut runs = CrcRuns::default();
+        let parts = [(0, CONFIRM_BYTES), (CONFIRM_BYTES, 5), (2 * CONFIRM_BYTES, CONFIRM_BYTES)];
+        for (start, len) in parts.into_iter().chain([(CONFIRM_BYTES + 5, CONFIRM_BYTES - 5)]) {
+            runs.insert(range(start, len), crc_of_zeros(len));
+        }
+        assert_eq!(runs.ranges().collect::<Vec<_>>(), [range(0, 3 * CONFIRM_BYTES)]);
+        assert_eq!(runs.crc_of(range(CONFIRM_BYTES, CONFIRM_BYTES)), Some(crc_of_zeros(CONFIRM_BYTES)));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fastcp_model::{ByteRange, Name, PATH_BYTES_MAX, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileBytes, Stat, process};
 
+use crate::crc_runs::{CONFIRM_BYTES, combine, crc_of_zero_segment};
+
 /// The first bytes: format and version.
 const MAGIC: &[u8; 8] = b"FCPJRNL1";
 /// What follows the part file's name.
@@ -57,6 +59,32 @@ impl Binding {
 pub(crate) struct Record {
     pub(crate) range: ByteRange,
     pub(crate) crc: u32,
+}
+
+impl Record {
+    /// What a record that is lawful (`crc_runs.rs`) says of each segment: one that is longer is of zeros.
+    pub(crate) fn pieces(self) -> impl Iterator<Item = Self> {
+        let count = self.range.len().div_ceil(CONFIRM_BYTES);
+        let piece = move |position| {
+            let start = self.range.start() + position * CONFIRM_BYTES;
+            let range = ByteRange::new(start, CONFIRM_BYTES.min(self.range.end() - start)).ok()?;
+            let crc = if count == 1 { self.crc } else { crc_of_zero_segment() };
+            Some(Self { range, crc })
+        };
+        (0..count).filter_map(piece)
+    }
+
+    /// Adds it to records that come before it; where it follows on the last of them they become one.
+    pub(crate) fn join(self, records: &mut Vec<Self>) {
+        if let Some(last) = records.last_mut()
+            && last.range.end() == self.range.start()
+            && let Ok(range) = ByteRange::new(last.range.start(), last.range.len() + self.range.len())
+        {
+            *last = Self { range, crc: combine(last.crc, self.crc, self.range.len()) };
+        } else {
+            records.push(self);
+        }
+    }
 }
 
 /// Written when nobody will write to the part file any more.
@@ -309,6 +337,9 @@ impl Fields<'_> {
 mod tests {
     use fastcp_model::{ByteRange, RelPath, Timestamp};
 
+    use crate::crc_runs::{CONFIRM_BYTES, crc_of_zero_segment};
+    use crate::zeros::crc_of_zeros;
+
     use super::{Binding, Mark, Record, encode_head, encode_mark, encode_range, replay};
 
     fn binding() -> Binding {
@@ -343,6 +374,30 @@ mod tests {
             *end = bytes.len();
         }
         (bytes, ends)
+    }
+
+    #[test]
+    fn a_record_of_zeros_is_taken_apart_one_segment_at_a_time() {
+        let range = |start, len| ByteRange::new(start, len).expect("lawful");
+        let short = Record { range: range(5, 100), crc: 7 };
+        assert!(short.pieces().eq([short]));
+        let len = (1 << 50) - CONFIRM_BYTES;
+        let long = Record { range: range(CONFIRM_BYTES, len), crc: crc_of_zeros(len) };
+        let first = Record { range: range(CONFIRM_BYTES, CONFIRM_BYTES), crc: crc_of_zero_segment() };
+        assert_eq!(long.pieces().next(), Some(first));
+        let (mut even, mut joined) = (Vec::new(), Vec::new());
+        for (number, piece) in long.pieces().take(9).enumerate() {
+            piece.join(&mut joined);
+            if number != 4 {
+                piece.join(&mut even);
+            }
+        }
+        let zeros = |start, count: u64| {
+            let len = count * CONFIRM_BYTES;
+            Record { range: range(start * CONFIRM_BYTES, len), crc: crc_of_zeros(len) }
+        };
+        assert_eq!(joined, [zeros(1, 9)]);
+        assert_eq!(even, [zeros(1, 4), zeros(6, 4)]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::proof::Proof;
 use crate::read_back::look_at;
 use crate::report::Cause;
 use crate::settings::{Durability, Placement};
+use crate::stop_watch::StopWatch;
 use crate::transfer::Transfer;
 use crate::want::Want;
 
@@ -195,11 +196,17 @@ impl<'a> Landing<'a> {
         let start = Instant::now();
         let settings = self.transfer.settings;
         let hash = settings.manifest.as_ref().map(|manifest| manifest.hash());
-        let read_back = &self.transfer.report.counters.bytes_verified;
-        let seen = look_at(part.file(), job.grid.file_bytes(), written, settings.verify, hash, read_back);
+        let mut stop = StopWatch::new(self.transfer.schedule);
+        let read = |bytes| {
+            self.transfer.report.counters.bytes_verified.add(bytes);
+            stop.passed(bytes)
+        };
+        let seen = look_at(part.file(), job.grid.file_bytes(), written, settings.verify, hash, read);
         self.transfer.report.counters.waited_destination.add_since(start);
         let seen = match seen {
             Ok(seen) => seen,
+            // The part file stays for the next run.
+            Err(_) if self.transfer.schedule.is_stopped() => return Ok(()),
             Err(source) => {
                 return self.transfer.give_up(job, Cause::Destination { operation: "cannot read back", source });
             }

@@ -74,6 +74,7 @@ mod share;
 mod shared;
 mod signature;
 mod source;
+mod stop_watch;
 mod strong_hash;
 mod threads;
 mod transfer;

@@ -13,7 +13,6 @@ use fastcp_model::ByteRange;
 use fastcp_sys::file::{forget_cached, read_at};
 
 use crate::content_hash::{ContentHash, ContentHasher, ManifestHash};
-use crate::report::Count;
 use crate::settings::VerifyOver;
 use crate::source::SLICE_BYTES;
 use crate::zeros::{Span, SpanCrc, put_zeros, read_spans};
@@ -27,14 +26,14 @@ pub(crate) struct Seen {
 }
 
 /// Looks at a complete part file of `file_bytes` as closely as was asked for. `written` is the CRC-32 of
-/// what was written to it. `bytes_read` counts what is read back.
+/// what was written to it. `read` is told of what is read back, and may end it with an error.
 pub(crate) fn look_at(
     file: &File,
     file_bytes: u64,
     written: u32,
     verify: VerifyOver,
     manifest: Option<ManifestHash>,
-    bytes_read: &Count,
+    mut read: impl FnMut(u64) -> io::Result<()>,
 ) -> io::Result<Seen> {
     match (verify, manifest) {
         (VerifyOver::Received, None) => return Ok(Seen { crc: written, hash: None }),
@@ -45,22 +44,22 @@ pub(crate) fn look_at(
         (VerifyOver::Received | VerifyOver::Written, _) => {}
     }
     let Some(manifest) = manifest else {
-        return Ok(Seen { crc: crc_of_whole(file, file_bytes, bytes_read)?, hash: None });
+        return Ok(Seen { crc: crc_of_whole(file, file_bytes, read)?, hash: None });
     };
     let (mut crc, mut hasher) = (Hasher::new(), ContentHasher::new(manifest));
     read_whole(file, file_bytes, |bytes| {
         crc.update(bytes);
-        bytes_read.add(bytes.len() as u64);
         hasher.update(bytes);
+        read(bytes.len() as u64)
     })?;
     Ok(Seen { crc: crc.finalize(), hash: Some(hasher.finish()) })
 }
 
-fn crc_of_whole(file: &File, file_bytes: u64, bytes_read: &Count) -> io::Result<u32> {
+fn crc_of_whole(file: &File, file_bytes: u64, mut read: impl FnMut(u64) -> io::Result<()>) -> io::Result<u32> {
     let mut crc = SpanCrc::default();
     read_spans(file, whole(file_bytes)?, &mut slice_for(file_bytes), |span| {
         crc.add(&span);
-        bytes_read.add(span.len());
+        read(span.len())
     })?;
     expect_end(file, file_bytes).map(|()| crc.crc())
 }
@@ -68,8 +67,12 @@ fn crc_of_whole(file: &File, file_bytes: u64, bytes_read: &Count) -> io::Result<
 /// Hands all bytes of a file to `take`, in order. Holes are not read, but no hash knows a shorter way through zeros.
 ///
 /// # Errors
-/// `UnexpectedEof` and `InvalidData` for a file that is shorter or longer than `file_bytes`.
-pub(crate) fn read_whole(file: &File, file_bytes: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+/// `UnexpectedEof` and `InvalidData` for a file that is shorter or longer than `file_bytes`; that of `take`.
+pub(crate) fn read_whole(
+    file: &File,
+    file_bytes: u64,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut slice = slice_for(file_bytes);
     read_spans(file, whole(file_bytes)?, &mut slice, |span| match span {
         Span::Bytes(bytes) => take(bytes),
@@ -99,7 +102,6 @@ mod tests {
 
     use super::{Seen, look_at, read_whole};
     use crate::content_hash::{ContentHasher, ManifestHash};
-    use crate::report::Count;
     use crate::settings::VerifyOver;
     use crate::source::SLICE_BYTES;
 
@@ -112,19 +114,37 @@ mod tests {
         let written = crc32fast::hash(&bytes);
         let all = [VerifyOver::Received, VerifyOver::Written, VerifyOver::Disk];
         for verify in all {
-            let seen = look_at(&file, len, written, verify, None, &Count::default()).expect("read");
+            let seen = look_at(&file, len, written, verify, None, |_| Ok(())).expect("read");
             assert_eq!(seen, Seen { crc: written, hash: None }, "{verify:?}");
         }
         file.write_all_at(&[bytes[SLICE_BYTES] ^ 1], SLICE_BYTES as u64).expect("write");
-        let crcs = all.map(|verify| look_at(&file, len, written, verify, None, &Count::default()).expect("read").crc);
+        let crcs = all.map(|verify| look_at(&file, len, written, verify, None, |_| Ok(())).expect("read").crc);
         assert_eq!(crcs[0], written, "nothing was read");
         assert!(crcs[1] != written && crcs[2] == crcs[1]);
-        let seen = look_at(&file, len, written, VerifyOver::Received, Some(ManifestHash::Sha256), &Count::default())
-            .expect("read");
+        let seen =
+            look_at(&file, len, written, VerifyOver::Received, Some(ManifestHash::Sha256), |_| Ok(())).expect("read");
         assert_eq!(seen.crc, crcs[1], "a manifest vouches for nothing that was not compared");
         let mut hasher = ContentHasher::new(ManifestHash::Sha256);
-        read_whole(&file, len, |slice| hasher.update(slice)).expect("read");
+        read_whole(&file, len, |slice| {
+            hasher.update(slice);
+            Ok(())
+        })
+        .expect("read");
         assert_eq!(seen.hash, Some(hasher.finish()));
+    }
+
+    #[test]
+    fn whoever_is_told_may_end_it() {
+        let file = tempfile::tempfile().expect("file");
+        file.set_len(1 << 40).expect("a hole");
+        let mut told = 0;
+        let stop = |bytes| {
+            told += bytes;
+            if told > 1 << 20 { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        };
+        let seen = look_at(&file, 1 << 40, 0, VerifyOver::Received, Some(ManifestHash::Blake3), stop);
+        assert_eq!(seen.expect_err("stopped").kind(), std::io::ErrorKind::Interrupted);
+        assert!(told < 2 << 20, "{told}");
     }
 
     #[test]
@@ -132,9 +152,9 @@ mod tests {
         let file = tempfile::tempfile().expect("file");
         file.write_all_at(b"four", 0).expect("write");
         for (len, fits) in [(3, false), (4, true), (5, false), (0, false)] {
-            assert_eq!(look_at(&file, len, 0, VerifyOver::Written, None, &Count::default()).is_ok(), fits, "{len}");
+            assert_eq!(look_at(&file, len, 0, VerifyOver::Written, None, |_| Ok(())).is_ok(), fits, "{len}");
         }
         let empty = tempfile::tempfile().expect("file");
-        assert_eq!(look_at(&empty, 0, 0, VerifyOver::Disk, None, &Count::default()).expect("read").crc, 0);
+        assert_eq!(look_at(&empty, 0, 0, VerifyOver::Disk, None, |_| Ok(())).expect("read").crc, 0);
     }
 }

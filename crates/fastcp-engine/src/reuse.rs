@@ -26,7 +26,7 @@ use crate::journal::Record;
 use crate::leftover::open_bases;
 use crate::source::SLICE_BYTES;
 use crate::transfer::Transfer;
-use crate::want::{Want, cut_into_wants};
+use crate::want::Want;
 use crate::zeros::crc_of_range;
 
 /// A search that has broken so many connections is given up: it begins anew each time, so its bytes are no progress.
@@ -45,6 +45,22 @@ struct AskingLine {
     inbox: Inbox,
 }
 
+/// What came of checking the claims about a file.
+#[derive(Debug, Default)]
+struct Checked {
+    /// What has to be fetched after all.
+    lacking: Vec<ByteRange>,
+    /// What is to be asked.
+    wants: Vec<Want>,
+}
+
+/// What of one claim stands, and what does not.
+#[derive(Debug, Default)]
+struct Seen {
+    standing: Vec<Record>,
+    lacking: Vec<Record>,
+}
+
 impl<'a> Reuse<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
         Self { transfer, copier: Copier::new(transfer), line: None, slice: vec![0; SLICE_BYTES] }
@@ -55,8 +71,8 @@ impl<'a> Reuse<'a> {
         let schedule = self.transfer.schedule;
         while let Some(job) = schedule.next_to_reuse() {
             if job.start() != Start::Basis {
-                let wants = self.check(&job);
-                schedule.checked(wants);
+                let Checked { lacking, wants } = self.check(&job);
+                schedule.checked(&job, lacking, wants);
                 continue;
             }
             // What does not stand is a gap like any other: nothing of the file has been asked for yet.
@@ -77,29 +93,45 @@ impl<'a> Reuse<'a> {
         Ok(())
     }
 
-    /// Checks claims; answers what is to be asked because of them.
-    fn check(&mut self, job: &Arc<FileJob>) -> Vec<Want> {
-        let mut wants = Vec::new();
+    /// Checks claims, until the run is stopped or the file has failed.
+    fn check(&mut self, job: &Arc<FileJob>) -> Checked {
+        let mut checked = Checked::default();
         let doubtful = job.take_doubtful();
         let mut left = doubtful.len();
         for record in doubtful {
-            if job.has_failed() || self.transfer.schedule.is_stopped() {
-                break;
-            }
-            if !job.has_part(|part| stands(part.file(), record, &mut self.slice)) {
-                wants.extend(cut_into_wants(job, record.range));
-                continue;
-            }
-            self.transfer.report.counters.bytes_reused.add(record.range.len());
-            left -= 1;
+            let Some(Seen { standing, lacking }) = self.look_at(job, record) else { break };
+            left -= usize::from(lacking.is_empty());
             if left == 0 {
                 job.settle_doubt();
             }
-            if job.stands(record.range, record.crc) == Arrival::Whole {
-                wants.extend(Want::confirmations(job));
+            for Record { range, crc } in standing {
+                // A record that is true in part is worth nothing once the rest has one of its own (`leftover.rs`).
+                let arrival = if lacking.is_empty() { job.stands(range, crc) } else { job.arrived(range, crc) };
+                if arrival == Arrival::Whole {
+                    checked.wants.extend(Want::confirmations(job));
+                }
+            }
+            checked.lacking.extend(lacking.iter().map(|record| record.range));
+        }
+        checked
+    }
+
+    /// Reads what a record claims, piece by piece: a record of zeros may be of any length. `None` where nobody needs it
+    /// any more.
+    fn look_at(&mut self, job: &FileJob, record: Record) -> Option<Seen> {
+        let mut seen = Seen::default();
+        for piece in record.pieces() {
+            if job.has_failed() || self.transfer.schedule.is_stopped() {
+                return None;
+            }
+            if job.has_part(|part| stands(part.file(), piece, &mut self.slice)) {
+                self.transfer.report.counters.bytes_reused.add(piece.range.len());
+                piece.join(&mut seen.standing);
+            } else {
+                piece.join(&mut seen.lacking);
             }
         }
-        wants
+        Some(seen)
     }
 
     fn find_in(&mut self, job: &Arc<FileJob>) -> Result<(), RunError> {

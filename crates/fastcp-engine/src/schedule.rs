@@ -199,12 +199,13 @@ impl Schedule {
         self.tell_of_wants(&state);
     }
 
-    /// The claims about a file have been checked, with these wants as the outcome.
-    pub(crate) fn checked(&self, wants: Vec<Want>) {
+    /// The claims about a file have been checked: these ranges are to be fetched after all, and these wants came of it.
+    pub(crate) fn checked(&self, job: &Arc<FileJob>, lacking: Vec<ByteRange>, wants: Vec<Want>) {
         let mut state = self.lock();
         state.in_flight -= 1;
         state.cost_left = state.cost_left.saturating_add(wants.iter().map(Want::cost).sum());
         state.urgent.extend(wants);
+        state.fetch(job, lacking);
         self.tell_of_wants(&state);
         self.tell_if_settled(&state);
     }

@@ -107,6 +107,7 @@ fn read_crc(open: &OpenFile, range: ByteRange, slice: &mut [u8], read: &mut impl
         if let Span::Bytes(bytes) = span {
             read(bytes.len() as u64);
         }
+        Ok(())
     };
     read_spans(&open.file, range, slice, take).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => Status::Changed,

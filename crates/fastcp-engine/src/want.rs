@@ -121,18 +121,6 @@ pub(crate) fn next_range(job: &FileJob, offset: u64, gap: ByteRange) -> ByteRang
     ByteRange::new(offset, end - offset).expect("within the grid's file")
 }
 
-/// The wants for a range that is to be fetched at once.
-pub(crate) fn cut_into_wants(job: &Arc<FileJob>, range: ByteRange) -> Vec<Want> {
-    let mut wants = Vec::new();
-    let mut at = range.start();
-    while at < range.end() {
-        let next = next_range(job, at, range);
-        at = next.end();
-        wants.push(Want::fetch(Arc::clone(job), next));
-    }
-    wants
-}
-
 /// The beginning of a range, where all of it would be too much.
 pub(crate) fn cut_short(range: ByteRange, bytes_max: u64) -> ByteRange {
     let length = (bytes_max - bytes_max % CUT_BYTES_MIN).max(CUT_BYTES_MIN).min(range.len());

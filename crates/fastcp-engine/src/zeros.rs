@@ -19,12 +19,13 @@ pub(crate) enum Span<'a> {
 /// Reads a range through `slice` and hands it to `take` in order.
 ///
 /// # Errors
-/// `UnexpectedEof` where the file ends before the range does; else as `pread(2)` and `lseek(2)`.
+/// `UnexpectedEof` where the file ends before the range does; that of `take`, which ends it; else as `pread(2)` and
+/// `lseek(2)`.
 pub(crate) fn read_spans(
     file: &File,
     range: ByteRange,
     slice: &mut [u8],
-    mut take: impl FnMut(Span<'_>),
+    mut take: impl FnMut(Span<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut at = range.start();
     let mut has_holes = false;
@@ -34,7 +35,7 @@ pub(crate) fn read_spans(
         let start = data.map_or(range.end(), ByteRange::start);
         if start > at {
             has_holes = true;
-            take(Span::Zeros(start - at));
+            take(Span::Zeros(start - at))?;
         }
         at = start;
         if let Some(data) = data {
@@ -85,19 +86,26 @@ impl SpanCrc {
 /// As [`read_spans`].
 pub(crate) fn crc_of_range(file: &File, range: ByteRange, slice: &mut [u8]) -> io::Result<u32> {
     let mut crc = SpanCrc::default();
-    read_spans(file, range, slice, |span| crc.add(&span))?;
+    read_spans(file, range, slice, |span| {
+        crc.add(&span);
+        Ok(())
+    })?;
     Ok(crc.crc())
 }
 
 /// Hands this many zeros to `take`, piece by piece.
-pub(crate) fn put_zeros(count: u64, mut take: impl FnMut(&[u8])) {
+///
+/// # Errors
+/// The first of `take`, which ends it.
+pub(crate) fn put_zeros(count: u64, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut left = count;
     while left > 0 {
         let zeros = &ZEROS[..left.min(ZEROS.len() as u64) as usize];
-        take(zeros);
+        take(zeros)?;
         left -= zeros.len() as u64;
     }
+    Ok(())
 }
 
 /// The CRC-32 of this many zero bytes, in as many steps as the count has bits.
@@ -124,7 +132,7 @@ mod tests {
 
     use fastcp_model::ByteRange;
 
-    use super::{crc_of_range, crc_of_zeros};
+    use super::{crc_of_range, crc_of_zeros, put_zeros};
 
     #[test]
     fn a_file_with_holes_has_the_crc_of_its_bytes() {
@@ -143,6 +151,17 @@ mod tests {
         let beyond = ByteRange::new(2 << 20, (1 << 20) + 1).expect("lawful");
         let error = crc_of_range(&file, beyond, &mut [0; 5000]).expect_err("too short");
         assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn the_first_error_ends_zeros_without_end() {
+        let mut taken = 0;
+        let ended = put_zeros(u64::MAX, |zeros| {
+            taken += zeros.len() as u64;
+            if taken > 1 << 20 { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        });
+        assert_eq!(ended.expect_err("no room").kind(), std::io::ErrorKind::StorageFull);
+        assert!(taken < 2 << 20);
     }
 
     #[test]

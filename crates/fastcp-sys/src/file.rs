@@ -30,15 +30,20 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
 /// Reads a range through `slice` and hands it to `take`, piece by piece and in order.
 ///
 /// # Errors
-/// `UnexpectedEof` where the file ends before the range does; else as `pread(2)`.
-pub fn read_range(file: &File, range: ByteRange, slice: &mut [u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
+/// `UnexpectedEof` where the file ends before the range does; that of `take`, which ends it; else as `pread(2)`.
+pub fn read_range(
+    file: &File,
+    range: ByteRange,
+    slice: &mut [u8],
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut at = range.start();
     while at < range.end() {
         let want = slice.len().min(usize::try_from(range.end() - at).unwrap_or(usize::MAX));
         if read_at(file, &mut slice[..want], at)? < want {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        take(&slice[..want]);
+        take(&slice[..want])?;
         at += want as u64;
     }
     Ok(())
@@ -53,13 +58,7 @@ pub fn allocate(file: &File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
     }
-    loop {
-        match fallocate(file, FallocateFlags::empty(), 0, len.cast_signed()) {
-            Err(Errno::EINTR) => {}
-            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
-        }
-    }
+    fallocate_range(file, FallocateFlags::empty(), 0, len).map(|_| ())
 }
 
 /// Makes a range read as zeros and take no room. `false` where the file system cannot.
@@ -68,11 +67,7 @@ pub fn allocate(file: &File, len: u64) -> io::Result<()> {
 /// Other failures of `fallocate(2)`.
 pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<bool> {
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    match fallocate(file, flags, offset.cast_signed(), len.cast_signed()) {
-        Ok(()) => Ok(true),
-        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
+    fallocate_range(file, flags, offset, len)
 }
 
 /// Makes a range read as zeros and keep its room, or take it; the file grows where it ends before. `false` where the
@@ -81,11 +76,18 @@ pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<bool> {
 /// # Errors
 /// Other failures of `fallocate(2)`.
 pub fn zero_range(file: &File, range: ByteRange) -> io::Result<bool> {
-    let (start, len) = (range.start().cast_signed(), range.len().cast_signed());
-    match fallocate(file, FallocateFlags::FALLOC_FL_ZERO_RANGE, start, len) {
-        Ok(()) => Ok(true),
-        Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
+    fallocate_range(file, FallocateFlags::FALLOC_FL_ZERO_RANGE, range.start(), range.len())
+}
+
+/// `false` where the file system cannot (`EOPNOTSUPP`), or the kernel (`ENOSYS`). A signal (`EINTR`) is no answer.
+fn fallocate_range(file: &File, flags: FallocateFlags, offset: u64, len: u64) -> io::Result<bool> {
+    loop {
+        match fallocate(file, flags, offset.cast_signed(), len.cast_signed()) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 
@@ -193,12 +195,22 @@ mod tests {
         for (start, len) in [(0, 10_000), (17, 4096), (9_999, 1), (500, 0)] {
             let mut seen = Vec::new();
             let range = ByteRange::new(start, len).expect("lawful");
-            read_range(&file, range, &mut [0; 1000], |piece| seen.extend_from_slice(piece)).expect("read");
+            read_range(&file, range, &mut [0; 1000], |piece| {
+                seen.extend_from_slice(piece);
+                Ok(())
+            })
+            .expect("read");
             assert_eq!(seen, bytes[start as usize..(start + len) as usize]);
         }
         let beyond = ByteRange::new(9_000, 1_001).expect("lawful");
-        let error = read_range(&file, beyond, &mut [0; 4096], |_| {}).expect_err("too short");
+        let error = read_range(&file, beyond, &mut [0; 4096], |_| Ok(())).expect_err("too short");
         assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        let mut pieces = 0;
+        let end = read_range(&file, beyond, &mut [0; 100], |_| {
+            pieces += 1;
+            if pieces == 3 { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        });
+        assert_eq!((end.expect_err("ended").kind(), pieces), (std::io::ErrorKind::StorageFull, 3));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{End, Fetcher, broken};
 use crate::body::Received;
 use crate::part::PartFile;
 use crate::report::Cause;
+use crate::stop_watch::StopWatch;
 use crate::want::Want;
 use crate::zeros::{crc_of_zeros, put_zeros};
 
@@ -38,7 +39,10 @@ impl Fetcher<'_> {
         let Ok(end) = HoleEnd::decode(body, want.range, header.reply.file_bytes) else {
             return Ok((Received { crc: None, written: Ok(()) }, None));
         };
-        let written = part.map_or(Ok(()), |part| make_zeros(want, want.range, part));
+        let written = part.map_or(Ok(()), |part| self.make_zeros(want, want.range, part));
+        if written.is_err() && self.transfer.schedule.is_stopped() {
+            return Err(End::Done);
+        }
         Ok((Received { crc: Some(crc_of_zeros(want.range.len())), written }, Some(Hole { end, body_crc })))
     }
 
@@ -49,7 +53,11 @@ impl Fetcher<'_> {
         let Some(rest) = end.checked_sub(want.range.end()).filter(|&rest| rest > 0) else { return Ok(()) };
         let rest = ByteRange::new(want.range.end(), rest).map_err(|_| broken(fastcp_wire::WireError::Truncated))?;
         for range in self.transfer.schedule.take_hole(job, rest) {
-            if let Err(source) = make_zeros(want, range, part) {
+            let made = self.make_zeros(want, range, part);
+            if self.transfer.schedule.is_stopped() {
+                return Err(End::Done);
+            }
+            if let Err(source) = made {
                 let cause = Cause::Destination { operation: "cannot write", source };
                 self.transfer.give_up(job, cause).map_err(End::Fatal)?;
                 return Ok(());
@@ -59,21 +67,21 @@ impl Fetcher<'_> {
         }
         Ok(())
     }
-}
 
-/// Has a range of a part file read as zeros; where holes are to stay, as a hole.
-fn make_zeros(want: &Want, range: ByteRange, part: &PartFile) -> io::Result<()> {
-    if range.is_empty() || (want.job.sparse && is_clean(want, range, part)) || zero_range(part.file(), range)? {
-        return Ok(());
-    }
-    let (mut at, mut written) = (range.start(), Ok(()));
-    put_zeros(range.len(), |zeros| {
-        if written.is_ok() {
-            written = part.write_at(zeros, at);
+    /// Has a range of a part file read as zeros; where holes are to stay, as a hole. Where the file system has no way
+    /// to do so they are written, until the run is stopped or the file has failed.
+    fn make_zeros(&self, want: &Want, range: ByteRange, part: &PartFile) -> io::Result<()> {
+        if range.is_empty() || (want.job.sparse && is_clean(want, range, part)) || zero_range(part.file(), range)? {
+            return Ok(());
         }
-        at += zeros.len() as u64;
-    });
-    written
+        let mut stop = StopWatch::new(self.transfer.schedule);
+        let mut at = range.start();
+        put_zeros(range.len(), |zeros| {
+            part.write_at(zeros, at)?;
+            at += zeros.len() as u64;
+            stop.passed(zeros.len() as u64)
+        })
+    }
 }
 
 /// Whether a range reads as zeros, so that zeros need not be written: it was never written to, or what

@@ -15,7 +15,7 @@ use fastcp_sys::typed_path::open_parent;
 use fastcp_sys::{Dir, FileType, Stat};
 
 use super::{GetError, Kept, output};
-use crate::crc_runs::CrcRuns;
+use crate::crc_runs::{CrcRuns, is_confirmed_alone};
 use crate::journal::{Binding, Record, Replayed};
 use crate::naming::{PartPlace, Shelter};
 use crate::owners::Owners;
@@ -239,7 +239,10 @@ impl FileSink {
             self.unfinished.take().ok_or_else(|| self.failed("read back", io::ErrorKind::NotFound.into()))?;
         let Unfinished { part, state, _lock, .. } = unfinished;
         let mut crc = Hasher::new();
-        let read = read_whole(part.file(), state.file_bytes, |bytes| crc.update(bytes));
+        let read = read_whole(part.file(), state.file_bytes, |bytes| {
+            crc.update(bytes);
+            Ok(())
+        });
         read.map_err(|source| self.failed("read back", source))?;
         Ok(Finished { part, _lock, crc: crc.finalize() })
     }
@@ -287,13 +290,16 @@ impl Unfinished {
 /// that somebody changed them: where no mark vouches for them, they are read. Should one not stand, the next run
 /// reads all of them again.
 fn standing(part: &PartFile, replayed: &Replayed, stat: &Stat) -> Vec<Record> {
+    let lawful = replayed.records.iter().filter(|record| is_confirmed_alone(record.range, record.crc));
     if replayed.is_untouched(stat) {
-        return replayed.records.clone();
+        return lawful.copied().collect();
     }
     let mut slice = vec![0; SLICE_BYTES];
-    let mut stands =
-        |record: &&Record| crc_of_range(part.file(), record.range, &mut slice).is_ok_and(|crc| crc == record.crc);
-    let standing: Vec<Record> = replayed.records.iter().filter(&mut stands).copied().collect();
+    let mut piece_stands =
+        |piece: Record| crc_of_range(part.file(), piece.range, &mut slice).is_ok_and(|crc| crc == piece.crc);
+    // A file that is zeros to its end is not read beyond the first that is none.
+    let stands = |record: &&Record| record.pieces().all(&mut piece_stands);
+    let standing: Vec<Record> = lawful.filter(stands).copied().collect();
     if standing.len() == replayed.records.len() {
         part.settle_doubt();
     }

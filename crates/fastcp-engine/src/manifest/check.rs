@@ -190,7 +190,11 @@ fn compare(
         return Ok(Outcome::Differs);
     }
     let mut hasher = ContentHasher::new(hash);
-    match read_whole(&dir.open_file(name)?, record.size_bytes, |bytes| hasher.update(bytes)) {
+    let hash_bytes = |bytes: &[u8]| {
+        hasher.update(bytes);
+        Ok(())
+    };
+    match read_whole(&dir.open_file(name)?, record.size_bytes, hash_bytes) {
         Ok(()) if hasher.finish() == record.hash => Ok(Outcome::Same),
         Ok(()) => {
             differs(Difference::Contents);

@@ -107,7 +107,7 @@ impl State {
     }
 
     /// These ranges of a file are to be fetched. `false` where there are none.
-    fn fetch(&mut self, job: &Arc<FileJob>, gaps: Vec<ByteRange>) -> bool {
+    pub(super) fn fetch(&mut self, job: &Arc<FileJob>, gaps: Vec<ByteRange>) -> bool {
         let Some(queued) = Queued::new(Arc::clone(job), gaps) else { return false };
         self.cost_left = self.cost_left.saturating_add(queued.cost_left);
         self.files.push_back(queued);
@@ -156,8 +156,10 @@ impl State {
     /// Takes out what has not been handed out of a file and lies in a hole, up to the first that does not.
     pub(super) fn take_hole(&mut self, job: &Arc<FileJob>, hole: ByteRange) -> Vec<ByteRange> {
         let mut taken = Vec::new();
-        let queued = self.files.iter().take(LOOKED_THROUGH).position(|queued| Arc::ptr_eq(&queued.job, job));
-        let Some(position) = queued else { return taken };
+        // There may be two of one file: one of its gaps, and one of what was claimed and does not stand.
+        let is_in_hole =
+            |queued: &Queued| Arc::ptr_eq(&queued.job, job) && (hole.start()..hole.end()).contains(&queued.next_offset);
+        let Some(position) = self.files.iter().take(LOOKED_THROUGH).position(is_in_hole) else { return taken };
         let queued = &mut self.files[position];
         let reckoned = queued.cost_left;
         let mut is_left = true;

@@ -81,6 +81,29 @@ fn what_lies_in_a_hole_is_taken_out_once_and_the_cost_comes_out_even() {
 }
 
 #[test]
+fn a_claim_that_does_not_stand_is_a_gap_that_a_hole_is_taken_out_of() {
+    let range = |start: u64, end: u64| ByteRange::new(start, end - start).expect("lawful");
+    let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
+    let claimed = job(1 << 40, 1024);
+    schedule.add(vec![Arc::clone(&claimed)]);
+    schedule.close();
+    let first = take(&schedule);
+    assert_eq!(schedule.take_hole(&claimed, range(first.range.end(), 1 << 30)).len(), 1);
+    // One that is being checked is in hand.
+    schedule.lock().in_flight += 1;
+    schedule.checked(&claimed, vec![range(7 << 30, 9 << 30), range(20 << 30, 21 << 30)], Vec::new());
+    assert!(schedule.lock().urgent.is_empty(), "nothing is cut before it is asked for");
+    assert_eq!(
+        schedule.take_hole(&claimed, range(7 << 30, 30 << 30)),
+        [range(7 << 30, 9 << 30), range(20 << 30, 21 << 30)]
+    );
+    assert_eq!(schedule.take_hole(&claimed, range(1 << 30, 1 << 40)), [range(1 << 30, 1 << 40)]);
+    schedule.done(&first, Vec::new());
+    assert!(matches!(schedule.next(&Held::default(), &mut Vec::new()), Next::Done));
+    assert_eq!(schedule.lock().cost_left, 0);
+}
+
+#[test]
 fn a_connection_holds_no_more_than_its_share() {
     let schedule = Schedule::new(4, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
     schedule.add((0..40).map(|_| job(1000, 4)).collect());
