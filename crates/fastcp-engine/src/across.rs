@@ -13,7 +13,6 @@ use fastcp_sys::file::{clone_from, next_data_range, read_range};
 use fastcp_sys::{Dir, FileType, Stat, metadata};
 
 use crate::crc_runs::combine;
-use crate::journal::remove_if_there;
 use crate::naming::expect_named;
 use crate::settings::Durability;
 use crate::strong_hash::hash_of_name;
@@ -76,7 +75,7 @@ fn walk(file: &File, length: u64, mut take: impl FnMut(&[u8], u64) -> io::Result
 /// something else.
 pub(crate) fn commit_copy(part: &File, proven: u32, dir: &Dir, name: &Name) -> io::Result<()> {
     let beside = name_beside(name);
-    remove_if_there(dir, &beside)?;
+    dir.remove_if_there(&beside)?;
     let copy = dir.create_file(&beside)?;
     let committed = prove_copy(part, proven, &copy).and_then(|()| dir.rename(&beside, dir, name));
     if committed.is_err() {
@@ -98,7 +97,7 @@ fn prove_copy(part: &File, proven: u32, copy: &File) -> io::Result<()> {
 pub(crate) fn copy_entry(from: &Dir, name: &Name, to: &Dir, durability: Durability) -> io::Result<()> {
     let stat = from.stat_name(name)?;
     let beside = name_beside(name);
-    remove_if_there(to, &beside)?;
+    to.remove_if_there(&beside)?;
     let made = match stat.file_type {
         FileType::File => copy_file(from, name, to, &beside, durability),
         FileType::Symlink => copy_link(from, name, to, &beside, &stat),

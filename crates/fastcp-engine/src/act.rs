@@ -16,7 +16,6 @@ use crate::attributes;
 use crate::decide::Decision;
 use crate::dirs::{Age, DirState};
 use crate::job::FileJob;
-use crate::journal::remove_if_there;
 use crate::leftover;
 use crate::naming::{Shelter, expect_named, expect_same};
 use crate::owners::Owners;
@@ -128,7 +127,7 @@ impl Actor<'_> {
 
     /// A link that has all but its name. Answers a hold on it.
     fn make_part_link(&self, dir: &Dir, name: &Name, entry: &Entry, target: &[u8]) -> io::Result<OwnedFd> {
-        remove_if_there(dir, name)?;
+        dir.remove_if_there(name)?;
         dir.make_link(target, name)?;
         attributes::mend_link(dir, name, &entry.metadata, self.transfer.owners)?;
         dir.handle(name)

@@ -140,7 +140,7 @@ impl Journal {
     /// Begins a journal, in place of an older one.
     pub(crate) fn create(dir: Arc<Dir>, part_name: &Name, part: &File, binding: &Binding) -> io::Result<Self> {
         let name = Self::name_of(part_name);
-        remove_if_there(&dir, &name)?;
+        dir.remove_if_there(&name)?;
         let file = dir.create_file(&name)?;
         let inode = Stat::of_fd(part)?.identity.inode;
         (&file).write_all(&encode_head(binding, inode))?;
@@ -209,14 +209,6 @@ impl Journal {
             tracing::debug!(%error, "cannot append to a journal");
             self.is_broken.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-/// Removes a name that may not be there.
-pub(crate) fn remove_if_there(dir: &Dir, name: &Name) -> io::Result<()> {
-    match dir.remove_file(name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Line<'a> {
     report: &'a Report,
     retry: Duration,
     terms: Terms,
+    /// What there is to be had of descriptors, threads and memory.
+    pub(crate) budget: Budget,
     /// What was agreed when the line was opened, and holds from then on.
     pub(crate) agreed: Agreed,
     session: Mutex<Arc<Session>>,
@@ -66,7 +68,7 @@ impl<'a> Line<'a> {
             Err(source) => return Err(RunError::Net { during: "opening the session", source }),
         };
         let agreed = session.agreed;
-        Ok(Self { dialer, report, retry, terms, agreed, session: Mutex::new(Arc::new(session)), live })
+        Ok(Self { dialer, report, retry, terms, budget, agreed, session: Mutex::new(Arc::new(session)), live })
     }
 
     /// A retry loop for whoever uses the line.

@@ -17,7 +17,7 @@ use fastcp_sys::{Dir, Stat};
 
 use crate::across;
 use crate::attributes;
-use crate::journal::{Binding, Journal, Record, Replayed, remove_if_there};
+use crate::journal::{Binding, Journal, Record, Replayed};
 use crate::naming::{PartPlace, name_part, name_unnamed};
 use crate::owners::Owners;
 use crate::proof::{NotGiven, WholeCrc};
@@ -55,7 +55,7 @@ impl PartFile {
     /// An empty part file at `place`. An older one is removed and never written to: it may be a
     /// hard link to something else.
     pub(crate) fn named(place: PartPlace) -> io::Result<Self> {
-        remove_if_there(&place.dir, &place.name)?;
+        place.dir.remove_if_there(&place.name)?;
         Ok(Self::new(place.dir.create_file(&place.name)?, Place::Named(place)))
     }
 

@@ -17,7 +17,6 @@ use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, WireCount};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
-use crate::budget::Budget;
 use crate::control::Control;
 use crate::cutter::Cutter;
 use crate::destination::Destination;
@@ -96,7 +95,7 @@ fn pull_to(
     };
     let active = tuner.as_ref().map_or(line.agreed.connections, Tuner::active);
     let bundling = if agrees(Capabilities::BUNDLE) { Bundling::Yes } else { Bundling::No };
-    let budget = Budget::of(settings, dialer);
+    let budget = line.budget;
     let bounds = Bounds { prepared_max: budget.prepared_files, ..Bounds::default() };
     let schedule = Schedule::new(active, hold_back, cut, bundling, bounds);
     let groups = Groups::new(budget.group_files);

@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 
 use fastcp_model::Name;
-use fastcp_sys::{Dir, FileBytes};
+use fastcp_sys::FileBytes;
 use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{FRAME_PAYLOAD_BYTES_MAX, KNOWN_BATCHES_MAX};
 
@@ -144,7 +144,7 @@ impl Next<'_> {
     /// Begins a file with what came so far.
     fn begin(&self, old: Option<&Kept>) -> io::Result<BufWriter<File>> {
         let dir = self.destination.state_dir()?;
-        remove_if_there(&dir, NEW_NAME)?;
+        dir.remove_if_there(&name(NEW_NAME))?;
         let mut file = BufWriter::new(dir.create_file(&name(NEW_NAME))?);
         file.write_all(MAGIC)?;
         for payload in self.recalled.iter().filter_map(|id| old?.get(*id)) {
@@ -175,13 +175,6 @@ fn place_at(bytes: &FileBytes, at: u64) -> Option<Range<u64>> {
     let start = at + 4;
     let length = u32::from_be_bytes(bytes.get(at..start)?.try_into().ok()?);
     (length as usize <= FRAME_PAYLOAD_BYTES_MAX).then(|| start..start + u64::from(length))
-}
-
-fn remove_if_there(dir: &Dir, bytes: &[u8]) -> io::Result<()> {
-    match dir.remove_file(&name(bytes)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn name(bytes: &[u8]) -> Name {

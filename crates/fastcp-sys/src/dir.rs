@@ -277,6 +277,17 @@ impl Dir {
         Ok(unlinkat(&self.fd, name.as_bytes(), UnlinkatFlags::NoRemoveDir)?)
     }
 
+    /// Removes a name that is not a directory, and may not be there.
+    ///
+    /// # Errors
+    /// As `unlinkat(2)`, but `ENOENT`.
+    pub fn remove_if_there(&self, name: &Name) -> io::Result<()> {
+        match self.remove_file(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes an empty directory.
     ///
     /// # Errors
