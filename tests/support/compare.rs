@@ -107,7 +107,7 @@ fn entry_differences(from: &Path, wanted: &Metadata, to: &Path, got: &Metadata) 
 /// minutes later: there it is what the file's extents have.
 fn room_bytes(path: &Path, metadata: &Metadata) -> u64 {
     let counted = metadata.blocks() * 512;
-    if statfs(path).expect("examine the file system").filesystem_type() != XFS_SUPER_MAGIC {
+    if counted == 0 || statfs(path).expect("examine the file system").filesystem_type() != XFS_SUPER_MAGIC {
         return counted;
     }
     let Ok(output) = Command::new("xfs_bmap").arg(path).output() else { return counted };
