@@ -568,3 +568,24 @@ fn what_cannot_be_kept_is_not_replaced() {
     assert_eq!(fs::read(copied.copy.join("disk/file")).expect("kept"), b"old");
     copied.delete("").expect_exit(0).expect_counts(&[("deleted", 1), ("files_committed", 1)]);
 }
+
+/// Whoever fills the destination may make a directory as deep as paths can be long.
+#[test]
+fn a_directory_of_any_depth_goes_with_a_small_stack() {
+    for (options, is_displaced) in
+        [("--delete", false), ("--delete", true), ("--delete --max-delete 9999", false), ("--delete --dry-run", false)]
+    {
+        let copied = Copied::of(plain);
+        fs::create_dir_all(copied.copy.join("gone").join("d/".repeat(1900))).expect("create");
+        if is_displaced {
+            fs::write(copied.source.join("gone"), b"a file now").expect("write");
+        }
+        Client::pull(contents(&copied.source), &copied.copy)
+            .options(options)
+            .under(&["prlimit", "--stack=524288"])
+            .run()
+            .expect_exit(0)
+            .expect_counts(&[("deleted", if is_displaced { 1900 } else { 1901 })]);
+        assert_eq!(copied.copy.join("gone").is_dir(), options.contains("dry"), "{options}");
+    }
+}

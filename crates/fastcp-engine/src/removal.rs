@@ -4,7 +4,8 @@
 //! remove. Every step goes through a descriptor of the directory and a single name, and no link is
 //! followed: a directory that is replaced by a link meanwhile cannot be entered. What is mounted
 //! somewhere in it stays, and so do the directories above it. What fails is that entry's failure; the
-//! others go on.
+//! others go on. Whoever fills a destination may make its directories as deep as paths can be long, so the walk keeps a
+//! list instead of calling itself.
 
 use std::cell::{RefCell, RefMut};
 use std::io;
@@ -64,32 +65,29 @@ pub(crate) struct Place<'p> {
     dir: RefCell<Option<Dir>>,
     identity: (u64, u64),
     root: &'p Root,
-    path: &'p RelPath,
+    path: RelPath,
     mount: u64,
     depth: usize,
 }
 
 impl<'p> Place<'p> {
-    fn new(root: &'p Root, path: &'p RelPath, dir: Dir) -> io::Result<Self> {
+    fn new(root: &'p Root, path: RelPath, dir: Dir) -> io::Result<Self> {
         let (mount, identity) = (dir.mount_id()?, place_of(&dir)?);
         Ok(Self { dir: RefCell::new(Some(dir)), identity, root, path, mount, depth: 0 })
     }
 
     /// A directory in this one, on the same mount.
-    fn below<'q>(&self, path: &'q RelPath, dir: Dir) -> io::Result<Place<'q>>
-    where
-        'p: 'q,
-    {
+    fn below(&self, path: RelPath, dir: Dir) -> io::Result<Self> {
         let identity = place_of(&dir)?;
         let (root, mount, depth) = (self.root, self.mount, self.depth + 1);
-        Ok(Place { dir: RefCell::new(Some(dir)), identity, root, path, mount, depth })
+        Ok(Self { dir: RefCell::new(Some(dir)), identity, root, path, mount, depth })
     }
 
     /// The directory, opened again where it was closed.
     fn dir(&self) -> io::Result<RefMut<'_, Dir>> {
         let mut held = self.dir.borrow_mut();
         if held.is_none() {
-            let dir = self.root.dir(self.path)?;
+            let dir = self.root.dir(&self.path)?;
             if place_of(&dir)? != self.identity {
                 return Err(io::Error::other("somebody else has replaced the directory"));
             }
@@ -110,43 +108,48 @@ fn place_of(dir: &Dir) -> io::Result<(u64, u64)> {
     dir.stat().map(|stat| (stat.identity.device, stat.identity.inode))
 }
 
+/// A directory that is being emptied.
+struct Level<'p> {
+    name: Name,
+    /// Its own, which changes as it is emptied.
+    mtime: Timestamp,
+    here: Place<'p>,
+    /// What has not been visited yet.
+    left: std::vec::IntoIter<Vec<u8>>,
+    /// Of all that has been.
+    fate: Fate,
+}
+
+impl Level<'_> {
+    fn note(&mut self, fate: Fate) {
+        if fate == Fate::Stays {
+            self.fate = Fate::Stays;
+        }
+    }
+}
+
 /// What was found under a name.
-enum Found {
-    /// With its own time, which changes as it is emptied, and what it holds.
-    Dir(Dir, Timestamp, Vec<Vec<u8>>),
+enum Found<'p> {
+    Dir(Level<'p>),
     MountPoint,
     Other,
+}
+
+/// What a visit has led to so far.
+enum Visit<'p> {
+    Done(Fate),
+    /// A directory, which has to be emptied before it goes.
+    Entered(Level<'p>),
 }
 
 impl Removal<'_> {
     /// Removes `name` and all that is in it.
     pub(crate) fn visit(&mut self, place: &Place<'_>, name: &Name) -> Result<Fate, RunError> {
-        let path = match place.path.join(name) {
-            Ok(path) => path,
-            Err(error) => return self.fail(place.path, io::Error::other(error)),
-        };
-        let is_stopped = self.schedule.is_some_and(Schedule::is_stopped);
-        if is_stopped || self.backups.has_path(&path) {
-            return Ok(Fate::Stays);
-        }
-        match self.examine(place, name) {
-            Err(source) => self.fail(&path, source),
-            Ok(Found::MountPoint) => {
-                self.tell_failed(&path, Cause::MountPoint);
-                Ok(Fate::Stays)
-            }
-            Ok(Found::Other) => match self.remove_other(place, name) {
-                Err(source) => self.fail(&path, source),
-                Ok(()) => Ok(self.gone(path, ItemKind::Other)),
-            },
-            Ok(Found::Dir(dir, mtime, names)) => {
-                if self.visit_below(place, &path, dir, &names)? == Fate::Stays {
-                    return Ok(Fate::Stays);
-                }
-                match self.remove_dir(place, name, &path, mtime) {
-                    Err(source) => self.fail(&path, source),
-                    Ok(()) => Ok(self.gone(path, ItemKind::Dir)),
-                }
+        match self.begin(place, name)? {
+            Visit::Done(fate) => Ok(fate),
+            Visit::Entered(level) => {
+                let emptied = self.empty(level)?;
+                self.finish(place, emptied)
             }
         }
     }
@@ -159,50 +162,80 @@ impl Removal<'_> {
             return Ok(());
         }
         // Whoever wants the name finds out what else is wrong with it, and says so.
-        let Ok(Found::Dir(dir, mtime, names)) = self.examine(place, name) else { return Ok(()) };
-        match self.visit_below(place, &path, dir, &names)? {
-            Fate::Gone => {
-                self.remove_dir(place, name, &path, mtime).or_else(|source| self.fail(&path, source).map(drop))
+        let Ok(Found::Dir(level)) = self.examine(place, name, &path) else { return Ok(()) };
+        let emptied = self.empty(level)?;
+        if emptied.fate == Fate::Gone
+            && let Err(source) = self.remove_dir(place, &emptied)
+        {
+            self.fail(&path, source)?;
+        }
+        Ok(())
+    }
+
+    /// Visits all that is in a directory.
+    fn empty<'p>(&mut self, top: Level<'p>) -> Result<Level<'p>, RunError> {
+        let (mut level, mut above) = (top, Vec::new());
+        loop {
+            while let Some(raw) = level.left.next() {
+                let visit = match Name::new(&raw) {
+                    Ok(name) => self.begin(&level.here, &name)?,
+                    Err(error) => Visit::Done(self.fail(&level.here.path, io::Error::other(error))?),
+                };
+                match visit {
+                    Visit::Done(fate) => level.note(fate),
+                    Visit::Entered(below) => above.push(std::mem::replace(&mut level, below)),
+                }
             }
-            Fate::Stays => Ok(()),
+            let Some(next) = above.pop() else { return Ok(level) };
+            let emptied = std::mem::replace(&mut level, next);
+            let fate = self.finish(&level.here, emptied)?;
+            level.note(fate);
         }
     }
 
-    /// Removes what is in `dir`, the directory at `path` in `place`.
-    fn visit_below(
-        &mut self,
-        place: &Place<'_>,
-        path: &RelPath,
-        dir: Dir,
-        names: &[Vec<u8>],
-    ) -> Result<Fate, RunError> {
-        place.let_go();
-        match place.below(path, dir) {
-            Ok(below) => self.visit_all(&below, names),
-            Err(source) => self.fail(path, source),
+    /// Removes `name`, unless it is a directory: that is entered.
+    fn begin<'p>(&mut self, place: &Place<'p>, name: &Name) -> Result<Visit<'p>, RunError> {
+        let path = match place.path.join(name) {
+            Ok(path) => path,
+            Err(error) => return self.fail(&place.path, io::Error::other(error)).map(Visit::Done),
+        };
+        let is_stopped = self.schedule.is_some_and(Schedule::is_stopped);
+        if is_stopped || self.backups.has_path(&path) {
+            return Ok(Visit::Done(Fate::Stays));
         }
-    }
-
-    fn visit_all(&mut self, place: &Place<'_>, names: &[Vec<u8>]) -> Result<Fate, RunError> {
-        let mut all = Fate::Gone;
-        for raw in names {
-            let fate = match Name::new(raw) {
-                Ok(name) => self.visit(place, &name)?,
-                Err(error) => self.fail(place.path, io::Error::other(error))?,
-            };
-            if fate == Fate::Stays {
-                all = Fate::Stays;
+        let fate = match self.examine(place, name, &path) {
+            Ok(Found::Dir(level)) => return Ok(Visit::Entered(level)),
+            Ok(Found::MountPoint) => {
+                self.tell_failed(&path, Cause::MountPoint);
+                Fate::Stays
             }
-        }
-        Ok(all)
+            Ok(Found::Other) => match self.remove_other(place, name) {
+                Ok(()) => self.gone(path, ItemKind::Other),
+                Err(source) => self.fail(&path, source)?,
+            },
+            Err(source) => self.fail(&path, source)?,
+        };
+        Ok(Visit::Done(fate))
     }
 
-    fn examine(&self, place: &Place<'_>, name: &Name) -> io::Result<Found> {
+    /// Removes a directory in `place` of which all has been visited.
+    fn finish(&mut self, place: &Place<'_>, emptied: Level<'_>) -> Result<Fate, RunError> {
+        if emptied.fate == Fate::Stays {
+            return Ok(Fate::Stays);
+        }
+        match self.remove_dir(place, &emptied) {
+            Err(source) => self.fail(&emptied.here.path, source),
+            Ok(()) => Ok(self.gone(emptied.here.path, ItemKind::Dir)),
+        }
+    }
+
+    fn examine<'p>(&self, place: &Place<'p>, name: &Name, path: &RelPath) -> io::Result<Found<'p>> {
         let above = place.dir()?;
         if above.stat_name(name)?.file_type != FileType::Dir {
             return Ok(Found::Other);
         }
         let dir = above.dir(name)?;
+        drop(above);
         if dir.mount_id()? != place.mount {
             return Ok(Found::MountPoint);
         }
@@ -212,19 +245,23 @@ impl Removal<'_> {
         if let Action::Remove(_) = self.action {
             let_write(&dir, &stat, self.owners)?;
         }
-        Ok(Found::Dir(dir, stat.metadata.mtime, names))
+        place.let_go();
+        let here = place.below(path.clone(), dir)?;
+        let (mtime, left) = (stat.metadata.mtime, names.into_iter());
+        Ok(Found::Dir(Level { name: name.clone(), mtime, here, left, fate: Fate::Gone }))
     }
 
     fn remove_other(&self, place: &Place<'_>, name: &Name) -> io::Result<()> {
         match self.action {
-            Action::Remove(destination) => destination.remove(&*place.dir()?, name, place.path),
+            Action::Remove(destination) => destination.remove(&*place.dir()?, name, &place.path),
             Action::Count | Action::Preview => Ok(()),
         }
     }
 
-    fn remove_dir(&self, place: &Place<'_>, name: &Name, path: &RelPath, mtime: Timestamp) -> io::Result<()> {
+    fn remove_dir(&self, place: &Place<'_>, emptied: &Level<'_>) -> io::Result<()> {
+        let Level { name, mtime, here, .. } = emptied;
         match self.action {
-            Action::Remove(destination) => destination.remove_dir(&*place.dir()?, name, path, mtime),
+            Action::Remove(destination) => destination.remove_dir(&*place.dir()?, name, &here.path, *mtime),
             Action::Count | Action::Preview => Ok(()),
         }
     }
@@ -261,7 +298,7 @@ impl Removal<'_> {
         path: &RelPath,
         work: impl FnOnce(&mut Self, &Place<'_>) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        match root.dir(path).and_then(|dir| Place::new(root, path, dir)) {
+        match root.dir(path).and_then(|dir| Place::new(root, path.clone(), dir)) {
             Ok(place) => work(self, &place),
             Err(source) => self.fail(path, source).map(drop),
         }
