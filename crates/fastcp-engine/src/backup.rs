@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 use fastcp_model::{Escaped, Name, RelPath, Timestamp};
-use fastcp_sys::{Dir, Root, metadata, typed_path};
+use fastcp_sys::{Dir, Root, Stat, metadata, typed_path};
 use nix::libc::{ELOOP, ENOTDIR};
 
 use crate::across;
@@ -80,8 +80,9 @@ impl Backup {
     fn move_entry(&self, dir: &Dir, name: &Name, place: &Dir) -> io::Result<()> {
         match dir.rename(name, place, name) {
             Err(error) if across::is_refused(&error) => {
+                let before = dir.stat_name(name)?;
                 across::copy_entry(dir, name, place, self.durability)?;
-                dir.remove_file(name)
+                remove_copied(dir, name, &before)
             }
             result => result,
         }
@@ -129,6 +130,15 @@ impl Backup {
         }
         Ok(at)
     }
+}
+
+/// Removes what was copied to the backup directory, unless it has become something else since: of that there is no
+/// backup.
+fn remove_copied(dir: &Dir, name: &Name, before: &Stat) -> io::Result<()> {
+    if dir.stat_name(name)?.identity != before.identity {
+        return Err(io::Error::other("it changed while it was copied to the backup directory"));
+    }
+    dir.remove_file(name)
 }
 
 fn enter_or_make(at: &Dir, name: &Name, destination: &Root, like: &RelPath) -> io::Result<Dir> {
@@ -201,7 +211,7 @@ mod tests {
     use fastcp_model::{Name, RelPath};
     use fastcp_sys::Root;
 
-    use super::Backup;
+    use super::{Backup, remove_copied};
     use crate::error::{BackupProblem, RunError};
     use crate::settings::Durability;
 
@@ -246,6 +256,30 @@ mod tests {
         backup.take(&root, &dir, &name("file"), &path("a")).expect("take");
         assert_eq!(fs::read(bak.join("a/file")).expect("read"), b"old");
         assert_eq!(fs::read_dir(top.path().join("elsewhere")).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn what_was_written_after_it_was_copied_stays() {
+        let top = tempfile::tempdir().expect("temporary directory");
+        let file = top.path().join("file");
+        let dir = Root::open(top.path()).expect("open").dir(&RelPath::root()).expect("open");
+        let changes: [fn(&Path); 2] = [
+            |file| fs::write(file, b"longer").expect("write"),
+            |file| {
+                // Both are there at once: else the new one may get the number of the old one.
+                fs::write(file.with_extension("new"), b"old").expect("write");
+                fs::rename(file.with_extension("new"), file).expect("rename");
+            },
+        ];
+        for change in changes {
+            fs::write(&file, b"old").expect("write");
+            let before = dir.stat_name(&name("file")).expect("examine");
+            change(&file);
+            remove_copied(&dir, &name("file"), &before).expect_err("no backup of it");
+            let now = dir.stat_name(&name("file")).expect("it stays");
+            remove_copied(&dir, &name("file"), &now).expect("removed");
+            assert!(!file.exists());
+        }
     }
 
     #[test]
