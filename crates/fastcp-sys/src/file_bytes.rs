@@ -7,11 +7,15 @@
 //! - it belongs to this user, nobody else may write to it, and it has no second name: whoever could still change it
 //!   is this user or root, who can as well end the process. That runs of fastcp keep off each other's files is their
 //!   lock's doing, and this process neither writes to nor truncates what it has mapped;
+//! - it is on a file system of this machine: elsewhere those rules are another machine's to keep, and a server that is
+//!   gone is a page that cannot be had;
 //! - `MADV_POPULATE_READ` (Linux 5.14) has brought in every page: a disk's error is an `io::Error` then, as it is for
-//!   `read(2)`, and not a signal at some later moment.
+//!   `read(2)`.
 //!
 //! The length is looked at again, on the held descriptor, at every access. So a truncation that happens all the same
-//! is found, unless it falls between that look and the use of the bytes.
+//! is found, unless it falls between that look and the use of the bytes. Two ways to SIGBUS are left: such a truncation,
+//! by this user or root; and a page that the kernel has dropped since, for want of memory, and that the local disk then
+//! cannot read any more. Pages are not locked: `RLIMIT_MEMLOCK` allows less than the files are long.
 //!
 //! A file that does not pass is copied to memory, its first [`COPIED_BYTES_MAX`]: older kernels, file systems that
 //! cannot map or that name another owner.
@@ -25,6 +29,7 @@ use nix::sys::stat::fstat;
 use nix::unistd::Uid;
 
 use crate::file::read_at;
+use crate::file_system::FileSystem;
 
 /// What is copied at most of a file that cannot be mapped.
 const COPIED_BYTES_MAX: u64 = 128 << 20;
@@ -55,7 +60,7 @@ impl FileBytes {
         let bytes = stat.st_size.cast_unsigned().min(bytes_max);
         let is_ours_alone =
             stat.st_uid == Uid::effective().as_raw() && stat.st_mode & OTHERS_WRITE == 0 && stat.st_nlink <= 1;
-        let mapped = if is_ours_alone { map(&file, bytes)? } else { None };
+        let mapped = if is_ours_alone && is_local(&file) { map(&file, bytes)? } else { None };
         let held = match mapped {
             Some(map) => Held::Mapped(map),
             None => Held::Copied(copy(&file, bytes)?),
@@ -91,12 +96,17 @@ impl FileBytes {
     }
 }
 
+fn is_local(file: &File) -> bool {
+    FileSystem::of(file).is_ok_and(FileSystem::is_local)
+}
+
 /// `None` where the system cannot map this file, or cannot bring it in.
 fn map(file: &File, bytes: u64) -> io::Result<Option<Mmap>> {
     let Ok(len) = usize::try_from(bytes) else { return Ok(None) };
     let mut options = MmapOptions::new();
     // SAFETY: as the module's header says: nobody but this user and root can change or truncate the file, and
-    // every page is brought in below before any is looked at.
+    // every page is brought in below before any is looked at. What is left ends the process by a signal; it cannot
+    // show bytes that are not the file's.
     let map = match unsafe { options.len(len).map_copy_read_only(file) } {
         Ok(map) => map,
         // A file system without mappings, a limit on the address space, a sandbox.

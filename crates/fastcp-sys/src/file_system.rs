@@ -57,9 +57,32 @@ impl FileSystem {
         Ok(known.iter().find(|(known, _)| *known == number).map_or(Self::Other, |(_, kind)| *kind))
     }
 
+    /// Whether it is known to be kept by this machine's kernel on this machine's disks, or in its memory.
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Ext | Self::Xfs | Self::Btrfs | Self::Tmpfs | Self::Overlay | Self::Fat | Self::ExFat)
+    }
+
     /// Whether a crash in the middle of a rename leaves the old file or the new one under the name. FAT and exFAT
     /// have no log: they may have neither then.
     pub fn replaces_atomically(self) -> bool {
         !matches!(self, Self::Fat | Self::ExFat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FileSystem;
+
+    #[test]
+    fn what_another_machine_or_a_program_keeps_is_not_local() {
+        for (kind, is_local) in [
+            (FileSystem::Ext, true),
+            (FileSystem::Tmpfs, true),
+            (FileSystem::Nfs, false),
+            (FileSystem::Fuse, false),
+            (FileSystem::Other, false),
+        ] {
+            assert_eq!(kind.is_local(), is_local, "{kind:?}");
+        }
     }
 }
