@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use fastcp_model::{ByteRange, Entry, EntryKind, ListingEnd, Status};
 use fastcp_wire::bundle::{BundleRequest, Bundled};
 use fastcp_wire::frame::FrameType;
+use fastcp_wire::offer::OfferEnd;
 use fastcp_wire::range::{Ask, BodyKind, PieceHeader, RangeRequest, Reply, Request, Trailer};
 use support::Workspace;
 use support::client::{Client, Run, contents};
@@ -47,6 +48,18 @@ fn a_sender_that_tells_the_truth_is_believed() {
     let (workspace, run) = pull_lies(one_file(), |request| truth(request, BYTES));
     run.expect_exit(0).expect_counts(&[("files_committed", 1)]);
     assert_eq!(fs::read(workspace.at("copy/file")).expect("arrived"), BYTES);
+}
+
+/// The end knows of a failure, or of entries, that no listing told.
+#[test]
+fn an_end_that_counts_otherwise_breaks_the_offer() {
+    for end in [OfferEnd { entries: 2, failures: 1 }, OfferEnd { entries: 3, failures: 0 }] {
+        let mut frames = one_file();
+        frames[1].1 = end.encode();
+        let (_workspace, run) = pull_lies(frames, |request| truth(request, BYTES));
+        let run = run.expect_exit(12);
+        assert!(run.stderr.contains("invalid offer"), "{}", run.stderr);
+    }
 }
 
 #[test]

@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fastcp_model::{ListingEnd, Status};
+use fastcp_wire::offer::OfferEnd;
 use fastcp_wire::range::{Ask, BodyKind, PieceHeader, RangeRequest, Reply};
 use support::Workspace;
 use support::client::{Client, Run};
-use support::lying_sender::{LyingSender, body, file, header, listing, offer};
+use support::lying_sender::{LyingSender, Offer, body, file, header, listing, offer};
 use support::tree::set_mtime;
 
 const BYTES: &[u8] = b"the bytes of a file";
@@ -26,6 +27,12 @@ fn hash_answer(request: &RangeRequest, change: impl Fn(&mut PieceHeader)) -> Vec
 
 /// Compares a directory that holds what is offered, and `more`, with a sender that answers like this.
 fn verify_lies(end: ListingEnd, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static) -> Run {
+    let mut root = listing("", vec![file("file", BYTES)]);
+    root.end = end;
+    verify_offer(offer(vec![root]), answer)
+}
+
+fn verify_offer(offer: Offer, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static) -> Run {
     let workspace = Workspace::new();
     let copy = workspace.at("copy");
     fs::create_dir(&copy).expect("create");
@@ -35,9 +42,7 @@ fn verify_lies(end: ListingEnd, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send
         fs::set_permissions(&path, Permissions::from_mode(mode)).expect("chmod");
         set_mtime(&path, 1_600_000_000, 5);
     }
-    let mut root = listing("", vec![file("file", BYTES)]);
-    root.end = end;
-    let sender = LyingSender::start(offer(vec![root]), answer);
+    let sender = LyingSender::start(offer, answer);
     Client::verify(&copy, sender.url()).options("--retry 1").run()
 }
 
@@ -50,6 +55,19 @@ fn only_what_is_listed_completely_has_extraneous_entries() {
     assert_eq!((run.differences().len(), run.paths_of("failed")), (0, vec![".".to_owned()]));
     let run = verify_lies(ListingEnd::More, truth);
     assert_eq!(run.code, Some(12), "{}", run.stderr);
+}
+
+/// The end knows of a failure, or of entries, that no listing told.
+#[test]
+fn an_end_that_counts_otherwise_breaks_the_offer() {
+    for end in [OfferEnd { entries: 2, failures: 1 }, OfferEnd { entries: 3, failures: 0 }] {
+        let mut root = listing("", vec![file("file", BYTES)]);
+        root.end = ListingEnd::Selected;
+        let mut frames = offer(vec![root]);
+        frames[1].1 = end.encode();
+        let run = verify_offer(frames, |request| hash_answer(request, |_| {})).expect_exit(12);
+        assert!(run.stderr.contains("invalid offer"), "{}", run.stderr);
+    }
 }
 
 #[test]

@@ -223,8 +223,11 @@ pub(crate) fn listing(path: &str, entries: Vec<Entry>) -> Listing {
 pub(crate) fn offer(listings: Vec<Listing>) -> Offer {
     let count = |listing: &Listing| listing.entries.len() as u64 + u64::from(listing.root.is_some());
     let entries = listings.iter().map(count).sum();
+    let failed =
+        |listing: &Listing| listing.failures.len() as u64 + u64::from(matches!(listing.end, ListingEnd::Broken(_)));
+    let failures = listings.iter().map(failed).sum();
     let batch = OfferBatch { owners: Vec::new(), listings };
-    let end = OfferEnd { entries, failures: 0 };
+    let end = OfferEnd { entries, failures };
     vec![
         (FrameType::OfferBatch, batch.encode(BatchCodec::Zstd).expect("lawful")),
         (FrameType::OfferEnd, end.encode().to_vec()),

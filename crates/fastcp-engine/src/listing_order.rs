@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use fastcp_model::{Listing, ListingEnd, Name, RelPath};
 use fastcp_net::NetError;
+use fastcp_wire::offer::{OfferBatch, OfferEnd};
 
 use crate::error::RunError;
 use crate::scan::STATE_DIR;
@@ -41,6 +42,33 @@ impl ListingOrder {
             self.last_names.insert(listing.dir.clone(), last.clone());
         }
         Ok(())
+    }
+}
+
+/// What the listings of one offer add up to.
+#[derive(Debug, Default)]
+pub(crate) struct OfferCount {
+    entries: u64,
+    failures: u64,
+}
+
+impl OfferCount {
+    /// Counts what a batch holds.
+    pub(crate) fn add(&mut self, batch: &OfferBatch) {
+        for listing in &batch.listings {
+            self.entries += listing.entries.len() as u64 + u64::from(listing.root.is_some());
+            let is_broken = matches!(listing.end, ListingEnd::Broken(_));
+            self.failures += listing.failures.len() as u64 + u64::from(is_broken);
+        }
+    }
+
+    /// Fails unless the end says the same: a sender that counts otherwise knows of something that is not known here.
+    pub(crate) fn expect(&self, end: &OfferEnd) -> Result<(), RunError> {
+        if (end.entries, end.failures) == (self.entries, self.failures) {
+            Ok(())
+        } else {
+            Err(broken_offer("its end counts what was not listed"))
+        }
     }
 }
 

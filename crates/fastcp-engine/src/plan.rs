@@ -28,7 +28,7 @@ use crate::error::RunError;
 use crate::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::job::FileJob;
 use crate::kept_times::KeptTimes;
-use crate::listing_order::{ListingOrder, broken_offer};
+use crate::listing_order::{ListingOrder, OfferCount, broken_offer};
 use crate::offer_sum::OfferSum;
 use crate::owners::Owners;
 use crate::reach::ends_everything;
@@ -66,6 +66,8 @@ pub(crate) struct Planner<'a> {
     /// Directories whose listing is not complete yet.
     awaited: HashMap<RelPath, Arc<DirState>>,
     order: ListingOrder,
+    /// Of the offer that is coming, from its beginning.
+    count: OfferCount,
     /// What was planned, where deletion hangs on it, and what an offer that comes once more has named: not the same
     /// where the source has changed since the one that was broken off.
     planned: OfferSum,
@@ -155,6 +157,7 @@ impl<'a> Planner<'a> {
             has_root: false,
             awaited: HashMap::new(),
             order: ListingOrder::default(),
+            count: OfferCount::default(),
             planned: OfferSum::default(),
             offered: OfferSum::default(),
         }
@@ -162,6 +165,7 @@ impl<'a> Planner<'a> {
 
     /// Plans one batch. Waits while the schedule is full.
     pub(crate) fn plan(&mut self, batch: OfferBatch) -> Result<(), RunError> {
+        self.count.add(&batch);
         for owner in &batch.owners {
             self.owners.learn(owner);
         }
@@ -207,6 +211,7 @@ impl<'a> Planner<'a> {
     /// The offer comes once more from its beginning: what is planned already is passed over.
     pub(crate) fn replay(&mut self) {
         self.is_replay = true;
+        self.count = OfferCount::default();
         self.offered = OfferSum::default();
     }
 
@@ -267,7 +272,9 @@ impl<'a> Planner<'a> {
             self.report.failed(path, Cause::Source(Status::NotFound));
             self.release(&state);
         }
-        let (Some(mut extraneous), Some(deletion)) = (self.extraneous.take(), self.deletion) else { return Ok(()) };
+        let (Some(mut extraneous), Some(deletion)) = (self.extraneous.take(), self.deletion) else {
+            return self.count.expect(end);
+        };
         // A sender that counts otherwise knows of something that is not known here.
         extraneous.spoilt |= self.is_replay && self.offered != self.planned;
         extraneous.spoilt |=

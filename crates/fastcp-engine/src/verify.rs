@@ -141,8 +141,8 @@ fn take_offer(
                 comparer.compare(OfferBatch::decode(&payload).map_err(|error| net(error.into()))?)?;
             }
             Ok((FrameType::OfferEnd, payload)) => {
-                OfferEnd::decode(&payload).map_err(|error| net(error.into()))?;
-                comparer.finish()?;
+                let end = OfferEnd::decode(&payload).map_err(|error| net(error.into()))?;
+                comparer.finish(&end)?;
                 verification.report.set_scan_done();
                 verification.queue.close();
                 return Ok(());

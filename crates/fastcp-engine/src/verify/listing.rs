@@ -13,7 +13,7 @@ use fastcp_model::{Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata
 use fastcp_net::NetError;
 use fastcp_sys::{Dir, FileType, Root, Stat};
 use fastcp_wire::WireError;
-use fastcp_wire::offer::OfferBatch;
+use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
 use super::queue::{CheckQueue, FileCheck};
@@ -23,7 +23,7 @@ use crate::difference::Difference;
 use crate::error::{RunError, is_not_there};
 use crate::extraneous::is_part_file;
 use crate::kept_times::KeptTimes;
-use crate::listing_order::{ListingOrder, broken_offer};
+use crate::listing_order::{ListingOrder, OfferCount, broken_offer};
 use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
 use crate::scan::STATE_DIR;
@@ -44,6 +44,8 @@ pub(super) struct Comparer<'a> {
     report: &'a Report,
     queue: &'a CheckQueue,
     order: ListingOrder,
+    /// Of the offer that is coming, from its beginning.
+    count: OfferCount,
     /// Directories whose listing is not complete yet.
     awaited: HashSet<RelPath>,
     /// Those of them that came in part.
@@ -85,6 +87,7 @@ impl<'a> Comparer<'a> {
             report,
             queue,
             order,
+            count: OfferCount::default(),
             awaited,
             in_parts,
             is_replay: false,
@@ -93,6 +96,7 @@ impl<'a> Comparer<'a> {
 
     /// Compares one batch. Waits while many files wait for their contents to be compared.
     pub(super) fn compare(&mut self, batch: OfferBatch) -> Result<(), RunError> {
+        self.count.add(&batch);
         for owner in &batch.owners {
             self.owners.learn(owner);
         }
@@ -115,6 +119,7 @@ impl<'a> Comparer<'a> {
     /// The offer was broken off. It will come once more, from the start.
     pub(super) fn replay(&mut self) {
         self.is_replay = true;
+        self.count = OfferCount::default();
     }
 
     /// What of a listing has not been compared yet; `None` where that is nothing. Only after a break is there
@@ -135,8 +140,10 @@ impl<'a> Comparer<'a> {
     }
 
     /// Every directory that was named has to have been listed, but for those that went away while the offer
-    /// came a second time.
-    pub(super) fn finish(&mut self) -> Result<(), RunError> {
+    /// came a second time. What the end counts has to have been listed, too: a failure that is not told would look as
+    /// if there were no difference.
+    pub(super) fn finish(&mut self, end: &OfferEnd) -> Result<(), RunError> {
+        self.count.expect(end)?;
         if !self.awaited.is_empty() && !self.is_replay {
             return Err(broken_offer("it ends before all directories are listed"));
         }
