@@ -4,18 +4,20 @@
 mod support;
 
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 
-use fastcp_model::{ByteRange, RelPath, Status};
+use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::{Hello, Role, Ticket, encode_attach, encode_failure};
+use fastcp_wire::limits::RECEIVER_FRAME_BYTES_MAX;
 use fastcp_wire::offer::{OfferRequest, Scope};
 use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
 };
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt};
 use nix::sys::stat::SFlag;
-use support::Workspace;
 use support::client::Client;
 use support::compare::assert_same;
 use support::peer::{
@@ -24,6 +26,7 @@ use support::peer::{
 };
 use support::server::Server;
 use support::tree::{Tree, text};
+use support::{Workspace, say_skipped, wait_until};
 
 /// A served tree with one of everything that cannot be asked for as a file.
 struct Served {
@@ -477,4 +480,74 @@ fn silent_peers_are_told_so_after_the_time_they_have() {
     served.assert_goes_on();
     assert_eq!(read_failure(&mut silent), Status::TimedOut);
     assert_eq!(read_failure(&mut slow), Status::TimedOut);
+}
+
+/// What a server does for one client ends with that client, also in the middle of an offer.
+#[test]
+fn a_client_that_leaves_in_the_middle_of_an_offer_takes_its_threads_with_it() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    for dir in 0..640 {
+        tree.dir(format!("{dir}"));
+        for file in 0..20 {
+            tree.file(format!("{dir}/{file:0>250}"), b"");
+        }
+    }
+    let server = Server::start(&tree.finish());
+    let before = server.threads();
+    if before == 0 {
+        return say_skipped("there is no /proc to count threads in");
+    }
+    let mut control = server.connect();
+    // The offer is longer than what the kernel holds of it on both ends.
+    setsockopt(&control, sockopt::RcvBuf, &4096).expect("a small buffer");
+    let capability_bits = Capabilities::SUPPORTED.difference(Capabilities::COMPRESSED_TREE).bits();
+    send_frame(&mut control, FrameType::Hello, &Hello { capability_bits, ..hello(1) }.encode());
+    let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    send_frame(&mut control, FrameType::OfferRequest, &request.encode());
+    wait_until("one thread to scan and one to send", || server.threads() == before + 2);
+    drop(control);
+    wait_until("both to end", || server.threads() == before);
+}
+
+/// A connection from another address of this machine.
+fn connect_from(here: Ipv4Addr, server: &Server) -> TcpStream {
+    let SocketAddr::V4(there) = server.address else { panic!("the usual host has an IPv4 address") };
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    let [a, b, c, d] = here.octets();
+    bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrIn::new(a, b, c, d, 0)).expect("bind");
+    connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrIn::from(there)).expect("connect");
+    TcpStream::from(fd)
+}
+
+#[test]
+fn idle_sessions_of_one_address_leave_room_for_others() {
+    let open_files = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit").1;
+    if open_files < 16_384 {
+        return say_skipped("too few open files are allowed for a server of full size");
+    }
+    let served = Served::start();
+    let idle: Vec<TcpStream> = (0..80)
+        .map(|_| {
+            let mut stream = connect_from(Ipv4Addr::new(127, 0, 0, 2), &served.server);
+            send_frame(&mut stream, FrameType::Hello, &hello(64).encode());
+            read_frame(&mut stream).expect("an answer");
+            stream
+        })
+        .collect();
+    let mut control = served.server.connect();
+    assert_eq!(open_session(&mut control, 64).connections, 64);
+    served.assert_goes_on();
+    drop(idle);
+}
+
+#[test]
+fn frames_that_no_receiver_sends_are_refused_before_they_are_read() {
+    let served = Served::start();
+    let mut control = served.server.connect();
+    open_session(&mut control, 1);
+    let length = u32::try_from(RECEIVER_FRAME_BYTES_MAX + 1).expect("short").to_be_bytes();
+    control.write_all(&[&[0, 9, 0, 0], &length[..]].concat()).expect("send");
+    assert_eq!(read_failure(&mut control), Status::BadRequest);
+    served.assert_goes_on();
 }

@@ -101,6 +101,11 @@ impl Server {
         stream
     }
 
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.child.id())).map_or(0, Iterator::count)
+    }
+
     /// All that it has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("read the log")

@@ -15,6 +15,7 @@ use fastcp_net::{Agreed, Connection, NetError};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Ticket, decode_attach, encode_failure};
 use fastcp_wire::known::{BatchId, decode_known};
+use fastcp_wire::limits::RECEIVER_FRAME_BYTES_MAX;
 use fastcp_wire::offer::{
     BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName,
 };
@@ -47,11 +48,12 @@ pub(crate) enum OffersEnd {
 /// Answers requests for offers until the receiver closes the session, or uses the connection for something else.
 pub(crate) fn serve_offers(connection: &Connection, source: &Source, agreed: Agreed) -> Result<OffersEnd, NetError> {
     // The receiver may rightly stop reading for hours while its connections are busy; TCP's own
-    // probes find out whether it is still there.
+    // probes find out whether it is still there. One that reads nothing and has no data
+    // connection either is hung up where others need the room (`Sessions`).
     connection.set_timeouts(None, None)?;
     let mut known = HashSet::new();
     loop {
-        match connection.read_frame() {
+        match connection.read_frame_within(RECEIVER_FRAME_BYTES_MAX) {
             Ok((FrameType::OfferKnown, payload)) => known = decode_known(&payload)?.into_iter().collect(),
             Ok((FrameType::OfferRequest, payload)) => {
                 let request = OfferRequest::decode(&payload)?;
@@ -95,7 +97,12 @@ fn serve_offer(
     let begun = std::thread::scope(|threads| {
         let scan = &mut scan;
         let scanning = spawn(threads, "scan", move || run_scan(scan, &scanned));
-        scanning.map(|_| offers.send_all(&listings))
+        scanning.map(|_| {
+            let sent = offers.send_all(&listings);
+            // The scan waits for somebody to take what it found, and the scope for the scan.
+            drop(listings);
+            sent
+        })
     });
     begun.unwrap_or_else(|error| {
         tracing::debug!(%error, "cannot start a thread to scan with");

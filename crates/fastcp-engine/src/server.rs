@@ -72,6 +72,7 @@ impl Server {
 
     /// Tells a peer for whom there is no room to come back later.
     pub fn turn_away(&self, stream: TcpStream) {
+        self.sessions.make_room();
         let told = Connection::new(stream, Arc::clone(&self.count)).and_then(|connection| {
             connection.set_timeouts(None, Some(TURNED_AWAY_TIMEOUT))?;
             // Whoever says nothing is told nothing: his words are not known.

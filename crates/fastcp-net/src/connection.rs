@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use fastcp_sys::tcp::TcpInfo;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::decode_failure;
+use fastcp_wire::limits::FRAME_PAYLOAD_BYTES_MAX;
 use fastcp_wire::range::REPLY_MAGIC;
 
 use crate::{Foreign, NetError};
@@ -150,6 +151,11 @@ impl Connection {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
+    /// The stream, for whoever may have to end it.
+    pub(crate) fn shared_stream(&self) -> Arc<TcpStream> {
+        Arc::clone(&self.stream)
+    }
+
     /// The stream, for calls that move bytes past this process.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
@@ -267,9 +273,17 @@ impl Connection {
     /// # Errors
     /// A frame that breaks the protocol, or as [`Connection::read_exact`].
     pub fn read_frame(&self) -> Result<(FrameType, Vec<u8>), NetError> {
+        self.read_frame_within(FRAME_PAYLOAD_BYTES_MAX)
+    }
+
+    /// Receives a frame of a peer that has no use for longer payloads.
+    ///
+    /// # Errors
+    /// As [`Connection::read_frame`].
+    pub fn read_frame_within(&self, payload_bytes_max: usize) -> Result<(FrameType, Vec<u8>), NetError> {
         let mut header = [0; FRAME_HEADER_BYTES];
         self.read_exact(&mut header)?;
-        let mut rest = vec![0; FrameHeader::decode(&header)?.rest_bytes()];
+        let mut rest = vec![0; FrameHeader::decode_within(&header, payload_bytes_max)?.rest_bytes()];
         self.read_exact(&mut rest)?;
         checked_frame(&header, &rest)
     }

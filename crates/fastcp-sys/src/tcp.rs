@@ -19,6 +19,9 @@ pub struct TcpInfo {
     pub receiver_limited: Duration,
     /// Of that, how long this side's own buffer held too little.
     pub buffer_limited: Duration,
+    /// How long nothing has arrived from the peer and nothing has left for it. What waits here until the peer has room
+    /// has not left.
+    pub quiet: Duration,
 }
 
 impl TcpInfo {
@@ -54,6 +57,7 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         busy: Duration::from_micros(raw.tcpi_busy_time),
         receiver_limited: Duration::from_micros(raw.tcpi_rwnd_limited),
         buffer_limited: Duration::from_micros(raw.tcpi_sndbuf_limited),
+        quiet: Duration::from_millis(raw.tcpi_last_data_sent.min(raw.tcpi_last_data_recv).into()),
     })
 }
 

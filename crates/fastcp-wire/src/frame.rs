@@ -71,6 +71,14 @@ impl FrameHeader {
     /// # Errors
     /// An unknown type, flags other than 0, or a payload over its limit.
     pub fn decode(bytes: &[u8; FRAME_HEADER_BYTES]) -> Result<Self, WireError> {
+        Self::decode_within(bytes, FRAME_PAYLOAD_BYTES_MAX)
+    }
+
+    /// Decodes the header of a frame that may not be as long as others.
+    ///
+    /// # Errors
+    /// As [`FrameHeader::decode`].
+    pub fn decode_within(bytes: &[u8; FRAME_HEADER_BYTES], payload_bytes_max: usize) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         let frame_type = FrameType::from_code(reader.u16()?)?;
         let flags = reader.u16()?;
@@ -78,7 +86,7 @@ impl FrameHeader {
             return Err(WireError::Value { field: "flags", value: flags.into() });
         }
         let payload_bytes = reader.u32()? as usize;
-        within("payload_len", payload_bytes, FRAME_PAYLOAD_BYTES_MAX)?;
+        within("payload_len", payload_bytes, payload_bytes_max.min(FRAME_PAYLOAD_BYTES_MAX))?;
         Ok(Self { frame_type, payload_bytes })
     }
 

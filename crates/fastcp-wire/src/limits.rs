@@ -1,5 +1,6 @@
 //! Every bound on what a peer may say, named. `docs/protocol.md` repeats them; a test compares.
 
+use crate::known::BATCH_ID_BYTES;
 use crate::range::{PIECE_HEADER_BYTES, TRAILER_BYTES};
 
 /// The longest path in a request, in bytes.
@@ -44,6 +45,8 @@ pub const HASH_BYTES_MAX: u64 = 1 << 30;
 pub const PROGRESS_BYTES_MIN: u64 = 1 << 20;
 /// The longest payload of a frame, in bytes.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 4 << 20;
+/// The longest payload of a frame of a receiver once there is a session, in bytes: all the batches that it may know.
+pub const RECEIVER_FRAME_BYTES_MAX: usize = 4 + KNOWN_BATCHES_MAX * BATCH_ID_BYTES;
 /// The longest offer batch once decompressed, in bytes.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The most entries in one offer batch.

@@ -182,6 +182,7 @@ fn limits_table() {
         ("HASH_BYTES_MAX", limits::HASH_BYTES_MAX),
         ("PROGRESS_BYTES_MIN", limits::PROGRESS_BYTES_MIN),
         ("FRAME_PAYLOAD_BYTES_MAX", limits::FRAME_PAYLOAD_BYTES_MAX as u64),
+        ("RECEIVER_FRAME_BYTES_MAX", limits::RECEIVER_FRAME_BYTES_MAX as u64),
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX as u64),
         ("BATCH_ENTRIES_MAX", limits::BATCH_ENTRIES_MAX as u64),
         ("KNOWN_BATCHES_MAX", limits::KNOWN_BATCHES_MAX as u64),

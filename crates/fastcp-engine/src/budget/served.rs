@@ -16,6 +16,10 @@ const FIXED_OPEN_FILES: u64 = 2 + TURNED_AWAY_MAX as u64;
 const OPEN_FILES_PER_POOL_THREAD: u64 = 2;
 /// The first, the one for signals, those of connections that are turned away.
 const FIXED_THREADS: u64 = 2 + TURNED_AWAY_MAX as u64;
+/// Of so many connections: their own threads, and one that scans. A session, for which there may be a scan, has at least
+/// as many connections as the first number.
+const SCANNED_CONNECTIONS: u64 = 3;
+const SCANNED_THREADS: u64 = SCANNED_CONNECTIONS + 1;
 /// What there is before the first connection, stacks of the pool among it.
 const FIXED_MEMORY: u64 = 32 << 20;
 /// Of a connection: a range of 4 MiB, what compresses it, and a stack.
@@ -37,9 +41,14 @@ impl Served {
     pub fn of(limits: &Limits) -> Self {
         let pool = limits.pool_threads() as u64;
         let open_files = limits.open_files.left.saturating_sub(FIXED_OPEN_FILES + pool * OPEN_FILES_PER_POOL_THREAD);
+        let threads = limits.threads.left.saturating_sub(FIXED_THREADS + pool);
         let all = [
             (open_files / OPEN_FILES, Resource::OpenFiles, limits.open_files.max),
-            (limits.threads.left.saturating_sub(FIXED_THREADS + pool), Resource::Threads, limits.threads.max),
+            (
+                threads / SCANNED_THREADS * SCANNED_CONNECTIONS + threads % SCANNED_THREADS,
+                Resource::Threads,
+                limits.threads.max,
+            ),
             (
                 limits.memory_bytes.left.saturating_sub(FIXED_MEMORY) / CONNECTION_MEMORY,
                 Resource::Memory,
@@ -79,6 +88,6 @@ mod tests {
         assert_eq!(told(14), "open files are limited to 14: too few to serve a client");
         assert_eq!(told(24), "open files are limited to 24: serving up to 5 connections at a time");
         let threads = Allowance { max: 12, left: 12 };
-        assert_eq!(Served::of(&Limits { threads, ..Limits::NONE }).connections, 7);
+        assert_eq!(Served::of(&Limits { threads, ..Limits::NONE }).connections, 6);
     }
 }
