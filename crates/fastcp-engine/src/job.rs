@@ -1,5 +1,7 @@
 //! One file being brought over, shared by the connections that fetch its ranges.
 
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
@@ -25,6 +27,10 @@ pub(crate) struct FileJob {
     /// How often it was offered before, and had changed by the time it was fetched.
     pub(crate) offered_before: u32,
     start: Start,
+    /// Asked under the schedule's lock: nobody waits for the answer.
+    failed: AtomicBool,
+    /// Held while the part file is made, which may wait for a descriptor.
+    making: Lock<()>,
     progress: Lock<Progress>,
 }
 
@@ -41,7 +47,6 @@ pub(crate) enum Start {
 
 #[derive(Debug, Default)]
 struct Progress {
-    failed: bool,
     /// The source was longer than offered when it was looked at.
     grown: bool,
     is_distrusted: bool,
@@ -54,16 +59,6 @@ struct Progress {
     /// Claims of an earlier run that nobody has checked yet.
     doubtful: Vec<Record>,
     confirmed: Confirmed,
-}
-
-impl Progress {
-    fn arrival(&self, file_bytes: u64) -> Arrival {
-        if !self.failed && !self.is_searched && self.runs.is_whole(file_bytes) {
-            Arrival::Whole
-        } else {
-            Arrival::Partial
-        }
-    }
 }
 
 /// What becomes of the claims of a journal.
@@ -109,7 +104,8 @@ impl FileJob {
         replaces: bool,
     ) -> Self {
         let (offered_before, start) = (0, Start::Afresh);
-        Self { dir, name, metadata, grid, sparse, replaces, offered_before, start, progress: Lock::default() }
+        let (failed, making, progress) = (AtomicBool::new(false), Lock::default(), Lock::default());
+        Self { dir, name, metadata, grid, sparse, replaces, offered_before, start, failed, making, progress }
     }
 
     /// The file as offered anew, after it had changed since it was offered before.
@@ -164,7 +160,7 @@ impl FileJob {
         progress.is_searched = false;
         let covered = progress.runs.ranges().chain(progress.decided.ranges());
         let gaps = gaps(self.grid.file_bytes(), covered);
-        (gaps, progress.arrival(self.grid.file_bytes()))
+        (gaps, self.arrival(&progress))
     }
 
     /// What there was of it before anything was fetched. Unless that is nothing, unproven bytes may stand
@@ -246,13 +242,25 @@ impl FileJob {
     }
 
     /// The part file that all ranges are written to, made by whoever asks first.
-    pub(crate) fn part(&self, make: impl FnOnce() -> std::io::Result<PartFile>) -> std::io::Result<Arc<PartFile>> {
-        let mut progress = self.lock();
-        if let Some(part) = &progress.part {
+    ///
+    /// # Errors
+    /// Those of `make`, and one for a file that has failed meanwhile: what it left must not be made anew.
+    pub(crate) fn part(&self, make: impl FnOnce() -> io::Result<PartFile>) -> io::Result<Arc<PartFile>> {
+        if let Some(part) = &self.lock().part {
             return Ok(Arc::clone(part));
         }
+        let _making = self.making.lock();
+        if let Some(part) = &self.lock().part {
+            return Ok(Arc::clone(part));
+        }
+        if self.has_failed() {
+            return Err(io::Error::other("the file has failed already"));
+        }
         let made = Arc::new(make()?);
-        progress.part = Some(Arc::clone(&made));
+        let mut progress = self.lock();
+        if !self.has_failed() {
+            progress.part = Some(Arc::clone(&made));
+        }
         Ok(made)
     }
 
@@ -281,20 +289,27 @@ impl FileJob {
     pub(crate) fn stands(&self, range: ByteRange, crc: u32) -> Arrival {
         let mut progress = self.lock();
         progress.runs.insert(range, crc);
-        progress.arrival(self.grid.file_bytes())
+        self.arrival(&progress)
+    }
+
+    fn arrival(&self, progress: &Progress) -> Arrival {
+        if !self.has_failed() && !progress.is_searched && progress.runs.is_whole(self.grid.file_bytes()) {
+            Arrival::Whole
+        } else {
+            Arrival::Partial
+        }
     }
 
     /// Whether every byte stands in the part file.
     pub(crate) fn is_whole(&self) -> bool {
-        let progress = self.lock();
-        !progress.failed && progress.runs.is_whole(self.grid.file_bytes())
+        !self.has_failed() && self.lock().runs.is_whole(self.grid.file_bytes())
     }
 
     /// The sender has said what a segment of its file is.
     pub(crate) fn confirmed(sender: SenderCrc<'_>) -> Confirmation<'_> {
         let job = sender.job();
         let mut progress = job.lock();
-        if progress.failed || progress.part.is_none() {
+        if job.has_failed() || progress.part.is_none() {
             return Confirmation::Settled;
         }
         match progress.runs.crc_of(sender.range()) {
@@ -316,23 +331,29 @@ impl FileJob {
 
     /// Whether what the sender says of a range is not what is here.
     pub(crate) fn differs(&self, sender: &SenderCrc<'_>) -> bool {
-        let progress = self.lock();
-        !progress.failed && progress.runs.crc_of(sender.range()).is_some_and(|crc| crc != sender.crc())
+        !self.has_failed() && self.lock().runs.crc_of(sender.range()).is_some_and(|crc| crc != sender.crc())
     }
 
     /// Gives the file up; `true` for whoever does so first. A named part file stays where it is.
     pub(crate) fn fail(&self) -> bool {
         let mut progress = self.lock();
-        progress.part = None;
-        !std::mem::replace(&mut progress.failed, true)
+        let is_first = !self.failed.swap(true, Ordering::Relaxed);
+        let part = progress.part.take();
+        // Closing its journal takes a while.
+        drop(progress);
+        drop(part);
+        is_first
     }
 
     /// Whether it was given up.
     pub(crate) fn has_failed(&self) -> bool {
-        self.lock().failed
+        self.failed.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,13 +16,15 @@
 //! | the reuse thread | files to search | the planner |
 //! | the reuse thread | fewer files that it has prepared | connections |
 //! | the planner, when the offer has ended | nothing left but changed files | connections, the reuse thread |
+//! | a connection, the reuse thread | a part file that another of them is making (`job.rs`) | that one: it waits only for a descriptor, and not for ever |
 //! | a connection with a complete file | room in its group (`group/gathering.rs`) | the committing thread |
 //! | the committing thread | complete files | connections |
 //! | tuner, pauses | time, or the end | whoever ends the run |
 //!
 //! Nobody waits for what only he can bring about: the planner waits only while files are queued, connections only
 //! while none are, the reuse thread never for the queue as a whole, and the committing thread for nobody when it has
-//! work. Each of them has news of its own ([`News`]) and is woken by nothing else; the end of the run is news to all.
+//! work. A file's own lock is taken under the schedule's, so nobody who holds it waits or touches a disk for long. Each
+//! has news of its own ([`News`]) and is woken by nothing else; the end of the run is news to all.
 
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
