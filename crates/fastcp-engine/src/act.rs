@@ -115,7 +115,9 @@ impl Actor<'_> {
             (Ok(()), Shelter::StateDir) => Ok(()),
             (Ok(()), Shelter::Beside) => expect_named(link, dir, &entry.name),
             (Err(error), _) if across::is_refused(&error) => {
-                place.dir.remove_file(&place.name)?;
+                if let Err(error) = place.dir.remove_file(&place.name) {
+                    tracing::debug!(%error, "cannot remove an unfinished link");
+                }
                 let beside = across::name_beside(&entry.name);
                 let link = self.make_part_link(dir, &beside, entry, target)?;
                 dir.rename(&beside, dir, &entry.name)?;

@@ -42,12 +42,7 @@ pub(crate) fn name_part(part: &File, place: &PartPlace, dir: &Dir, name: &Name) 
         Shelter::StateDir => rename(),
         Shelter::Beside => match link_or_replace(part, dir, name) {
             Ok(()) => {
-                if expect_named(part, &place.dir, &place.name).is_ok()
-                    && let Err(error) = place.dir.remove_file(&place.name)
-                {
-                    // The file has its name, and is whole.
-                    tracing::debug!(%error, "cannot remove the name of a part file");
-                }
+                remove_name(part, place);
                 Ok(())
             }
             Err(error) if cannot_be_linked(&error) => {
@@ -56,6 +51,16 @@ pub(crate) fn name_part(part: &File, place: &PartPlace, dir: &Dir, name: &Name) 
             }
             Err(error) => Err(error),
         },
+    }
+}
+
+/// Removes the name of a part file whose bytes have their own name by now, and are whole: that it stays behind fails
+/// nothing. Another's file is left alone.
+pub(crate) fn remove_name(part: &File, place: &PartPlace) {
+    if expect_named(part, &place.dir, &place.name).is_ok()
+        && let Err(error) = place.dir.remove_file(&place.name)
+    {
+        tracing::debug!(%error, "cannot remove the name of a part file");
     }
 }
 

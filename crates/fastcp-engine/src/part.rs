@@ -18,7 +18,7 @@ use fastcp_sys::{Dir, Stat};
 use crate::across;
 use crate::attributes;
 use crate::journal::{Binding, Journal, Record, Replayed};
-use crate::naming::{PartPlace, name_part, name_unnamed};
+use crate::naming::{PartPlace, name_part, name_unnamed, remove_name};
 use crate::owners::Owners;
 use crate::proof::{NotGiven, WholeCrc};
 
@@ -285,7 +285,10 @@ impl Dressed {
 
     fn commit_copy(&self, dir: &Dir, name: &Name) -> io::Result<()> {
         match (across::commit_copy(&self.part.file, self.crc, dir, name), &self.part.place) {
-            (Ok(()), Place::Named(place)) => place.dir.remove_file(&place.name),
+            (Ok(()), Place::Named(place)) => {
+                remove_name(&self.part.file, place);
+                Ok(())
+            }
             (Err(error), _) if error.kind() == io::ErrorKind::InvalidData => {
                 self.part.discard();
                 Err(error)
@@ -300,29 +303,51 @@ mod tests {
     use std::sync::Arc;
 
     use fastcp_model::{Metadata, Name, RelPath, Timestamp};
-    use fastcp_sys::Root;
+    use fastcp_sys::{Dir, Root};
 
-    use super::PartFile;
+    use super::{Dressed, PartFile};
     use crate::naming::{PartPlace, Shelter};
     use crate::owners::Owners;
     use crate::proof::WholeCrc;
 
-    #[test]
-    fn a_part_file_that_somebody_replaced_gets_no_name() {
-        let tree = tempfile::tempdir().expect("temporary directory");
-        let dir = Arc::new(Root::open(tree.path()).expect("open").dir(&RelPath::root()).expect("root"));
+    /// A part file that is ready for its name, and the directory with it.
+    fn dressed(tree: &std::path::Path) -> (Dressed, Arc<Dir>, Name) {
+        let dir = Arc::new(Root::open(tree).expect("open").dir(&RelPath::root()).expect("root"));
         let [part_name, name] = ["part", "name"].map(|text| Name::new(text.as_bytes()).expect("lawful"));
         let place = PartPlace { dir: Arc::clone(&dir), name: part_name, shelter: Shelter::StateDir };
         let part = PartFile::named(place).expect("create");
         part.write_at(b"whole", 0).expect("write");
-        std::fs::remove_file(tree.path().join("part")).expect("remove");
-        std::fs::write(tree.path().join("part"), b"half").expect("write");
         let metadata = Metadata { mode: 0o600, uid: 0, gid: 0, mtime: Timestamp::default() };
         let crc = crc32fast::hash(b"whole");
-        let dressed =
-            part.seal(crc).verify(WholeCrc::claimed(crc)).expect("equal").set_metadata(&metadata, &Owners::new());
+        let verified = part.seal(crc).verify(WholeCrc::claimed(crc)).expect("equal");
+        // Whoever is not root keeps his own.
+        let owners = Owners::new();
+        (verified.set_metadata(&metadata, &owners).expect("set"), dir, name)
+    }
+
+    #[test]
+    fn a_copy_that_has_its_name_counts_whatever_becomes_of_the_part_file() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let (dressed, dir, name) = dressed(tree.path());
+        std::fs::remove_file(tree.path().join("part")).expect("remove");
+        dressed.commit_copy(&dir, &name).expect("whole, and named");
+        assert_eq!(std::fs::read(tree.path().join("name")).expect("read"), b"whole");
+        // What has the part file's name by now is not ours to remove.
+        let (dressed, dir, name) = self::dressed(tree.path());
+        std::fs::remove_file(tree.path().join("part")).expect("remove");
+        std::fs::write(tree.path().join("part"), b"another's").expect("write");
+        dressed.commit_copy(&dir, &name).expect("whole, and named");
+        assert!(tree.path().join("part").exists());
+    }
+
+    #[test]
+    fn a_part_file_that_somebody_replaced_gets_no_name() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let (dressed, dir, name) = dressed(tree.path());
+        std::fs::remove_file(tree.path().join("part")).expect("remove");
+        std::fs::write(tree.path().join("part"), b"half").expect("write");
         let fallback = || unreachable!("it has a name");
-        assert!(dressed.expect("set").commit(&dir, &name, fallback).is_err());
+        assert!(dressed.commit(&dir, &name, fallback).is_err());
         assert!(!tree.path().join("name").exists());
     }
 }

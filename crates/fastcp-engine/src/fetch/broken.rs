@@ -6,9 +6,11 @@
 //! tell which range it is, one that may be to blame is asked for by itself, with nothing behind it: an answer before
 //! it could be lost with it.
 
+use std::collections::VecDeque;
+
 use fastcp_net::NetError;
 
-use super::{End, Fetcher};
+use super::{End, Fetcher, Owed};
 use crate::error::RunError;
 use crate::report::Cause;
 
@@ -16,18 +18,32 @@ use crate::report::Cause;
 /// restarted twice.
 pub(crate) const BREAKS_MAX: u32 = 3;
 
+/// Who may be to blame for a broken connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Suspect {
+    Nobody,
+    /// The first range that it owed.
+    First,
+}
+
+/// Prepares what a broken connection owed for the next one.
+fn leave(owed: &mut VecDeque<Owed>, error: &NetError) -> Suspect {
+    for owed in owed {
+        // Unproven bytes may stand there, however it ended; and it is not asked for in a bundle again.
+        owed.want.attempt = owed.want.attempt.max(1);
+    }
+    // A shortage is an answer, though not the one that was hoped for.
+    if error.is_shortage() { Suspect::Nobody } else { Suspect::First }
+}
+
 impl Fetcher<'_> {
     /// How the connection ends that broke with `error`. What it owes is told apart from what was never asked for.
     pub(super) fn end_broken(&mut self, error: NetError) -> End {
-        for owed in &mut self.owed {
-            // Unproven bytes may stand there; and it is not asked for in a bundle again.
-            owed.want.attempt = owed.want.attempt.max(1);
-        }
-        if error.is_shortage() {
-            // An answer, though not the one that was hoped for.
-            return End::Broken(error);
-        }
-        match self.blame_first() {
+        let blamed = match leave(&mut self.owed, &error) {
+            Suspect::Nobody => Ok(()),
+            Suspect::First => self.blame_first(),
+        };
+        match blamed {
             Ok(()) => End::Broken(error),
             Err(error) => End::Fatal(error),
         }
@@ -48,5 +64,39 @@ impl Fetcher<'_> {
         }
         let Some(first) = self.owed.front().filter(|owed| owed.want.breaks.count >= BREAKS_MAX) else { return Ok(()) };
         self.transfer.give_up(&first.want.job, Cause::Broken { connections: BREAKS_MAX })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Status, Timestamp};
+    use fastcp_net::NetError;
+
+    use super::{Owed, Suspect, leave};
+    use crate::dirs::{Age, DirState};
+    use crate::job::FileJob;
+    use crate::want::Want;
+
+    fn owed(attempt: u32) -> Owed {
+        let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
+        let dir = DirState::new(RelPath::root(), Age::New, None, None);
+        let grid = ChunkGrid::new(5000, 1024).expect("lawful");
+        let job = Arc::new(FileJob::new(dir, Name::new(b"file").expect("lawful"), metadata, grid, true, false));
+        let want = Want::fetch(job, ByteRange::new(0, 5000).expect("lawful"));
+        Owed { id: 0, request_bytes: 0, want: Want { attempt, ..want } }
+    }
+
+    #[test]
+    fn unproven_bytes_may_stand_wherever_a_connection_ended() {
+        let ends = [(NetError::Closed, Suspect::First), (NetError::Refused(Status::Busy), Suspect::Nobody)];
+        for (error, suspect) in ends {
+            let mut all: VecDeque<Owed> = [0, 2, 0].into_iter().map(owed).collect();
+            assert_eq!(leave(&mut all, &error), suspect, "{error}");
+            let attempts: Vec<u32> = all.iter().map(|owed| owed.want.attempt).collect();
+            assert_eq!(attempts, [1, 2, 1], "{error}");
+        }
     }
 }
