@@ -62,6 +62,20 @@ fn the_environment_sets_options_and_a_bad_value_names_the_variable() {
 }
 
 #[test]
+fn a_misspelt_variable_is_reported_once_and_not_with_q() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    for (words, times) in [("pull", 1), ("pull -q", 0)] {
+        let variables = [("FASTCP_CONN", "8"), ("FASTCP_PORT", "tcp://10.0.0.1:9999"), ("FASTCP_INSECURE", "1")];
+        let output = run(CLIENT, words, &variables, &[&contents(&source), &workspace.at("copy")]);
+        assert_eq!(output.status.code(), Some(0));
+        let said = stderr(&output);
+        assert_eq!(said.matches("did you mean FASTCP_CONNS?").count(), times, "{said}");
+        assert_eq!(said.matches("ignored").count(), times, "{said}");
+    }
+}
+
+#[test]
 fn what_only_clients_know_does_not_stop_the_server() {
     let workspace = Workspace::new();
     let source = plain(&workspace.at("source"));

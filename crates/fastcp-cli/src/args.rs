@@ -207,6 +207,19 @@ fn log_only(command: clap::Command) -> clap::Command {
     command.mut_arg("verbose", |arg| arg.help("Log more to stderr; repeat for more"))
 }
 
+/// A warning for each variable that looks like one of fastcp and is none. Both programs know the variables of each
+/// other: they may share an environment.
+pub(crate) fn mistaken_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
+    let named = variables.filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.into_string().ok());
+    let named: Vec<String> = named.filter(|name| name.starts_with("FASTCP_")).collect();
+    if named.is_empty() {
+        return Vec::new();
+    }
+    let client = client();
+    let commands: Vec<_> = client.get_subcommands().cloned().chain([client.clone(), server()]).collect();
+    named.iter().filter_map(|name| environment::mistake(&commands, name)).collect()
+}
+
 /// What the two options about compression mean together.
 pub(crate) fn compression(off: bool, level: Option<i32>) -> Compression {
     match (off, level) {

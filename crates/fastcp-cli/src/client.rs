@@ -45,6 +45,7 @@ pub fn main() -> ExitCode {
     let screen = Arc::new(Screen::default());
     let log_lines = AboveScreen(Arc::clone(&screen));
     logging::start_for_client(&args.output().log, move || log_lines.clone());
+    args::mistaken_variables(std::env::vars_os()).iter().for_each(|mistake| tracing::warn!("{mistake}"));
     // Before the first thread: signals are blocked in all of them.
     let interrupt = Arc::new(Interrupt::default());
     let (asked, drawn) = (Arc::clone(&interrupt), Arc::clone(&screen));

@@ -28,6 +28,7 @@ pub fn main() -> ExitCode {
         Err(error) => return exit_code::exit(usage::print("fastcp-server", &error)),
     };
     logging::start_for_server(&args.log);
+    args::mistaken_variables(std::env::vars_os()).iter().for_each(|mistake| tracing::warn!("{mistake}"));
     match run(&args) {
         Ok(()) => exit_code::exit(exit_code::DONE),
         Err((code, message)) => {

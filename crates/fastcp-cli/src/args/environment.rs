@@ -3,6 +3,10 @@
 //! They become words in front of what was typed, so that what was typed has precedence like any later word.
 //! A variable of an option that the command does not have is not looked at, and neither is one that
 //! contradicts what was typed. An empty one is as good as none.
+//!
+//! A variable that nothing reads is reported where its name is nearly that of one, or that of an option without
+//! a variable. Others are left alone: those of tests, and those that Kubernetes sets for a service named fastcp
+//! (`FASTCP_PORT`, `FASTCP_SERVICE_HOST`).
 
 use std::ffi::{OsStr, OsString};
 
@@ -10,6 +14,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
+use super::mistaken::is_near;
 use super::negations::is_switch;
 use super::rsync;
 
@@ -52,6 +57,31 @@ pub(super) fn may_be_set(arg: &Arg, long: &str) -> bool {
     let is_option = matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::Set);
     let is_negation = is_switch(arg) && long.starts_with("no-") && long != "no-compress";
     is_option && !is_negation && !TYPED_ONLY.contains(&long)
+}
+
+/// What is wrong with the name of a variable; `None` for one that an option of `commands` has, and for one that has
+/// nothing to do with fastcp.
+pub(super) fn mistake(commands: &[Command], name: &str) -> Option<String> {
+    let options = || {
+        let args = commands.iter().flat_map(Command::get_arguments);
+        args.filter_map(|arg| arg.get_long().map(|long| (arg, long)))
+    };
+    let mut same = options().filter(|(_, long)| variable_of(long) == name).peekable();
+    if let Some((_, long)) = same.peek().copied() {
+        let is_set = same.any(|(arg, long)| may_be_set(arg, long));
+        return (!is_set).then(|| without_variable(name, long));
+    }
+    let shown = options().filter(|(arg, long)| !arg.is_hide_set() && may_be_set(arg, long));
+    let mut variables = shown.map(|(_, long)| variable_of(long));
+    let near = variables.find(|variable| is_near(name, variable))?;
+    Some(format!("{name} is ignored; did you mean {near}?"))
+}
+
+fn without_variable(name: &str, long: &str) -> String {
+    match long.strip_prefix("no-") {
+        Some(positive) => format!("{name} is ignored; use {}=0", variable_of(positive)),
+        None => format!("{name} is ignored: --{long} has to be typed"),
+    }
 }
 
 /// Whether the option, or one that it cannot be combined with, was typed.

@@ -194,6 +194,31 @@ fn what_is_typed_has_precedence_over_the_environment() {
 }
 
 #[test]
+fn variables_that_nothing_reads_are_reported_where_they_look_like_a_mistake() {
+    let reported = |name: &str| super::mistaken_variables([(name.into(), "1".into())].into_iter());
+    for (name, advice) in [
+        ("FASTCP_CONN", "did you mean FASTCP_CONNS?"),
+        ("FASTCP_DRYRUN", "did you mean FASTCP_DRY_RUN?"),
+        ("FASTCP_RETYR", "did you mean FASTCP_RETRY?"),
+        ("FASTCP_INSECUR", "did you mean FASTCP_INSECURE?"),
+        ("FASTCP_DELETE", "FASTCP_DELETE is ignored: --delete has to be typed"),
+        ("FASTCP_MAX_DELETE", "--max-delete has to be typed"),
+        ("FASTCP_VERBOSE", "--verbose has to be typed"),
+        ("FASTCP_NO_DRY_RUN", "use FASTCP_DRY_RUN=0"),
+    ] {
+        let warnings = reported(name);
+        assert!(warnings.len() == 1 && warnings[0].contains(advice), "{name}: {warnings:?}");
+    }
+    let of_others = ["FASTCP_PORT", "FASTCP_SERVICE_HOST", "FASTCP_SERVICE_PORT", "FASTCP_PORT_9999_TCP_ADDR"];
+    let of_tests = ["FASTCP_SEED", "FASTCP_LONG_TESTS", "FASTCP_TEST_UNDER", "FASTCP_CHECK_SKIP_TESTS"];
+    let known = ["FASTCP_INSECURE", "FASTCP_CONNS", "FASTCP_NO_COMPRESS", "FASTCP_WITHOUT", "FASTCP_REQUIRE_CRC"];
+    for name in of_others.into_iter().chain(of_tests).chain(known).chain(["FASTCPCONN", "CONN"]) {
+        assert_eq!(reported(name), [""; 0]);
+    }
+    assert!(super::mistaken_variables([("FASTCP_CONN".into(), "".into())].into_iter()).is_empty());
+}
+
+#[test]
 fn what_only_clients_know_does_not_stop_a_server() {
     let server = |variables| parse_with::<ServerArgs>(server(), &["src"], variables);
     assert_eq!(server(&[("FASTCP_CONNS", "auto")]).expect("taken").conns, 64);
