@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::str::Chars;
 
 use support::server::Server;
+use support::silence::Port;
 use support::tree::{Tree, noise};
 use support::valve::{Kind, Valve};
 use support::{Workspace, say_skipped};
@@ -199,6 +200,20 @@ fn a_run_that_ends_at_once_leaves_no_line_either() {
     assert_eq!(code, Some(20), "{:?}", screen.lines);
     screen.expect_clean();
     assert!(screen.lines.concat().contains("interrupted"), "{:?}", screen.lines);
+}
+
+#[test]
+fn get_has_no_line_about_a_scan() {
+    let workspace = Workspace::new();
+    let silent = Port::silent();
+    let words = format!("get 127.0.0.1 {} file {}", silent.address.port(), workspace.at("out").display());
+    let Some(mut terminal) = AtTerminal::start(&words, 80, "") else { return };
+    terminal.wait_for("fetch ");
+    terminal.press(INTERRUPT);
+    assert!(!String::from_utf8_lossy(&terminal.output).contains("scan"));
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, Some(20), "{:?}", screen.lines);
+    screen.expect_clean();
 }
 
 #[test]

@@ -55,6 +55,20 @@ fn only_a_regular_file_is_replaced_and_that_is_seen_before_anything_is_fetched()
 }
 
 #[test]
+fn a_directory_in_the_place_of_the_output_is_called_one() {
+    let workspace = Workspace::new();
+    let source = source_of(b"bytes");
+    let taken = workspace.at("out/path");
+    fs::create_dir_all(&taken).expect("create");
+    let run = Client::get(source.port(), "a/path", workspace.at("out")).run().expect_exit(3);
+    let shown = taken.display();
+    let said = format!("\"{shown}\" is a directory; \"{shown}/\" as OUT puts the file in it");
+    assert!(run.stderr.contains(&said), "{}", run.stderr);
+    Client::get(source.port(), "a/path", taken.join("")).run().expect_exit(0);
+    assert_eq!(fs::read(taken.join("path")).expect("read"), b"bytes");
+}
+
+#[test]
 fn a_closing_slash_means_a_directory() {
     let workspace = Workspace::new();
     let source = source_of(b"bytes");

@@ -65,7 +65,7 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
         GetError::NoAnswer { source, .. } => of_no_answer(source),
         GetError::Net(error) => of_net_error(error),
         GetError::Output { source, .. } | GetError::Stream(source) => of_io_error(source, FILE_IO),
-        GetError::NotAFile { .. } | GetError::Busy { .. } => NOTHING_USABLE,
+        GetError::NotAFile { .. } | GetError::Directory { .. } | GetError::Busy { .. } => NOTHING_USABLE,
         GetError::Checksum { .. } | GetError::NoChecksum => SOME_FAILED,
         GetError::Changed => SOME_VANISHED,
     }

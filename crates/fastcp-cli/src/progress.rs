@@ -1,7 +1,7 @@
 //! Progress while a run lasts: lines that are drawn again on a terminal, a line every few seconds elsewhere.
 //!
 //! A thread of its own looks at the counters five times a second; nothing on the path of the bytes
-//! knows of it. Scan, fetch and verify have a line each. No bar has an end before the scan has one,
+//! knows of it. Scan, fetch and verify have a line each, as far as a run does them. No bar has an end before the scan has one,
 //! and no count ever goes down, so nothing runs backwards.
 
 use std::io::{IsTerminal, stderr};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fastcp_engine::{Event, Report};
 
 use crate::output::{Format, Output, complain, size};
-use crate::progress::layout::{Detail, Row, View};
+use crate::progress::layout::{Detail, Row, Scan, View};
 use crate::progress::screen::Screen;
 use crate::progress::speed::Speed;
 
@@ -88,6 +88,20 @@ impl Course {
         }
     }
 
+    /// Whether what there is to do is known to its end.
+    fn is_total_known(self, report: &Report) -> bool {
+        match self {
+            Self::Get => report.counters.bytes_total.now() > 0,
+            Self::Copy | Self::CopyAndReadBack | Self::Verify => report.is_scan_done(),
+        }
+    }
+
+    /// The line of the scan.
+    fn scan(self, report: &Report, turn: usize) -> Option<Scan> {
+        let scan = Scan { entries: report.counters.entries.now(), is_done: report.is_scan_done(), turn };
+        (self != Self::Get).then_some(scan)
+    }
+
     /// The lines below that of the scan.
     fn rows(self, report: &Report, bytes_per_second: u64) -> Vec<Row> {
         let counters = &report.counters;
@@ -151,9 +165,8 @@ impl<'a> Display<'a> {
                 *turn += 1;
                 let bytes_per_second = speed.update(self.course.bytes_done(report), Instant::now());
                 let view = View {
-                    entries: report.counters.entries.now(),
-                    is_scan_done: report.is_scan_done(),
-                    turn: *turn,
+                    scan: self.course.scan(report, *turn),
+                    is_total_known: self.course.is_total_known(report),
                     rows: self.course.rows(report, bytes_per_second),
                 };
                 self.output.screen.draw(layout::lines(&view, Screen::columns()));

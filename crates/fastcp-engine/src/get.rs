@@ -4,11 +4,12 @@
 //! stream. The name of the output appears when the CRC of the whole file is proven.
 
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastcp_model::{Status, Timestamp};
+use fastcp_model::{Escaped, Status, Timestamp};
 use fastcp_net::{Connection, Dialer, Live, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::range::PlainRequest;
@@ -75,7 +76,7 @@ pub enum GetError {
     #[error("connection failed: {0}")]
     Net(NetError),
     /// The output cannot be written.
-    #[error("cannot {operation} {path:?}: {source}")]
+    #[error("cannot {operation} \"{}\": {source}", shown(.path))]
     Output {
         /// What was tried.
         operation: &'static str,
@@ -87,14 +88,20 @@ pub enum GetError {
     /// The stream cannot be written to.
     #[error("cannot write to standard output: {0}")]
     Stream(io::Error),
-    /// The output is a device, a pipe, a link or a directory.
-    #[error("{path:?} is not a regular file; use - for standard output")]
+    /// The output is a device, a pipe or a link.
+    #[error("\"{}\" is not a regular file; use - for standard output", shown(.path))]
     NotAFile {
         /// The output.
         path: PathBuf,
     },
+    /// The output is a directory.
+    #[error("\"{0}\" is a directory; \"{0}/\" as OUT puts the file in it", shown(.path))]
+    Directory {
+        /// The output.
+        path: PathBuf,
+    },
     /// Another process copies to the same output.
-    #[error("another fastcp-client is already copying to {path:?}")]
+    #[error("another fastcp-client is already copying to \"{}\"", shown(.path))]
     Busy {
         /// The output.
         path: PathBuf,
@@ -113,6 +120,10 @@ pub enum GetError {
     /// The server gave no CRC though one is required.
     #[error("the server did not give a CRC-32, which --require-crc demands")]
     NoChecksum,
+}
+
+fn shown(path: &Path) -> Escaped<'_> {
+    Escaped(path.as_os_str().as_bytes())
 }
 
 /// What a `get` that gave up leaves for the next one.

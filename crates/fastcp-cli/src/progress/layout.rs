@@ -1,4 +1,4 @@
-//! The display as text: three lines that fit into any number of columns.
+//! The display as text: up to three lines that fit into any number of columns.
 //!
 //! Each line has forms from the longest to the shortest, and a bar that takes the room that is left. The
 //! longest form that fits with a bar is taken, else the longest that fits without one.
@@ -14,14 +14,22 @@ const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
 /// What is shown.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct View {
-    /// Entries found so far.
-    pub(super) entries: u64,
+    /// The line about entries; none where nothing is scanned.
+    pub(super) scan: Option<Scan>,
     /// Whether the totals are final.
-    pub(super) is_scan_done: bool,
-    /// Counts the draws.
-    pub(super) turn: usize,
+    pub(super) is_total_known: bool,
     /// The lines about bytes and files; none where nothing is fetched.
     pub(super) rows: Vec<Row>,
+}
+
+/// The line about entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Scan {
+    /// Found so far.
+    pub(super) entries: u64,
+    pub(super) is_done: bool,
+    /// Counts the draws.
+    pub(super) turn: usize,
 }
 
 /// A line of something that comes to an end.
@@ -46,17 +54,16 @@ pub(super) enum Detail {
 
 /// The lines, none of which has more than `columns` characters.
 pub(super) fn lines(view: &View, columns: usize) -> Vec<String> {
-    let mut lines = vec![scan_line(view, columns)];
-    lines.extend(view.rows.iter().map(|row| row_line(row, view.is_scan_done, columns)));
-    lines
+    let scan = view.scan.iter().map(|scan| scan_line(scan, columns));
+    scan.chain(view.rows.iter().map(|row| row_line(row, view.is_total_known, columns))).collect()
 }
 
-fn scan_line(view: &View, columns: usize) -> String {
-    let entries = grouped(view.entries);
-    let forms = match view.is_scan_done {
+fn scan_line(scan: &Scan, columns: usize) -> String {
+    let entries = grouped(scan.entries);
+    let forms = match scan.is_done {
         true => vec![format!("{entries} entries, complete"), format!("{entries} entries"), entries],
         false => {
-            let spinner = SPINNER[view.turn % SPINNER.len()];
+            let spinner = SPINNER[scan.turn % SPINNER.len()];
             vec![format!("{entries} entries {spinner}"), format!("{entries} {spinner}"), entries]
         }
     };
@@ -159,7 +166,7 @@ fn clock(time: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Detail, Row, View, clock, grouped, lines, size};
+    use super::{Detail, Row, Scan, View, clock, grouped, lines, size};
 
     fn view(bytes: u64, total: u64, rate: u64, is_scan_done: bool) -> View {
         let left = (rate > 0).then(|| Duration::from_secs(total.saturating_sub(bytes) / rate.max(1)));
@@ -168,7 +175,8 @@ mod tests {
             row("fetch", Detail::Speed { bytes_per_second: rate, left }),
             row("verify", Detail::Files { done: bytes / 100, total: total / 100 }),
         ];
-        View { entries: total, is_scan_done, turn: 1, rows }
+        let scan = Scan { entries: total, is_done: is_scan_done, turn: 1 };
+        View { scan: Some(scan), is_total_known: is_scan_done, rows }
     }
 
     #[test]
@@ -203,6 +211,8 @@ mod tests {
         assert_eq!(lines(&view, 39)[1], "fetch   [===>         ]  29% 1.12 GiB/s");
         assert_eq!(lines(&view, 19)[1], "fetch    29%");
         assert_eq!(lines(&view, 19)[0], "scan 1,099,511,627,");
+        let unscanned = View { scan: None, rows: view.rows[..1].to_vec(), ..view };
+        assert_eq!(lines(&unscanned, 19), ["fetch    29%"]);
     }
 
     #[test]

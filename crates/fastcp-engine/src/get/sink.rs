@@ -159,6 +159,7 @@ impl FileSink {
         let (dir, name) = open_parent(path).map_err(|source| output("use", path, source))?;
         match dir.stat_name(&name).map(|stat| stat.file_type) {
             Ok(FileType::File) => {}
+            Ok(FileType::Dir) => return Err(GetError::Directory { path: path.to_path_buf() }),
             Ok(_) => return Err(GetError::NotAFile { path: path.to_path_buf() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(output("examine", path, source)),
