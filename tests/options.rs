@@ -41,6 +41,17 @@ fn options_may_be_repeated_and_contradicted() {
 }
 
 #[test]
+fn compression_that_does_nothing_is_reported() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    for (words, times) in [("pull -az", 1), ("pull -az --compress-level 3", 0), ("pull -az --no-compress", 0)] {
+        let output = run(CLIENT, words, &[], &[&contents(&source), &workspace.at("copy")]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(stderr(&output).matches("-z does nothing for a local source").count(), times, "{words}");
+    }
+}
+
+#[test]
 fn the_environment_sets_options_and_a_bad_value_names_the_variable() {
     let workspace = Workspace::new();
     let source = plain(&workspace.at("source"));

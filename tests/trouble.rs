@@ -75,17 +75,17 @@ fn a_full_disk_while_files_are_committed_ends_the_run_without_a_panic() {
 fn a_file_that_the_sender_cannot_read_fails_by_its_name() {
     let Some(strace) = Strace::new() else { return };
     let (noise, text) = (noise(4 << 20, 1), text(4 << 20));
-    for (bytes, options) in [
-        (&noise, "--no-compress"),
-        (&noise, "--no-compress --chunk-kb 64 --conns 1"),
-        (&noise, "--no-compress --conns 1 --receive-path splice"),
-        (&text, "--conns 1"),
-        (&text, "--compress-level 3"),
+    for (bytes, options, server_options) in [
+        (&noise, "--no-compress", ""),
+        (&noise, "--no-compress --chunk-kb 64 --conns 1", ""),
+        (&noise, "--no-compress --conns 1 --receive-path splice", ""),
+        (&text, "--conns 1", ""),
+        (&text, "", "--compress-level 3"),
     ] {
         let workspace = Workspace::new();
         let source = with_neighbours(&workspace.at("source"), bytes);
         let strace = strace.clone().fails("pread64", "EIO").on_path(&source.join("dir/bad"));
-        let server = Server::start_strace(&source, "127.0.0.1 0", &strace);
+        let server = Server::start_strace(&source, &format!("127.0.0.1 0 {server_options}"), &strace);
         let copy = workspace.at("copy");
         let run = expect_only_bad_failed(Client::pull(server.url(""), &copy).options(options).run());
         assert!(run.stderr.contains("input/output error"), "{}", run.stderr);
@@ -132,9 +132,10 @@ fn a_small_file_in_a_bundle_that_cannot_be_read_fails_alone() {
     let Some(strace) = Strace::new() else { return };
     let workspace = Workspace::new();
     let source = with_neighbours(&workspace.at("source"), b"small as well");
-    for (nth, options) in ["", "--no-compress", "--compress-level 3 --conns 1"].iter().enumerate() {
+    let cases = [("", ""), ("--no-compress", ""), ("--conns 1", "--compress-level 3")];
+    for (nth, (options, server_options)) in cases.iter().enumerate() {
         let strace = strace.clone().fails("pread64", "EIO").on_path(&source.join("dir/bad"));
-        let server = Server::start_strace(&source, "127.0.0.1 0", &strace);
+        let server = Server::start_strace(&source, &format!("127.0.0.1 0 {server_options}"), &strace);
         let copy = workspace.at(&format!("copy {nth}"));
         let run = expect_only_bad_failed(Client::pull(server.url(""), &copy).options(options).run());
         assert_eq!(run.count("reconnects"), 0);

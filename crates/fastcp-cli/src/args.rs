@@ -17,6 +17,7 @@ use crate::args::options::{
 use crate::from::{directory_to_verify, local_directory};
 
 mod environment;
+mod idle;
 mod mistaken;
 mod negations;
 pub(crate) mod options;

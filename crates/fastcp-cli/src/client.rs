@@ -137,6 +137,9 @@ fn pull(
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
         From::Local { root, path, scope } => {
             check_overlap(&root, &path, dst_dir)?;
+            if options.copy.compress && options.copy.compress_level.is_none() {
+                tracing::warn!("-z does nothing for a local source; --compress-level N compresses");
+            }
             (embedded(&root, options.copy.compress_level)?, path, scope)
         }
     };

@@ -63,7 +63,7 @@ pub(crate) struct CopyOptions {
     /// Chunk size in KiB, 4-65536 [default: the server's, or 1024]
     #[arg(long, value_name = "N", value_parser = parse_chunk_kb)]
     pub(crate) chunk_kb: Option<u32>,
-    /// Allow the server to compress [default for a server]
+    /// Allow the server to compress [default; does nothing for a local source]
     #[arg(short = 'z', long, overrides_with = "no_compress")]
     pub(crate) compress: bool,
     /// Do not use compression

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use clap::{Arg, Command, Error, FromArgMatches};
 
-use super::{environment, mistaken};
+use super::{environment, idle, mistaken};
 
 /// Reads the words of a command line, the program's name first, and the environment.
 ///
@@ -34,9 +34,11 @@ pub(crate) fn parse<T: FromArgMatches>(
     let typed = typed.map_err(|error| mistaken::explained(&command, &of_words, error))?;
     let typed = typed.subcommand().map_or(&typed, |(_, typed)| typed);
     let from_environment = environment::words(&of_words, typed, variable)?;
-    let (front, typed) = words.split_at(if is_subcommand { 2 } else { 1 });
-    let words = [front, &from_environment, typed].concat();
-    T::from_arg_matches(&command.try_get_matches_from(words)?)
+    let (front, rest) = words.split_at(if is_subcommand { 2 } else { 1 });
+    let words = [front, &from_environment, rest].concat();
+    let all = command.try_get_matches_from(words)?;
+    idle::check(&of_words, typed, all.subcommand().map_or(&all, |(_, all)| all))?;
+    T::from_arg_matches(&all)
 }
 
 /// Takes the `h` out of options that are typed together, as in `-avh`: to rsync it means sizes with units, which are

@@ -381,6 +381,26 @@ fn errors_show_the_usage_of_their_command_and_speak_of_numbers_in_words() {
 }
 
 #[test]
+fn options_that_would_do_nothing_are_refused_where_they_are_typed() {
+    for (words, advice) in [
+        (&["pull", "a", "b", "--manifest-hash", "sha256"][..], "--manifest-hash needs --manifest"),
+        (&["a", "host", "9", "--manifest-hash", "sha256"], "--manifest-hash needs --manifest"),
+        (&["pull", "fcp://h/", "b", "--compress-level", "3"], "fastcp-server --compress-level"),
+        (&["pull", "FCP://h/", "b", "--compress-level", "3"], "fastcp-server --compress-level"),
+        (&["a", "host", "9", "--compress-level", "3"], "fastcp-server --compress-level"),
+    ] {
+        let error = parsed(words).expect_err("refused").to_string();
+        assert!(error.contains(advice), "{words:?}: {error}");
+    }
+    let variables = [("FASTCP_COMPRESS_LEVEL", "3"), ("FASTCP_MANIFEST_HASH", "sha256")];
+    parse_with::<ClientArgs>(client(), &["pull", "fcp://h/", "b"], &variables).expect("meant for other runs");
+    let words = ["pull", "a", "b", "--manifest-hash", "sha256"];
+    parse_with::<ClientArgs>(client(), &words, &[("FASTCP_MANIFEST", "m")]).expect("there is a manifest");
+    parsed(&["pull", "fcp://h/", "b", "--compress-level", "3", "--no-compress"]).expect("taken back");
+    parse_with::<ServerArgs>(server(), &["src", "--compress-level", "3"], &[]).expect("the server's own");
+}
+
+#[test]
 fn values_out_of_range_are_refused() {
     for count in ["0", "65", "-1", "many", ""] {
         assert!(parsed(&["pull", "a", "b", "--conns", count]).is_err(), "{count}");
