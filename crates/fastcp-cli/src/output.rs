@@ -3,13 +3,14 @@
 //! Results go to stdout, messages to stderr, where names are escaped as in log lines. With `--json`, stdout is
 //! one JSON object a line and nothing else; of the events, stderr has errors, failures and warnings as well.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastcp_engine::{Event, Item, ItemKind, Limit, Report};
-use fastcp_model::{Escaped, SpecialKind};
+use fastcp_model::{Escaped, Grouped, SpecialKind};
 use serde::Serialize;
 use serde_json::json;
 
@@ -77,7 +78,7 @@ pub(crate) struct Summary {
     elapsed_ms: u64,
     /// `None` for a short run.
     limited_by: Option<&'static str>,
-    failures: std::collections::BTreeMap<&'static str, u64>,
+    failures: BTreeMap<&'static str, u64>,
     dry_run: bool,
     files_wanted: u64,
     links_wanted: u64,
@@ -125,7 +126,7 @@ impl Summary {
         text += &self.other_changes();
         // A single file is not compared with what is there.
         if self.entries > 0 {
-            text += &format!(", {} unchanged", self.files_unchanged);
+            text += &format!(", {} unchanged", Grouped(self.files_unchanged));
         }
         if self.bytes_reused > 0 {
             text += &format!("; {} reused", size(self.bytes_reused));
@@ -152,7 +153,7 @@ impl Summary {
                 text += &format!(", {verb} {}", counted(count, one));
             }
         }
-        text + &format!("; {} unchanged (dry run)", self.files_unchanged)
+        text + &format!("; {} unchanged (dry run)", Grouped(self.files_unchanged))
     }
 
     /// What changes beside files: nothing is said of what does not.
@@ -179,8 +180,7 @@ impl Summary {
             text += &format!("; {} skipped (device, pipe or socket)", counted(self.special_skipped, "entry"));
         }
         if self.files_failed > 0 {
-            let causes: Vec<String> = self.failures.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
-            text += &format!("; {} FAILED: {}", self.files_failed, causes.join(", "));
+            text += &format!("; {} FAILED: {}", Grouped(self.files_failed), counts(&self.failures));
         }
         text
     }
@@ -302,13 +302,19 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// A number and a noun: `1 file`, `2 files`, `2 entries`.
+/// A number and a noun: `1 file`, `2,000 files`, `2 entries`.
 pub(crate) fn counted(count: u64, noun: &str) -> String {
     match (count, noun.strip_suffix('y')) {
         (1, _) => format!("1 {noun}"),
-        (_, Some(stem)) => format!("{count} {stem}ies"),
-        (_, None) => format!("{count} {noun}s"),
+        (_, Some(stem)) => format!("{} {stem}ies", Grouped(count)),
+        (_, None) => format!("{} {noun}s", Grouped(count)),
     }
+}
+
+/// Numbers of several kinds: `2 missing, 1 size`.
+pub(crate) fn counts(by_kind: &BTreeMap<&'static str, u64>) -> String {
+    let counts: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{} {kind}", Grouped(*count))).collect();
+    counts.join(", ")
 }
 
 /// Bytes for people.
@@ -336,6 +342,13 @@ mod tests {
         assert_eq!((run(999).limited_by, run(1000).limited_by), (None, Some("cpu")));
         assert!(!run(999).text().contains("limited"));
         assert!(run(1000).text().contains("limited by cpu"));
+    }
+
+    #[test]
+    fn counts_are_grouped() {
+        let done = Summary { entries: 1, files_committed: 1_234_567, files_unchanged: 1000, ..Summary::default() };
+        let failed = Summary { files_failed: 2000, failures: [("io", 2000)].into(), ..done };
+        assert_eq!(failed.text(), "1,234,567 files copied, 1,000 unchanged; 0.00 s; 2,000 FAILED: 2,000 io");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use fastcp_engine::{Event, Report};
+use fastcp_model::Grouped;
 
 use crate::output::{Format, Output, complain, size};
 use crate::progress::layout::{Detail, Row, Scan, View};
@@ -207,12 +208,12 @@ fn line_of(report: &Report, elapsed: Duration, course: Course) -> String {
     let scan = if report.is_scan_done() { "scanned" } else { "scanning" };
     format!(
         "{scan} {} entries; {} {} of {} ({rate}/s); {} of {} files done",
-        counters.entries.now(),
+        Grouped(counters.entries.now()),
         course.done_word(),
         size(done),
         size(total),
-        files_done(report),
-        counters.files.now(),
+        Grouped(files_done(report)),
+        Grouped(counters.files.now()),
     )
 }
 

@@ -11,6 +11,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_engine::{Report, RunError};
+use fastcp_model::Grouped;
 use fastcp_net::{Dialer, Endpoint};
 use serde::Serialize;
 
@@ -18,7 +19,7 @@ use crate::args::VerifyArgs;
 use crate::client::{Closing, EVENTS_AHEAD, Failure, embedded, format, settings_of_link, start_pool};
 use crate::exit_code;
 use crate::from::From;
-use crate::output::{Format, Output, complain, counted, size};
+use crate::output::{Format, Output, complain, counted, counts, size};
 use crate::progress::screen::Screen;
 use crate::progress::{self, Course};
 
@@ -147,18 +148,13 @@ impl VerifySummary {
         text += &match self.differences {
             0 => "; no differences".to_owned(),
             1 => format!("; 1 DIFFERENCE: {}", counts(&self.differences_by_kind)),
-            count => format!("; {count} DIFFERENCES: {}", counts(&self.differences_by_kind)),
+            count => format!("; {} DIFFERENCES: {}", Grouped(count), counts(&self.differences_by_kind)),
         };
         if self.files_failed > 0 {
-            text += &format!("; {} NOT VERIFIED: {}", self.files_failed, counts(&self.failures));
+            text += &format!("; {} NOT VERIFIED: {}", Grouped(self.files_failed), counts(&self.failures));
         }
         text
     }
-}
-
-fn counts(by_kind: &BTreeMap<&'static str, u64>) -> String {
-    let counts: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    counts.join(", ")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use std::io;
 
+use fastcp_model::Grouped;
 use fastcp_sys::Root;
 
 use crate::backup_dirs::BackupDirs;
@@ -58,6 +59,7 @@ impl std::fmt::Display for Refusal {
             ),
             Self::Limit { entries, max } => {
                 let noun = if *entries == 1 { "entry" } else { "entries" };
+                let entries = Grouped(*entries);
                 write!(f, "not deleting: {entries} {noun} would be deleted, more than --max-delete {max} allows")
             }
         }

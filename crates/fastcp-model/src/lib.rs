@@ -6,6 +6,7 @@
 
 mod capabilities;
 mod entry;
+mod grouped;
 mod path;
 mod range;
 mod status;
@@ -13,6 +14,7 @@ mod time;
 
 pub use capabilities::Capabilities;
 pub use entry::{Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, SpecialKind};
+pub use grouped::Grouped;
 pub use path::{Escaped, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, PathError, RelPath, hex_digit};
 pub use range::{ByteRange, CHUNK_KB_DEFAULT, CHUNK_KB_MAX, CHUNK_KB_MIN, ChunkGrid, ChunkIndex, RangeError};
 pub use status::Status;

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use fastcp_model::Grouped;
+
 /// Narrower bars say less than the number beside them.
 const BAR_COLUMNS_MIN: usize = 8;
 const BAR_COLUMNS_MAX: usize = 40;
@@ -59,7 +61,7 @@ pub(super) fn lines(view: &View, columns: usize) -> Vec<String> {
 }
 
 fn scan_line(scan: &Scan, columns: usize) -> String {
-    let entries = grouped(scan.entries);
+    let entries = Grouped(scan.entries).to_string();
     let forms = match scan.is_done {
         true => vec![format!("{entries} entries, complete"), format!("{entries} entries"), entries],
         false => {
@@ -91,10 +93,10 @@ fn row_line(row: &Row, is_total_known: bool, columns: usize) -> String {
             forms
         }
         Detail::Files { done, total } => {
-            let files = format!("{} of {} files", grouped(*done), grouped(*total));
+            let files = format!("{} of {} files", Grouped(*done), Grouped(*total));
             vec![format!("{amount}, {files}"), files, short]
         }
-        Detail::FilesOnly { done, total } => vec![format!("{} of {} files", grouped(*done), grouped(*total)), short],
+        Detail::FilesOnly { done, total } => vec![format!("{} of {} files", Grouped(*done), Grouped(*total)), short],
     };
     let share = is_total_known.then(|| f64::from(percent) / 100.0);
     fit(row.label, share, &forms, columns)
@@ -147,11 +149,6 @@ fn size(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
-/// `1,234,567`.
-fn grouped(number: u64) -> String {
-    indicatif::HumanCount(number).to_string()
-}
-
 /// `0:42`, `1:02:03`, or days.
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -166,7 +163,7 @@ fn clock(time: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Detail, Row, Scan, View, clock, grouped, lines, size};
+    use super::{Detail, Row, Scan, View, clock, lines, size};
 
     fn view(bytes: u64, total: u64, rate: u64, is_scan_done: bool) -> View {
         let left = (rate > 0).then(|| Duration::from_secs(total.saturating_sub(bytes) / rate.max(1)));
@@ -229,7 +226,6 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
-        assert_eq!([grouped(7), grouped(1234), grouped(1_234_567)], ["7", "1,234", "1,234,567"]);
         let clocks = [42, 3723, 400_000].map(|seconds| clock(Duration::from_secs(seconds)));
         assert_eq!(clocks, ["0:42", "1:02:03", "4 days"]);
     }
