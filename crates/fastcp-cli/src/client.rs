@@ -12,7 +12,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_engine::{
-    Delta, Durability, GetError, GetOutput, GetSettings, Interrupt, Itemize, Limits, ManifestHash, ManifestWriter,
+    Delta, Durability, GetError, GetOutput, GetSettings, Interrupt, Itemize, Limits, ManifestFile, ManifestHash,
     Placement, PlainCrc, ReceivePath, ReceiverSettings, Report, STACK_BYTES, Server, ServerSettings, Source,
     VerifyOver,
 };
@@ -179,7 +179,7 @@ fn with_advice(error: &fastcp_engine::RunError, dst_dir: &Path, report: &Report)
         | RunError::Backup { .. }
         | RunError::Locked { .. } => error.to_string(),
         // Nothing was done that could be resumed.
-        RunError::Interrupted | RunError::NoAnswer { .. } | RunError::Net { .. }
+        RunError::Interrupted | RunError::NoAnswer { .. } | RunError::Net { .. } | RunError::Manifest(_)
             if report.counters.entries.now() == 0 =>
         {
             error.to_string()
@@ -283,7 +283,7 @@ pub(crate) fn settings_of_link(link: &LinkOptions) -> ReceiverSettings {
     }
 }
 
-fn receiver_settings(options: &PullOptions, from: Nearness, manifest: Option<ManifestWriter>) -> ReceiverSettings {
+fn receiver_settings(options: &PullOptions, from: Nearness, manifest: Option<ManifestFile>) -> ReceiverSettings {
     let PullOptions { copy, changes, link, output } = options;
     let settings = settings_of_link(link);
     let unwanted = if copy.no_compress { Capabilities::COMPRESS } else { Capabilities::empty() };
@@ -310,7 +310,7 @@ fn receiver_settings(options: &PullOptions, from: Nearness, manifest: Option<Man
             VerifyArg::Written => VerifyOver::Written,
             VerifyArg::Disk => VerifyOver::Disk,
         },
-        manifest: manifest.map(Arc::new),
+        manifest,
         deletion: changes.deletion(),
         backup_dir: changes.backup_dir.clone(),
         itemize: match listing(options) {
@@ -332,7 +332,7 @@ pub(crate) enum Nearness {
 }
 
 /// The manifest to append to. It must not lie where the run itself writes.
-fn manifest_to_write(options: &PullOptions, dst_dir: &Path) -> Result<Option<ManifestWriter>, Failure> {
+fn manifest_to_write(options: &PullOptions, dst_dir: &Path) -> Result<Option<ManifestFile>, Failure> {
     let Some(path) = &options.copy.manifest else { return Ok(None) };
     if overlap::is_inside(path, dst_dir) {
         let message = format!("the manifest \"{}\" must not be inside the destination", shown(path));
@@ -343,8 +343,7 @@ fn manifest_to_write(options: &PullOptions, dst_dir: &Path) -> Result<Option<Man
         ManifestHashArg::Xxh3 => ManifestHash::Xxh3,
         ManifestHashArg::Sha256 => ManifestHash::Sha256,
     };
-    let opened = ManifestWriter::open(path, hash);
-    opened.map(Some).map_err(|error| Failure::new(exit_code::of_manifest_error(&error), error))
+    Ok(Some(ManifestFile { path: path.clone(), hash }))
 }
 
 /// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.

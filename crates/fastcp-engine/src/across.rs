@@ -16,10 +16,7 @@ use crate::crc_runs::combine;
 use crate::naming::expect_named;
 use crate::settings::Durability;
 use crate::strong_hash::hash_of_name;
-use crate::zeros::crc_of_zeros;
-
-/// Bytes that are read at a time.
-const SLICE_BYTES: usize = 256 << 10;
+use crate::zeros::{SLICE_BYTES, crc_of_zeros};
 
 /// Whether a rename or link failed since it cannot leave a volume.
 pub(crate) fn is_refused(error: &io::Error) -> bool {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
-use fastcp_net::{Agreed, Connection, NetError};
+use fastcp_net::{Agreed, Connection, Inbox, NetError};
 use fastcp_sys::Stat;
 use fastcp_sys::file::{next_data, read_at};
 use fastcp_sys::transfer::{Moved, send_file};
@@ -24,11 +24,10 @@ use fastcp_wire::signature::{Level, RANGE_HASH_BYTES, RangeHash, encode_hash};
 use crate::adapt::{Adaptive, Spent};
 use crate::compress::{RangeCompressor, SAMPLE_BYTES};
 use crate::crc_runs::CONFIRM_BYTES;
-use crate::inbox::Inbox;
 use crate::settings::Compression;
-use crate::source::{OpenFile, SLICE_BYTES, Source};
+use crate::source::{OpenFile, Source};
 use crate::strong_hash::hash_of;
-use crate::zeros::crc_of_zeros;
+use crate::zeros::{SLICE_BYTES, crc_of_zeros};
 
 mod bundle;
 mod pulse;

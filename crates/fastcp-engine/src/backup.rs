@@ -12,13 +12,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use fastcp_model::{Escaped, Name, RelPath, Timestamp};
+use fastcp_model::{Escaped, Name, RelPath, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, Root, Stat, metadata, typed_path};
 use nix::libc::{ELOOP, ENOTDIR};
 
 use crate::across;
 use crate::error::{BackupProblem, RunError};
-use crate::scan::STATE_DIR;
 use crate::settings::Durability;
 
 mod older;

@@ -7,10 +7,8 @@
 
 use std::io::{self, Read, Write};
 
-use fastcp_model::{Name, RelPath};
+use fastcp_model::{Name, RelPath, STATE_DIR};
 use fastcp_sys::{Dir, FileType, Root};
-
-use crate::scan::STATE_DIR;
 
 const NOTE_NAME: &[u8] = b"backups";
 /// What is read of the note at most.

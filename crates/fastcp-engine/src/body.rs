@@ -10,12 +10,11 @@ use std::time::Instant;
 
 use crc32fast::Hasher;
 use fastcp_model::ByteRange;
-use fastcp_net::{Connection, NetError};
+use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_sys::file::read_range;
 use fastcp_sys::process::thread_time;
 use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe};
 
-use crate::inbox::Inbox;
 use crate::part::PartFile;
 use crate::receive_path::{Way, WayChoice};
 use crate::report::Report;
@@ -193,7 +192,7 @@ fn write_sparse(file: &PartFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
 fn read_back(file: &File, offset: u64, len: u64) -> io::Result<u32> {
     let mut hasher = Hasher::new();
     let range = ByteRange::new(offset, len).map_err(io::Error::other)?;
-    read_range(file, range, &mut vec![0; crate::source::SLICE_BYTES], |bytes| {
+    read_range(file, range, &mut vec![0; crate::zeros::SLICE_BYTES], |bytes| {
         hasher.update(bytes);
         Ok(())
     })?;

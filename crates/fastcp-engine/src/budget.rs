@@ -15,8 +15,10 @@ mod served;
 pub use limits::{Allowance, Limited, Limits, Resource};
 pub use served::Served;
 
-use crate::group::gathering::GROUP_FILES_MAX;
 use crate::settings::{Connections, ReceiverSettings};
+
+/// The most files in a group; each is an open descriptor until it has its name.
+pub(crate) const GROUP_FILES_MAX: usize = 4096;
 
 impl Limits {
     /// How many directories a run may hold open that holds open little else.

@@ -10,33 +10,7 @@ use fastcp_model::hex_digit;
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Which hash a manifest has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ManifestHash {
-    /// BLAKE3, all 32 bytes.
-    Blake3,
-    /// XXH3-128.
-    Xxh3,
-    /// SHA-256.
-    Sha256,
-}
-
-impl ManifestHash {
-    const ALL: [Self; 3] = [Self::Blake3, Self::Xxh3, Self::Sha256];
-
-    /// Its name in the first line of a manifest.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Blake3 => "blake3",
-            Self::Xxh3 => "xxh3-128",
-            Self::Sha256 => "sha256",
-        }
-    }
-
-    pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|hash| hash.name().as_bytes() == name)
-    }
-}
+use crate::settings::ManifestHash;
 
 /// The hash of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

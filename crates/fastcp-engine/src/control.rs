@@ -8,21 +8,17 @@
 use std::sync::Arc;
 
 use fastcp_model::{Capabilities, Entry, Status};
-use fastcp_net::{Backoff, NetError, Session};
-use fastcp_wire::frame::FrameType;
-use fastcp_wire::known::{BatchId, encode_known};
+use fastcp_net::{Backoff, Session};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::error::RunError;
 use crate::job::FileJob;
+use crate::offers::{Offered, Offers};
 use crate::patience::Patience;
 use crate::plan::Planner;
 use crate::report::Cause;
 use crate::transfer::Transfer;
 use crate::tree_cache::TreeCache;
-
-/// A file that changes while it is fetched is offered again this often.
-pub(crate) const OFFERED_AGAIN_MAX: u32 = 3;
 
 pub(crate) struct Control<'a> {
     transfer: &'a Transfer<'a>,
@@ -70,7 +66,7 @@ impl<'a> Control<'a> {
                 Err(RunError::Net { during, source }) if source.is_transient() => (during, source),
                 result => return result,
             };
-            // What came of this offer is planned; the next one begins from the start.
+            // What came of this offer is planned; the next one begins from the start, and is not remembered.
             self.cache = None;
             self.planner.replay();
             self.session = self.transfer.line.renew(&mut self.patience, during, source)?;
@@ -79,65 +75,31 @@ impl<'a> Control<'a> {
 
     /// The end of the offer; `None` where the run was stopped before.
     fn take_offer(&mut self, request: &OfferRequest) -> Result<Option<OfferEnd>, RunError> {
-        self.set_timeouts()?;
-        if let Some(cache) = &self.cache {
-            self.send(FrameType::OfferKnown, &encode_known(&cache.known()))?;
-        }
-        self.send(FrameType::OfferRequest, &request.encode())?;
-        loop {
-            let (frame_type, payload) = match self.session.control.read_frame() {
-                Ok(frame) => frame,
-                Err(NetError::Refused(status)) if is_about_the_path(status) => {
-                    return Err(RunError::Source { path: request.path.clone(), status });
-                }
-                Err(error) => return Err(reading_offers(error)),
-            };
-            match frame_type {
-                FrameType::OfferBatch => {
-                    let batch = decode_batch(&payload)?;
-                    if let Some(cache) = self.cache.as_mut().filter(|_| !batch.listings.is_empty()) {
-                        cache.sent(&payload);
-                    }
-                    self.planner.plan(batch)?;
-                }
-                FrameType::OfferSame => {
-                    let id = BatchId::decode(&payload).map_err(|error| reading_offers(error.into()))?;
-                    let payload = self.cache.as_mut().and_then(|cache| cache.recall(id));
-                    let unknown = || reading_offers(NetError::Offer("a batch that is not known here"));
-                    self.planner.plan(decode_batch(payload.ok_or_else(unknown)?)?)?;
-                }
-                FrameType::OfferEnd => {
-                    let end = OfferEnd::decode(&payload).map_err(|error| reading_offers(error.into()))?;
-                    if let Some(cache) = self.cache.take() {
-                        cache.finish();
-                    }
-                    return Ok(Some(end));
-                }
-                other => return Err(reading_offers(NetError::UnexpectedFrame(other))),
-            }
-            if self.transfer.schedule.is_stopped() {
-                return Ok(None);
+        let session = Arc::clone(&self.session);
+        let silence_max = self.transfer.line.silence_max();
+        let mut offers = Offers::ask(&session.control, request, silence_max, self.cache.take())?;
+        while !self.transfer.schedule.is_stopped() {
+            match offers.next()? {
+                Offered::Batch(batch) => self.planner.plan(batch)?,
+                Offered::End(end) => return Ok(Some(end)),
             }
         }
+        Ok(None)
     }
 
     /// The job for a file as it is now; `None` where it has failed, or is here already.
     fn offer_anew(&mut self, job: &Arc<FileJob>) -> Result<Option<Arc<FileJob>>, RunError> {
         let path = self.transfer.path_at_sender(job.path());
         let request = OfferRequest { path: path.clone(), scope: Scope::Itself };
-        self.set_timeouts()?;
-        self.send(FrameType::OfferRequest, &request.encode())?;
+        let session = Arc::clone(&self.session);
+        let mut offers = Offers::ask(&session.control, &request, self.transfer.line.silence_max(), None)?;
         let mut found = None;
         let status = loop {
-            match self.session.control.read_frame() {
-                Ok((FrameType::OfferBatch, payload)) => {
-                    let batch = decode_batch(&payload)?;
-                    found = found.or(self.entry_of(job, batch));
-                }
-                Ok((FrameType::OfferEnd, _)) => break Status::Changed,
-                Ok((other, _)) => return Err(reading_offers(NetError::UnexpectedFrame(other))),
-                Err(NetError::Refused(status)) if is_about_the_path(status) => break status,
-                Err(error) => return Err(reading_offers(error)),
+            match offers.next() {
+                Ok(Offered::Batch(batch)) => found = found.or(self.entry_of(job, batch)),
+                Ok(Offered::End(_)) => break Status::Changed,
+                Err(RunError::Source { status, .. }) => break status,
+                Err(error) => return Err(error),
             }
         };
         match found {
@@ -157,25 +119,4 @@ impl<'a> Control<'a> {
         let root = batch.listings.into_iter().find(|listing| listing.dir.is_root())?;
         root.entries.into_iter().find(|entry| entry.name == job.name)
     }
-
-    fn set_timeouts(&self) -> Result<(), RunError> {
-        let silence_max = Some(self.transfer.line.silence_max());
-        self.session.control.set_timeouts(silence_max, silence_max).map_err(reading_offers)
-    }
-
-    fn send(&self, frame_type: FrameType, payload: &[u8]) -> Result<(), RunError> {
-        self.session.control.write_frame(frame_type, payload).map_err(reading_offers)
-    }
-}
-
-fn decode_batch(payload: &[u8]) -> Result<OfferBatch, RunError> {
-    OfferBatch::decode(payload).map_err(|error| reading_offers(error.into()))
-}
-
-fn reading_offers(source: NetError) -> RunError {
-    RunError::Net { during: "reading offers", source }
-}
-
-pub(crate) fn is_about_the_path(status: Status) -> bool {
-    !matches!(status, Status::BadRequest | Status::Unauthorised | Status::Busy | Status::TimedOut)
 }

@@ -23,8 +23,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::cuts::{Cuts, WINDOW_BYTES, candidates, cuts_of};
-use crate::source::SLICE_BYTES;
 use crate::strong_hash::StrongHasher;
+use crate::zeros::SLICE_BYTES;
 
 /// What one thread looks through for candidates before it takes the next.
 const SEGMENT_BYTES: u64 = 4 << 20;

@@ -7,7 +7,6 @@
 
 use std::io;
 
-use fastcp_model::Grouped;
 use fastcp_sys::Root;
 
 use crate::backup_dirs::BackupDirs;
@@ -15,56 +14,9 @@ use crate::error::RunError;
 use crate::extraneous::Extraneous;
 use crate::owners::Owners;
 use crate::removal::{Action, Removal};
-use crate::report::Report;
+use crate::report::{Refusal, Report};
 use crate::schedule::Schedule;
 use crate::settings::{Deletion, EmptySource, Itemize, MaxDelete};
-
-/// Why nothing was deleted though deletion was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Something at the source could not be read: what is missing from the offer may exist.
-    Source,
-    /// The run ended before the offer was complete.
-    CutShort,
-    /// The source holds nothing.
-    EmptySource,
-    /// More would go than is allowed.
-    Limit {
-        /// How many entries would go.
-        entries: u64,
-        /// What is allowed.
-        max: MaxDelete,
-    },
-}
-
-impl Refusal {
-    /// A short name for scripts.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Source => "source errors",
-            Self::CutShort => "cut short",
-            Self::EmptySource => "empty source",
-            Self::Limit { .. } => "max delete",
-        }
-    }
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Source => f.write_str("not deleting: the source could not be read completely"),
-            Self::CutShort => f.write_str("not deleting: the run ended before the source was listed completely"),
-            Self::EmptySource => f.write_str(
-                "not deleting: the source is empty; use --force-empty to delete everything at the destination",
-            ),
-            Self::Limit { entries, max } => {
-                let noun = if *entries == 1 { "entry" } else { "entries" };
-                let entries = Grouped(*entries);
-                write!(f, "not deleting: {entries} {noun} would be deleted, more than --max-delete {max} allows")
-            }
-        }
-    }
-}
 
 /// Whether the step was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

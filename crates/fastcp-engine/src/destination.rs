@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use fastcp_model::{Name, RelPath, Timestamp};
+use fastcp_model::{Name, RelPath, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, FileSystem, Root, Stat, SyncHandle, Volume};
 
 use crate::backup::Backup;
@@ -21,7 +21,6 @@ use crate::error::RunError;
 use crate::kept_times::KeptTimes;
 use crate::naming::{PartPlace, Shelter};
 use crate::reach::may_reach_others;
-use crate::scan::STATE_DIR;
 use crate::settings::ReceiverSettings;
 use crate::strong_hash::hash_of_name;
 

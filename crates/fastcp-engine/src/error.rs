@@ -1,12 +1,13 @@
 //! What ends a whole transfer. What ends one file only is a [`crate::Cause`].
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use fastcp_model::{RelPath, Status};
+use fastcp_model::{Escaped, RelPath, Status};
 use fastcp_net::NetError;
 
 use crate::budget::Limited;
-use crate::manifest::ManifestError;
 
 /// Why a transfer ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -113,10 +114,63 @@ pub enum BackupProblem {
     Io(io::Error),
 }
 
+/// A manifest that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file system said no.
+    #[error("cannot {operation} the manifest \"{path}\": {source}")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// The manifest.
+        path: String,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// The file is something else; it is left as it is.
+    #[error("\"{0}\" is not a manifest")]
+    NotAManifest(String),
+    /// A version that is not known here.
+    #[error("the manifest \"{path}\" has version {version}; this program supports version 1")]
+    Version {
+        /// The manifest.
+        path: String,
+        /// Its version.
+        version: String,
+    },
+    /// A hash that is not known here.
+    #[error("the manifest \"{path}\" has {hash} hashes; this program supports blake3, sha256 and xxh3-128")]
+    UnknownHash {
+        /// The manifest.
+        path: String,
+        /// What it has.
+        hash: String,
+    },
+    /// Two hashes in one manifest would be of no use.
+    #[error("the manifest \"{path}\" uses {has} hashes; {wanted} records cannot be added")]
+    OtherHash {
+        /// The manifest.
+        path: String,
+        /// What it has.
+        has: &'static str,
+        /// What was wanted.
+        wanted: &'static str,
+    },
+    /// Another run appends to it.
+    #[error("the manifest \"{0}\" is in use by another run")]
+    Busy(String),
+}
+
 impl RunError {
     /// A thread that cannot be started, of those that a run cannot do without.
     pub(crate) fn no_thread(source: io::Error) -> Self {
         Self::Exhausted { operation: "start a thread", source }
+    }
+
+    /// The directory at this path cannot be verified.
+    pub(crate) fn not_verifiable(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = Escaped(path.as_os_str().as_bytes()).to_string();
+        |source| Self::NotVerifiable { path, source }
     }
 }
 

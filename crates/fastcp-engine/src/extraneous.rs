@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use fastcp_model::{Entry, Listing, ListingEnd, Name, RelPath};
+use fastcp_model::{Entry, Listing, ListingEnd, Name, RelPath, STATE_DIR};
 use fastcp_sys::{Dir, Root};
 use rayon::prelude::*;
 
@@ -21,7 +21,6 @@ use crate::dirs::{Age, DirState};
 use crate::journal::Journal;
 use crate::leftover;
 use crate::plan::Placed;
-use crate::scan::STATE_DIR;
 
 /// Where names of the file that holds many candidates are made.
 pub(crate) type MakeFile<'a> = Box<dyn Fn() -> io::Result<File> + Sync + 'a>;

@@ -18,6 +18,7 @@ use fastcp_wire::range::{
     Ask, BodyKind, HOLE_BODY_BYTES, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, Trailer,
 };
 
+use crate::answered::SenderCrc;
 use crate::body::{BodyReader, Received, Target};
 use crate::budget::Reach;
 use crate::error::RunError;
@@ -25,7 +26,7 @@ use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::{Landing, Writing};
 use crate::line::Ending;
 use crate::part::PartFile;
-use crate::proof::{Heard, SenderCrc};
+use crate::proof::{Heard, RangeCrc};
 use crate::report::Cause;
 use crate::schedule::{Held, Next, Turn};
 use crate::settings::{Durability, ReceivePath};
@@ -335,7 +336,7 @@ impl<'a> Fetcher<'a> {
             BodyKind::Hole => self.take_hole(want, header, part.as_deref())?,
             _ => (self.take_body(want, header, part.as_deref())?, None),
         };
-        let trailer = SenderCrc::take_trailer(want, &mut self.body.inbox, self.connection).map_err(End::Broken)?;
+        let trailer = RangeCrc::take_trailer(want.range, &mut self.body.inbox, self.connection).map_err(End::Broken)?;
         let job = &want.job;
         let Some(part) = part else {
             if state == SourceState::Changed {
@@ -347,9 +348,9 @@ impl<'a> Fetcher<'a> {
             self.transfer.give_up(job, Cause::Destination { operation: "cannot write", source }).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
-        let trailer = trailer.map(|(sender, status)| match &hole {
-            Some(hole) => (sender.of_hole(hole.body_crc), status),
-            None => (sender, status),
+        let trailer = trailer.map(|(crc, status)| {
+            let crc = hole.as_ref().map_or(crc, |hole| crc.of_hole(hole.body_crc));
+            (SenderCrc::new(want, crc), status)
         });
         match (received.crc, trailer) {
             (Some(crc), Ok((sender, status))) if crc == sender.crc() && is_as_sent(job, status) => {
@@ -443,7 +444,8 @@ impl<'a> Fetcher<'a> {
             return Ok(Vec::new());
         }
         let state = state_of_source(job, &reply);
-        let ended = match header.confirms(want) {
+        let confirmed = header.confirms(want.range).map(|crc| SenderCrc::new(want, crc));
+        let ended = match confirmed {
             None => self.transfer.moved(job, reply.status),
             Some(_) if state == SourceState::Changed => self.transfer.moved(job, Status::Changed),
             // What the sender remembers may be of bytes that were since written through a mapping.

@@ -18,7 +18,7 @@ use crate::part::Mismatch;
 use crate::patience::{Patience, absence_max, silence_max};
 use crate::proof::HeardPlain;
 use crate::report::Report;
-use crate::source::SLICE_BYTES;
+use crate::zeros::SLICE_BYTES;
 
 mod sink;
 

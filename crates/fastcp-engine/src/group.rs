@@ -70,7 +70,7 @@ pub(crate) fn commit_groups(transfer: &Transfer<'_>) -> Result<(), RunError> {
         } else {
             files.into_par_iter().try_for_each(|landed| commit_one(transfer, landed))?;
         }
-        transfer.settings.manifest.iter().try_for_each(|manifest| manifest.flush())?;
+        transfer.manifest.iter().try_for_each(|manifest| manifest.flush())?;
         transfer.report.counters.waited_destination.add_since(start);
     }
     mounts.iter().try_for_each(|mount| mount.sync.sync_file_system()).map_err(cannot_sync)
@@ -125,7 +125,7 @@ pub(crate) fn commit_one(transfer: &Transfer<'_>, landed: Landed) -> Result<(), 
     match kept.and_then(|()| part.commit(&dir, &job.name, fallback)) {
         Ok(()) => {
             transfer.report.counters.files_committed.add(1);
-            if let (Some(manifest), Some(record)) = (&transfer.settings.manifest, &record) {
+            if let (Some(manifest), Some(record)) = (transfer.manifest, &record) {
                 manifest.put(record)?;
             }
             transfer.finisher().release(&job.dir);

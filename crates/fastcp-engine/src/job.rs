@@ -6,11 +6,12 @@ use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
 
+use crate::answered::{Proof, SenderCrc};
 use crate::crc_runs::{CrcRuns, gaps, zeros_of};
 use crate::dirs::DirState;
 use crate::journal::{Binding, Record};
 use crate::part::{Mismatch, PartFile};
-use crate::proof::{Confirmed, Proof, SenderCrc};
+use crate::proof::Confirmed;
 use crate::waiting::Lock;
 use crate::zeros::crc_of_zeros;
 
@@ -319,7 +320,7 @@ impl FileJob {
                 return Confirmation::Mismatch(Mismatch { want: sender.crc(), got: other.unwrap_or(0) });
             }
         }
-        let Some(proof) = progress.confirmed.add(&sender) else { return Confirmation::Partial };
+        let Some(proof) = sender.add_to(&mut progress.confirmed) else { return Confirmation::Partial };
         let Some(written) = progress.runs.whole(job.grid.file_bytes()) else { return Confirmation::Partial };
         // Writers let go of the part file before they report their last range.
         match progress.part.take().map(Arc::try_unwrap) {

@@ -12,16 +12,16 @@ use std::time::Instant;
 use fastcp_model::Capabilities;
 use fastcp_sys::{Dir, Stat};
 
+use crate::answered::Proof;
 use crate::content_hash::ContentHash;
 use crate::destination::Mount;
 use crate::dirs::DirState;
 use crate::error::RunError;
 use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
-use crate::manifest::Record;
+use crate::manifest::{ManifestWriter, Record};
 use crate::naming::PartPlace;
 use crate::part::{PartFile, Verified};
-use crate::proof::Proof;
 use crate::read_back::look_at;
 use crate::report::Cause;
 use crate::settings::{Durability, Placement};
@@ -195,7 +195,7 @@ impl<'a> Landing<'a> {
         let job = proof.job;
         let start = Instant::now();
         let settings = self.transfer.settings;
-        let hash = settings.manifest.as_ref().map(|manifest| manifest.hash());
+        let hash = self.transfer.manifest.map(ManifestWriter::hash);
         let mut stop = StopWatch::new(self.transfer.schedule);
         let read = |bytes| {
             self.transfer.report.counters.bytes_verified.add(bytes);
@@ -261,7 +261,7 @@ impl<'a> Landing<'a> {
             return self.transfer.give_up(&job, Cause::Destination { operation: "cannot sync", source });
         }
         commit_one(self.transfer, landed)?;
-        self.transfer.settings.manifest.iter().try_for_each(|manifest| manifest.flush())?;
+        self.transfer.manifest.iter().try_for_each(|manifest| manifest.flush())?;
         dir.sync_handle().and_then(|handle| handle.sync_dir()).map_err(|source| RunError::Destination {
             operation: "sync",
             path: job.dir.path.to_string(),

@@ -9,6 +9,7 @@ mod across;
 mod act;
 mod adapt;
 mod answer;
+mod answered;
 mod attributes;
 mod backup;
 mod backup_dirs;
@@ -34,7 +35,6 @@ mod extraneous;
 mod fetch;
 mod get;
 mod group;
-mod inbox;
 mod index;
 mod interrupt;
 mod itemize;
@@ -50,6 +50,7 @@ mod manifest;
 mod naming;
 mod offer;
 mod offer_sum;
+mod offers;
 mod owners;
 mod part;
 mod patience;
@@ -86,21 +87,18 @@ mod want;
 mod zeros;
 
 pub use budget::{Allowance, Limited, Limits, Resource, Served};
-pub use content_hash::ManifestHash;
-pub use deletion::Refusal;
 pub use difference::Difference;
-pub use error::{BackupProblem, RunError};
+pub use error::{BackupProblem, ManifestError, RunError};
 pub use get::{GetError, GetOutput, GetSettings, Got, Kept, get};
 pub use interrupt::Interrupt;
-pub use itemize::{Item, ItemKind};
-pub use manifest::{ManifestError, ManifestWriter, verify_manifest};
+pub use manifest::verify_manifest;
 pub use preview::preview;
 pub use receiver::pull;
-pub use report::{Cause, Count, Counters, Event, Limit, Report};
+pub use report::{Cause, Count, Counters, Event, Item, ItemKind, Limit, Refusal, Report};
 pub use server::Server;
 pub use settings::{
-    Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, MaxDelete, Placement, PlainCrc,
-    ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
+    Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, ManifestFile, ManifestHash, MaxDelete,
+    Placement, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
 };
 pub use source::Source;
 pub use threads::{STACK_BYTES, start_pool};

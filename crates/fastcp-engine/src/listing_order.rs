@@ -7,12 +7,11 @@
 
 use std::collections::HashMap;
 
-use fastcp_model::{Listing, ListingEnd, Name, RelPath};
+use fastcp_model::{Listing, ListingEnd, Name, RelPath, STATE_DIR};
 use fastcp_net::NetError;
 use fastcp_wire::offer::{OfferBatch, OfferEnd};
 
 use crate::error::RunError;
-use crate::scan::STATE_DIR;
 
 /// The last name of each directory that is not listed to its end.
 #[derive(Debug, Default)]

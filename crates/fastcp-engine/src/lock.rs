@@ -9,12 +9,11 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 
-use fastcp_model::{RelPath, Timestamp};
+use fastcp_model::{RelPath, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, Stat, metadata, process};
 
 use crate::destination::{Destination, LOCK_NAME, PARTS_DIR, lawful_name_of};
 use crate::dirs::Age;
-use crate::scan::STATE_DIR;
 
 /// Locks that were removed while they were waited for; then somebody plays with the directory.
 const ATTEMPTS_MAX: u32 = 100;

@@ -5,17 +5,17 @@
 //! earlier ones. A line that makes no sense is damage: it is said and never guessed at. This module knows
 //! the lines, `writer` and `check` the files.
 
-use std::io;
-
 use fastcp_model::{ByteRange, Escaped, PATH_BYTES_MAX, RelPath, Timestamp};
 
-use crate::content_hash::{ContentHash, ManifestHash};
+use crate::content_hash::ContentHash;
+use crate::error::ManifestError;
+use crate::settings::ManifestHash;
 
 mod check;
 mod writer;
 
 pub use check::verify_manifest;
-pub use writer::ManifestWriter;
+pub(crate) use writer::ManifestWriter;
 
 const FORMAT: &[u8] = b"fastcp-manifest";
 const VERSION: &[u8] = b"1";
@@ -23,53 +23,6 @@ const VERSION: &[u8] = b"1";
 const HEADER_BYTES_MAX: usize = 64;
 /// The longest lawful line, with its end: a path of which every byte is escaped, the longest hash, and numbers.
 const LINE_BYTES_MAX: usize = 4 * PATH_BYTES_MAX + 64 + 20 + 32 + 4;
-
-/// A manifest that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    /// The file system said no.
-    #[error("cannot {operation} the manifest \"{path}\": {source}")]
-    File {
-        /// What was tried.
-        operation: &'static str,
-        /// The manifest.
-        path: String,
-        /// What came of it.
-        source: io::Error,
-    },
-    /// The file is something else; it is left as it is.
-    #[error("\"{0}\" is not a manifest")]
-    NotAManifest(String),
-    /// A version that is not known here.
-    #[error("the manifest \"{path}\" has version {version}; this program supports version 1")]
-    Version {
-        /// The manifest.
-        path: String,
-        /// Its version.
-        version: String,
-    },
-    /// A hash that is not known here.
-    #[error("the manifest \"{path}\" has {hash} hashes; this program supports blake3, sha256 and xxh3-128")]
-    UnknownHash {
-        /// The manifest.
-        path: String,
-        /// What it has.
-        hash: String,
-    },
-    /// Two hashes in one manifest would be of no use.
-    #[error("the manifest \"{path}\" uses {has} hashes; {wanted} records cannot be added")]
-    OtherHash {
-        /// The manifest.
-        path: String,
-        /// What it has.
-        has: &'static str,
-        /// What was wanted.
-        wanted: &'static str,
-    },
-    /// Another run appends to it.
-    #[error("the manifest \"{0}\" is in use by another run")]
-    Busy(String),
-}
 
 /// One file as it was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,8 +96,10 @@ fn parse_header(path: &str, beginning: &[u8]) -> Result<(ManifestHash, usize), M
 mod tests {
     use fastcp_model::{RelPath, Timestamp};
 
-    use super::{LINE_BYTES_MAX, ManifestError, Record, header, parse_header};
-    use crate::content_hash::{ContentHash, ManifestHash};
+    use super::{LINE_BYTES_MAX, Record, header, parse_header};
+    use crate::content_hash::ContentHash;
+    use crate::error::ManifestError;
+    use crate::settings::ManifestHash;
 
     fn record(path: &[u8], secs: i64, nanos: u32) -> Record {
         Record {

@@ -6,7 +6,8 @@ use fastcp_sys::transfer::{Moved, send_file};
 use fastcp_wire::range::{PlainRequest, Reply};
 
 use crate::settings::PlainCrc;
-use crate::source::{OpenFile, SLICE_BYTES, Source};
+use crate::source::{OpenFile, Source};
+use crate::zeros::SLICE_BYTES;
 
 /// Answers one request; the caller closes the connection.
 ///

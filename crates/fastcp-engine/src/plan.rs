@@ -22,7 +22,7 @@ use crate::act::Actor;
 use crate::backup_dirs::BackupDirs;
 use crate::candidates::nameless_file;
 use crate::decide::{Decision, Ground, decide};
-use crate::deletion::{Refusal, Step, Verdict, cannot_keep};
+use crate::deletion::{Step, Verdict, cannot_keep};
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
 use crate::extraneous::{Displacing, Extraneous, MakeFile};
@@ -33,7 +33,7 @@ use crate::offer_sum::OfferSum;
 use crate::owners::Owners;
 use crate::reach::ends_everything;
 use crate::removal::Action;
-use crate::report::{Cause, Count, Report};
+use crate::report::{Cause, Count, Refusal, Report};
 use crate::settings::{Deletion, Itemize, ReceiverSettings};
 use crate::transfer::Transfer;
 

@@ -11,17 +11,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastcp_model::{Capabilities, Escaped, RelPath};
-use fastcp_net::{Connection, Dialer, NetError};
+use fastcp_net::{Connection, Dialer};
 use fastcp_sys::Root;
-use fastcp_wire::frame::FrameType;
-use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
+use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::backup::Backup;
 use crate::backup_dirs::BackupDirs;
-use crate::control::is_about_the_path;
 use crate::error::RunError;
 use crate::kept_times::KeptTimes;
 use crate::line::Line;
+use crate::offers::{Offered, Offers};
 use crate::owners::Owners;
 use crate::plan::Planner;
 use crate::report::Report;
@@ -90,22 +89,11 @@ fn take_offers(
     planner: &mut Planner<'_>,
     line: &Line<'_>,
 ) -> Result<(), RunError> {
-    let net = |source| RunError::Net { during: "reading offers", source };
-    control.set_timeouts(Some(line.silence_max()), Some(line.silence_max())).map_err(net)?;
-    control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
+    let mut offers = Offers::ask(control, request, line.silence_max(), None)?;
     loop {
-        match control.read_frame() {
-            Ok((FrameType::OfferBatch, payload)) => {
-                planner.plan(OfferBatch::decode(&payload).map_err(|error| net(error.into()))?)?;
-            }
-            Ok((FrameType::OfferEnd, payload)) => {
-                return planner.finish(&OfferEnd::decode(&payload).map_err(|error| net(error.into()))?);
-            }
-            Ok((other, _)) => return Err(net(NetError::UnexpectedFrame(other))),
-            Err(NetError::Refused(status)) if is_about_the_path(status) => {
-                return Err(RunError::Source { path: request.path.clone(), status });
-            }
-            Err(error) => return Err(net(error)),
+        match offers.next()? {
+            Offered::Batch(batch) => planner.plan(batch)?,
+            Offered::End(end) => return planner.finish(&end),
         }
     }
 }

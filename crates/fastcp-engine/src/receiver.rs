@@ -26,6 +26,7 @@ use crate::interrupt::Interrupt;
 use crate::leftover::{self, Useful};
 use crate::line::{Ending, Line};
 use crate::lock::{Lock, Locked};
+use crate::manifest::ManifestWriter;
 use crate::owners::Owners;
 use crate::report::Report;
 use crate::reuse::Reuse;
@@ -50,6 +51,7 @@ pub fn pull(
     report: &Report,
 ) -> Result<(), RunError> {
     let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
+    let manifest = settings.manifest.as_ref().map(ManifestWriter::open).transpose()?;
     // Before anything is made: what is made and was not needed goes again.
     let _listening = interrupt.listen();
     let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
@@ -65,6 +67,7 @@ pub fn pull(
         dialer,
         &OfferRequest { path: path.clone(), scope },
         settings,
+        manifest.as_ref(),
         interrupt,
         report,
     );
@@ -80,6 +83,7 @@ fn pull_to(
     dialer: &Dialer,
     request: &OfferRequest,
     settings: &ReceiverSettings,
+    manifest: Option<&ManifestWriter>,
     interrupt: &Interrupt,
     report: &Report,
 ) -> Result<(), RunError> {
@@ -101,19 +105,20 @@ fn pull_to(
     let groups = Groups::new(budget.group_files);
     let transfer = Transfer {
         line: &line,
-        base: base_of(&request.path, request.scope),
+        base: request.base(),
         destination,
         owners: &owners,
         schedule: &schedule,
         groups: &groups,
         report,
         settings,
+        manifest,
         cutter: &Cutter::default(),
         budget,
     };
     let result = run(&transfer, request, tuner, interrupt);
     // Records of what was committed are kept, however the run ended.
-    let recorded = settings.manifest.iter().try_for_each(|manifest| manifest.finish());
+    let recorded = manifest.map_or(Ok(()), ManifestWriter::finish);
     result.and(recorded.map_err(RunError::from))?;
     if let Some(lock) = lock.filter(|_| report.is_source_read()) {
         let useful = match (report.counters.files_failed.now(), lock.since) {
@@ -226,14 +231,6 @@ fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duratio
         tracing::debug!(connections = tuner.active(), rate, "throughput");
         tuner.window(rate);
         schedule.set_active(tuner.active());
-    }
-}
-
-/// The directory that offered paths are relative to.
-pub(crate) fn base_of(path: &RelPath, scope: Scope) -> RelPath {
-    match (scope, path.split()) {
-        (Scope::Itself, Some((parent, _))) => parent,
-        _ => path.clone(),
     }
 }
 

@@ -16,10 +16,9 @@ use fastcp_sys::{Dir, FileType, Root, Stat};
 use crate::backup_dirs::BackupDirs;
 use crate::destination::Destination;
 use crate::error::RunError;
-use crate::itemize::{Item, ItemKind};
 use crate::owners::Owners;
 use crate::reach::ends_everything;
-use crate::report::{Cause, Event, Report};
+use crate::report::{Cause, Event, Item, ItemKind, Report};
 use crate::schedule::Schedule;
 use crate::settings::Itemize;
 

@@ -14,10 +14,14 @@ use fastcp_model::{RelPath, SpecialKind, Status};
 use fastcp_net::WireCount;
 
 use crate::budget::Limited;
-use crate::deletion::Refusal;
 use crate::difference::Difference;
-use crate::itemize::Item;
 use crate::processor::Ticks;
+
+mod item;
+mod refusal;
+
+pub use item::{Item, ItemKind};
+pub use refusal::Refusal;
 
 const RETRY_TOLD_EVERY: Duration = Duration::from_secs(1);
 

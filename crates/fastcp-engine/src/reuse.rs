@@ -13,21 +13,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{ByteRange, Status};
-use fastcp_net::{Connection, NetError};
+use fastcp_net::{Connection, Inbox, NetError};
 
 use crate::basis::Basis;
 use crate::copying::Copier;
 use crate::cutter::Cutter;
 use crate::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::error::RunError;
-use crate::inbox::Inbox;
 use crate::job::{Arrival, FileJob, Start};
 use crate::journal::Record;
 use crate::leftover::open_bases;
-use crate::source::SLICE_BYTES;
 use crate::transfer::Transfer;
 use crate::want::Want;
-use crate::zeros::crc_of_range;
+use crate::zeros::{SLICE_BYTES, crc_of_range};
 
 /// A search that has broken so many connections is given up: it begins anew each time, so its bytes are no progress.
 const SEARCHES_MAX: u32 = 10;

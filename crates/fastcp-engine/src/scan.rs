@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use fastcp_model::{
     Entry, EntryFailure, EntryKind, Escaped, Listing, ListingEnd, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath,
-    SpecialKind, Status,
+    STATE_DIR, SpecialKind, Status,
 };
 use fastcp_sys::scarce::persistently;
 use fastcp_sys::{Dir, FileType, Root, Stat};
@@ -23,9 +23,6 @@ use rayon::prelude::*;
 
 use crate::shared::{SharedListings, Sharing};
 use crate::source::status_of;
-
-/// Where a receiver keeps its state, at the root of a tree. Never offered.
-pub(crate) const STATE_DIR: &[u8] = b".fastcp";
 
 /// Directories listed at a time.
 const BATCH_DIRS: usize = 64;

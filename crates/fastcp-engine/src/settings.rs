@@ -1,13 +1,11 @@
 //! What each role is told to do. The command line fills these in; nothing below reads arguments.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::Capabilities;
 
 use crate::budget::Limits;
-use crate::manifest::ManifestWriter;
 
 /// How the sender answers ranges that may be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +55,43 @@ pub enum ReceivePath {
     Copy,
     /// `splice` through a pipe; the CRC is taken by reading back.
     Splice,
+}
+
+/// Which hash a manifest has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestHash {
+    /// BLAKE3, all 32 bytes.
+    Blake3,
+    /// XXH3-128.
+    Xxh3,
+    /// SHA-256.
+    Sha256,
+}
+
+impl ManifestHash {
+    pub(crate) const ALL: [Self; 3] = [Self::Blake3, Self::Xxh3, Self::Sha256];
+
+    /// Its name in the first line of a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blake3 => "blake3",
+            Self::Xxh3 => "xxh3-128",
+            Self::Sha256 => "sha256",
+        }
+    }
+
+    pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|hash| hash.name().as_bytes() == name)
+    }
+}
+
+/// The file that a manifest is appended to.
+#[derive(Debug, Clone)]
+pub struct ManifestFile {
+    /// Where it is, or is made.
+    pub path: PathBuf,
+    /// The hash of its records.
+    pub hash: ManifestHash,
 }
 
 /// What survives a power cut at the moment a run says that it is done.
@@ -177,7 +212,7 @@ pub struct ReceiverSettings {
     /// What the checksum of a whole file is taken over.
     pub verify: VerifyOver,
     /// Where to record what was committed.
-    pub manifest: Option<Arc<ManifestWriter>>,
+    pub manifest: Option<ManifestFile>,
     /// What the system allows: a run divides it over all that it holds open.
     pub limits: Limits,
     /// Deletion of what the source does not have; `None` keeps all of it.

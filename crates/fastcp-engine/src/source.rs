@@ -15,9 +15,6 @@ use crate::shared::SharedListings;
 use crate::signature::Signatures;
 use crate::zeros::{Span, SpanCrc, read_spans};
 
-/// What is read at a time: it stays in a core's own cache while the CRC runs over it.
-pub(crate) const SLICE_BYTES: usize = 256 << 10;
-
 /// So much is read for a CRC-32 before what has come of it is remembered. A segment of confirmation is a multiple.
 const STEP_BYTES: u64 = 64 << 20;
 

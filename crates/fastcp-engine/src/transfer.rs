@@ -5,7 +5,6 @@ use std::sync::Arc;
 use fastcp_model::{Capabilities, RelPath, Status};
 
 use crate::budget::Budget;
-use crate::control::OFFERED_AGAIN_MAX;
 use crate::cutter::Cutter;
 use crate::destination::Destination;
 use crate::dirs::Finisher;
@@ -13,12 +12,16 @@ use crate::error::RunError;
 use crate::group::Groups;
 use crate::job::FileJob;
 use crate::line::Line;
+use crate::manifest::ManifestWriter;
 use crate::owners::Owners;
 use crate::part::Mismatch;
 use crate::reach::ends_everything;
 use crate::report::{Cause, Report};
 use crate::schedule::Schedule;
 use crate::settings::ReceiverSettings;
+
+/// A file that changes while it is fetched is offered again this often.
+const OFFERED_AGAIN_MAX: u32 = 3;
 
 /// What all connections of a transfer share.
 pub(crate) struct Transfer<'a> {
@@ -30,6 +33,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) groups: &'a Groups,
     pub(crate) report: &'a Report,
     pub(crate) settings: &'a ReceiverSettings,
+    /// Where what was committed is recorded.
+    pub(crate) manifest: Option<&'a ManifestWriter>,
     /// Cuts old versions of files.
     pub(crate) cutter: &'a Cutter,
     /// What may be held open at a time.

@@ -8,17 +8,15 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fastcp_model::{Escaped, RelPath};
-use fastcp_net::{Connection, Dialer, NetError};
+use fastcp_model::RelPath;
+use fastcp_net::{Connection, Dialer};
 use fastcp_sys::Root;
-use fastcp_wire::frame::FrameType;
-use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
+use fastcp_wire::offer::{OfferRequest, Scope};
 
-use crate::control::is_about_the_path;
 use crate::error::RunError;
 use crate::line::{Ending, Line};
+use crate::offers::{Offered, Offers};
 use crate::owners::Owners;
-use crate::receiver::base_of;
 use crate::report::Report;
 use crate::settings::{Connections, ReceiverSettings};
 use crate::threads::spawn;
@@ -62,7 +60,7 @@ fn verify_in_ranges(
     report: &Report,
     range_bytes_max: u64,
 ) -> Result<(), RunError> {
-    let root = open_verified(against)?;
+    let root = Root::open(against).map_err(RunError::not_verifiable(against))?;
     let line = Line::open(dialer, settings, report, Arc::default())?;
     let hashing = Hashing::agreed(line.agreed.capabilities);
     let connections = match settings.connections {
@@ -70,14 +68,7 @@ fn verify_in_ranges(
         Connections::Auto => line.agreed.connections.min(AUTO_CONNECTIONS),
     };
     let queue = CheckQueue::new(range_bytes_max.min(hashing.range_bytes_max()));
-    let verification = Verification {
-        line: &line,
-        base: base_of(&request.path, request.scope),
-        root: &root,
-        queue: &queue,
-        report,
-        hashing,
-    };
+    let verification = Verification { line: &line, base: request.base(), root: &root, queue: &queue, report, hashing };
     let first_error = FirstError { queue: &queue, line: &line, error: Mutex::new(None) };
     std::thread::scope(|threads| {
         let _guard = StopOnPanic(&queue);
@@ -98,14 +89,6 @@ fn verify_in_ranges(
         first_error.keep(compare_offer(request, &verification));
     });
     first_error.error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
-}
-
-/// Opens the directory to verify.
-pub(crate) fn open_verified(path: &Path) -> Result<Root, RunError> {
-    Root::open(path).map_err(|source| RunError::NotVerifiable {
-        path: Escaped(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).to_string(),
-        source,
-    })
 }
 
 /// Compares all that is offered. An offer that is broken off is asked for again, on a new session.
@@ -131,27 +114,16 @@ fn take_offer(
     comparer: &mut Comparer<'_>,
     verification: &Verification<'_>,
 ) -> Result<(), RunError> {
-    let net = |source| RunError::Net { during: "reading offers", source };
-    let silence_max = Some(verification.line.silence_max());
-    control.set_timeouts(silence_max, silence_max).map_err(net)?;
-    control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(net)?;
+    let mut offers = Offers::ask(control, request, verification.line.silence_max(), None)?;
     while !verification.queue.is_stopped() {
-        match control.read_frame() {
-            Ok((FrameType::OfferBatch, payload)) => {
-                comparer.compare(OfferBatch::decode(&payload).map_err(|error| net(error.into()))?)?;
-            }
-            Ok((FrameType::OfferEnd, payload)) => {
-                let end = OfferEnd::decode(&payload).map_err(|error| net(error.into()))?;
+        match offers.next()? {
+            Offered::Batch(batch) => comparer.compare(batch)?,
+            Offered::End(end) => {
                 comparer.finish(&end)?;
                 verification.report.set_scan_done();
                 verification.queue.close();
                 return Ok(());
             }
-            Ok((other, _)) => return Err(net(NetError::UnexpectedFrame(other))),
-            Err(NetError::Refused(status)) if is_about_the_path(status) => {
-                return Err(RunError::Source { path: request.path.clone(), status });
-            }
-            Err(error) => return Err(net(error)),
         }
     }
     Ok(())

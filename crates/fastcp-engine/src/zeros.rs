@@ -9,6 +9,9 @@ use fastcp_sys::file::{next_data_range, read_range};
 
 use crate::crc_runs::combine;
 
+/// What is read at a time: it stays in a core's own cache while the CRC runs over it.
+pub(crate) const SLICE_BYTES: usize = 256 << 10;
+
 /// A part of what was read.
 pub(crate) enum Span<'a> {
     Bytes(&'a [u8]),

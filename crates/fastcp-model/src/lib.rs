@@ -22,3 +22,6 @@ pub use time::Timestamp;
 
 /// The port that a server listens on where none is named.
 pub const DEFAULT_PORT: u16 = 9999;
+
+/// Where a receiver keeps its state, at the root of a tree. Never offered.
+pub const STATE_DIR: &[u8] = b".fastcp";

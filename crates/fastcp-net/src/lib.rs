@@ -1,6 +1,7 @@
 //! From an address to a session: listening, dialling, greeting.
 //!
 //! - [`Connection`]: one TCP stream, with its peer's name, its timeouts and its byte counts.
+//! - [`Inbox`]: what has arrived on one, taken with few calls.
 //! - [`Dialer`] and [`Backoff`]: how a client gets one, over the network or to a server embedded in
 //!   its own process.
 //! - [`Live`]: the connections of one run, which can be ended together.
@@ -16,6 +17,7 @@ mod dial;
 mod error;
 mod foreign;
 mod greet;
+mod inbox;
 mod listen;
 mod live;
 mod session;
@@ -27,6 +29,7 @@ pub use error::NetError;
 pub use fastcp_sys::resolve::addresses;
 pub use foreign::Foreign;
 pub use greet::{Greeting, HANDSHAKE_TIMEOUT, greet};
+pub use inbox::Inbox;
 pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener, TURNED_AWAY_MAX};
 pub use live::Live;
 pub use session::{Agreed, Attached, Session, SessionGuard, Sessions, Terms};

@@ -35,6 +35,14 @@ pub struct OfferRequest {
 }
 
 impl OfferRequest {
+    /// The directory that offered paths are relative to.
+    pub fn base(&self) -> RelPath {
+        match (self.scope, self.path.split()) {
+            (Scope::Itself, Some((parent, _))) => parent,
+            _ => self.path.clone(),
+        }
+    }
+
     /// The payload of an [`crate::frame::FrameType::OfferRequest`] frame.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.scope as u8];

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use fastcp_model::{ByteRange, Status};
-use fastcp_net::{Connection, NetError};
+use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
 use fastcp_wire::progress::{Awaited, hear};
@@ -16,8 +16,6 @@ use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
 };
 use fastcp_wire::signature::{Level, SIGNED_CHUNK_BYTES, SignedChunk, decode_signature};
-
-use crate::inbox::Inbox;
 
 /// Bytes of requests on their way at most, as in `fetch.rs`: the sender reads none while it writes.
 const REQUEST_BYTES_MAX: usize = 32 << 10;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, Status};
-use fastcp_net::{Connection, Dialer, Endpoint, HANDSHAKE_TIMEOUT, Live, Session, Terms};
+use fastcp_net::{Connection, Dialer, Endpoint, HANDSHAKE_TIMEOUT, Inbox, Live, Session, Terms};
 use fastcp_sys::Stat;
 use fastcp_wire::hello::Role;
 use fastcp_wire::signature::StrongHash;
@@ -16,7 +16,6 @@ use super::asker::Tally;
 use super::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::basis::Basis;
 use crate::cutter::Cutter;
-use crate::inbox::Inbox;
 use crate::settings::{Compression, PlainCrc, ServerSettings};
 use crate::{Server, Source};
 

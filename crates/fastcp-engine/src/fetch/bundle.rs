@@ -4,12 +4,12 @@
 //! is taken like any other.
 
 use fastcp_model::RelPath;
+use fastcp_net::Inbox;
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::range::{PieceHeader, TRAILER_BYTES, Trailer};
 
 use super::{End, Fetcher, broken};
-use crate::inbox::Inbox;
 use crate::want::Want;
 
 impl Fetcher<'_> {

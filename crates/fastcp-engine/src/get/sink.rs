@@ -21,9 +21,8 @@ use crate::naming::{PartPlace, Shelter};
 use crate::owners::Owners;
 use crate::part::{PartFile, Verified};
 use crate::read_back::read_whole;
-use crate::source::SLICE_BYTES;
 use crate::strong_hash::hash_of_name;
-use crate::zeros::crc_of_range;
+use crate::zeros::{SLICE_BYTES, crc_of_range};
 
 /// The journal learns of the bytes in steps of this length.
 const STEP_BYTES: u64 = 4 << 20;

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use fastcp_sys::scarce::is_short;
 
+use crate::budget::GROUP_FILES_MAX;
 use crate::waiting::{Lock, News};
 
-/// The most files in a group; each is an open descriptor until it has its name.
-pub(crate) const GROUP_FILES_MAX: usize = 4096;
 /// A group closes when its files hold this much.
 const GROUP_BYTES_MAX: u64 = 32 << 20;
 /// A group closes at this age.

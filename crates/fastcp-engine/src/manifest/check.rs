@@ -17,13 +17,13 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::writer::shown;
-use super::{HEADER_BYTES_MAX, LINE_BYTES_MAX, ManifestError, Record, parse_header};
-use crate::content_hash::{ContentHasher, ManifestHash};
+use super::{HEADER_BYTES_MAX, LINE_BYTES_MAX, Record, parse_header};
+use crate::content_hash::ContentHasher;
 use crate::difference::Difference;
-use crate::error::{RunError, is_not_there};
+use crate::error::{ManifestError, RunError, is_not_there};
 use crate::read_back::read_whole;
 use crate::report::{Cause, Report};
-use crate::verify::open_verified;
+use crate::settings::ManifestHash;
 
 /// Records that one thread takes at a time.
 const RECORDS_PER_STEP: usize = 64;
@@ -34,7 +34,7 @@ const RECORDS_PER_STEP: usize = 64;
 /// # Errors
 /// A manifest or a destination that cannot be used. Damaged records are in the report instead.
 pub fn verify_manifest(path: &Path, against: &Path, report: &Report) -> Result<(), RunError> {
-    let root = open_verified(against)?;
+    let root = Root::open(against).map_err(RunError::not_verifiable(against))?;
     let manifest = Manifest::open(path)?;
     let offsets = manifest.last_lines(report).map_err(|source| manifest.failed(source))?;
     report.counters.entries.add(offsets.len() as u64);

@@ -15,8 +15,9 @@ use fastcp_sys::Dir;
 use fastcp_sys::file::read_at;
 use fastcp_sys::typed_path::{self, Opened};
 
-use super::{HEADER_BYTES_MAX, ManifestError, Record, header, parse_header};
-use crate::content_hash::ManifestHash;
+use super::{HEADER_BYTES_MAX, Record, header, parse_header};
+use crate::error::ManifestError;
+use crate::settings::{ManifestFile, ManifestHash};
 
 /// Records leave at this size though their group is not complete.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -25,7 +26,7 @@ const SEARCH_BYTES: u64 = 64 << 10;
 
 /// A manifest that a run appends to.
 #[derive(Debug)]
-pub struct ManifestWriter {
+pub(crate) struct ManifestWriter {
     hash: ManifestHash,
     path: PathBuf,
     /// Where it lies, to make its name durable.
@@ -45,12 +46,13 @@ struct State {
 }
 
 impl ManifestWriter {
-    /// Opens the manifest at `path`, made where it is missing, for records with this hash.
+    /// Opens the manifest, made where it is missing.
     ///
     /// # Errors
     /// A file that is no manifest, or has another version or hash, or is appended to by another run: such a
     /// file is left as it is. Failures of the file system.
-    pub fn open(path: &Path, hash: ManifestHash) -> Result<Self, ManifestError> {
+    pub(crate) fn open(ManifestFile { path, hash }: &ManifestFile) -> Result<Self, ManifestError> {
+        let hash = *hash;
         let failed = |operation| move |source| ManifestError::File { operation, path: shown(path), source };
         let Opened { file, dir } = typed_path::open_to_append(path).map_err(failed("open"))?;
         match file.try_lock() {
@@ -69,7 +71,7 @@ impl ManifestWriter {
         }
         let lines = if kept_bytes == 0 { header(hash) } else { Vec::new() };
         let state = State { file, lines, file_bytes: kept_bytes, has_failed: false };
-        let writer = Self { hash, path: path.to_path_buf(), dir, state: Mutex::new(state) };
+        let writer = Self { hash, path: path.clone(), dir, state: Mutex::new(state) };
         writer.flush()?;
         Ok(writer)
     }
@@ -95,7 +97,7 @@ impl ManifestWriter {
     ///
     /// # Errors
     /// As of the file system; what could not be written is gone.
-    pub fn finish(&self) -> Result<(), ManifestError> {
+    pub(crate) fn finish(&self) -> Result<(), ManifestError> {
         let mut state = self.lock();
         self.write(&mut state)?;
         let name_too = || self.dir.sync_handle()?.sync_dir();
@@ -171,11 +173,18 @@ pub(super) fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use fastcp_model::{RelPath, Timestamp};
 
-    use super::{ManifestError, ManifestWriter, Record, header};
-    use crate::content_hash::{ContentHash, ManifestHash};
+    use super::{ManifestWriter, Record, header};
+    use crate::content_hash::ContentHash;
+    use crate::error::ManifestError;
+    use crate::settings::{ManifestFile, ManifestHash};
+
+    fn open(path: &Path) -> Result<ManifestWriter, ManifestError> {
+        ManifestWriter::open(&ManifestFile { path: path.to_path_buf(), hash: ManifestHash::Xxh3 })
+    }
 
     fn record(nth: u128) -> Record {
         let path = RelPath::new(format!("file {nth}").as_bytes()).expect("lawful");
@@ -186,8 +195,8 @@ mod tests {
     fn a_torn_end_of_any_length_is_cut_off_and_whole_lines_stay() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("manifest");
-        let open = || ManifestWriter::open(&path, ManifestHash::Xxh3).expect("open");
-        let writer = open();
+        let again = || open(&path).expect("open");
+        let writer = again();
         writer.put(&record(1)).expect("put");
         writer.put(&record(2)).expect("put");
         writer.finish().expect("finish");
@@ -196,7 +205,7 @@ mod tests {
         assert_eq!(whole.iter().filter(|&&byte| byte == b'\n').count(), 3);
         for length in 0..=whole.len() {
             fs::write(&path, &whole[..length]).expect("write");
-            drop(open());
+            drop(again());
             let kept = fs::read(&path).expect("read");
             let last_end = whole[..length].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
             let wanted = if last_end == 0 { header(ManifestHash::Xxh3) } else { whole[..last_end].to_vec() };
@@ -204,7 +213,7 @@ mod tests {
         }
         let long_tear = [&whole[..], &vec![0; 200_000]].concat();
         fs::write(&path, long_tear).expect("write");
-        drop(open());
+        drop(again());
         assert_eq!(fs::read(&path).expect("read"), whole);
     }
 
@@ -216,7 +225,7 @@ mod tests {
             ["notes\n", "x", "fastcp-manifest 2 xxh3-128\n", "fastcp-manifest 1 sha256\n", "fastcp-manifest 1 s"];
         for bytes in others {
             fs::write(&path, bytes).expect("write");
-            assert!(ManifestWriter::open(&path, ManifestHash::Xxh3).is_err(), "{bytes}");
+            assert!(open(&path).is_err(), "{bytes}");
             assert_eq!(fs::read(&path).expect("read"), bytes.as_bytes());
         }
     }
@@ -225,11 +234,11 @@ mod tests {
     fn one_run_at_a_time() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("manifest");
-        let first = ManifestWriter::open(&path, ManifestHash::Xxh3).expect("open");
-        let second = ManifestWriter::open(&path, ManifestHash::Xxh3);
+        let first = open(&path).expect("open");
+        let second = open(&path);
         assert!(matches!(second, Err(ManifestError::Busy(_))), "{second:?}");
         drop(first);
-        ManifestWriter::open(&path, ManifestHash::Xxh3).expect("free again");
+        open(&path).expect("free again");
     }
 
     #[test]
@@ -237,7 +246,7 @@ mod tests {
         // A device that is always full takes the open file's place.
         let Ok(full) = fs::File::options().write(true).open("/dev/full") else { return };
         let dir = tempfile::tempdir().expect("temporary directory");
-        let writer = ManifestWriter::open(&dir.path().join("manifest"), ManifestHash::Xxh3).expect("open");
+        let writer = open(&dir.path().join("manifest")).expect("open");
         writer.lock().file = full;
         writer.put(&record(1)).expect("gathered");
         assert!(matches!(writer.flush(), Err(ManifestError::File { operation: "write", .. })));

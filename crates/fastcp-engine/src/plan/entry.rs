@@ -13,8 +13,8 @@ use crate::act::prepare;
 use crate::decide::{Decision, Ground, decide, existing};
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
-use crate::itemize::{How, Item, ItemKind, letters};
-use crate::report::{Cause, Event};
+use crate::itemize::{How, letters};
+use crate::report::{Cause, Event, Item, ItemKind};
 use crate::settings::Itemize;
 
 /// Entries of one directory planned on one thread before another is asked to help.

@@ -6,14 +6,13 @@
 
 use crc32fast::Hasher;
 use fastcp_model::{Capabilities, Status};
-use fastcp_net::{Connection, NetError};
+use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::limits::{HASH_BYTES_MAX, ZSTD_RANGE_BYTES_MAX};
 use fastcp_wire::range::{Ask, BodyKind, HOLE_BODY_BYTES, HoleEnd, PieceHeader, TRAILER_BYTES, Trailer};
 use fastcp_wire::signature::{RANGE_HASH_BYTES, RangeHash, decode_hash};
 
 use super::queue::Check;
-use crate::inbox::Inbox;
 use crate::strong_hash::StrongHasher;
 
 /// Who hashes what the sender has.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{ByteRange, RelPath, Status};
-use fastcp_net::{Connection, NetError};
+use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_sys::file::next_data_range;
 use fastcp_sys::{Root, Stat};
 use fastcp_wire::WireError;
@@ -26,11 +26,10 @@ use super::queue::{Check, CheckQueue, FileCheck, IfEmpty, Next};
 use crate::difference::Difference;
 use crate::error::RunError;
 use crate::fetch::BREAKS_MAX;
-use crate::inbox::Inbox;
 use crate::line::Line;
 use crate::report::{Cause, Report};
-use crate::source::SLICE_BYTES;
 use crate::strong_hash::{hash_of, hash_of_zeros};
+use crate::zeros::SLICE_BYTES;
 
 /// Bytes of requests on their way at most: more than the sockets' buffers hold could stop both ends.
 const REQUEST_BYTES_MAX: usize = 32 << 10;

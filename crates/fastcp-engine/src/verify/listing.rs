@@ -9,7 +9,9 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use fastcp_model::{Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, SpecialKind, Status};
+use fastcp_model::{
+    Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, STATE_DIR, SpecialKind, Status,
+};
 use fastcp_net::NetError;
 use fastcp_sys::{Dir, FileType, Root, Stat};
 use fastcp_wire::WireError;
@@ -26,7 +28,6 @@ use crate::kept_times::KeptTimes;
 use crate::listing_order::{ListingOrder, OfferCount, broken_offer};
 use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
-use crate::scan::STATE_DIR;
 
 /// Entries of one directory compared on one thread before another is asked to help.
 const ENTRIES_PER_THREAD_MIN: usize = 128;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::Status;
-use fastcp_net::{Connection, NetError, WireCount};
+use fastcp_net::{Connection, Inbox, NetError, WireCount};
 use fastcp_wire::WireError;
 use fastcp_wire::range::{
     Ask, BodyKind, ID_UNREADABLE, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader,
@@ -19,7 +19,6 @@ use crate::basis::Basis;
 use crate::cutter::{Cutter, fine_chunks};
 use crate::delta::asker::Tally;
 use crate::delta::{Asker, DeltaEnd, DeltaFile, find};
-use crate::inbox::Inbox;
 
 /// The truth about a file of `bytes`, as a body.
 fn list(request: &RangeRequest, bytes: &[u8]) -> Vec<SignedChunk> {

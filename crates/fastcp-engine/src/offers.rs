@@ -1,0 +1,97 @@
+//! Taking an offer off a control connection, batch by batch, to its end.
+//!
+//! Whoever plans, previews or verifies reads offers here. What the sender says has not changed since the last offer is
+//! recalled from the tree cache, where there is one; the reader's batches are the same with and without.
+
+use std::time::Duration;
+
+use fastcp_model::{RelPath, Status};
+use fastcp_net::{Connection, NetError};
+use fastcp_wire::frame::FrameType;
+use fastcp_wire::known::{BatchId, encode_known};
+use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest};
+
+use crate::error::RunError;
+use crate::tree_cache::TreeCache;
+
+/// What comes next of an offer.
+pub(crate) enum Offered {
+    Batch(OfferBatch),
+    /// The last of it.
+    End(OfferEnd),
+}
+
+/// An offer that was asked for and has not ended.
+pub(crate) struct Offers<'a> {
+    control: &'a Connection,
+    path: &'a RelPath,
+    cache: Option<TreeCache<'a>>,
+}
+
+impl<'a> Offers<'a> {
+    /// Asks for an offer. With a cache, the sender need not repeat what is in it, and it is replaced at the end.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(crate) fn ask(
+        control: &'a Connection,
+        request: &'a OfferRequest,
+        silence_max: Duration,
+        cache: Option<TreeCache<'a>>,
+    ) -> Result<Self, RunError> {
+        control.set_timeouts(Some(silence_max), Some(silence_max)).map_err(reading)?;
+        if let Some(cache) = &cache {
+            control.write_frame(FrameType::OfferKnown, &encode_known(&cache.known())).map_err(reading)?;
+        }
+        control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(reading)?;
+        Ok(Self { control, path: &request.path, cache })
+    }
+
+    /// Waits for what comes next. After the end nothing does.
+    ///
+    /// # Errors
+    /// [`RunError::Source`] where the sender refuses the path; else the connection broke, or the peer the protocol.
+    pub(crate) fn next(&mut self) -> Result<Offered, RunError> {
+        let (frame_type, payload) = match self.control.read_frame() {
+            Ok(frame) => frame,
+            Err(NetError::Refused(status)) if is_about_the_path(status) => {
+                return Err(RunError::Source { path: self.path.clone(), status });
+            }
+            Err(error) => return Err(reading(error)),
+        };
+        match (frame_type, &mut self.cache) {
+            (FrameType::OfferBatch, cache) => {
+                let batch = decode(&payload)?;
+                if let Some(cache) = cache.as_mut().filter(|_| !batch.listings.is_empty()) {
+                    cache.sent(&payload);
+                }
+                Ok(Offered::Batch(batch))
+            }
+            (FrameType::OfferSame, Some(cache)) => {
+                let id = BatchId::decode(&payload).map_err(|error| reading(error.into()))?;
+                let unknown = || reading(NetError::Offer("a batch that is not known here"));
+                decode(cache.recall(id).ok_or_else(unknown)?).map(Offered::Batch)
+            }
+            (FrameType::OfferEnd, cache) => {
+                let end = OfferEnd::decode(&payload).map_err(|error| reading(error.into()))?;
+                if let Some(cache) = cache.take() {
+                    cache.finish();
+                }
+                Ok(Offered::End(end))
+            }
+            (other, _) => Err(reading(NetError::UnexpectedFrame(other))),
+        }
+    }
+}
+
+fn decode(payload: &[u8]) -> Result<OfferBatch, RunError> {
+    OfferBatch::decode(payload).map_err(|error| reading(error.into()))
+}
+
+fn reading(source: NetError) -> RunError {
+    RunError::Net { during: "reading offers", source }
+}
+
+fn is_about_the_path(status: Status) -> bool {
+    !matches!(status, Status::BadRequest | Status::Unauthorised | Status::Busy | Status::TimedOut)
+}
