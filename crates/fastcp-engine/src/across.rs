@@ -12,11 +12,11 @@ use fastcp_model::{ByteRange, Name};
 use fastcp_sys::file::{clone_from, next_data_range, read_range};
 use fastcp_sys::{Dir, FileType, Stat, metadata};
 
-use crate::crc_runs::combine;
+use crate::content::crc_runs::combine;
+use crate::content::strong_hash::hash_of_name;
+use crate::content::zeros::{SLICE_BYTES, crc_of_zeros};
 use crate::naming::expect_named;
 use crate::settings::Durability;
-use crate::strong_hash::hash_of_name;
-use crate::zeros::{SLICE_BYTES, crc_of_zeros};
 
 /// Whether a rename or link failed since it cannot leave a volume.
 pub(crate) fn is_refused(error: &io::Error) -> bool {

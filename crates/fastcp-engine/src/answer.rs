@@ -22,12 +22,12 @@ use fastcp_wire::range::{
 use fastcp_wire::signature::{Level, RANGE_HASH_BYTES, RangeHash, encode_hash};
 
 use crate::adapt::{Adaptive, Spent};
-use crate::compress::{RangeCompressor, SAMPLE_BYTES};
-use crate::crc_runs::CONFIRM_BYTES;
+use crate::content::compress::{RangeCompressor, SAMPLE_BYTES};
+use crate::content::crc_runs::CONFIRM_BYTES;
+use crate::content::strong_hash::hash_of;
+use crate::content::zeros::{SLICE_BYTES, crc_of_zeros};
 use crate::settings::Compression;
 use crate::source::{OpenFile, Source};
-use crate::strong_hash::hash_of;
-use crate::zeros::{SLICE_BYTES, crc_of_zeros};
 
 mod bundle;
 mod pulse;

@@ -67,7 +67,7 @@ mod tests {
     use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
     use super::SenderCrc;
-    use crate::crc_runs::{CONFIRM_BYTES, combine};
+    use crate::content::crc_runs::{CONFIRM_BYTES, combine};
     use crate::dirs::{Age, DirState};
     use crate::job::{Confirmation, FileJob};
     use crate::naming::{PartPlace, Shelter};

@@ -14,7 +14,7 @@ use fastcp_model::ByteRange;
 use fastcp_sys::Stat;
 use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
 
-use crate::cutter::{CutError, CutFile, Cutter, MarkedChunk, fine_chunks};
+use crate::content::cutter::{CutError, CutFile, Cutter, MarkedChunk, fine_chunks};
 use crate::index::{ENTRIES_MAX, Index, Kinds, Place};
 
 /// Of a basis for a small file no more than this is looked at, of each file.

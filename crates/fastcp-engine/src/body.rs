@@ -192,7 +192,7 @@ fn write_sparse(file: &PartFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
 fn read_back(file: &File, offset: u64, len: u64) -> io::Result<u32> {
     let mut hasher = Hasher::new();
     let range = ByteRange::new(offset, len).map_err(io::Error::other)?;
-    read_range(file, range, &mut vec![0; crate::zeros::SLICE_BYTES], |bytes| {
+    read_range(file, range, &mut vec![0; crate::content::zeros::SLICE_BYTES], |bytes| {
         hasher.update(bytes);
         Ok(())
     })?;

@@ -14,7 +14,7 @@ use fastcp_sys::file::{punch_hole, read_at};
 use fastcp_wire::signature::StrongHash;
 use rayon::prelude::*;
 
-use crate::crc_runs::{CONFIRM_BYTES, combine};
+use crate::content::crc_runs::{CONFIRM_BYTES, combine};
 use crate::delta::Found;
 use crate::error::RunError;
 use crate::job::FileJob;

@@ -16,13 +16,13 @@ use fastcp_sys::{Dir, FileSystem, Root, Stat, SyncHandle, Volume};
 
 use crate::backup::Backup;
 use crate::backup_dirs;
+use crate::content::strong_hash::hash_of_name;
 use crate::dirs::{Age, DirState};
 use crate::error::RunError;
 use crate::kept_times::KeptTimes;
 use crate::naming::{PartPlace, Shelter};
 use crate::reach::may_reach_others;
 use crate::settings::ReceiverSettings;
-use crate::strong_hash::hash_of_name;
 
 pub(crate) const PARTS_DIR: &[u8] = b"parts";
 pub(crate) const LOCK_NAME: &[u8] = b"lock";

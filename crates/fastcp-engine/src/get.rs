@@ -14,11 +14,11 @@ use fastcp_net::{Connection, Dialer, Live, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::range::PlainRequest;
 
+use crate::content::zeros::SLICE_BYTES;
 use crate::part::Mismatch;
 use crate::patience::{Patience, absence_max, silence_max};
 use crate::proof::HeardPlain;
 use crate::report::Report;
-use crate::zeros::SLICE_BYTES;
 
 mod sink;
 

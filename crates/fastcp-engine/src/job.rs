@@ -7,13 +7,13 @@ use std::sync::{Arc, MutexGuard};
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
 
 use crate::answered::{Proof, SenderCrc};
-use crate::crc_runs::{CrcRuns, gaps, zeros_of};
+use crate::content::crc_runs::{CrcRuns, gaps, zeros_of};
+use crate::content::zeros::crc_of_zeros;
 use crate::dirs::DirState;
 use crate::journal::{Binding, Record};
 use crate::part::{Mismatch, PartFile};
 use crate::proof::Confirmed;
 use crate::waiting::Lock;
-use crate::zeros::crc_of_zeros;
 
 /// What is known of a file before its first byte, and what has become of it since.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fastcp_model::{ByteRange, Name, PATH_BYTES_MAX, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileBytes, Stat, process};
 
-use crate::crc_runs::{CONFIRM_BYTES, combine, crc_of_zero_segment};
+use crate::content::crc_runs::{CONFIRM_BYTES, combine, crc_of_zero_segment};
 
 /// The first bytes: format and version.
 const MAGIC: &[u8; 8] = b"FCPJRNL1";
@@ -329,8 +329,8 @@ impl Fields<'_> {
 mod tests {
     use fastcp_model::{ByteRange, RelPath, Timestamp};
 
-    use crate::crc_runs::{CONFIRM_BYTES, crc_of_zero_segment};
-    use crate::zeros::crc_of_zeros;
+    use crate::content::crc_runs::{CONFIRM_BYTES, crc_of_zero_segment};
+    use crate::content::zeros::crc_of_zeros;
 
     use super::{Binding, Mark, Record, encode_head, encode_mark, encode_range, replay};
 

@@ -13,7 +13,7 @@ use fastcp_model::Capabilities;
 use fastcp_sys::{Dir, Stat};
 
 use crate::answered::Proof;
-use crate::content_hash::ContentHash;
+use crate::content::content_hash::ContentHash;
 use crate::destination::Mount;
 use crate::dirs::DirState;
 use crate::error::RunError;

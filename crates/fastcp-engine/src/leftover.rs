@@ -13,7 +13,7 @@ use fastcp_model::{Capabilities, ChunkGrid, Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::offer::Scope;
 
-use crate::crc_runs::is_confirmed_alone;
+use crate::content::crc_runs::is_confirmed_alone;
 use crate::destination::Destination;
 use crate::job::{FileJob, Trust};
 use crate::journal::{Journal, Record};

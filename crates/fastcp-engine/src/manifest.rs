@@ -7,7 +7,7 @@
 
 use fastcp_model::{ByteRange, Escaped, PATH_BYTES_MAX, RelPath, Timestamp};
 
-use crate::content_hash::ContentHash;
+use crate::content::content_hash::ContentHash;
 use crate::error::ManifestError;
 use crate::settings::ManifestHash;
 
@@ -97,7 +97,7 @@ mod tests {
     use fastcp_model::{RelPath, Timestamp};
 
     use super::{LINE_BYTES_MAX, Record, header, parse_header};
-    use crate::content_hash::ContentHash;
+    use crate::content::content_hash::ContentHash;
     use crate::error::ManifestError;
     use crate::settings::ManifestHash;
 

@@ -5,9 +5,9 @@ use fastcp_net::{Connection, NetError};
 use fastcp_sys::transfer::{Moved, send_file};
 use fastcp_wire::range::{PlainRequest, Reply};
 
+use crate::content::zeros::SLICE_BYTES;
 use crate::settings::PlainCrc;
 use crate::source::{OpenFile, Source};
-use crate::zeros::SLICE_BYTES;
 
 /// Answers one request; the caller closes the connection.
 ///

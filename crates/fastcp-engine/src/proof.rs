@@ -14,8 +14,8 @@ use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::range::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
 
-use crate::crc_runs::CrcRuns;
-use crate::zeros::crc_of_zeros;
+use crate::content::crc_runs::CrcRuns;
+use crate::content::zeros::crc_of_zeros;
 
 /// The header of an answer as it arrived.
 #[derive(Debug, Clone, Copy)]

@@ -12,9 +12,9 @@ use crc32fast::Hasher;
 use fastcp_model::ByteRange;
 use fastcp_sys::file::{forget_cached, read_at};
 
-use crate::content_hash::{ContentHash, ContentHasher};
+use crate::content::content_hash::{ContentHash, ContentHasher};
+use crate::content::zeros::{SLICE_BYTES, Span, SpanCrc, put_zeros, read_spans};
 use crate::settings::{ManifestHash, VerifyOver};
-use crate::zeros::{SLICE_BYTES, Span, SpanCrc, put_zeros, read_spans};
 
 /// What a complete part file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +100,9 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::{Seen, look_at, read_whole};
-    use crate::content_hash::ContentHasher;
+    use crate::content::content_hash::ContentHasher;
+    use crate::content::zeros::SLICE_BYTES;
     use crate::settings::{ManifestHash, VerifyOver};
-    use crate::zeros::SLICE_BYTES;
 
     #[test]
     fn what_is_read_counts_and_not_what_was_written() {

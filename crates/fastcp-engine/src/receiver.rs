@@ -17,8 +17,8 @@ use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, WireCount};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
+use crate::content::cutter::Cutter;
 use crate::control::Control;
-use crate::cutter::Cutter;
 use crate::destination::Destination;
 use crate::error::RunError;
 use crate::group::{Groups, commit_groups};

@@ -16,8 +16,9 @@ use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, Inbox, NetError};
 
 use crate::basis::Basis;
+use crate::content::cutter::Cutter;
+use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::copying::Copier;
-use crate::cutter::Cutter;
 use crate::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::error::RunError;
 use crate::job::{Arrival, FileJob, Start};
@@ -25,7 +26,6 @@ use crate::journal::Record;
 use crate::leftover::open_bases;
 use crate::transfer::Transfer;
 use crate::want::Want;
-use crate::zeros::{SLICE_BYTES, crc_of_range};
 
 /// A search that has broken so many connections is given up: it begins anew each time, so its bytes are no progress.
 const SEARCHES_MAX: u32 = 10;

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fastcp_model::ByteRange;
 use fastcp_sys::Identity;
 
-use crate::crc_runs::CrcRuns;
+use crate::content::crc_runs::CrcRuns;
 
 /// The most files remembered.
 const FILES_MAX: usize = 1024;

@@ -14,8 +14,8 @@ use fastcp_model::{ByteRange, Status};
 use fastcp_sys::Identity;
 use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
-use crate::crc_runs::CONFIRM_BYTES;
-use crate::cutter::{CutError, CutFile, Cutter, fine_chunks};
+use crate::content::crc_runs::CONFIRM_BYTES;
+use crate::content::cutter::{CutError, CutFile, Cutter, fine_chunks};
 use crate::served::{ServedCrcs, changed_recently};
 use crate::source::{OpenFile, status_of};
 
@@ -193,7 +193,7 @@ mod tests {
     use fastcp_wire::signature::Level;
 
     use super::{LIST_BYTES_MAX, LISTS_MAX, Remembered, SegmentCrcs, Signatures};
-    use crate::crc_runs::CONFIRM_BYTES;
+    use crate::content::crc_runs::CONFIRM_BYTES;
     use crate::served::ServedCrcs;
     use crate::source::OpenFile;
 

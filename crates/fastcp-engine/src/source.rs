@@ -8,12 +8,12 @@ use fastcp_model::{ByteRange, Name, RelPath, Status};
 use fastcp_sys::{Dir, FileType, Root, Stat};
 use nix::errno::Errno;
 
-use crate::crc_runs::combine;
+use crate::content::crc_runs::combine;
+use crate::content::zeros::{Span, SpanCrc, read_spans};
 use crate::processor::Processors;
 use crate::served::ServedCrcs;
 use crate::shared::SharedListings;
 use crate::signature::Signatures;
-use crate::zeros::{Span, SpanCrc, read_spans};
 
 /// So much is read for a CRC-32 before what has come of it is remembered. A segment of confirmation is a multiple.
 const STEP_BYTES: u64 = 64 << 20;

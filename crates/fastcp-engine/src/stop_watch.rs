@@ -40,7 +40,7 @@ mod tests {
         let schedule = Schedule::new(1, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
         let mut stop = StopWatch::new(&schedule);
         let mut put_bytes = 0;
-        let ended = crate::zeros::put_zeros(u64::MAX, |zeros| {
+        let ended = crate::content::zeros::put_zeros(u64::MAX, |zeros| {
             put_bytes += zeros.len() as u64;
             if put_bytes > 10 * LOOK_BYTES {
                 schedule.stop();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fastcp_model::{Capabilities, RelPath, Status};
 
 use crate::budget::Budget;
-use crate::cutter::Cutter;
+use crate::content::cutter::Cutter;
 use crate::destination::Destination;
 use crate::dirs::Finisher;
 use crate::error::RunError;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use fastcp_model::ByteRange;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 
-use crate::crc_runs::{CONFIRM_BYTES, segments};
+use crate::content::crc_runs::{CONFIRM_BYTES, segments};
 use crate::job::{FileJob, Start};
 
 /// What a want costs beside its bytes, so that many small files weigh as much as they take.
@@ -142,7 +142,7 @@ mod tests {
     use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
     use super::{CONFIRMATIONS_MAX, Want};
-    use crate::crc_runs::{CONFIRM_BYTES, segments};
+    use crate::content::crc_runs::{CONFIRM_BYTES, segments};
     use crate::dirs::{Age, DirState};
     use crate::job::FileJob;
 

@@ -15,14 +15,14 @@ use fastcp_sys::typed_path::open_parent;
 use fastcp_sys::{Dir, FileType, Stat};
 
 use super::{GetError, Kept, output};
-use crate::crc_runs::{CrcRuns, is_confirmed_alone};
+use crate::content::crc_runs::{CrcRuns, is_confirmed_alone};
+use crate::content::strong_hash::hash_of_name;
+use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::journal::{Binding, Record, Replayed};
 use crate::naming::{PartPlace, Shelter};
 use crate::owners::Owners;
 use crate::part::{PartFile, Verified};
 use crate::read_back::read_whole;
-use crate::strong_hash::hash_of_name;
-use crate::zeros::{SLICE_BYTES, crc_of_range};
 
 /// The journal learns of the bytes in steps of this length.
 const STEP_BYTES: u64 = 4 << 20;

@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::writer::shown;
 use super::{HEADER_BYTES_MAX, LINE_BYTES_MAX, Record, parse_header};
-use crate::content_hash::ContentHasher;
+use crate::content::content_hash::ContentHasher;
 use crate::difference::Difference;
 use crate::error::{ManifestError, RunError, is_not_there};
 use crate::read_back::read_whole;

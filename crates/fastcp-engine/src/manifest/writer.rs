@@ -178,7 +178,7 @@ mod tests {
     use fastcp_model::{RelPath, Timestamp};
 
     use super::{ManifestWriter, Record, header};
-    use crate::content_hash::ContentHash;
+    use crate::content::content_hash::ContentHash;
     use crate::error::ManifestError;
     use crate::settings::{ManifestFile, ManifestHash};
 

@@ -13,7 +13,7 @@ use fastcp_wire::range::{Ask, BodyKind, HOLE_BODY_BYTES, HoleEnd, PieceHeader, T
 use fastcp_wire::signature::{RANGE_HASH_BYTES, RangeHash, decode_hash};
 
 use super::queue::Check;
-use crate::strong_hash::StrongHasher;
+use crate::content::strong_hash::StrongHasher;
 
 /// Who hashes what the sender has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

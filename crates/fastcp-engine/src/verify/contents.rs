@@ -23,13 +23,13 @@ use fastcp_wire::signature::RangeHash;
 
 use super::answer::{Answer, Hashing, take_answer};
 use super::queue::{Check, CheckQueue, FileCheck, IfEmpty, Next};
+use crate::content::strong_hash::{hash_of, hash_of_zeros};
+use crate::content::zeros::SLICE_BYTES;
 use crate::difference::Difference;
 use crate::error::RunError;
 use crate::fetch::BREAKS_MAX;
 use crate::line::Line;
 use crate::report::{Cause, Report};
-use crate::strong_hash::{hash_of, hash_of_zeros};
-use crate::zeros::SLICE_BYTES;
 
 /// Bytes of requests on their way at most: more than the sockets' buffers hold could stop both ends.
 const REQUEST_BYTES_MAX: usize = 32 << 10;

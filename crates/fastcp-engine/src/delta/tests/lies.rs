@@ -16,7 +16,7 @@ use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
 use super::{file_of, not_found, random};
 use crate::basis::Basis;
-use crate::cutter::{Cutter, fine_chunks};
+use crate::content::cutter::{Cutter, fine_chunks};
 use crate::delta::asker::Tally;
 use crate::delta::{Asker, DeltaEnd, DeltaFile, find};
 

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use crc32fast::Hasher;
 use fastcp_model::ByteRange;
 
-use crate::zeros::crc_of_zeros;
+use crate::content::zeros::crc_of_zeros;
 
 /// The length of the segments in which the sender confirms a file: a second or so of reading.
 pub(crate) const CONFIRM_BYTES: u64 = 1 << 30;
@@ -208,7 +208,7 @@ mod tests {
     use fastcp_model::ByteRange;
 
     use super::{CONFIRM_BYTES, CrcRuns, combine, gaps, is_confirmed_alone, segments, zeros_of};
-    use crate::zeros::crc_of_zeros;
+    use crate::content::zeros::crc_of_zeros;
 
     fn range(start: u64, len: u64) -> ByteRange {
         ByteRange::new(start, len).expect("lawful")

@@ -7,7 +7,7 @@ use fastcp_model::ByteRange;
 use fastcp_sys::Stat;
 use fastcp_sys::file::{next_data_range, read_range};
 
-use crate::crc_runs::combine;
+use crate::content::crc_runs::combine;
 
 /// What is read at a time: it stays in a core's own cache while the CRC runs over it.
 pub(crate) const SLICE_BYTES: usize = 256 << 10;

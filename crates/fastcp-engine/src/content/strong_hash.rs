@@ -12,7 +12,7 @@ use std::io;
 use fastcp_model::ByteRange;
 use fastcp_wire::signature::{RangeHash, StrongHash};
 
-use crate::zeros::{Span, put_zeros, read_spans};
+use crate::content::zeros::{Span, put_zeros, read_spans};
 
 /// Takes bytes in order.
 pub(crate) struct StrongHasher(Box<blake3::Hasher>);

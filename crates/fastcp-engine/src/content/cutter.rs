@@ -22,9 +22,9 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::cuts::{Cuts, WINDOW_BYTES, candidates, cuts_of};
-use crate::strong_hash::StrongHasher;
-use crate::zeros::SLICE_BYTES;
+use crate::content::cuts::{Cuts, WINDOW_BYTES, candidates, cuts_of};
+use crate::content::strong_hash::StrongHasher;
+use crate::content::zeros::SLICE_BYTES;
 
 /// What one thread looks through for candidates before it takes the next.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -283,7 +283,7 @@ mod tests {
     use fastcp_wire::signature::Level;
 
     use super::{CutError, CutFile, Cutter, MarkedChunk};
-    use crate::cuts::cuts_of;
+    use crate::content::cuts::cuts_of;
 
     fn random(count: usize) -> Vec<u8> {
         let mut state = 11u64;
