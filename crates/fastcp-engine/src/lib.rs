@@ -7,8 +7,6 @@
 
 mod across;
 mod act;
-mod adapt;
-mod answer;
 mod answered;
 mod attributes;
 mod backup;
@@ -44,13 +42,11 @@ mod listing_order;
 mod lock;
 mod manifest;
 mod naming;
-mod offer;
 mod offer_sum;
 mod offers;
 mod owners;
 mod part;
 mod patience;
-mod plain;
 mod plan;
 mod preview;
 mod processor;
@@ -62,15 +58,11 @@ mod receiver;
 mod removal;
 mod report;
 mod reuse;
-mod scan;
 mod schedule;
-mod served;
+mod sender;
 mod server;
 mod settings;
 mod share;
-mod shared;
-mod signature;
-mod source;
 mod stop_watch;
 mod threads;
 mod transfer;
@@ -89,12 +81,12 @@ pub use manifest::verify_manifest;
 pub use preview::preview;
 pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Item, ItemKind, Limit, Refusal, Report};
+pub use sender::source::Source;
 pub use server::Server;
 pub use settings::{
     Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, ManifestFile, ManifestHash, MaxDelete,
     Placement, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
 };
-pub use source::Source;
 pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;
 

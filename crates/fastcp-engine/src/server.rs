@@ -15,11 +15,11 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, Role};
 use fastcp_wire::range::{FLAG_RANGE, PlainRequest, REQUEST_MAGIC, Reply, Request};
 
-use crate::answer::{SEND_TIMEOUT, answer_ranges};
-use crate::offer::{OffersEnd, send_failure, serve_offers};
-use crate::plain::answer_plain;
+use crate::sender::answer::{SEND_TIMEOUT, answer_ranges};
+use crate::sender::offer::{OffersEnd, send_failure, serve_offers};
+use crate::sender::plain::answer_plain;
+use crate::sender::source::Source;
 use crate::settings::ServerSettings;
-use crate::source::Source;
 
 /// A peer for whom there is no room has this long to say who it is.
 const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(2);

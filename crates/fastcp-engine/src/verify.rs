@@ -175,12 +175,12 @@ mod tests {
     use crate::budget::Limits;
     use crate::difference::Difference;
     use crate::report::Report;
+    use crate::sender::source::Source;
     use crate::server::Server;
     use crate::settings::{
         Compression, Connections, Delta, Durability, Itemize, Placement, PlainCrc, ReceivePath, ReceiverSettings,
         ServerSettings, VerifyOver,
     };
-    use crate::source::Source;
 
     fn served(root: &Path) -> Endpoint {
         let settings = ServerSettings {

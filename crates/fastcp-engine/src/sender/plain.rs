@@ -6,8 +6,8 @@ use fastcp_sys::transfer::{Moved, send_file};
 use fastcp_wire::range::{PlainRequest, Reply};
 
 use crate::content::zeros::SLICE_BYTES;
+use crate::sender::source::{OpenFile, Source};
 use crate::settings::PlainCrc;
-use crate::source::{OpenFile, Source};
 
 /// Answers one request; the caller closes the connection.
 ///

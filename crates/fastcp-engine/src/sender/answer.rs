@@ -21,13 +21,13 @@ use fastcp_wire::range::{
 };
 use fastcp_wire::signature::{Level, RANGE_HASH_BYTES, RangeHash, encode_hash};
 
-use crate::adapt::{Adaptive, Spent};
 use crate::content::compress::{RangeCompressor, SAMPLE_BYTES};
 use crate::content::crc_runs::CONFIRM_BYTES;
 use crate::content::strong_hash::hash_of;
 use crate::content::zeros::{SLICE_BYTES, crc_of_zeros};
+use crate::sender::adapt::{Adaptive, Spent};
+use crate::sender::source::{OpenFile, Source};
 use crate::settings::Compression;
-use crate::source::{OpenFile, Source};
 
 mod bundle;
 mod pulse;

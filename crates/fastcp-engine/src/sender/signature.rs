@@ -16,8 +16,8 @@ use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
 use crate::content::crc_runs::CONFIRM_BYTES;
 use crate::content::cutter::{CutError, CutFile, Cutter, fine_chunks};
-use crate::served::{ServedCrcs, changed_recently};
-use crate::source::{OpenFile, status_of};
+use crate::sender::served::{ServedCrcs, changed_recently};
+use crate::sender::source::{OpenFile, status_of};
 
 /// The most coarse lists remembered.
 const LISTS_MAX: usize = 512;
@@ -194,8 +194,8 @@ mod tests {
 
     use super::{LIST_BYTES_MAX, LISTS_MAX, Remembered, SegmentCrcs, Signatures};
     use crate::content::crc_runs::CONFIRM_BYTES;
-    use crate::served::ServedCrcs;
-    use crate::source::OpenFile;
+    use crate::sender::served::ServedCrcs;
+    use crate::sender::source::OpenFile;
 
     fn range(start: u64, len: u64) -> ByteRange {
         ByteRange::new(start, len).expect("lawful")

@@ -21,8 +21,8 @@ use fastcp_wire::offer::{
 };
 use nix::unistd::{Gid, Group, Uid, User};
 
-use crate::scan::Scan;
-use crate::source::Source;
+use crate::sender::scan::Scan;
+use crate::sender::source::Source;
 use crate::threads::spawn;
 
 /// A batch leaves when its listings take up about this much, uncompressed.

@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use crate::content::crc_runs::combine;
 use crate::content::zeros::{Span, SpanCrc, read_spans};
 use crate::processor::Processors;
-use crate::served::ServedCrcs;
-use crate::shared::SharedListings;
-use crate::signature::Signatures;
+use crate::sender::served::ServedCrcs;
+use crate::sender::shared::SharedListings;
+use crate::sender::signature::Signatures;
 
 /// So much is read for a CRC-32 before what has come of it is remembered. A segment of confirmation is a multiple.
 const STEP_BYTES: u64 = 64 << 20;

@@ -12,7 +12,7 @@ use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile, id_af
 use fastcp_wire::range::{BodyKind, Reply, Trailer};
 
 use super::{Answerer, hole_end, reply_of};
-use crate::source::{OpenFile, open_in, status_of};
+use crate::sender::source::{OpenFile, open_in, status_of};
 
 impl Answerer<'_> {
     pub(super) fn answer_bundle(&mut self, request: &BundleRequest) -> Result<(), NetError> {

@@ -21,8 +21,8 @@ use fastcp_wire::limits::LINK_TARGET_BYTES_MAX;
 use fastcp_wire::offer::Scope;
 use rayon::prelude::*;
 
-use crate::shared::{SharedListings, Sharing};
-use crate::source::status_of;
+use crate::sender::shared::{SharedListings, Sharing};
+use crate::sender::source::status_of;
 
 /// Directories listed at a time.
 const BATCH_DIRS: usize = 64;
