@@ -11,14 +11,14 @@ use std::sync::Arc;
 use fastcp_model::{ChunkGrid, Entry, EntryKind, Metadata, Name};
 use fastcp_sys::{Dir, FileType, Stat, metadata};
 
-use crate::across;
-use crate::attributes;
 use crate::decide::Decision;
-use crate::dirs::{Age, DirState};
 use crate::job::FileJob;
 use crate::leftover;
-use crate::naming::{Shelter, expect_named, expect_same};
-use crate::owners::Owners;
+use crate::target::across;
+use crate::target::attributes;
+use crate::target::dirs::{Age, DirState};
+use crate::target::naming::{Shelter, expect_named, expect_same};
+use crate::target::owners::Owners;
 use crate::transfer::Transfer;
 
 /// What a run has and a dry run lacks.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fastcp_model::ByteRange;
 
 use crate::job::FileJob;
-use crate::proof::{Confirmed, RangeCrc, WholeCrc};
+use crate::target::proof::{Confirmed, RangeCrc, WholeCrc};
 use crate::want::Want;
 
 /// The sender's CRC-32 of what a want is about.
@@ -68,11 +68,11 @@ mod tests {
 
     use super::SenderCrc;
     use crate::content::crc_runs::{CONFIRM_BYTES, combine};
-    use crate::dirs::{Age, DirState};
     use crate::job::{Confirmation, FileJob};
-    use crate::naming::{PartPlace, Shelter};
-    use crate::part::PartFile;
-    use crate::proof::{Confirmed, RangeCrc};
+    use crate::target::dirs::{Age, DirState};
+    use crate::target::naming::{PartPlace, Shelter};
+    use crate::target::part::PartFile;
+    use crate::target::proof::{Confirmed, RangeCrc};
     use crate::want::Want;
 
     fn job(file_bytes: u64) -> Arc<FileJob> {

@@ -15,10 +15,10 @@ use fastcp_sys::file::read_range;
 use fastcp_sys::process::thread_time;
 use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe};
 
-use crate::part::PartFile;
 use crate::receive_path::{Way, WayChoice};
 use crate::report::Report;
 use crate::settings::ReceivePath;
+use crate::target::part::PartFile;
 
 /// Shorter bodies are copied in any case: they come with their header in one receive.
 const SPLICE_BYTES_MIN: u64 = 64 << 10;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use fastcp_model::{NAME_BYTES_MAX, Name};
 use fastcp_sys::Dir;
 
-use crate::dirs::DirState;
+use crate::target::dirs::DirState;
 
 /// Names kept in memory.
 const NAMES_IN_MEMORY: u64 = 65_536;
@@ -142,7 +142,7 @@ mod tests {
     use fastcp_model::{Name, RelPath};
 
     use super::{Candidates, NAMES_IN_MEMORY};
-    use crate::dirs::{Age, DirState};
+    use crate::target::dirs::{Age, DirState};
 
     fn names(count: u64, seed: u64) -> Vec<Name> {
         let name = |nth| Name::new(format!("{seed}-{nth}-{}", "x".repeat((nth % 200) as usize)).as_bytes());

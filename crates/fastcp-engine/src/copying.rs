@@ -19,9 +19,9 @@ use crate::delta::Found;
 use crate::error::RunError;
 use crate::job::FileJob;
 use crate::landing::{Landing, Sharing};
-use crate::part::PartFile;
 use crate::report::Cause;
 use crate::settings::Durability;
+use crate::target::part::PartFile;
 use crate::transfer::Transfer;
 
 /// What was copied is journaled in runs of at most this length.

@@ -9,10 +9,10 @@ use std::io;
 use fastcp_model::{Entry, EntryKind, Metadata, Name, SpecialKind};
 use fastcp_sys::{Dir, FileType, Stat};
 
-use crate::attributes;
-use crate::dirs::Age;
-use crate::kept_times::KeptTimes;
-use crate::owners::Owners;
+use crate::target::attributes;
+use crate::target::dirs::Age;
+use crate::target::kept_times::KeptTimes;
+use crate::target::owners::Owners;
 
 /// The directory that a listing is about, as far as it can be worked in.
 pub(crate) enum Ground {

@@ -9,14 +9,14 @@ use std::io;
 
 use fastcp_sys::Root;
 
-use crate::backup_dirs::BackupDirs;
 use crate::error::RunError;
 use crate::extraneous::Extraneous;
-use crate::owners::Owners;
 use crate::removal::{Action, Removal};
 use crate::report::{Refusal, Report};
 use crate::schedule::Schedule;
 use crate::settings::{Deletion, EmptySource, Itemize, MaxDelete};
+use crate::target::backup_dirs::BackupDirs;
+use crate::target::owners::Owners;
 
 /// Whether the step was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

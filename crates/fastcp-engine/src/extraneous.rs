@@ -15,12 +15,12 @@ use fastcp_model::{Entry, Listing, ListingEnd, Name, RelPath, STATE_DIR};
 use fastcp_sys::{Dir, Root};
 use rayon::prelude::*;
 
-use crate::backup_dirs::BackupDirs;
 use crate::candidates::Candidates;
-use crate::dirs::{Age, DirState};
-use crate::journal::Journal;
 use crate::leftover;
 use crate::plan::Placed;
+use crate::target::backup_dirs::BackupDirs;
+use crate::target::dirs::{Age, DirState};
+use crate::target::journal::Journal;
 
 /// Where names of the file that holds many candidates are made.
 pub(crate) type MakeFile<'a> = Box<dyn Fn() -> io::Result<File> + Sync + 'a>;
@@ -222,7 +222,7 @@ mod tests {
 
     use super::{BackupDirs, Extraneous, Placed, Search, is_part_file};
     use crate::decide::Ground;
-    use crate::dirs::{Age, DirState};
+    use crate::target::dirs::{Age, DirState};
 
     fn name(text: &str) -> Name {
         Name::new(text.as_bytes()).expect("lawful")

@@ -15,10 +15,10 @@ use fastcp_wire::WireError;
 use fastcp_wire::range::PlainRequest;
 
 use crate::content::zeros::SLICE_BYTES;
-use crate::part::Mismatch;
 use crate::patience::{Patience, absence_max, silence_max};
-use crate::proof::HeardPlain;
 use crate::report::Report;
+use crate::target::part::Mismatch;
+use crate::target::proof::HeardPlain;
 
 mod sink;
 

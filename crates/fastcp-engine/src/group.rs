@@ -17,13 +17,13 @@ use std::time::Instant;
 use fastcp_sys::{Dir, WholeSync};
 use rayon::prelude::*;
 
-use crate::destination::Mount;
 use crate::error::RunError;
 use crate::job::FileJob;
 use crate::manifest::Record;
-use crate::part::Dressed;
-use crate::reach::is_on_own;
 use crate::report::Cause;
+use crate::target::destination::Mount;
+use crate::target::part::Dressed;
+use crate::target::reach::is_on_own;
 use crate::transfer::Transfer;
 
 pub(crate) mod gathering;

@@ -9,8 +9,8 @@
 use fastcp_model::{EntryKind, Metadata};
 use fastcp_sys::{FileType, Stat};
 
-use crate::attributes::owner_to_set;
-use crate::owners::Owners;
+use crate::target::attributes::owner_to_set;
+use crate::target::owners::Owners;
 
 /// How an entry changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ mod tests {
     use fastcp_sys::{FileType, Identity, Stat};
 
     use super::{How, letters};
-    use crate::owners::Owners;
+    use crate::target::owners::Owners;
 
     fn metadata() -> Metadata {
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());

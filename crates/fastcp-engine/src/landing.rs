@@ -14,18 +14,18 @@ use fastcp_sys::{Dir, Stat};
 
 use crate::answered::Proof;
 use crate::content::content_hash::ContentHash;
-use crate::destination::Mount;
-use crate::dirs::DirState;
 use crate::error::RunError;
 use crate::group::{Landed, commit_one};
 use crate::job::FileJob;
 use crate::manifest::{ManifestWriter, Record};
-use crate::naming::PartPlace;
-use crate::part::{PartFile, Verified};
-use crate::read_back::look_at;
 use crate::report::Cause;
 use crate::settings::{Durability, Placement};
 use crate::stop_watch::StopWatch;
+use crate::target::destination::Mount;
+use crate::target::dirs::DirState;
+use crate::target::naming::PartPlace;
+use crate::target::part::{PartFile, Verified};
+use crate::target::read_back::look_at;
 use crate::transfer::Transfer;
 use crate::want::Want;
 

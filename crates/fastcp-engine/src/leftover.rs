@@ -14,12 +14,12 @@ use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::offer::Scope;
 
 use crate::content::crc_runs::is_confirmed_alone;
-use crate::destination::Destination;
 use crate::job::{FileJob, Trust};
-use crate::journal::{Journal, Record};
 use crate::landing::make_room;
-use crate::part::PartFile;
 use crate::settings::{Delta, Placement};
+use crate::target::destination::Destination;
+use crate::target::journal::{Journal, Record};
+use crate::target::part::PartFile;
 use crate::transfer::Transfer;
 
 /// Files up to this length are fetched whole: that costs less than to look.

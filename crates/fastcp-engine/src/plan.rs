@@ -19,22 +19,22 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
 use crate::act::Actor;
-use crate::backup_dirs::BackupDirs;
 use crate::candidates::nameless_file;
 use crate::decide::{Decision, Ground, decide};
 use crate::deletion::{Step, Verdict, cannot_keep};
-use crate::dirs::{Age, DirState};
 use crate::error::RunError;
 use crate::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::job::FileJob;
-use crate::kept_times::KeptTimes;
 use crate::listing_order::{ListingOrder, OfferCount, broken_offer};
 use crate::offer_sum::OfferSum;
-use crate::owners::Owners;
-use crate::reach::ends_everything;
 use crate::removal::Action;
 use crate::report::{Cause, Count, Refusal, Report};
 use crate::settings::{Deletion, Itemize, ReceiverSettings};
+use crate::target::backup_dirs::BackupDirs;
+use crate::target::dirs::{Age, DirState};
+use crate::target::kept_times::KeptTimes;
+use crate::target::owners::Owners;
+use crate::target::reach::ends_everything;
 use crate::transfer::Transfer;
 
 mod entry;

@@ -15,16 +15,16 @@ use fastcp_net::{Connection, Dialer};
 use fastcp_sys::Root;
 use fastcp_wire::offer::{OfferRequest, Scope};
 
-use crate::backup::Backup;
-use crate::backup_dirs::BackupDirs;
 use crate::error::RunError;
-use crate::kept_times::KeptTimes;
 use crate::line::Line;
 use crate::offers::{Offered, Offers};
-use crate::owners::Owners;
 use crate::plan::Planner;
 use crate::report::Report;
 use crate::settings::{Connections, ReceiverSettings};
+use crate::target::backup::Backup;
+use crate::target::backup_dirs::BackupDirs;
+use crate::target::kept_times::KeptTimes;
+use crate::target::owners::Owners;
 
 /// Tells what [`crate::pull`] would do.
 ///

@@ -13,14 +13,14 @@ use std::io;
 use fastcp_model::{Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType, Root, Stat};
 
-use crate::backup_dirs::BackupDirs;
-use crate::destination::Destination;
 use crate::error::RunError;
-use crate::owners::Owners;
-use crate::reach::ends_everything;
 use crate::report::{Cause, Event, Item, ItemKind, Report};
 use crate::schedule::Schedule;
 use crate::settings::Itemize;
+use crate::target::backup_dirs::BackupDirs;
+use crate::target::destination::Destination;
+use crate::target::owners::Owners;
+use crate::target::reach::ends_everything;
 
 /// What is done about each entry.
 #[derive(Clone, Copy)]
@@ -327,12 +327,12 @@ mod tests {
     use fastcp_model::{Name, RelPath};
 
     use super::{Action, Removal};
-    use crate::backup_dirs::BackupDirs;
-    use crate::destination::Destination;
-    use crate::owners::Owners;
     use crate::report::Report;
     use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule};
     use crate::settings::Itemize;
+    use crate::target::backup_dirs::BackupDirs;
+    use crate::target::destination::Destination;
+    use crate::target::owners::Owners;
 
     #[test]
     fn a_run_that_was_stopped_removes_nothing_more() {

@@ -22,8 +22,8 @@ use crate::copying::Copier;
 use crate::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::error::RunError;
 use crate::job::{Arrival, FileJob, Start};
-use crate::journal::Record;
 use crate::leftover::open_bases;
+use crate::target::journal::Record;
 use crate::transfer::Transfer;
 use crate::want::Want;
 

@@ -6,19 +6,19 @@ use fastcp_model::{Capabilities, RelPath, Status};
 
 use crate::budget::Budget;
 use crate::content::cutter::Cutter;
-use crate::destination::Destination;
-use crate::dirs::Finisher;
 use crate::error::RunError;
 use crate::group::Groups;
 use crate::job::FileJob;
 use crate::line::Line;
 use crate::manifest::ManifestWriter;
-use crate::owners::Owners;
-use crate::part::Mismatch;
-use crate::reach::ends_everything;
 use crate::report::{Cause, Report};
 use crate::schedule::Schedule;
 use crate::settings::ReceiverSettings;
+use crate::target::destination::Destination;
+use crate::target::dirs::Finisher;
+use crate::target::owners::Owners;
+use crate::target::part::Mismatch;
+use crate::target::reach::ends_everything;
 
 /// A file that changes while it is fetched is offered again this often.
 const OFFERED_AGAIN_MAX: u32 = 3;

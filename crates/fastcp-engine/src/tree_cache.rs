@@ -16,7 +16,7 @@ use fastcp_sys::FileBytes;
 use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{FRAME_PAYLOAD_BYTES_MAX, KNOWN_BATCHES_MAX};
 
-use crate::destination::Destination;
+use crate::target::destination::Destination;
 
 const MAGIC: &[u8; 8] = b"FCPTREE1";
 const CACHE_NAME: &[u8] = b"tree";

@@ -16,9 +16,9 @@ use fastcp_wire::offer::{OfferRequest, Scope};
 use crate::error::RunError;
 use crate::line::{Ending, Line};
 use crate::offers::{Offered, Offers};
-use crate::owners::Owners;
 use crate::report::Report;
 use crate::settings::{Connections, ReceiverSettings};
+use crate::target::owners::Owners;
 use crate::threads::spawn;
 
 mod answer;

@@ -143,8 +143,8 @@ mod tests {
 
     use super::{CONFIRMATIONS_MAX, Want};
     use crate::content::crc_runs::{CONFIRM_BYTES, segments};
-    use crate::dirs::{Age, DirState};
     use crate::job::FileJob;
+    use crate::target::dirs::{Age, DirState};
 
     fn job(file_bytes: u64) -> Arc<FileJob> {
         let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };

@@ -76,8 +76,8 @@ mod tests {
     use fastcp_net::NetError;
 
     use super::{Owed, Suspect, leave};
-    use crate::dirs::{Age, DirState};
     use crate::job::FileJob;
+    use crate::target::dirs::{Age, DirState};
     use crate::want::Want;
 
     fn owed(attempt: u32) -> Owed {

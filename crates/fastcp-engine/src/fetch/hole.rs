@@ -13,9 +13,9 @@ use fastcp_wire::range::{HOLE_BODY_BYTES, HoleEnd, PieceHeader};
 use super::{End, Fetcher, broken};
 use crate::body::Received;
 use crate::content::zeros::{crc_of_zeros, put_zeros};
-use crate::part::PartFile;
 use crate::report::Cause;
 use crate::stop_watch::StopWatch;
+use crate::target::part::PartFile;
 use crate::want::Want;
 
 /// What an answer says of a hole.

@@ -18,11 +18,11 @@ use super::{GetError, Kept, output};
 use crate::content::crc_runs::{CrcRuns, is_confirmed_alone};
 use crate::content::strong_hash::hash_of_name;
 use crate::content::zeros::{SLICE_BYTES, crc_of_range};
-use crate::journal::{Binding, Record, Replayed};
-use crate::naming::{PartPlace, Shelter};
-use crate::owners::Owners;
-use crate::part::{PartFile, Verified};
-use crate::read_back::read_whole;
+use crate::target::journal::{Binding, Record, Replayed};
+use crate::target::naming::{PartPlace, Shelter};
+use crate::target::owners::Owners;
+use crate::target::part::{PartFile, Verified};
+use crate::target::read_back::read_whole;
 
 /// The journal learns of the bytes in steps of this length.
 const STEP_BYTES: u64 = 4 << 20;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
 use super::{Arrival, FileJob};
-use crate::dirs::{Age, DirState};
+use crate::target::dirs::{Age, DirState};
 
 fn job(file_bytes: u64) -> Arc<FileJob> {
     let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };

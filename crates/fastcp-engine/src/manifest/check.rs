@@ -21,9 +21,9 @@ use super::{HEADER_BYTES_MAX, LINE_BYTES_MAX, Record, parse_header};
 use crate::content::content_hash::ContentHasher;
 use crate::difference::Difference;
 use crate::error::{ManifestError, RunError, is_not_there};
-use crate::read_back::read_whole;
 use crate::report::{Cause, Report};
 use crate::settings::ManifestHash;
+use crate::target::read_back::read_whole;
 
 /// Records that one thread takes at a time.
 const RECORDS_PER_STEP: usize = 64;

@@ -11,11 +11,11 @@ use rayon::prelude::*;
 use super::{Outcome, Placed, Planner};
 use crate::act::prepare;
 use crate::decide::{Decision, Ground, decide, existing};
-use crate::dirs::{Age, DirState};
 use crate::error::RunError;
 use crate::itemize::{How, letters};
 use crate::report::{Cause, Event, Item, ItemKind};
 use crate::settings::Itemize;
+use crate::target::dirs::{Age, DirState};
 
 /// Entries of one directory planned on one thread before another is asked to help.
 const ENTRIES_PER_THREAD_MIN: usize = 128;

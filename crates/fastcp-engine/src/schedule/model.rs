@@ -14,9 +14,9 @@ use std::time::Duration;
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
 use super::{Bounds, Bundling, Cut, Held, HoldBack, Next, Schedule};
-use crate::dirs::{Age, DirState};
 use crate::group::gathering::{Gathered, Gathering};
 use crate::job::{Arrival, FileJob, Start};
+use crate::target::dirs::{Age, DirState};
 use crate::waiting::model::{Actor, Random, Stuck, run};
 use crate::want::{Purpose, Want};
 

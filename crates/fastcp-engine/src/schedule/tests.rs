@@ -4,8 +4,8 @@ use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
 use super::state::{BUNDLE_BYTES, BUNDLE_FILES};
 use super::{Bounds, Bundling, Cut, Held, HoldBack, Next, Schedule, Turn};
-use crate::dirs::{Age, DirState};
 use crate::job::{Arrival, FileJob};
+use crate::target::dirs::{Age, DirState};
 use crate::want::{CUT_BYTES_MIN, Purpose, Want};
 
 fn job(file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {

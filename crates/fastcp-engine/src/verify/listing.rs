@@ -19,15 +19,15 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
 use super::queue::{CheckQueue, FileCheck};
-use crate::attributes::owner_to_set;
-use crate::backup_dirs::BackupDirs;
 use crate::difference::Difference;
 use crate::error::{RunError, is_not_there};
 use crate::extraneous::is_part_file;
-use crate::kept_times::KeptTimes;
 use crate::listing_order::{ListingOrder, OfferCount, broken_offer};
-use crate::owners::Owners;
 use crate::report::{Cause, Event, Report};
+use crate::target::attributes::owner_to_set;
+use crate::target::backup_dirs::BackupDirs;
+use crate::target::kept_times::KeptTimes;
+use crate::target::owners::Owners;
 
 /// Entries of one directory compared on one thread before another is asked to help.
 const ENTRIES_PER_THREAD_MIN: usize = 128;

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use fastcp_model::{Metadata, Name, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, FileSystem, Stat, metadata};
 
-use crate::destination::LOCK_NAME;
+use crate::target::destination::LOCK_NAME;
 
 /// The steps, in nanoseconds, in which file systems keep times, beyond the first.
 const STEPS_NS: [u64; 7] = [10, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, FAT_STEP_NS];

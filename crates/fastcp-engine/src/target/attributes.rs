@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use fastcp_model::{Metadata, Name};
 use fastcp_sys::{Dir, Stat, metadata};
 
-use crate::naming::expect_same;
-use crate::owners::Owners;
+use crate::target::naming::expect_same;
+use crate::target::owners::Owners;
 
 /// Sets everything on a file of ours that is still nameless or in the state directory. Looking first
 /// costs less than setting what is right already: each change is one of the file system's journal.

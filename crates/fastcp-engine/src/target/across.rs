@@ -15,8 +15,8 @@ use fastcp_sys::{Dir, FileType, Stat, metadata};
 use crate::content::crc_runs::combine;
 use crate::content::strong_hash::hash_of_name;
 use crate::content::zeros::{SLICE_BYTES, crc_of_zeros};
-use crate::naming::expect_named;
 use crate::settings::Durability;
+use crate::target::naming::expect_named;
 
 /// Whether a rename or link failed since it cannot leave a volume.
 pub(crate) fn is_refused(error: &io::Error) -> bool {

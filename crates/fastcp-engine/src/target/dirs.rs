@@ -13,10 +13,10 @@ use fastcp_model::{Metadata, RelPath};
 use fastcp_sys::Dir;
 use fastcp_sys::scarce::persistently;
 
-use crate::attributes;
-use crate::destination::Destination;
-use crate::owners::Owners;
 use crate::report::{Cause, Report};
+use crate::target::attributes;
+use crate::target::destination::Destination;
+use crate::target::owners::Owners;
 
 /// Whether a directory was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

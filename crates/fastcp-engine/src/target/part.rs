@@ -15,12 +15,12 @@ use std::sync::{Mutex, PoisonError};
 use fastcp_model::{ByteRange, Metadata, Name};
 use fastcp_sys::{Dir, Stat};
 
-use crate::across;
-use crate::attributes;
-use crate::journal::{Binding, Journal, Record, Replayed};
-use crate::naming::{PartPlace, name_part, name_unnamed, remove_name};
-use crate::owners::Owners;
-use crate::proof::{NotGiven, WholeCrc};
+use crate::target::across;
+use crate::target::attributes;
+use crate::target::journal::{Binding, Journal, Record, Replayed};
+use crate::target::naming::{PartPlace, name_part, name_unnamed, remove_name};
+use crate::target::owners::Owners;
+use crate::target::proof::{NotGiven, WholeCrc};
 
 /// The unfinished target.
 #[derive(Debug)]
@@ -306,9 +306,9 @@ mod tests {
     use fastcp_sys::{Dir, Root};
 
     use super::{Dressed, PartFile};
-    use crate::naming::{PartPlace, Shelter};
-    use crate::owners::Owners;
-    use crate::proof::WholeCrc;
+    use crate::target::naming::{PartPlace, Shelter};
+    use crate::target::owners::Owners;
+    use crate::target::proof::WholeCrc;
 
     /// A part file that is ready for its name, and the directory with it.
     fn dressed(tree: &std::path::Path) -> (Dressed, Arc<Dir>, Name) {

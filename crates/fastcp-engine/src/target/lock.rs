@@ -12,8 +12,8 @@ use std::path::Path;
 use fastcp_model::{RelPath, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, Stat, metadata, process};
 
-use crate::destination::{Destination, LOCK_NAME, PARTS_DIR, lawful_name_of};
-use crate::dirs::Age;
+use crate::target::destination::{Destination, LOCK_NAME, PARTS_DIR, lawful_name_of};
+use crate::target::dirs::Age;
 
 /// Locks that were removed while they were waited for; then somebody plays with the directory.
 const ATTEMPTS_MAX: u32 = 100;

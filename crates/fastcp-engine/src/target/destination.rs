@@ -14,15 +14,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use fastcp_model::{Name, RelPath, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, FileSystem, Root, Stat, SyncHandle, Volume};
 
-use crate::backup::Backup;
-use crate::backup_dirs;
 use crate::content::strong_hash::hash_of_name;
-use crate::dirs::{Age, DirState};
 use crate::error::RunError;
-use crate::kept_times::KeptTimes;
-use crate::naming::{PartPlace, Shelter};
-use crate::reach::may_reach_others;
 use crate::settings::ReceiverSettings;
+use crate::target::backup::Backup;
+use crate::target::backup_dirs;
+use crate::target::dirs::{Age, DirState};
+use crate::target::kept_times::KeptTimes;
+use crate::target::naming::{PartPlace, Shelter};
+use crate::target::reach::may_reach_others;
 
 pub(crate) const PARTS_DIR: &[u8] = b"parts";
 pub(crate) const LOCK_NAME: &[u8] = b"lock";

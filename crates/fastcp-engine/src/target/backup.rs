@@ -16,9 +16,9 @@ use fastcp_model::{Escaped, Name, RelPath, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, Root, Stat, metadata, typed_path};
 use nix::libc::{ELOOP, ENOTDIR};
 
-use crate::across;
 use crate::error::{BackupProblem, RunError};
 use crate::settings::Durability;
+use crate::target::across;
 
 mod older;
 
