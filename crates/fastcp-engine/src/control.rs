@@ -13,12 +13,12 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::error::RunError;
 use crate::job::FileJob;
-use crate::offers::{Offered, Offers};
-use crate::patience::Patience;
+use crate::link::offers::{Offered, Offers};
+use crate::link::patience::Patience;
+use crate::link::tree_cache::TreeCache;
 use crate::plan::Planner;
 use crate::report::Cause;
 use crate::transfer::Transfer;
-use crate::tree_cache::TreeCache;
 
 pub(crate) struct Control<'a> {
     transfer: &'a Transfer<'a>,

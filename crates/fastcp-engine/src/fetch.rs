@@ -24,7 +24,7 @@ use crate::budget::Reach;
 use crate::error::RunError;
 use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::{Landing, Writing};
-use crate::line::Ending;
+use crate::link::line::Ending;
 use crate::report::Cause;
 use crate::schedule::{Held, Next, Turn};
 use crate::settings::{Durability, ReceivePath};

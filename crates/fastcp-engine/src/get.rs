@@ -15,7 +15,7 @@ use fastcp_wire::WireError;
 use fastcp_wire::range::PlainRequest;
 
 use crate::content::zeros::SLICE_BYTES;
-use crate::patience::{Patience, absence_max, silence_max};
+use crate::link::patience::{Patience, absence_max, silence_max};
 use crate::report::Report;
 use crate::target::part::Mismatch;
 use crate::target::proof::HeardPlain;

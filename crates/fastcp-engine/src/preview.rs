@@ -16,8 +16,8 @@ use fastcp_sys::Root;
 use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::error::RunError;
-use crate::line::Line;
-use crate::offers::{Offered, Offers};
+use crate::link::line::Line;
+use crate::link::offers::{Offered, Offers};
 use crate::plan::Planner;
 use crate::report::Report;
 use crate::settings::{Connections, ReceiverSettings};

@@ -23,7 +23,7 @@ use crate::error::RunError;
 use crate::group::{Groups, commit_groups};
 use crate::interrupt::Interrupt;
 use crate::leftover::{self, Useful};
-use crate::line::{Ending, Line};
+use crate::link::line::{Ending, Line};
 use crate::manifest::ManifestWriter;
 use crate::report::Report;
 use crate::reuse::Reuse;

@@ -9,7 +9,7 @@ use crate::content::cutter::Cutter;
 use crate::error::RunError;
 use crate::group::Groups;
 use crate::job::FileJob;
-use crate::line::Line;
+use crate::link::line::Line;
 use crate::manifest::ManifestWriter;
 use crate::report::{Cause, Report};
 use crate::schedule::Schedule;

@@ -14,8 +14,8 @@ use fastcp_sys::Root;
 use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::error::RunError;
-use crate::line::{Ending, Line};
-use crate::offers::{Offered, Offers};
+use crate::link::line::{Ending, Line};
+use crate::link::offers::{Offered, Offers};
 use crate::report::Report;
 use crate::settings::{Connections, ReceiverSettings};
 use crate::target::owners::Owners;

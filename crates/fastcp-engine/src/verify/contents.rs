@@ -28,7 +28,7 @@ use crate::content::zeros::SLICE_BYTES;
 use crate::difference::Difference;
 use crate::error::RunError;
 use crate::fetch::BREAKS_MAX;
-use crate::line::Line;
+use crate::link::line::Line;
 use crate::report::{Cause, Report};
 
 /// Bytes of requests on their way at most: more than the sockets' buffers hold could stop both ends.

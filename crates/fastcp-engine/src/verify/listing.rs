@@ -22,7 +22,7 @@ use super::queue::{CheckQueue, FileCheck};
 use crate::difference::Difference;
 use crate::error::{RunError, is_not_there};
 use crate::extraneous::is_part_file;
-use crate::listing_order::{ListingOrder, OfferCount, broken_offer};
+use crate::link::listing_order::{ListingOrder, OfferCount, broken_offer};
 use crate::report::{Cause, Event, Report};
 use crate::target::attributes::owner_to_set;
 use crate::target::backup_dirs::BackupDirs;

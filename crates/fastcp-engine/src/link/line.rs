@@ -13,7 +13,7 @@ use fastcp_wire::hello::Role;
 
 use crate::budget::Budget;
 use crate::error::RunError;
-use crate::patience::{Patience, absence_max, silence_max};
+use crate::link::patience::{Patience, absence_max, silence_max};
 use crate::report::{Event, Report};
 use crate::settings::ReceiverSettings;
 

@@ -12,7 +12,7 @@ use fastcp_wire::known::{BatchId, encode_known};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest};
 
 use crate::error::RunError;
-use crate::tree_cache::TreeCache;
+use crate::link::tree_cache::TreeCache;
 
 /// What comes next of an offer.
 pub(crate) enum Offered {
