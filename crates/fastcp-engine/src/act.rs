@@ -12,8 +12,8 @@ use fastcp_model::{ChunkGrid, Entry, EntryKind, Metadata, Name};
 use fastcp_sys::{Dir, FileType, Stat, metadata};
 
 use crate::decide::Decision;
-use crate::job::FileJob;
 use crate::leftover;
+use crate::schedule::job::FileJob;
 use crate::target::across;
 use crate::target::attributes;
 use crate::target::dirs::{Age, DirState};

@@ -12,12 +12,12 @@ use fastcp_net::{Backoff, Session};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::error::RunError;
-use crate::job::FileJob;
 use crate::link::offers::{Offered, Offers};
 use crate::link::patience::Patience;
 use crate::link::tree_cache::TreeCache;
 use crate::plan::Planner;
 use crate::report::Cause;
+use crate::schedule::job::FileJob;
 use crate::transfer::Transfer;
 
 pub(crate) struct Control<'a> {

@@ -18,21 +18,21 @@ use fastcp_wire::range::{
     Ask, BodyKind, HOLE_BODY_BYTES, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, Trailer,
 };
 
-use crate::answered::SenderCrc;
 use crate::body::{BodyReader, Received, Target};
 use crate::budget::Reach;
 use crate::error::RunError;
-use crate::job::{Arrival, Confirmation, FileJob};
 use crate::landing::{Landing, Writing};
 use crate::link::line::Ending;
 use crate::report::Cause;
+use crate::schedule::answered::SenderCrc;
+use crate::schedule::job::{Arrival, Confirmation, FileJob};
+use crate::schedule::share::Pace;
+use crate::schedule::want::{Purpose, Want};
 use crate::schedule::{Held, Next, Turn};
 use crate::settings::{Durability, ReceivePath};
-use crate::share::Pace;
 use crate::target::part::PartFile;
 use crate::target::proof::{Heard, RangeCrc};
 use crate::transfer::Transfer;
-use crate::want::{Purpose, Want};
 use zstd::bulk::Decompressor;
 
 mod broken;

@@ -18,9 +18,9 @@ use fastcp_sys::{Dir, WholeSync};
 use rayon::prelude::*;
 
 use crate::error::RunError;
-use crate::job::FileJob;
 use crate::manifest::Record;
 use crate::report::Cause;
+use crate::schedule::job::FileJob;
 use crate::target::destination::Mount;
 use crate::target::part::Dressed;
 use crate::target::reach::is_on_own;

@@ -12,22 +12,22 @@ use std::time::Instant;
 use fastcp_model::Capabilities;
 use fastcp_sys::{Dir, Stat};
 
-use crate::answered::Proof;
 use crate::content::content_hash::ContentHash;
 use crate::error::RunError;
 use crate::group::{Landed, commit_one};
-use crate::job::FileJob;
 use crate::manifest::{ManifestWriter, Record};
 use crate::report::Cause;
+use crate::schedule::answered::Proof;
+use crate::schedule::job::FileJob;
+use crate::schedule::stop_watch::StopWatch;
+use crate::schedule::want::Want;
 use crate::settings::{Durability, Placement};
-use crate::stop_watch::StopWatch;
 use crate::target::destination::Mount;
 use crate::target::dirs::DirState;
 use crate::target::naming::PartPlace;
 use crate::target::part::{PartFile, Verified};
 use crate::target::read_back::look_at;
 use crate::transfer::Transfer;
-use crate::want::Want;
 
 /// Smaller files are not worth reserving room for.
 const ALLOCATE_BYTES_MIN: u64 = 4 << 20;

@@ -14,8 +14,8 @@ use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::offer::Scope;
 
 use crate::content::crc_runs::is_confirmed_alone;
-use crate::job::{FileJob, Trust};
 use crate::landing::make_room;
+use crate::schedule::job::{FileJob, Trust};
 use crate::settings::{Delta, Placement};
 use crate::target::destination::Destination;
 use crate::target::journal::{Journal, Record};

@@ -6,7 +6,6 @@
 //! arguments: settings come in, a [`Report`] goes out.
 
 mod act;
-mod answered;
 mod basis;
 mod body;
 mod budget;
@@ -26,7 +25,6 @@ mod group;
 mod index;
 mod interrupt;
 mod itemize;
-mod job;
 mod landing;
 mod leftover;
 mod link;
@@ -43,15 +41,10 @@ mod schedule;
 mod sender;
 mod server;
 mod settings;
-mod share;
-mod stop_watch;
 mod target;
 mod threads;
 mod transfer;
-mod tune;
 mod verify;
-mod waiting;
-mod want;
 
 pub use budget::{Allowance, Limited, Limits, Resource, Served};
 pub use difference::Difference;

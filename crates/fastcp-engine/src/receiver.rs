@@ -27,6 +27,8 @@ use crate::link::line::{Ending, Line};
 use crate::manifest::ManifestWriter;
 use crate::report::Report;
 use crate::reuse::Reuse;
+use crate::schedule::tune::{Tuner, window_for};
+use crate::schedule::want::WANT_COST;
 use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule};
 use crate::settings::{Connections, ReceiverSettings};
 use crate::target::destination::Destination;
@@ -34,8 +36,6 @@ use crate::target::lock::{Lock, Locked};
 use crate::target::owners::Owners;
 use crate::threads::{Threads, spawn};
 use crate::transfer::Transfer;
-use crate::tune::{Tuner, window_for};
-use crate::want::WANT_COST;
 
 /// Brings `path` of the sender's tree, its contents or itself, into the directory `into`.
 ///

@@ -21,11 +21,11 @@ use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::copying::Copier;
 use crate::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::error::RunError;
-use crate::job::{Arrival, FileJob, Start};
 use crate::leftover::open_bases;
+use crate::schedule::job::{Arrival, FileJob, Start};
+use crate::schedule::want::Want;
 use crate::target::journal::Record;
 use crate::transfer::Transfer;
-use crate::want::Want;
 
 /// A search that has broken so many connections is given up: it begins anew each time, so its bytes are no progress.
 const SEARCHES_MAX: u32 = 10;

@@ -31,11 +31,18 @@ use std::time::{Duration, Instant};
 
 use fastcp_model::ByteRange;
 
-use crate::job::{Arrival, FileJob};
-use crate::waiting::{Lock, News};
-use crate::want::Want;
+use crate::schedule::job::{Arrival, FileJob};
+use crate::schedule::waiting::{Lock, News};
+use crate::schedule::want::Want;
 
+pub(crate) mod answered;
+pub(crate) mod job;
+pub(crate) mod share;
 mod state;
+pub(crate) mod stop_watch;
+pub(crate) mod tune;
+pub(crate) mod waiting;
+pub(crate) mod want;
 
 use state::State;
 

@@ -76,9 +76,9 @@ mod tests {
     use fastcp_net::NetError;
 
     use super::{Owed, Suspect, leave};
-    use crate::job::FileJob;
+    use crate::schedule::job::FileJob;
+    use crate::schedule::want::Want;
     use crate::target::dirs::{Age, DirState};
-    use crate::want::Want;
 
     fn owed(attempt: u32) -> Owed {
         let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };

@@ -10,7 +10,7 @@ use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::range::{PieceHeader, TRAILER_BYTES, Trailer};
 
 use super::{End, Fetcher, broken};
-use crate::want::Want;
+use crate::schedule::want::Want;
 
 impl Fetcher<'_> {
     /// The request for these wants, which are all whole files of one directory.

@@ -14,9 +14,9 @@ use super::{End, Fetcher, broken};
 use crate::body::Received;
 use crate::content::zeros::{crc_of_zeros, put_zeros};
 use crate::report::Cause;
-use crate::stop_watch::StopWatch;
+use crate::schedule::stop_watch::StopWatch;
+use crate::schedule::want::Want;
 use crate::target::part::PartFile;
-use crate::want::Want;
 
 /// What an answer says of a hole.
 pub(super) struct Hole {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fastcp_sys::scarce::is_short;
 
 use crate::budget::GROUP_FILES_MAX;
-use crate::waiting::{Lock, News};
+use crate::schedule::waiting::{Lock, News};
 
 /// A group closes when its files hold this much.
 const GROUP_BYTES_MAX: u64 = 32 << 20;

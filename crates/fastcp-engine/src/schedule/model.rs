@@ -15,10 +15,10 @@ use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
 use super::{Bounds, Bundling, Cut, Held, HoldBack, Next, Schedule};
 use crate::group::gathering::{Gathered, Gathering};
-use crate::job::{Arrival, FileJob, Start};
+use crate::schedule::job::{Arrival, FileJob, Start};
+use crate::schedule::waiting::model::{Actor, Random, Stuck, run};
+use crate::schedule::want::{Purpose, Want};
 use crate::target::dirs::{Age, DirState};
-use crate::waiting::model::{Actor, Random, Stuck, run};
-use crate::want::{Purpose, Want};
 
 /// Seeds that are run through each time.
 const SEEDS: u64 = 400;

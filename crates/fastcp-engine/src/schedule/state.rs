@@ -10,9 +10,9 @@ use fastcp_wire::bundle::BundleRequest;
 use fastcp_wire::limits::BUNDLE_LIST_BYTES_MAX;
 
 use super::Cut;
-use crate::job::{FileJob, Start};
-use crate::share::Shares;
-use crate::want::{Purpose, WANT_COST, Want, cut_short, gap_cost, next_range};
+use crate::schedule::job::{FileJob, Start};
+use crate::schedule::share::Shares;
+use crate::schedule::want::{Purpose, WANT_COST, Want, cut_short, gap_cost, next_range};
 
 /// Files up to this size are bundled.
 const BUNDLED_FILE_BYTES_MAX: u64 = 64 << 10;

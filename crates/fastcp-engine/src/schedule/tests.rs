@@ -4,9 +4,9 @@ use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
 use super::state::{BUNDLE_BYTES, BUNDLE_FILES};
 use super::{Bounds, Bundling, Cut, Held, HoldBack, Next, Schedule, Turn};
-use crate::job::{Arrival, FileJob};
+use crate::schedule::job::{Arrival, FileJob};
+use crate::schedule::want::{CUT_BYTES_MIN, Purpose, Want};
 use crate::target::dirs::{Age, DirState};
-use crate::want::{CUT_BYTES_MIN, Purpose, Want};
 
 fn job(file_bytes: u64, chunk_kb: u32) -> Arc<FileJob> {
     job_in(&DirState::new(RelPath::root(), Age::New, None, None), file_bytes, chunk_kb)

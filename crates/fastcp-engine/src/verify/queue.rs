@@ -14,9 +14,9 @@ use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, RelPath, Timestamp};
 
-use crate::want::Breaks;
+use crate::schedule::want::Breaks;
 
-use crate::waiting::{Lock, News};
+use crate::schedule::waiting::{Lock, News};
 
 /// Files queued at most.
 const FILES_MAX: usize = 16_384;
@@ -274,7 +274,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::{CheckQueue, FileCheck, IfEmpty, Next};
-    use crate::waiting::model::{Actor, Random, run};
+    use crate::schedule::waiting::model::{Actor, Random, run};
 
     fn file(size_bytes: u64) -> FileCheck {
         FileCheck::new(RelPath::new(b"file").expect("lawful"), size_bytes, Timestamp::default())

@@ -10,7 +10,7 @@ use fastcp_model::ByteRange;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 
 use crate::content::crc_runs::{CONFIRM_BYTES, segments};
-use crate::job::{FileJob, Start};
+use crate::schedule::job::{FileJob, Start};
 
 /// What a want costs beside its bytes, so that many small files weigh as much as they take.
 pub(crate) const WANT_COST: u64 = 32 << 10;
@@ -143,7 +143,7 @@ mod tests {
 
     use super::{CONFIRMATIONS_MAX, Want};
     use crate::content::crc_runs::{CONFIRM_BYTES, segments};
-    use crate::job::FileJob;
+    use crate::schedule::job::FileJob;
     use crate::target::dirs::{Age, DirState};
 
     fn job(file_bytes: u64) -> Arc<FileJob> {

@@ -16,7 +16,7 @@ const HELD_TIME: Duration = Duration::from_secs(1);
 /// A connection's speed is looked at this often.
 const WINDOW: Duration = Duration::from_millis(50);
 
-/// The speed of one connection, in cost ([`crate::want::Want::cost`]) for each second.
+/// The speed of one connection, in cost ([`crate::schedule::want::Want::cost`]) for each second.
 #[derive(Debug)]
 pub(crate) struct Pace {
     since: Instant,

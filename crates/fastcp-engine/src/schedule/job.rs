@@ -6,14 +6,14 @@ use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
 
-use crate::answered::{Proof, SenderCrc};
 use crate::content::crc_runs::{CrcRuns, gaps, zeros_of};
 use crate::content::zeros::crc_of_zeros;
+use crate::schedule::answered::{Proof, SenderCrc};
+use crate::schedule::waiting::Lock;
 use crate::target::dirs::DirState;
 use crate::target::journal::{Binding, Record};
 use crate::target::part::{Mismatch, PartFile};
 use crate::target::proof::Confirmed;
-use crate::waiting::Lock;
 
 /// What is known of a file before its first byte, and what has become of it since.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use fastcp_model::ByteRange;
 
-use crate::job::FileJob;
+use crate::schedule::job::FileJob;
+use crate::schedule::want::Want;
 use crate::target::proof::{Confirmed, RangeCrc, WholeCrc};
-use crate::want::Want;
 
 /// The sender's CRC-32 of what a want is about.
 #[derive(Debug, Clone, Copy)]
@@ -68,12 +68,12 @@ mod tests {
 
     use super::SenderCrc;
     use crate::content::crc_runs::{CONFIRM_BYTES, combine};
-    use crate::job::{Confirmation, FileJob};
+    use crate::schedule::job::{Confirmation, FileJob};
+    use crate::schedule::want::Want;
     use crate::target::dirs::{Age, DirState};
     use crate::target::naming::{PartPlace, Shelter};
     use crate::target::part::PartFile;
     use crate::target::proof::{Confirmed, RangeCrc};
-    use crate::want::Want;
 
     fn job(file_bytes: u64) -> Arc<FileJob> {
         let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
