@@ -11,15 +11,15 @@ use std::sync::Arc;
 use fastcp_model::{ChunkGrid, Entry, EntryKind, Metadata, Name};
 use fastcp_sys::{Dir, FileType, Stat, metadata};
 
+use crate::commit::leftover;
+use crate::commit::transfer::Transfer;
 use crate::decide::Decision;
-use crate::leftover;
 use crate::schedule::job::FileJob;
 use crate::target::across;
 use crate::target::attributes;
 use crate::target::dirs::{Age, DirState};
 use crate::target::naming::{Shelter, expect_named, expect_same};
 use crate::target::owners::Owners;
-use crate::transfer::Transfer;
 
 /// What a run has and a dry run lacks.
 pub(crate) struct Actor<'a> {

@@ -11,6 +11,7 @@ use fastcp_model::{Capabilities, Entry, Status};
 use fastcp_net::{Backoff, Session};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
+use crate::commit::transfer::Transfer;
 use crate::error::RunError;
 use crate::link::offers::{Offered, Offers};
 use crate::link::patience::Patience;
@@ -18,7 +19,6 @@ use crate::link::tree_cache::TreeCache;
 use crate::plan::Planner;
 use crate::report::Cause;
 use crate::schedule::job::FileJob;
-use crate::transfer::Transfer;
 
 pub(crate) struct Control<'a> {
     transfer: &'a Transfer<'a>,

@@ -14,15 +14,15 @@ use fastcp_sys::file::{punch_hole, read_at};
 use fastcp_wire::signature::StrongHash;
 use rayon::prelude::*;
 
+use crate::commit::landing::{Landing, Sharing};
+use crate::commit::transfer::Transfer;
 use crate::content::crc_runs::{CONFIRM_BYTES, combine};
 use crate::delta::Found;
 use crate::error::RunError;
-use crate::landing::{Landing, Sharing};
 use crate::report::Cause;
 use crate::schedule::job::FileJob;
 use crate::settings::Durability;
 use crate::target::part::PartFile;
-use crate::transfer::Transfer;
 
 /// What was copied is journaled in runs of at most this length.
 const RUN_BYTES_MAX: u64 = 64 << 20;

@@ -16,7 +16,7 @@ use fastcp_sys::{Dir, Root};
 use rayon::prelude::*;
 
 use crate::candidates::Candidates;
-use crate::leftover;
+use crate::commit::leftover;
 use crate::plan::Placed;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::dirs::{Age, DirState};

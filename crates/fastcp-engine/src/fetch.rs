@@ -20,8 +20,9 @@ use fastcp_wire::range::{
 
 use crate::body::{BodyReader, Received, Target};
 use crate::budget::Reach;
+use crate::commit::landing::{Landing, Writing};
+use crate::commit::transfer::Transfer;
 use crate::error::RunError;
-use crate::landing::{Landing, Writing};
 use crate::link::line::Ending;
 use crate::report::Cause;
 use crate::schedule::answered::SenderCrc;
@@ -32,7 +33,6 @@ use crate::schedule::{Held, Next, Turn};
 use crate::settings::{Durability, ReceivePath};
 use crate::target::part::PartFile;
 use crate::target::proof::{Heard, RangeCrc};
-use crate::transfer::Transfer;
 use zstd::bulk::Decompressor;
 
 mod broken;

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 
 use crate::act::Actor;
 use crate::candidates::nameless_file;
+use crate::commit::transfer::Transfer;
 use crate::decide::{Decision, Ground, decide};
 use crate::deletion::{Step, Verdict, cannot_keep};
 use crate::error::RunError;
@@ -35,7 +36,6 @@ use crate::target::dirs::{Age, DirState};
 use crate::target::kept_times::KeptTimes;
 use crate::target::owners::Owners;
 use crate::target::reach::ends_everything;
-use crate::transfer::Transfer;
 
 mod entry;
 

@@ -17,12 +17,13 @@ use fastcp_model::{Capabilities, Escaped, RelPath};
 use fastcp_net::{Dialer, WireCount};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
+use crate::commit::group::{Groups, commit_groups};
+use crate::commit::leftover::{self, Useful};
+use crate::commit::transfer::Transfer;
 use crate::content::cutter::Cutter;
 use crate::control::Control;
 use crate::error::RunError;
-use crate::group::{Groups, commit_groups};
 use crate::interrupt::Interrupt;
-use crate::leftover::{self, Useful};
 use crate::link::line::{Ending, Line};
 use crate::manifest::ManifestWriter;
 use crate::report::Report;
@@ -35,7 +36,6 @@ use crate::target::destination::Destination;
 use crate::target::lock::{Lock, Locked};
 use crate::target::owners::Owners;
 use crate::threads::{Threads, spawn};
-use crate::transfer::Transfer;
 
 /// Brings `path` of the sender's tree, its contents or itself, into the directory `into`.
 ///

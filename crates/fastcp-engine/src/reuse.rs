@@ -16,16 +16,16 @@ use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, Inbox, NetError};
 
 use crate::basis::Basis;
+use crate::commit::leftover::open_bases;
+use crate::commit::transfer::Transfer;
 use crate::content::cutter::Cutter;
 use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::copying::Copier;
 use crate::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::error::RunError;
-use crate::leftover::open_bases;
 use crate::schedule::job::{Arrival, FileJob, Start};
 use crate::schedule::want::Want;
 use crate::target::journal::Record;
-use crate::transfer::Transfer;
 
 /// A search that has broken so many connections is given up: it begins anew each time, so its bytes are no progress.
 const SEARCHES_MAX: u32 = 10;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
 use super::{Bounds, Bundling, Cut, Held, HoldBack, Next, Schedule};
-use crate::group::gathering::{Gathered, Gathering};
+use crate::commit::group::gathering::{Gathered, Gathering};
 use crate::schedule::job::{Arrival, FileJob, Start};
 use crate::schedule::waiting::model::{Actor, Random, Stuck, run};
 use crate::schedule::want::{Purpose, Want};

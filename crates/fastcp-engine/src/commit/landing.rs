@@ -12,9 +12,10 @@ use std::time::Instant;
 use fastcp_model::Capabilities;
 use fastcp_sys::{Dir, Stat};
 
+use crate::commit::group::{Landed, commit_one};
+use crate::commit::transfer::Transfer;
 use crate::content::content_hash::ContentHash;
 use crate::error::RunError;
-use crate::group::{Landed, commit_one};
 use crate::manifest::{ManifestWriter, Record};
 use crate::report::Cause;
 use crate::schedule::answered::Proof;
@@ -27,7 +28,6 @@ use crate::target::dirs::DirState;
 use crate::target::naming::PartPlace;
 use crate::target::part::{PartFile, Verified};
 use crate::target::read_back::look_at;
-use crate::transfer::Transfer;
 
 /// Smaller files are not worth reserving room for.
 const ALLOCATE_BYTES_MIN: u64 = 4 << 20;

@@ -17,6 +17,7 @@ use std::time::Instant;
 use fastcp_sys::{Dir, WholeSync};
 use rayon::prelude::*;
 
+use crate::commit::transfer::Transfer;
 use crate::error::RunError;
 use crate::manifest::Record;
 use crate::report::Cause;
@@ -24,7 +25,6 @@ use crate::schedule::job::FileJob;
 use crate::target::destination::Mount;
 use crate::target::part::Dressed;
 use crate::target::reach::is_on_own;
-use crate::transfer::Transfer;
 
 pub(crate) mod gathering;
 

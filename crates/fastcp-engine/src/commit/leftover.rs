@@ -13,14 +13,14 @@ use fastcp_model::{Capabilities, ChunkGrid, Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::offer::Scope;
 
+use crate::commit::landing::make_room;
+use crate::commit::transfer::Transfer;
 use crate::content::crc_runs::is_confirmed_alone;
-use crate::landing::make_room;
 use crate::schedule::job::{FileJob, Trust};
 use crate::settings::{Delta, Placement};
 use crate::target::destination::Destination;
 use crate::target::journal::{Journal, Record};
 use crate::target::part::PartFile;
-use crate::transfer::Transfer;
 
 /// Files up to this length are fetched whole: that costs less than to look.
 const REUSED_BYTES_MIN: u64 = 64 << 10;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use fastcp_model::{Capabilities, RelPath, Status};
 
 use crate::budget::Budget;
+use crate::commit::group::Groups;
 use crate::content::cutter::Cutter;
 use crate::error::RunError;
-use crate::group::Groups;
 use crate::link::line::Line;
 use crate::manifest::ManifestWriter;
 use crate::report::{Cause, Report};
