@@ -6,23 +6,19 @@
 //! arguments: settings come in, a [`Report`] goes out.
 
 mod act;
-mod basis;
 mod body;
 mod budget;
 mod candidates;
 mod commit;
 mod content;
 mod control;
-mod copying;
 mod decide;
 mod deletion;
-mod delta;
 mod difference;
 mod error;
 mod extraneous;
 mod fetch;
 mod get;
-mod index;
 mod interrupt;
 mod itemize;
 mod link;

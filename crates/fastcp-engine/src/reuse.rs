@@ -15,17 +15,22 @@ use std::time::Instant;
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, Inbox, NetError};
 
-use crate::basis::Basis;
 use crate::commit::leftover::open_bases;
 use crate::commit::transfer::Transfer;
 use crate::content::cutter::Cutter;
 use crate::content::zeros::{SLICE_BYTES, crc_of_range};
-use crate::copying::Copier;
-use crate::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::error::RunError;
+use crate::reuse::basis::Basis;
+use crate::reuse::copying::Copier;
+use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
 use crate::schedule::job::{Arrival, FileJob, Start};
 use crate::schedule::want::Want;
 use crate::target::journal::Record;
+
+pub(crate) mod basis;
+pub(crate) mod copying;
+pub(crate) mod delta;
+pub(crate) mod index;
 
 /// A search that has broken so many connections is given up: it begins anew each time, so its bytes are no progress.
 const SEARCHES_MAX: u32 = 10;

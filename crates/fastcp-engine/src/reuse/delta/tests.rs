@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use super::asker::Tally;
 use super::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
-use crate::basis::Basis;
 use crate::content::cutter::Cutter;
+use crate::reuse::basis::Basis;
 use crate::settings::{Compression, PlainCrc, ServerSettings};
 use crate::{Server, Source};
 

@@ -15,7 +15,7 @@ use fastcp_sys::Stat;
 use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
 
 use crate::content::cutter::{CutError, CutFile, Cutter, MarkedChunk, fine_chunks};
-use crate::index::{ENTRIES_MAX, Index, Kinds, Place};
+use crate::reuse::index::{ENTRIES_MAX, Index, Kinds, Place};
 
 /// Of a basis for a small file no more than this is looked at, of each file.
 const SMALL_BASIS_BYTES_MAX: u64 = 16 << 20;

@@ -17,8 +17,8 @@ use fastcp_net::NetError;
 use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
 use fastcp_wire::signature::{Level, SignedChunk, StrongHash};
 
-use crate::basis::Basis;
-use crate::index::{Index, Kind, Kinds, Place};
+use crate::reuse::basis::Basis;
+use crate::reuse::index::{Index, Kind, Kinds, Place};
 
 mod asker;
 mod effort;

@@ -15,10 +15,10 @@ use fastcp_wire::range::{
 use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
 use super::{file_of, not_found, random};
-use crate::basis::Basis;
 use crate::content::cutter::{Cutter, fine_chunks};
-use crate::delta::asker::Tally;
-use crate::delta::{Asker, DeltaEnd, DeltaFile, find};
+use crate::reuse::basis::Basis;
+use crate::reuse::delta::asker::Tally;
+use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, find};
 
 /// The truth about a file of `bytes`, as a body.
 fn list(request: &RangeRequest, bytes: &[u8]) -> Vec<SignedChunk> {
