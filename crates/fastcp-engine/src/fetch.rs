@@ -18,11 +18,11 @@ use fastcp_wire::range::{
     Ask, BodyKind, HOLE_BODY_BYTES, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, Trailer,
 };
 
-use crate::body::{BodyReader, Received, Target};
 use crate::budget::Reach;
 use crate::commit::landing::{Landing, Writing};
 use crate::commit::transfer::Transfer;
 use crate::error::RunError;
+use crate::fetch::body::{BodyReader, Received, Target};
 use crate::link::line::Ending;
 use crate::report::Cause;
 use crate::schedule::answered::SenderCrc;
@@ -35,9 +35,11 @@ use crate::target::part::PartFile;
 use crate::target::proof::{Heard, RangeCrc};
 use zstd::bulk::Decompressor;
 
+pub(crate) mod body;
 mod broken;
 mod bundle;
 mod hole;
+pub(crate) mod receive_path;
 
 pub(crate) use broken::BREAKS_MAX;
 

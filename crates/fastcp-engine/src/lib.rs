@@ -6,7 +6,6 @@
 //! arguments: settings come in, a [`Report`] goes out.
 
 mod act;
-mod body;
 mod budget;
 mod candidates;
 mod commit;
@@ -26,7 +25,6 @@ mod manifest;
 mod plan;
 mod preview;
 mod processor;
-mod receive_path;
 mod receiver;
 mod removal;
 mod report;

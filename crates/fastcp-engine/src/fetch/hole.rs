@@ -11,8 +11,8 @@ use fastcp_sys::file::{punch_hole, zero_range};
 use fastcp_wire::range::{HOLE_BODY_BYTES, HoleEnd, PieceHeader};
 
 use super::{End, Fetcher, broken};
-use crate::body::Received;
 use crate::content::zeros::{crc_of_zeros, put_zeros};
+use crate::fetch::body::Received;
 use crate::report::Cause;
 use crate::schedule::stop_watch::StopWatch;
 use crate::schedule::want::Want;

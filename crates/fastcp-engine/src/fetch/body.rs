@@ -15,7 +15,7 @@ use fastcp_sys::file::read_range;
 use fastcp_sys::process::thread_time;
 use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe};
 
-use crate::receive_path::{Way, WayChoice};
+use crate::fetch::receive_path::{Way, WayChoice};
 use crate::report::Report;
 use crate::settings::ReceivePath;
 use crate::target::part::PartFile;
