@@ -5,28 +5,21 @@
 //! state of a transfer is the receiver's. Nothing here knows which side dialled, prints, or reads
 //! arguments: settings come in, a [`Report`] goes out.
 
-mod act;
 mod budget;
-mod candidates;
 mod commit;
 mod content;
 mod control;
-mod decide;
-mod deletion;
 mod difference;
 mod error;
-mod extraneous;
 mod fetch;
 mod get;
 mod interrupt;
-mod itemize;
 mod link;
 mod manifest;
 mod plan;
 mod preview;
 mod processor;
 mod receiver;
-mod removal;
 mod report;
 mod reuse;
 mod schedule;

@@ -18,16 +18,16 @@ use fastcp_wire::WireError;
 use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
-use crate::act::Actor;
-use crate::candidates::nameless_file;
 use crate::commit::transfer::Transfer;
-use crate::decide::{Decision, Ground, decide};
-use crate::deletion::{Step, Verdict, cannot_keep};
 use crate::error::RunError;
-use crate::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::link::listing_order::{ListingOrder, OfferCount, broken_offer};
 use crate::link::offer_sum::OfferSum;
-use crate::removal::Action;
+use crate::plan::act::Actor;
+use crate::plan::candidates::nameless_file;
+use crate::plan::decide::{Decision, Ground, decide};
+use crate::plan::deletion::{Step, Verdict, cannot_keep};
+use crate::plan::extraneous::{Displacing, Extraneous, MakeFile};
+use crate::plan::removal::Action;
 use crate::report::{Cause, Count, Refusal, Report};
 use crate::schedule::job::FileJob;
 use crate::settings::{Deletion, Itemize, ReceiverSettings};
@@ -37,7 +37,14 @@ use crate::target::kept_times::KeptTimes;
 use crate::target::owners::Owners;
 use crate::target::reach::ends_everything;
 
+pub(crate) mod act;
+pub(crate) mod candidates;
+pub(crate) mod decide;
+pub(crate) mod deletion;
 mod entry;
+pub(crate) mod extraneous;
+pub(crate) mod itemize;
+pub(crate) mod removal;
 
 /// Plans a transfer, batch by batch.
 pub(crate) struct Planner<'a> {

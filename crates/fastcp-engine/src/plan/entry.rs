@@ -9,10 +9,10 @@ use fastcp_wire::limits::FILE_BYTES_MAX;
 use rayon::prelude::*;
 
 use super::{Outcome, Placed, Planner};
-use crate::act::prepare;
-use crate::decide::{Decision, Ground, decide, existing};
 use crate::error::RunError;
-use crate::itemize::{How, letters};
+use crate::plan::act::prepare;
+use crate::plan::decide::{Decision, Ground, decide, existing};
+use crate::plan::itemize::{How, letters};
 use crate::report::{Cause, Event, Item, ItemKind};
 use crate::settings::Itemize;
 use crate::target::dirs::{Age, DirState};

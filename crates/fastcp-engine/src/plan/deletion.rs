@@ -10,8 +10,8 @@ use std::io;
 use fastcp_sys::Root;
 
 use crate::error::RunError;
-use crate::extraneous::Extraneous;
-use crate::removal::{Action, Removal};
+use crate::plan::extraneous::Extraneous;
+use crate::plan::removal::{Action, Removal};
 use crate::report::{Refusal, Report};
 use crate::schedule::Schedule;
 use crate::settings::{Deletion, EmptySource, Itemize, MaxDelete};

@@ -15,9 +15,9 @@ use fastcp_model::{Entry, Listing, ListingEnd, Name, RelPath, STATE_DIR};
 use fastcp_sys::{Dir, Root};
 use rayon::prelude::*;
 
-use crate::candidates::Candidates;
 use crate::commit::leftover;
 use crate::plan::Placed;
+use crate::plan::candidates::Candidates;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::dirs::{Age, DirState};
 use crate::target::journal::Journal;
@@ -221,7 +221,7 @@ mod tests {
     use fastcp_sys::Root;
 
     use super::{BackupDirs, Extraneous, Placed, Search, is_part_file};
-    use crate::decide::Ground;
+    use crate::plan::decide::Ground;
     use crate::target::dirs::{Age, DirState};
 
     fn name(text: &str) -> Name {

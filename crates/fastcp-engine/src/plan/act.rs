@@ -13,7 +13,7 @@ use fastcp_sys::{Dir, FileType, Stat, metadata};
 
 use crate::commit::leftover;
 use crate::commit::transfer::Transfer;
-use crate::decide::Decision;
+use crate::plan::decide::Decision;
 use crate::schedule::job::FileJob;
 use crate::target::across;
 use crate::target::attributes;
