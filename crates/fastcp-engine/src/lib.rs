@@ -8,23 +8,19 @@
 mod budget;
 mod commit;
 mod content;
-mod control;
 mod difference;
 mod error;
 mod fetch;
-mod get;
 mod interrupt;
 mod link;
 mod manifest;
 mod plan;
-mod preview;
 mod processor;
-mod receiver;
 mod report;
 mod reuse;
+mod run;
 mod schedule;
 mod sender;
-mod server;
 mod settings;
 mod target;
 mod threads;
@@ -33,14 +29,14 @@ mod verify;
 pub use budget::{Allowance, Limited, Limits, Resource, Served};
 pub use difference::Difference;
 pub use error::{BackupProblem, ManifestError, RunError};
-pub use get::{GetError, GetOutput, GetSettings, Got, Kept, get};
 pub use interrupt::Interrupt;
 pub use manifest::verify_manifest;
-pub use preview::preview;
-pub use receiver::pull;
 pub use report::{Cause, Count, Counters, Event, Item, ItemKind, Limit, Refusal, Report};
+pub use run::get::{GetError, GetOutput, GetSettings, Got, Kept, get};
+pub use run::preview::preview;
+pub use run::receiver::pull;
+pub use run::server::Server;
 pub use sender::source::Source;
-pub use server::Server;
 pub use settings::{
     Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, ManifestFile, ManifestHash, MaxDelete,
     Placement, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,

@@ -175,8 +175,8 @@ mod tests {
     use crate::budget::Limits;
     use crate::difference::Difference;
     use crate::report::Report;
+    use crate::run::server::Server;
     use crate::sender::source::Source;
-    use crate::server::Server;
     use crate::settings::{
         Compression, Connections, Delta, Durability, Itemize, Placement, PlainCrc, ReceivePath, ReceiverSettings,
         ServerSettings, VerifyOver,
