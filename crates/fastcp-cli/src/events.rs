@@ -9,7 +9,7 @@ use fastcp_engine::{Event, Item, ItemKind};
 use fastcp_model::RelPath;
 use serde_json::{Map, Value, json};
 
-use crate::output::kind_name;
+use crate::wording::kind_name;
 
 /// An event as one object.
 pub(crate) fn as_json(event: &Event) -> Value {

@@ -126,3 +126,15 @@ pub(crate) fn exit_when_out_of_memory() {
 pub(crate) fn exit(code: u8) -> ExitCode {
     ExitCode::from(code)
 }
+
+/// A run that could not start.
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}

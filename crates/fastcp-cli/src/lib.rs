@@ -8,16 +8,24 @@ pub mod server;
 
 mod address;
 mod args;
+mod course;
 mod events;
 mod exit_code;
 mod from;
+mod get;
 mod logging;
 mod output;
 mod overlap;
 mod progress;
+mod pull;
+mod screen;
+mod setup;
 mod signals;
+mod stderr;
 mod stdout;
 mod usage;
 mod verify;
+mod watched;
+mod wording;
 
 pub use fastcp_engine::ExitingAllocator;

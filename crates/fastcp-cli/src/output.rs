@@ -4,20 +4,21 @@
 //! one JSON object a line and nothing else; of the events, stderr has errors, failures and warnings as well.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastcp_engine::{Event, Item, ItemKind, Limit, Report};
-use fastcp_model::{Escaped, Grouped, SpecialKind};
+use fastcp_model::{Escaped, Grouped};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::course::{Course, files_done};
 use crate::events::as_json;
-use crate::progress::screen::Screen;
-use crate::progress::{Course, files_done};
+use crate::screen::Screen;
+use crate::stderr::complain;
 use crate::stdout::Stdout;
+use crate::wording::{counted, counts, kind_name, size};
 
 /// In which form a run prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,40 +287,6 @@ fn item_line(item: &Item, listing: Listing) -> Option<String> {
         Listing::Names if change.starts_with('*') => Some(format!("deleting {name}")),
         Listing::Names => (!change.starts_with('.') || item.kind == ItemKind::Dir).then_some(name),
     }
-}
-
-pub(crate) fn kind_name(kind: SpecialKind) -> &'static str {
-    match kind {
-        SpecialKind::Fifo => "named pipe",
-        SpecialKind::Socket => "socket",
-        SpecialKind::CharDevice => "character device",
-        SpecialKind::BlockDevice => "block device",
-    }
-}
-
-/// One line on stderr.
-pub(crate) fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-/// A number and a noun: `1 file`, `2,000 files`, `2 entries`.
-pub(crate) fn counted(count: u64, noun: &str) -> String {
-    match (count, noun.strip_suffix('y')) {
-        (1, _) => format!("1 {noun}"),
-        (_, Some(stem)) => format!("{} {stem}ies", Grouped(count)),
-        (_, None) => format!("{} {noun}s", Grouped(count)),
-    }
-}
-
-/// Numbers of several kinds: `2 missing, 1 size`.
-pub(crate) fn counts(by_kind: &BTreeMap<&'static str, u64>) -> String {
-    let counts: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{} {kind}", Grouped(*count))).collect();
-    counts.join(", ")
-}
-
-/// Bytes for people.
-pub(crate) fn size(bytes: u64) -> String {
-    indicatif::BinaryBytes(bytes).to_string()
 }
 
 #[cfg(test)]

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use fastcp_engine::{Event, Report};
 use fastcp_model::Grouped;
 
-use crate::output::{Format, Output, complain, size};
+use crate::course::{Course, bytes_to_fetch, files_done};
+use crate::output::{Format, Output};
 use crate::progress::layout::{Detail, Row, Scan, View};
-use crate::progress::screen::Screen;
 use crate::progress::speed::Speed;
+use crate::screen::Screen;
+use crate::stderr::complain;
+use crate::wording::size;
 
 mod layout;
-pub(crate) mod screen;
 mod speed;
 
 const TICK: Duration = Duration::from_millis(200);
@@ -45,58 +47,7 @@ pub(crate) fn show(report: &Report, events: &Receiver<Event>, output: &Output, c
     output.screen.end();
 }
 
-/// What a run does with files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Course {
-    /// Copies them, and verifies the bytes as they are received.
-    Copy,
-    /// Copies them, and reads them back before they get their names.
-    CopyAndReadBack,
-    /// Copies one file, without a scan.
-    Get,
-    /// Compares them.
-    Verify,
-}
-
 impl Course {
-    /// What it does with bytes, in one word.
-    pub(crate) fn phase(self) -> &'static str {
-        match self {
-            Self::Copy | Self::CopyAndReadBack | Self::Get => "fetch",
-            Self::Verify => "verify",
-        }
-    }
-
-    fn done_word(self) -> &'static str {
-        match self {
-            Self::Copy | Self::CopyAndReadBack | Self::Get => "fetched",
-            Self::Verify => "verified",
-        }
-    }
-
-    fn bytes_done(self, report: &Report) -> u64 {
-        match self {
-            Self::Copy | Self::CopyAndReadBack | Self::Get => report.counters.bytes_fetched.now(),
-            Self::Verify => report.counters.bytes_verified.now(),
-        }
-    }
-
-    /// Bytes whose checksum was compared.
-    pub(crate) fn bytes_verified(self, report: &Report) -> u64 {
-        match self {
-            Self::Copy | Self::Get => report.counters.bytes_fetched.now(),
-            Self::CopyAndReadBack | Self::Verify => report.counters.bytes_verified.now(),
-        }
-    }
-
-    /// Whether what there is to do is known to its end.
-    fn is_total_known(self, report: &Report) -> bool {
-        match self {
-            Self::Get => report.counters.bytes_total.now() > 0,
-            Self::Copy | Self::CopyAndReadBack | Self::Verify => report.is_scan_done(),
-        }
-    }
-
     /// The line of the scan.
     fn scan(self, report: &Report, turn: usize) -> Option<Scan> {
         let scan = Scan { entries: report.counters.entries.now(), is_done: report.is_scan_done(), turn };
@@ -215,20 +166,4 @@ fn line_of(report: &Report, elapsed: Duration, course: Course) -> String {
         Grouped(files_done(report)),
         Grouped(counters.files.now()),
     )
-}
-
-fn bytes_to_fetch(report: &Report) -> u64 {
-    let counters = &report.counters;
-    counters.bytes_total.now().saturating_sub(counters.bytes_unchanged.now() + counters.bytes_reused.now())
-}
-
-/// Files that nothing more is to be done about, as far as they are counted one by one.
-pub(crate) fn files_done(report: &Report) -> u64 {
-    let counters = &report.counters;
-    let done = counters.files_committed.now()
-        + counters.files_unchanged.now()
-        + counters.files_failed.now()
-        + counters.files_verified.now();
-    // Directories and links can fail, too.
-    done.min(counters.files.now())
 }

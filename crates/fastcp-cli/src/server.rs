@@ -12,9 +12,10 @@ use fastcp_net::{Accepted, HANDSHAKE_TIMEOUT, Listener};
 
 use crate::address::{Address, AddressError};
 use crate::args::{self, ServerArgs, compression};
-use crate::output::{complain, counted};
 use crate::signals::Heard;
+use crate::stderr::complain;
 use crate::stdout::Stdout;
+use crate::wording::counted;
 use crate::{exit_code, logging, signals, usage};
 
 const USUAL_HOST: &str = "127.0.0.1";

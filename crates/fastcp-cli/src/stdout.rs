@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::exit_code::{DONE, FILE_IO};
-use crate::output::complain;
+use crate::stderr::complain;
 
 /// Standard output of a program.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write, stdout};
 
 use crate::exit_code::{DONE, FILE_IO, USAGE};
-use crate::output::complain;
+use crate::stderr::complain;
 
 /// Prints what the parser has to say instead of a run, and answers the exit code.
 pub(crate) fn print(program: &str, error: &clap::Error) -> u8 {

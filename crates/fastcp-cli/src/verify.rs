@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
-use std::thread::ScopedJoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastcp_engine::{Report, RunError};
 use fastcp_model::Grouped;
@@ -16,12 +14,15 @@ use fastcp_net::{Dialer, Endpoint};
 use serde::Serialize;
 
 use crate::args::VerifyArgs;
-use crate::client::{Closing, EVENTS_AHEAD, Failure, embedded, format, settings_of_link, start_pool};
-use crate::exit_code;
+use crate::course::Course;
+use crate::exit_code::{self, Failure};
 use crate::from::From;
-use crate::output::{Format, Output, complain, counted, counts, size};
-use crate::progress::screen::Screen;
-use crate::progress::{self, Course};
+use crate::output::{Format, Output};
+use crate::screen::Screen;
+use crate::setup::{embedded, format, settings_of_link, start_pool};
+use crate::stderr::complain;
+use crate::watched::{Watched, watched};
+use crate::wording::{counted, counts, size};
 
 /// The last line of `--json`: names are a contract that scripts rely on.
 #[derive(Debug, Serialize)]
@@ -73,25 +74,8 @@ fn with_source(from: From, args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8
 
 /// Runs with differences and progress shown as they come, and says the summary.
 fn run_shown(output: &Output, work: impl FnOnce(&Report) -> Result<(), RunError>) -> u8 {
-    let start = Instant::now();
-    let (sender, events) = sync_channel(EVENTS_AHEAD);
-    let report = Report::new(sender);
-    let result = std::thread::scope(|threads| {
-        let shared = &report;
-        let display = std::thread::Builder::new().name("progress".to_owned());
-        let shown = display.spawn_scoped(threads, move || progress::show(shared, &events, output, Course::Verify));
-        let (shown, failure) = match shown {
-            Ok(thread) => (Some(thread), None),
-            Err(source) => (None, Some(RunError::Exhausted { operation: "start a thread", source })),
-        };
-        let result = {
-            let _closing = Closing(&report);
-            failure.map_or_else(|| work(&report), Err)
-        };
-        // A panic in the display has been printed; the result itself is what counts.
-        drop(shown.map(ScopedJoinHandle::join));
-        result
-    });
+    let Watched { report, elapsed, result } = watched(output, Course::Verify, work);
+    let result = result.unwrap_or_else(|source| Err(RunError::Exhausted { operation: "start a thread", source }));
     let code = match &result {
         Ok(()) => exit_code::of_verification(&report),
         Err(error) => {
@@ -101,7 +85,7 @@ fn run_shown(output: &Output, work: impl FnOnce(&Report) -> Result<(), RunError>
         }
     };
     let code = output.stdout.exit_code(code);
-    VerifySummary::new(&report, start.elapsed(), code).print(output);
+    VerifySummary::new(&report, elapsed, code).print(output);
     output.stdout.exit_code(code)
 }
 
