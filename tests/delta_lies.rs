@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, Status};
-use fastcp_wire::range::{Ask, BodyKind, RangeRequest};
+use fastcp_wire::reply::BodyKind;
+use fastcp_wire::request::{Ask, RangeRequest};
 use fastcp_wire::signature::{Level, SIGNED_CHUNK_BYTES};
 use support::client::{Client, Run};
 use support::journal::{Leftover, names_in_parts};

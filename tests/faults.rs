@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES};
-use fastcp_wire::range::PIECE_HEADER_BYTES;
+use fastcp_wire::reply::PIECE_HEADER_BYTES;
 use support::client::{Client, Run, contents};
 use support::compare::{assert_same, assert_same_but_room};
 use support::cut_proxy::{CutProxy, Fault};

@@ -12,7 +12,7 @@ use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::decode_failure;
 use fastcp_wire::offer::{OfferRequest, Scope};
-use fastcp_wire::range::{Ask, RangeRequest};
+use fastcp_wire::request::{Ask, RangeRequest};
 use fastcp_wire::signature::Level;
 use support::Workspace;
 use support::launch::can_restrict;

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fastcp_model::Status;
-use fastcp_wire::range::FLAG_WANT_CRC;
+use fastcp_wire::request::FLAG_WANT_CRC;
 use support::Workspace;
 use support::client::{Client, Run};
 use support::peer::{ask_plain, plain_request, split_reply};

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use fastcp_wire::range::{Ask, TRAILER_BYTES};
+use fastcp_wire::reply::TRAILER_BYTES;
+use fastcp_wire::request::Ask;
 use support::client::{Client, Run, contents};
 use support::compare::assert_same;
 use support::lying_sender::{LyingSender, Offer, file, listing, offer, truth};

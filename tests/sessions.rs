@@ -10,11 +10,10 @@ use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::{Hello, Role, Ticket, encode_attach, encode_failure};
-use fastcp_wire::limits::RECEIVER_FRAME_BYTES_MAX;
+use fastcp_wire::known::RECEIVER_FRAME_BYTES_MAX;
 use fastcp_wire::offer::{OfferRequest, Scope};
-use fastcp_wire::range::{
-    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
-};
+use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, TRAILER_BYTES, Trailer};
+use fastcp_wire::request::{Ask, ID_UNREADABLE, RangeRequest};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt};
 use nix::sys::stat::SFlag;

@@ -9,7 +9,8 @@ use std::net::TcpStream;
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_wire::limits::FINE_SIGNATURE_BYTES_MAX;
-use fastcp_wire::range::{Ask, BodyKind, PieceHeader, RangeRequest};
+use fastcp_wire::reply::{BodyKind, PieceHeader};
+use fastcp_wire::request::{Ask, RangeRequest};
 use fastcp_wire::signature::{Level, STRONG_HASH_BYTES, SignedChunk, decode_hash, decode_signature};
 use support::Workspace;
 use support::peer::{attach, open_session, read_piece};

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use fastcp_wire::range::RangeRequest;
+use fastcp_wire::request::RangeRequest;
 use support::Workspace;
 use support::client::{Client, Run, contents};
 use support::compare::assert_same;

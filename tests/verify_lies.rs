@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fastcp_model::{ListingEnd, Status};
 use fastcp_wire::offer::OfferEnd;
-use fastcp_wire::range::{Ask, BodyKind, PieceHeader, RangeRequest, Reply};
+use fastcp_wire::reply::{BodyKind, PieceHeader, Reply};
+use fastcp_wire::request::{Ask, RangeRequest};
 use support::Workspace;
 use support::client::{Client, Run};
 use support::lying_sender::{LyingSender, Offer, body, file, header, listing, offer};

@@ -10,10 +10,8 @@ use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payl
 use fastcp_wire::hello::{Hello, HelloReply, decode_attach, decode_failure, encode_attach, encode_failure};
 use fastcp_wire::known::{BatchId, decode_known, encode_known};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
-use fastcp_wire::range::{
-    PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, REQUEST_HEADER_BYTES, Reply, Request, RequestHeader, TRAILER_BYTES,
-    Trailer,
-};
+use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
+use fastcp_wire::request::{REQUEST_HEADER_BYTES, Request, RequestHeader};
 use fastcp_wire::signature::{Level, decode_hash, decode_signature, encode_hash, encode_signature};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

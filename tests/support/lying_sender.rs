@@ -11,9 +11,8 @@ use fastcp_model::{
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{HelloReply, Ticket, VERSION};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd};
-use fastcp_wire::range::{
-    BodyKind, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader, Trailer,
-};
+use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
+use fastcp_wire::request::{REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
 
 use super::peer::{read_frame, send_frame};
 

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use fastcp_model::{Capabilities, Status};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket, VERSION, decode_failure, encode_attach};
-use fastcp_wire::range::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
+use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
 
 /// The first frame of a client that can do everything.
 pub(crate) fn hello(connections: u16) -> Hello {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES};
-use fastcp_wire::range::{PIECE_HEADER_BYTES, TRAILER_BYTES};
+use fastcp_wire::reply::{PIECE_HEADER_BYTES, TRAILER_BYTES};
 
 use super::client::{Client, Running};
 use super::journal::Leftover;

@@ -14,9 +14,8 @@ use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::progress::{Awaited, hear};
-use fastcp_wire::range::{
-    Ask, BodyKind, HOLE_BODY_BYTES, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, Reply, Trailer,
-};
+use fastcp_wire::reply::{BodyKind, HOLE_BODY_BYTES, PIECE_HEADER_BYTES, PieceHeader, Reply, Trailer};
+use fastcp_wire::request::{Ask, ID_UNREADABLE, RangeRequest};
 
 use crate::budget::Reach;
 use crate::commit::landing::{Landing, Writing};

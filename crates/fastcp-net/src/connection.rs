@@ -15,7 +15,7 @@ use fastcp_sys::tcp::TcpInfo;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::decode_failure;
 use fastcp_wire::limits::FRAME_PAYLOAD_BYTES_MAX;
-use fastcp_wire::range::REPLY_MAGIC;
+use fastcp_wire::reply::REPLY_MAGIC;
 
 use crate::{Foreign, NetError};
 

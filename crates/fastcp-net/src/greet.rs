@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fastcp_wire::WireError;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType};
 use fastcp_wire::hello::{Hello, Ticket, decode_attach};
-use fastcp_wire::range::{REQUEST_HEADER_BYTES, REQUEST_MAGIC, Request, RequestHeader};
+use fastcp_wire::request::{REQUEST_HEADER_BYTES, REQUEST_MAGIC, Request, RequestHeader};
 
 use crate::connection::checked_frame;
 use crate::{Connection, NetError};

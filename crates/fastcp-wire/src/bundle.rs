@@ -8,9 +8,14 @@
 use fastcp_model::{RelPath, Status};
 
 use crate::WireError;
-use crate::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_LIST_BYTES_MAX, BUNDLE_PIECES_BYTES_MAX};
-use crate::range::{BodyKind, ID_UNREADABLE, PieceHeader, Reply};
+use crate::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_LIST_BYTES_MAX};
 use crate::reader::{Reader, put_short_bytes, within};
+use crate::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, Reply, TRAILER_BYTES};
+use crate::request::ID_UNREADABLE;
+
+/// The longest bundle once decompressed, in bytes: its files, and a header and a trailer for each.
+pub const BUNDLE_PIECES_BYTES_MAX: u64 =
+    BUNDLE_BYTES_MAX + (BUNDLE_FILES_MAX * (PIECE_HEADER_BYTES + TRAILER_BYTES)) as u64;
 
 /// A request for whole files of one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,9 @@ use crate::signature::beginning;
 /// The length of a [`BatchId`] in bytes.
 pub const BATCH_ID_BYTES: usize = 20;
 
+/// The longest payload of a frame of a receiver once there is a session, in bytes: all the batches that it may know.
+pub const RECEIVER_FRAME_BYTES_MAX: usize = 4 + KNOWN_BATCHES_MAX * BATCH_ID_BYTES;
+
 /// The name of a batch: the first 20 bytes of the BLAKE3 of its payload, as it is on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchId(pub [u8; BATCH_ID_BYTES]);

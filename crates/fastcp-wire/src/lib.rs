@@ -4,7 +4,7 @@
 //! with the rule that the bytes break; a length is compared with its named limit before anything is
 //! allocated by it. `docs/protocol.md` is the specification; tests compare its tables with this crate.
 //!
-//! - [`range`]: FTQ1 requests and FTR1 replies, plain and extended: what data connections speak.
+//! - [`request`] and [`reply`]: FTQ1 and FTR1, plain and extended: what data connections speak.
 //! - [`bundle`]: many small files in one request.
 //! - [`frame`]: the envelope of the control dialect.
 //! - [`hello`]: who is there, what both can do, and the ticket for data connections.
@@ -18,7 +18,8 @@ pub mod known;
 pub mod limits;
 pub mod offer;
 pub mod progress;
-pub mod range;
+pub mod reply;
+pub mod request;
 pub mod signature;
 
 mod error;

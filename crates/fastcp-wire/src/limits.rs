@@ -1,8 +1,5 @@
 //! Every bound on what a peer may say, named. `docs/protocol.md` repeats them; a test compares.
 
-use crate::known::BATCH_ID_BYTES;
-use crate::range::{PIECE_HEADER_BYTES, TRAILER_BYTES};
-
 /// The longest path in a request, in bytes.
 pub const REQUEST_PATH_BYTES_MAX: usize = 4096;
 /// The longest range that one extended request may ask for, in bytes: the largest chunk.
@@ -19,9 +16,6 @@ pub const BUNDLE_FILES_MAX: usize = 256;
 pub const BUNDLE_LIST_BYTES_MAX: usize = 16 << 10;
 /// The most bytes of files that one bundle may ask for.
 pub const BUNDLE_BYTES_MAX: u64 = 1 << 20;
-/// The longest bundle once decompressed, in bytes: its files, and a header and a trailer for each.
-pub const BUNDLE_PIECES_BYTES_MAX: u64 =
-    BUNDLE_BYTES_MAX + (BUNDLE_FILES_MAX * (PIECE_HEADER_BYTES + TRAILER_BYTES)) as u64;
 /// The longest range of which one request may ask for the coarse signature, in bytes. The list may go beyond
 /// it by what is left of its last chunk.
 pub const SIGNATURE_BYTES_MAX: u64 = 256 << 20;
@@ -45,8 +39,6 @@ pub const HASH_BYTES_MAX: u64 = 1 << 30;
 pub const PROGRESS_BYTES_MIN: u64 = 1 << 20;
 /// The longest payload of a frame, in bytes.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 4 << 20;
-/// The longest payload of a frame of a receiver once there is a session, in bytes: all the batches that it may know.
-pub const RECEIVER_FRAME_BYTES_MAX: usize = 4 + KNOWN_BATCHES_MAX * BATCH_ID_BYTES;
 /// The longest offer batch once decompressed, in bytes.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The most entries in one offer batch.

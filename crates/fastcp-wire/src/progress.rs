@@ -7,7 +7,7 @@
 
 use crate::WireError;
 use crate::limits::{PROGRESS_BYTES_MIN, SIGNATURE_CHUNK_BYTES_MAX};
-use crate::range::{BodyKind, PieceHeader, Reply};
+use crate::reply::{BodyKind, PieceHeader, Reply};
 
 /// How far the answer to one request has come. In the header `file_size` is that number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,17 +6,15 @@ use fastcp_model::{
     CHUNK_KB_DEFAULT, CHUNK_KB_MAX, CHUNK_KB_MIN, Capabilities, EntryKind, NAME_BYTES_MAX, PATH_BYTES_MAX, RelPath,
     Status,
 };
-use fastcp_wire::bundle::BundleRequest;
+use fastcp_wire::bundle::{BUNDLE_PIECES_BYTES_MAX, BundleRequest};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES, FrameHeader, FrameType, decode_payload};
 use fastcp_wire::hello::{self, Hello, HelloReply, Role, Ticket};
-use fastcp_wire::known::{BatchId, encode_known};
+use fastcp_wire::known::{BatchId, RECEIVER_FRAME_BYTES_MAX, encode_known};
 use fastcp_wire::offer::{
     BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope,
 };
-use fastcp_wire::range::{
-    self, Ask, BodyKind, PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, REQUEST_HEADER_BYTES, Request, RequestHeader,
-    TRAILER_BYTES, Trailer,
-};
+use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, TRAILER_BYTES, Trailer};
+use fastcp_wire::request::{self, Ask, REQUEST_HEADER_BYTES, Request, RequestHeader};
 use fastcp_wire::signature::SIGNED_CHUNK_BYTES;
 use fastcp_wire::{WireError, limits};
 
@@ -97,15 +95,15 @@ fn capability_bits() {
 #[test]
 fn request_flags() {
     let coded = [
-        (range::FLAG_WANT_CRC, "WANT_CRC"),
-        (range::FLAG_RANGE, "RANGE"),
-        (range::FLAG_ACCEPT_ZSTD, "ACCEPT_ZSTD"),
-        (range::FLAG_CONFIRM, "CONFIRM"),
-        (range::FLAG_BUNDLE, "BUNDLE"),
-        (range::FLAG_SIGNATURE, "SIGNATURE"),
-        (range::FLAG_FINE, "FINE"),
-        (range::FLAG_HASH, "HASH"),
-        (range::FLAG_ANEW, "ANEW"),
+        (request::FLAG_WANT_CRC, "WANT_CRC"),
+        (request::FLAG_RANGE, "RANGE"),
+        (request::FLAG_ACCEPT_ZSTD, "ACCEPT_ZSTD"),
+        (request::FLAG_CONFIRM, "CONFIRM"),
+        (request::FLAG_BUNDLE, "BUNDLE"),
+        (request::FLAG_SIGNATURE, "SIGNATURE"),
+        (request::FLAG_FINE, "FINE"),
+        (request::FLAG_HASH, "HASH"),
+        (request::FLAG_ANEW, "ANEW"),
     ];
     assert_eq!(numbered("Request flags"), coded.map(|(bit, name)| (bit.into(), name)));
 }
@@ -170,7 +168,7 @@ fn limits_table() {
         ("BUNDLE_FILES_MAX", limits::BUNDLE_FILES_MAX as u64),
         ("BUNDLE_LIST_BYTES_MAX", limits::BUNDLE_LIST_BYTES_MAX as u64),
         ("BUNDLE_BYTES_MAX", limits::BUNDLE_BYTES_MAX),
-        ("BUNDLE_PIECES_BYTES_MAX", limits::BUNDLE_PIECES_BYTES_MAX),
+        ("BUNDLE_PIECES_BYTES_MAX", BUNDLE_PIECES_BYTES_MAX),
         ("SIGNATURE_BYTES_MAX", limits::SIGNATURE_BYTES_MAX),
         ("SIGNATURE_CHUNK_BYTES_MIN", limits::SIGNATURE_CHUNK_BYTES_MIN),
         ("SIGNATURE_CANDIDATE_EVERY", limits::SIGNATURE_CANDIDATE_EVERY),
@@ -182,7 +180,7 @@ fn limits_table() {
         ("HASH_BYTES_MAX", limits::HASH_BYTES_MAX),
         ("PROGRESS_BYTES_MIN", limits::PROGRESS_BYTES_MIN),
         ("FRAME_PAYLOAD_BYTES_MAX", limits::FRAME_PAYLOAD_BYTES_MAX as u64),
-        ("RECEIVER_FRAME_BYTES_MAX", limits::RECEIVER_FRAME_BYTES_MAX as u64),
+        ("RECEIVER_FRAME_BYTES_MAX", RECEIVER_FRAME_BYTES_MAX as u64),
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX as u64),
         ("BATCH_ENTRIES_MAX", limits::BATCH_ENTRIES_MAX as u64),
         ("KNOWN_BATCHES_MAX", limits::KNOWN_BATCHES_MAX as u64),
@@ -308,7 +306,7 @@ fn extension_bytes() -> usize {
         let header = hex(&format!("46545131 0001 {flags:04x} 0000000000000000"));
         RequestHeader::decode(header[..].try_into().expect("16 bytes")).expect("lawful").rest_bytes()
     };
-    rest_bytes(range::FLAG_RANGE) - rest_bytes(0)
+    rest_bytes(request::FLAG_RANGE) - rest_bytes(0)
 }
 
 /// The length of a batch that consists of these owners and listings, if the code takes it for one.
@@ -323,7 +321,7 @@ fn batch_bytes(owners: &str, listings: &str) -> usize {
 fn first_bytes() {
     let documented: Vec<_> = table("First bytes").iter().map(|row| hex(row[0].trim_matches('`'))).collect();
     let coded = [
-        range::REQUEST_MAGIC.to_be_bytes().to_vec(),
+        request::REQUEST_MAGIC.to_be_bytes().to_vec(),
         (FrameType::Hello as u16).to_be_bytes().to_vec(),
         (FrameType::Attach as u16).to_be_bytes().to_vec(),
     ];

@@ -4,14 +4,16 @@ use fastcp_model::{
     ByteRange, Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, SpecialKind, Status,
     Timestamp,
 };
+use fastcp_wire::bundle::BUNDLE_PIECES_BYTES_MAX;
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
 use fastcp_wire::known::BatchId;
-use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, BUNDLE_PIECES_BYTES_MAX};
+use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::progress::Progress;
-use fastcp_wire::range::{Ask, BodyKind, HoleEnd, PieceHeader, PlainRequest, RangeRequest, Reply, Trailer};
+use fastcp_wire::reply::{BodyKind, HoleEnd, PieceHeader, Reply, Trailer};
+use fastcp_wire::request::{Ask, PlainRequest, RangeRequest};
 use fastcp_wire::signature::{
     Level, RangeHash, SignedChunk, StrongHash, WeakHash, decode_hash, decode_signature, encode_hash, encode_signature,
 };

@@ -12,9 +12,8 @@ use fastcp_wire::limits::{
     SIGNATURE_BYTES_MAX,
 };
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferRequest, OwnerClass, OwnerName};
-use fastcp_wire::range::{
-    PIECE_HEADER_BYTES, PieceHeader, PlainRequest, REQUEST_HEADER_BYTES, Request, RequestHeader, TRAILER_BYTES,
-};
+use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, TRAILER_BYTES};
+use fastcp_wire::request::{PlainRequest, REQUEST_HEADER_BYTES, Request, RequestHeader};
 use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 

@@ -7,7 +7,7 @@ use fastcp_model::RelPath;
 use fastcp_net::Inbox;
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
-use fastcp_wire::range::{PieceHeader, TRAILER_BYTES, Trailer};
+use fastcp_wire::reply::{PieceHeader, TRAILER_BYTES, Trailer};
 
 use super::{End, Fetcher, broken};
 use crate::schedule::want::Want;

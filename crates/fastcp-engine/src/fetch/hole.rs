@@ -8,7 +8,7 @@ use std::io;
 
 use fastcp_model::ByteRange;
 use fastcp_sys::file::{punch_hole, zero_range};
-use fastcp_wire::range::{HOLE_BODY_BYTES, HoleEnd, PieceHeader};
+use fastcp_wire::reply::{HOLE_BODY_BYTES, HoleEnd, PieceHeader};
 
 use super::{End, Fetcher, broken};
 use crate::content::zeros::{crc_of_zeros, put_zeros};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::{Escaped, Status, Timestamp};
 use fastcp_net::{Connection, Dialer, Live, NetError};
 use fastcp_wire::WireError;
-use fastcp_wire::range::PlainRequest;
+use fastcp_wire::request::PlainRequest;
 
 use crate::content::zeros::SLICE_BYTES;
 use crate::link::patience::{Patience, absence_max, silence_max};

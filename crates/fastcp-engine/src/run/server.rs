@@ -13,7 +13,8 @@ use fastcp_net::{Connection, Greeting, NetError, SessionGuard, Sessions, Terms, 
 use fastcp_wire::WireError;
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, Role};
-use fastcp_wire::range::{FLAG_RANGE, PlainRequest, REQUEST_MAGIC, Reply, Request};
+use fastcp_wire::reply::Reply;
+use fastcp_wire::request::{FLAG_RANGE, PlainRequest, REQUEST_MAGIC, Request};
 
 use crate::sender::answer::{SEND_TIMEOUT, answer_ranges};
 use crate::sender::offer::{OffersEnd, send_failure, serve_offers};

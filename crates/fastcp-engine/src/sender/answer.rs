@@ -15,10 +15,10 @@ use fastcp_sys::file::{next_data, read_at};
 use fastcp_sys::transfer::{Moved, send_file};
 use fastcp_wire::WireError;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
-use fastcp_wire::range::{
-    Ask, BodyKind, HOLE_BODY_BYTES, HoleEnd, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, REQUEST_HEADER_BYTES,
-    RangeRequest, Reply, Request, RequestHeader, TRAILER_BYTES, Trailer,
+use fastcp_wire::reply::{
+    BodyKind, HOLE_BODY_BYTES, HoleEnd, PIECE_HEADER_BYTES, PieceHeader, Reply, TRAILER_BYTES, Trailer,
 };
+use fastcp_wire::request::{Ask, ID_UNREADABLE, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
 use fastcp_wire::signature::{Level, RANGE_HASH_BYTES, RangeHash, encode_hash};
 
 use crate::content::compress::{RangeCompressor, SAMPLE_BYTES};

@@ -14,8 +14,8 @@ use fastcp_model::{Capabilities, Entry, EntryKind, Listing, ListingEnd, Metadata
 use fastcp_net::{Agreed, Connection, NetError};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Ticket, decode_attach, encode_failure};
+use fastcp_wire::known::RECEIVER_FRAME_BYTES_MAX;
 use fastcp_wire::known::{BatchId, decode_known};
-use fastcp_wire::limits::RECEIVER_FRAME_BYTES_MAX;
 use fastcp_wire::offer::{
     BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName,
 };

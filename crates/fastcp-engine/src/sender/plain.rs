@@ -3,7 +3,8 @@
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
 use fastcp_sys::transfer::{Moved, send_file};
-use fastcp_wire::range::{PlainRequest, Reply};
+use fastcp_wire::reply::Reply;
+use fastcp_wire::request::PlainRequest;
 
 use crate::content::zeros::SLICE_BYTES;
 use crate::sender::source::{OpenFile, Source};

@@ -12,7 +12,7 @@ use std::time::Instant;
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_wire::WireError;
-use fastcp_wire::range::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
+use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
 
 use crate::content::crc_runs::CrcRuns;
 use crate::content::zeros::crc_of_zeros;

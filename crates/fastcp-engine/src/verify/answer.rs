@@ -9,7 +9,8 @@ use fastcp_model::{Capabilities, Status};
 use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::limits::{HASH_BYTES_MAX, ZSTD_RANGE_BYTES_MAX};
-use fastcp_wire::range::{Ask, BodyKind, HOLE_BODY_BYTES, HoleEnd, PieceHeader, TRAILER_BYTES, Trailer};
+use fastcp_wire::reply::{BodyKind, HOLE_BODY_BYTES, HoleEnd, PieceHeader, TRAILER_BYTES, Trailer};
+use fastcp_wire::request::Ask;
 use fastcp_wire::signature::{RANGE_HASH_BYTES, RangeHash, decode_hash};
 
 use super::queue::Check;

@@ -18,7 +18,8 @@ use fastcp_sys::{Root, Stat};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
 use fastcp_wire::progress::{Awaited, hear};
-use fastcp_wire::range::{BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest};
+use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader};
+use fastcp_wire::request::{ID_UNREADABLE, RangeRequest};
 use fastcp_wire::signature::RangeHash;
 
 use super::answer::{Answer, Hashing, take_answer};

@@ -9,9 +9,8 @@ use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payl
 use fastcp_wire::hello::{Hello, HelloReply, Ticket, decode_attach, decode_failure, encode_attach, encode_failure};
 use fastcp_wire::known::{BatchId, decode_known, encode_known};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
-use fastcp_wire::range::{
-    PieceHeader, PlainRequest, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader, Trailer,
-};
+use fastcp_wire::reply::{PieceHeader, Reply, Trailer};
+use fastcp_wire::request::{PlainRequest, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
 
 /// One message of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,9 +12,8 @@ use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::id_after;
 use fastcp_wire::progress::{Awaited, hear};
-use fastcp_wire::range::{
-    Ask, BodyKind, ID_UNREADABLE, PIECE_HEADER_BYTES, PieceHeader, RangeRequest, TRAILER_BYTES, Trailer,
-};
+use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, TRAILER_BYTES, Trailer};
+use fastcp_wire::request::{Ask, ID_UNREADABLE, RangeRequest};
 use fastcp_wire::signature::{Level, SIGNED_CHUNK_BYTES, SignedChunk, decode_signature};
 
 /// Bytes of requests on their way at most, as in `fetch.rs`: the sender reads none while it writes.

@@ -9,7 +9,7 @@ use fastcp_model::{ByteRange, Name, Status};
 use fastcp_net::NetError;
 use fastcp_sys::Dir;
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile, id_after};
-use fastcp_wire::range::{BodyKind, Reply, Trailer};
+use fastcp_wire::reply::{BodyKind, Reply, Trailer};
 
 use super::{Answerer, hole_end, reply_of};
 use crate::sender::source::{OpenFile, open_in, status_of};

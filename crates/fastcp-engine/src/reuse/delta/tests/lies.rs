@@ -8,10 +8,8 @@ use std::time::Duration;
 use fastcp_model::Status;
 use fastcp_net::{Connection, Inbox, NetError, WireCount};
 use fastcp_wire::WireError;
-use fastcp_wire::range::{
-    Ask, BodyKind, ID_UNREADABLE, PieceHeader, REQUEST_HEADER_BYTES, RangeRequest, Reply, Request, RequestHeader,
-    Trailer,
-};
+use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
+use fastcp_wire::request::{Ask, ID_UNREADABLE, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
 use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
 use super::{file_of, not_found, random};
