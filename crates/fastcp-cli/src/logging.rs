@@ -1,6 +1,6 @@
 //! Log lines on stderr.
 
-use clap::ValueEnum;
+use fastcp_engine::SERVER_LOG_TARGET;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -8,18 +8,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::args::options::LogOptions;
-
-const EMBEDDED_SERVER: &str = "fastcp_engine::server";
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
+use crate::args::options::{LogFormat, LogOptions};
 
 /// Sets up logging for a server, whose log is read later: its lines have times.
 pub(crate) fn start_for_server(options: &LogOptions) {
@@ -38,7 +27,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let levels = Targets::new().with_default(level(options));
-    let levels = if options.verbose == 1 { levels.with_target(EMBEDDED_SERVER, LevelFilter::WARN) } else { levels };
+    let levels = if options.verbose == 1 { levels.with_target(SERVER_LOG_TARGET, LevelFilter::WARN) } else { levels };
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
     match options.log_format {
         LogFormat::Text => start(lines.with_ansi(false).without_time().with_filter(levels)),

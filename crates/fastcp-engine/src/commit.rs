@@ -1,7 +1,8 @@
 //! From verified bytes to a name: what all connections of a transfer share, the end of each file, groups that are synced
 //! together, and what earlier runs left.
 //!
-//! May import `schedule`, `link`, `manifest` and `target`. Never asks the sender for anything.
+//! May import: schedule, link, manifest, target, content.
+//! Never asks the sender for anything.
 
 pub(crate) mod group;
 pub(crate) mod landing;

@@ -1,6 +1,7 @@
 //! Bytes and their sums: CRC-32 and its combinations, hashes, cuts by content, compression, holes.
 //!
-//! Imports only the settings. Knows files as descriptors to read from, and neither paths nor connections.
+//! May import: none of the other folders.
+//! Knows files as descriptors to read from, and neither paths nor connections.
 
 pub(crate) mod compress;
 pub(crate) mod content_hash;

@@ -4,6 +4,9 @@
 //! its CRC compared with the sender's; a small file is complete with one piece, a larger one when all
 //! its ranges are there and the sender has confirmed them. A connection that breaks gives back what it
 //! owed and is dialled again.
+//!
+//! May import: commit, schedule, link, target, content.
+//! Never decides what is wanted.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -35,7 +35,7 @@ pub use report::{Cause, Count, Counters, Event, Item, ItemKind, Limit, Refusal, 
 pub use run::get::{GetError, GetOutput, GetSettings, Got, Kept, get};
 pub use run::preview::preview;
 pub use run::receiver::pull;
-pub use run::server::Server;
+pub use run::server::{SERVER_LOG_TARGET, Server};
 pub use sender::source::Source;
 pub use settings::{
     Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, ManifestFile, ManifestHash, MaxDelete,

@@ -1,7 +1,9 @@
 //! A session with the sender and losing it: dialling, retrying, hanging up; and the one reader of offers.
 //!
-//! An offer that breaks off is asked for again, and what came twice is told apart here. May import `target`, for the tree
-//! cache. Never plans and never asks for a byte of a file.
+//! An offer that breaks off is asked for again, and what came twice is told apart here.
+//!
+//! May import: target.
+//! Never plans, and never asks for a byte of a file.
 
 pub(crate) mod line;
 pub(crate) mod listing_order;

@@ -4,6 +4,9 @@
 //! ever appended, so a crash can tear no more than the last one, and a later line about a path replaces
 //! earlier ones. A line that makes no sense is damage: it is said and never guessed at. This module knows
 //! the lines, `writer` and `check` the files.
+//!
+//! May import: target, content.
+//! Never decides what is recorded.
 
 use fastcp_model::{ByteRange, Escaped, PATH_BYTES_MAX, RelPath, Timestamp};
 

@@ -6,6 +6,9 @@
 //! and done in `act.rs`: links are made and attributes mended at once, files become wants. A dry run
 //! plans in the same way and has nobody that acts. With `--delete`, what is found to be extraneous
 //! (`extraneous.rs`) goes when the offer has ended (`deletion.rs`), and not before.
+//!
+//! May import: commit, schedule, link, target.
+//! Never asks for a byte of a file.
 
 use std::collections::HashMap;
 use std::io;

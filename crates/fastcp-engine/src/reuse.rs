@@ -7,6 +7,9 @@
 //! is fetched: it is never needed to be right.
 //!
 //! One thread, with a connection of its own once there is something to ask.
+//!
+//! May import: commit, schedule, target, content.
+//! Never gives a file its name but through `commit`.
 
 use std::fs::File;
 use std::sync::Arc;

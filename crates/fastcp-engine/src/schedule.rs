@@ -25,6 +25,9 @@
 //! while none are, the reuse thread never for the queue as a whole, and the committing thread for nobody when it has
 //! work. A file's own lock is taken under the schedule's, so nobody who holds it waits or touches a disk for long. Each
 //! has news of its own ([`News`]) and is woken by nothing else; the end of the run is news to all.
+//!
+//! May import: target, content.
+//! Never makes a call about a socket.
 
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};

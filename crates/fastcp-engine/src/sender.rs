@@ -1,8 +1,10 @@
 //! The sender: scan, offer, answer.
 //!
-//! Owns the tree that is served and what is remembered of it (listings that sessions share, checksums, signatures). May
-//! import `content`. Knows nothing of receivers but their requests, keeps no state of one beyond the offer that it is
-//! streaming, and never writes to the tree.
+//! Owns the tree that is served and what is remembered of it (listings that sessions share, checksums, signatures). Keeps no
+//! state of a receiver beyond the offer that it is streaming.
+//!
+//! May import: content.
+//! Never writes to the tree, and knows nothing of receivers but their requests.
 
 pub(crate) mod adapt;
 pub(crate) mod answer;

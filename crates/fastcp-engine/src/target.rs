@@ -1,8 +1,10 @@
 //! The tree at the destination: directories, part files and their journals, names, attributes, backups, the lock.
 //!
 //! The only place that makes, renames and changes things there, always below a held root and by name in a held directory.
-//! Owns the proof that a name hangs on (`proof.rs`). May import `content`. Never decides what is to be copied, and
-//! knows nothing of schedules.
+//! Owns the proof that a name hangs on (`proof.rs`).
+//!
+//! May import: content.
+//! Never decides what is to be copied, and knows nothing of schedules.
 
 pub(crate) mod across;
 pub(crate) mod attributes;

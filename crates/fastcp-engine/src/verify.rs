@@ -4,6 +4,9 @@
 //! threads of the data connections, which compare BLAKE3 hashes of their contents. Equal sizes and times
 //! prove nothing here: to find what is wrong behind them is the point. Nothing is written, made or locked,
 //! and the offer is not remembered, so that a look at a destination leaves no trace in it.
+//!
+//! May import: plan, fetch, schedule, link, target, content.
+//! Never makes, changes or locks anything.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,8 +7,6 @@ use clap::{ArgAction, Args, ValueEnum};
 use fastcp_engine::{Connections, Deletion, EmptySource, MaxDelete};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
-use crate::logging::LogFormat;
-
 /// How the server is reached.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
@@ -160,6 +158,15 @@ pub(crate) enum VerifyArg {
     Received,
     Written,
     Disk,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// The hash of a manifest's records.

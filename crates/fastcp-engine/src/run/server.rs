@@ -22,6 +22,9 @@ use crate::sender::plain::answer_plain;
 use crate::sender::source::Source;
 use crate::settings::ServerSettings;
 
+/// The target of its log lines.
+pub const SERVER_LOG_TARGET: &str = module_path!();
+
 /// A peer for whom there is no room has this long to say who it is.
 const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
