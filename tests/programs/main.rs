@@ -1,0 +1,56 @@
+//! What the programs promise, tried on the programs themselves.
+//!
+//! One test program: `cargo test --test programs`, or `cargo test --test programs trees::` for one module of it. All
+//! tests may run at once and in any order.
+
+mod support;
+
+mod addresses;
+mod as_found;
+mod backups;
+mod bad_input;
+mod coarse_times;
+mod crash;
+mod damage;
+mod deletes;
+mod delta;
+mod delta_faults;
+mod delta_lies;
+mod display;
+mod dry_run;
+mod faults;
+mod get;
+mod holes;
+mod in_place;
+mod kills;
+mod lies;
+mod limits;
+mod manifest;
+mod mounts_below;
+mod moving;
+mod no_proc;
+mod options;
+mod output;
+mod outside;
+mod plain;
+mod proof;
+mod read_back;
+mod reconnect;
+mod replicas;
+mod rerun;
+mod resume;
+mod retry;
+mod room;
+mod sessions;
+mod shared_places;
+mod signatures;
+mod slow_answers;
+mod steps;
+mod trees;
+mod trouble;
+mod typed_paths;
+mod unproven;
+mod verify;
+mod verify_lies;
+mod volumes;
+mod wakeups;
