@@ -11,7 +11,7 @@ use fastcp_wire::hello::{Hello, HelloReply, decode_attach, decode_failure, encod
 use fastcp_wire::known::{BatchId, decode_known, encode_known};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
 use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
-use fastcp_wire::request::{REQUEST_HEADER_BYTES, Request, RequestHeader};
+use fastcp_wire::request::{ExtendedRequest, REQUEST_HEADER_BYTES, Request, RequestHeader};
 use fastcp_wire::signature::{Level, decode_hash, decode_signature, encode_hash, encode_signature};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -45,13 +45,13 @@ fn encode_request(request: &Request) -> Vec<u8> {
             let _ = plain.rel_path();
             plain.encode().expect("as short as it came")
         }
-        Request::Range(range) => {
+        Request::Extended(ExtendedRequest::Range(range)) => {
             let _ = range.rel_path();
             let mut out = Vec::new();
             range.encode(&mut out);
             out
         }
-        Request::Bundle(bundle) => {
+        Request::Extended(ExtendedRequest::Bundle(bundle)) => {
             let _ = bundle.rel_path();
             let mut out = Vec::new();
             bundle.encode(&mut out);

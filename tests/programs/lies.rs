@@ -16,7 +16,7 @@ use fastcp_wire::bundle::{BundleRequest, Bundled};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::offer::OfferEnd;
 use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
-use fastcp_wire::request::{Ask, RangeRequest, Request};
+use fastcp_wire::request::{Ask, ExtendedRequest, RangeRequest, Request};
 
 const BYTES: &[u8] = b"the bytes of a file";
 
@@ -188,8 +188,8 @@ fn bundle_of(request: &BundleRequest, pieces: &[u8], count: usize) -> Vec<u8> {
 fn pull_bundle(answer: fn(&BundleRequest) -> Vec<u8>) -> (Workspace, Run) {
     let workspace = Workspace::new();
     let sender = LyingSender::start_bundling(two_files(), move |request| match request {
-        Request::Bundle(request) => answer(request),
-        Request::Range(request) => truth(request, BYTES),
+        Request::Extended(ExtendedRequest::Bundle(request)) => answer(request),
+        Request::Extended(ExtendedRequest::Range(request)) => truth(request, BYTES),
         Request::Plain(_) => unreachable!(),
     });
     let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 1").run();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fastcp_wire::WireError;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType};
 use fastcp_wire::hello::{Hello, Ticket, decode_attach};
-use fastcp_wire::request::{REQUEST_HEADER_BYTES, REQUEST_MAGIC, Request, RequestHeader};
+use fastcp_wire::request::{FLAG_RANGE, PlainRequest, REQUEST_HEADER_BYTES, REQUEST_MAGIC, Request, RequestHeader};
 
 use crate::connection::checked_frame;
 use crate::{Connection, NetError};
@@ -16,8 +16,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a peer wants, told by its first message.
 #[derive(Debug)]
 pub enum Greeting {
-    /// One FTQ1 request, read whole.
-    Request(Request),
+    /// One plain FTQ1 request, read whole. The extended form needs a session.
+    Plain(PlainRequest),
     /// A new session.
     Hello(Hello),
     /// A data connection of a session.
@@ -54,8 +54,10 @@ fn read_request(connection: &Connection, first: [u8; 4], deadline: Instant) -> R
     let decoded = RequestHeader::decode(&header).map_err(NetError::Request)?;
     let mut rest = vec![0; decoded.rest_bytes()];
     connection.read_exact_by(&mut rest, deadline)?;
-    let request = Request::decode(&header, decoded, &rest).map_err(NetError::Request)?;
-    Ok(Greeting::Request(request))
+    match Request::decode(&header, decoded, &rest).map_err(NetError::Request)? {
+        Request::Plain(request) => Ok(Greeting::Plain(request)),
+        Request::Extended(_) => Err(NetError::Request(WireError::Value { field: "flags", value: FLAG_RANGE.into() })),
+    }
 }
 
 /// The longest opening frame: HELLO is 13 bytes, ATTACH 16.

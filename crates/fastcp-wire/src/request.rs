@@ -115,9 +115,16 @@ impl RequestHeader {
 pub enum Request {
     /// The plain form: from the offset to the end of the file, then close.
     Plain(PlainRequest),
-    /// The extended form: one range, answered with its id; the connection stays open.
+    /// The extended form, answered with its id; the connection stays open.
+    Extended(ExtendedRequest),
+}
+
+/// A request of the extended form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExtendedRequest {
+    /// One range.
     Range(RangeRequest),
-    /// The extended form for many small files of one directory.
+    /// Many small files of one directory.
     Bundle(BundleRequest),
 }
 
@@ -154,14 +161,14 @@ impl Request {
             return Err(WireError::Value { field: "id", value: id.into() });
         }
         if !header.is_bundle() {
-            return RangeRequest::from_fields(id, path, header, len).map(Self::Range);
+            return RangeRequest::from_fields(id, path, header, len).map(ExtendedRequest::Range).map(Self::Extended);
         }
         let accept = match header.flags & !FLAG_RANGE & !FLAG_BUNDLE {
             0 => BundleForm::Pieces,
             FLAG_ACCEPT_ZSTD => BundleForm::PiecesOrZstd,
             _ => return Err(WireError::Value { field: "flags", value: header.flags.into() }),
         };
-        BundleRequest::decode(id, path, accept, list, len).map(Self::Bundle)
+        BundleRequest::decode(id, path, accept, list, len).map(ExtendedRequest::Bundle).map(Self::Extended)
     }
 }
 

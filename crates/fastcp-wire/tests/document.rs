@@ -14,7 +14,7 @@ use fastcp_wire::offer::{
     BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope,
 };
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, TRAILER_BYTES, Trailer};
-use fastcp_wire::request::{self, Ask, REQUEST_HEADER_BYTES, Request, RequestHeader};
+use fastcp_wire::request::{self, Ask, ExtendedRequest, REQUEST_HEADER_BYTES, Request, RequestHeader};
 use fastcp_wire::signature::SIGNED_CHUNK_BYTES;
 use fastcp_wire::{WireError, limits};
 
@@ -396,7 +396,9 @@ fn the_sessions_offer_is_what_the_code_speaks() -> Result<(), WireError> {
 fn the_sessions_ranges_are_what_the_code_speaks() -> Result<(), WireError> {
     let session = session();
     let asked = |at: usize, ask: Ask| {
-        let Ok(Request::Range(request)) = request(&session[at].1) else { panic!("message {at} is no range request") };
+        let Ok(Request::Extended(ExtendedRequest::Range(request))) = request(&session[at].1) else {
+            panic!("message {at} is no range request")
+        };
         assert_eq!((&request.path[..], request.range.start(), request.range.len()), (&b"hi"[..], 0, 6));
         assert_eq!(request.ask, ask);
         request.id

@@ -12,7 +12,7 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{HelloReply, Ticket, VERSION};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd};
 use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
-use fastcp_wire::request::{REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
+use fastcp_wire::request::{ExtendedRequest, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
 
 use super::peer::{read_frame, send_frame};
 
@@ -52,7 +52,7 @@ impl LyingSender {
         answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         Self::start_with(vec![offer], capabilities, move |request, stream| match request {
-            Request::Range(request) => answer(request, stream),
+            Request::Extended(ExtendedRequest::Range(request)) => answer(request, stream),
             other => panic!("not agreed: {other:?}"),
         })
     }
@@ -64,7 +64,7 @@ impl LyingSender {
         answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         Self::start_with(vec![offer], capabilities, move |request, stream| match request {
-            Request::Range(request) => stream.write_all(&answer(request)),
+            Request::Extended(ExtendedRequest::Range(request)) => stream.write_all(&answer(request)),
             other => panic!("not agreed: {other:?}"),
         })
     }
@@ -84,7 +84,7 @@ impl LyingSender {
         // One frame asks for an offer then: a connection that is closed with another unread takes what was sent with it.
         let without = Capabilities::BUNDLE | Capabilities::TREE_CACHE;
         Self::start_with(offers, Capabilities::SUPPORTED.difference(without), move |request, stream| match request {
-            Request::Range(request) => stream.write_all(&answer(request)),
+            Request::Extended(ExtendedRequest::Range(request)) => stream.write_all(&answer(request)),
             other => panic!("not agreed: {other:?}"),
         })
     }

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use fastcp_model::{Escaped, Status};
 use fastcp_net::{Connection, Greeting, NetError, SessionGuard, Sessions, Terms, WireCount, greet};
-use fastcp_wire::WireError;
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, Role};
 use fastcp_wire::reply::Reply;
-use fastcp_wire::request::{FLAG_RANGE, PlainRequest, REQUEST_MAGIC, Request};
+use fastcp_wire::request::{PlainRequest, REQUEST_MAGIC};
 
 use crate::sender::answer::{SEND_TIMEOUT, answer_ranges};
 use crate::sender::offer::{OffersEnd, send_failure, serve_offers};
@@ -81,7 +80,7 @@ impl Server {
             connection.set_timeouts(None, Some(TURNED_AWAY_TIMEOUT))?;
             // Whoever says nothing is told nothing: his words are not known.
             match greet(&connection, TURNED_AWAY_TIMEOUT)? {
-                Greeting::Request(_) => connection.write_all(&Reply::failed(Status::Busy).encode())?,
+                Greeting::Plain(_) => connection.write_all(&Reply::failed(Status::Busy).encode())?,
                 Greeting::Hello(_) | Greeting::Attach(_) => send_failure(&connection, Status::Busy),
             }
             tracing::debug!(peer = connection.peer(), "connection refused: too many connections");
@@ -94,18 +93,12 @@ impl Server {
 
     fn serve_greeted(&self, connection: &Connection) -> Result<(), NetError> {
         connection.set_timeouts(None, Some(self.settings.handshake_timeout))?;
-        let greeting = match greet(connection, self.settings.handshake_timeout) {
-            Ok(Greeting::Request(Request::Range(_) | Request::Bundle(_))) => {
-                Err(NetError::Request(WireError::Value { field: "flags", value: FLAG_RANGE.into() }))
-            }
-            other => other,
-        };
+        let greeting = greet(connection, self.settings.handshake_timeout);
         if let Err(NetError::Request(_)) = greeting {
             connection.write_all(&Reply::failed(Status::BadRequest).encode())?;
         }
         match greeting? {
-            Greeting::Request(Request::Plain(request)) => self.serve_plain(connection, &request),
-            Greeting::Request(Request::Range(_) | Request::Bundle(_)) => unreachable!("refused above"),
+            Greeting::Plain(request) => self.serve_plain(connection, &request),
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
             Greeting::Attach(ticket) => match self.sessions.attach(connection, ticket) {
                 Err(NetError::Refused(Status::UnknownTicket)) => self.serve_stranger(connection),
@@ -122,7 +115,7 @@ impl Server {
         match greet(connection, self.settings.handshake_timeout)? {
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
             Greeting::Attach(_) => Err(NetError::UnexpectedFrame(FrameType::Attach)),
-            Greeting::Request(_) => Err(NetError::UnknownDialect(REQUEST_MAGIC.to_be_bytes())),
+            Greeting::Plain(_) => Err(NetError::UnknownDialect(REQUEST_MAGIC.to_be_bytes())),
         }
     }
 

@@ -18,7 +18,9 @@ use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::reply::{
     BodyKind, HOLE_BODY_BYTES, HoleEnd, PIECE_HEADER_BYTES, PieceHeader, Reply, TRAILER_BYTES, Trailer,
 };
-use fastcp_wire::request::{Ask, ID_UNREADABLE, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
+use fastcp_wire::request::{
+    Ask, ExtendedRequest, ID_UNREADABLE, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader,
+};
 use fastcp_wire::signature::{Level, RANGE_HASH_BYTES, RangeHash, encode_hash};
 
 use crate::content::compress::{RangeCompressor, SAMPLE_BYTES};
@@ -78,9 +80,8 @@ pub(crate) fn answer_ranges(
     };
     loop {
         match answerer.next_request() {
-            Ok(Some(Request::Bundle(request))) => answerer.answer_bundle(&request)?,
-            Ok(Some(Request::Range(request))) => answerer.answer(&request)?,
-            Ok(Some(Request::Plain(_))) => unreachable!("refused when it was read"),
+            Ok(Some(ExtendedRequest::Bundle(request))) => answerer.answer_bundle(&request)?,
+            Ok(Some(ExtendedRequest::Range(request))) => answerer.answer(&request)?,
             Ok(None) => return answerer.flush(),
             Err(NetError::Request(error)) => {
                 answerer.put_header(ID_UNREADABLE, Reply::failed(Status::BadRequest), BodyKind::Raw, 0);
@@ -122,7 +123,7 @@ struct Kept {
 }
 
 impl<'a> Answerer<'a> {
-    fn next_request(&mut self) -> Result<Option<Request>, NetError> {
+    fn next_request(&mut self) -> Result<Option<ExtendedRequest>, NetError> {
         if self.inbox.buffered().len() < REQUEST_HEADER_BYTES || self.out.len() >= FLUSH_BYTES || self.is_late() {
             self.flush()?;
         }
@@ -146,7 +147,7 @@ impl<'a> Answerer<'a> {
         match request.map_err(NetError::Request)? {
             // One flipped bit makes an extended request plain: it has no checksum that would tell.
             Request::Plain(_) => Err(NetError::Request(WireError::Value { field: "flags", value: 0 })),
-            extended => Ok(Some(extended)),
+            Request::Extended(request) => Ok(Some(request)),
         }
     }
 

@@ -10,7 +10,7 @@ use fastcp_wire::hello::{Hello, HelloReply, Ticket, decode_attach, decode_failur
 use fastcp_wire::known::{BatchId, decode_known, encode_known};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
 use fastcp_wire::reply::{PieceHeader, Reply, Trailer};
-use fastcp_wire::request::{PlainRequest, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
+use fastcp_wire::request::{ExtendedRequest, PlainRequest, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
 
 /// One message of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +95,8 @@ fn decode_request(bytes: &[u8]) -> Result<Message, WireError> {
     let header = RequestHeader::decode(header_bytes)?;
     Ok(match Request::decode(header_bytes, header, rest)? {
         Request::Plain(request) => Message::Plain(request),
-        Request::Range(request) => Message::Range(request),
-        Request::Bundle(request) => Message::Bundle(request),
+        Request::Extended(ExtendedRequest::Range(request)) => Message::Range(request),
+        Request::Extended(ExtendedRequest::Bundle(request)) => Message::Bundle(request),
     })
 }
 

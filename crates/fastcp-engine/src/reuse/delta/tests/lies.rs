@@ -9,7 +9,9 @@ use fastcp_model::Status;
 use fastcp_net::{Connection, Inbox, NetError, WireCount};
 use fastcp_wire::WireError;
 use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
-use fastcp_wire::request::{Ask, ID_UNREADABLE, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
+use fastcp_wire::request::{
+    Ask, ExtendedRequest, ID_UNREADABLE, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader,
+};
 use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
 use super::{file_of, not_found, random};
@@ -46,7 +48,7 @@ fn read_request(stream: &mut TcpStream) -> Option<RangeRequest> {
     let mut rest = vec![0; decoded.rest_bytes()];
     stream.read_exact(&mut rest).ok()?;
     match Request::decode(&header, decoded, &rest).expect("a lawful request") {
-        Request::Range(request) => Some(request),
+        Request::Extended(ExtendedRequest::Range(request)) => Some(request),
         other => panic!("not asked by a search: {other:?}"),
     }
 }
