@@ -5,6 +5,7 @@
 //! May import: target.
 //! Never plans, and never asks for a byte of a file.
 
+pub(crate) mod first_error;
 pub(crate) mod line;
 pub(crate) mod listing_order;
 pub(crate) mod offer_sum;

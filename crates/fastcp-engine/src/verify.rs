@@ -9,7 +9,7 @@
 //! Never makes, changes or locks anything.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use fastcp_model::RelPath;
 use fastcp_net::{Connection, Dialer};
@@ -17,7 +17,8 @@ use fastcp_sys::Root;
 use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::error::RunError;
-use crate::link::line::{Ending, Line};
+use crate::link::first_error::FirstError;
+use crate::link::line::Line;
 use crate::link::offers::{Offered, Offers};
 use crate::report::Report;
 use crate::settings::{Connections, ReceiverSettings};
@@ -72,12 +73,13 @@ fn verify_in_ranges(
     };
     let queue = CheckQueue::new(range_bytes_max.min(hashing.range_bytes_max()));
     let verification = Verification { line: &line, base: request.base(), root: &root, queue: &queue, report, hashing };
-    let first_error = FirstError { queue: &queue, line: &line, error: Mutex::new(None) };
+    let stop = || queue.stop();
+    let first_error = FirstError::new(&line, &stop);
     std::thread::scope(|threads| {
-        let _guard = StopOnPanic(&queue);
+        let _guard = first_error.stop_on_panic();
         for number in 0..connections {
             let started = spawn(threads, "verify", || {
-                let _guard = StopOnPanic(&queue);
+                let _guard = first_error.stop_on_panic();
                 first_error.keep(verification.run_connection());
             });
             match started {
@@ -91,7 +93,7 @@ fn verify_in_ranges(
         }
         first_error.keep(compare_offer(request, &verification));
     });
-    first_error.error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    first_error.result()
 }
 
 /// Compares all that is offered. An offer that is broken off is asked for again, on a new session.
@@ -130,35 +132,6 @@ fn take_offer(
         }
     }
     Ok(())
-}
-
-/// A thread that panics takes what it owed with it: the others must not wait for that.
-struct StopOnPanic<'a>(&'a CheckQueue);
-
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.stop();
-        }
-    }
-}
-
-/// The error that stopped the run. Others that follow from the stop are not told.
-struct FirstError<'a> {
-    queue: &'a CheckQueue,
-    line: &'a Line<'a>,
-    error: Mutex<Option<RunError>>,
-}
-
-impl FirstError<'_> {
-    fn keep(&self, result: Result<(), RunError>) {
-        if let Err(error) = result {
-            self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            self.queue.stop();
-            // Nobody need wait for a peer that says nothing.
-            self.line.hang_up(Ending::All);
-        }
-    }
 }
 
 #[cfg(test)]

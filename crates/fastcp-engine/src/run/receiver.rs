@@ -8,8 +8,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use crate::commit::transfer::Transfer;
 use crate::content::cutter::Cutter;
 use crate::error::RunError;
 use crate::interrupt::Interrupt;
+use crate::link::first_error::FirstError;
 use crate::link::line::{Ending, Line};
 use crate::manifest::ManifestWriter;
 use crate::report::Report;
@@ -139,13 +140,17 @@ fn run(
     interrupt: &Interrupt,
 ) -> Result<(), RunError> {
     let (schedule, groups) = (transfer.schedule, transfer.groups);
-    let first_error = &FirstError { transfer, error: Mutex::new(None) };
+    let stop = || {
+        schedule.stop();
+        transfer.cutter.stop();
+    };
+    let first_error = &FirstError::new(transfer.line, &stop);
     std::thread::scope(|threads| {
-        let _guard = StopOnPanic(schedule);
+        let _guard = first_error.stop_on_panic();
         let _over = Over(interrupt);
         let _last_group = LastGroup(groups);
-        let started =
-            start_helpers(threads, first_error, interrupt).and_then(|()| start_fetching(threads, first_error));
+        let started = start_helpers(threads, transfer, first_error, interrupt)
+            .and_then(|()| start_fetching(threads, transfer, first_error));
         let fetching = match started {
             Ok(fetching) => fetching,
             Err(error) => return first_error.keep(Err(RunError::no_thread(error))),
@@ -164,33 +169,29 @@ fn run(
             resume_unwind(panic);
         }
     });
-    match first_error.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        Some(error) => Err(error),
-        None => {
-            assert!(transfer.report.is_root_finished(), "a file was neither committed nor given up");
-            Ok(())
-        }
-    }
+    first_error.result()?;
+    assert!(transfer.report.is_root_finished(), "a file was neither committed nor given up");
+    Ok(())
 }
 
 /// Starts the threads of which there is one each, and none to spare.
 fn start_helpers<'scope>(
     threads: &'scope Threads<'scope, '_>,
+    transfer: &'scope Transfer<'scope>,
     first_error: &'scope FirstError<'scope>,
     interrupt: &'scope Interrupt,
 ) -> io::Result<()> {
-    let transfer = first_error.transfer;
     spawn(threads, "interrupt", || {
         if interrupt.wait() {
             first_error.keep(Err(RunError::Interrupted));
         }
     })?;
     spawn(threads, "commit", || {
-        let _guard = StopOnPanic(transfer.schedule);
+        let _guard = first_error.stop_on_panic();
         first_error.keep(commit_groups(transfer));
     })?;
     spawn(threads, "reuse", || {
-        let _guard = StopOnPanic(transfer.schedule);
+        let _guard = first_error.stop_on_panic();
         first_error.keep(Reuse::new(transfer).run());
     })?;
     Ok(())
@@ -199,13 +200,13 @@ fn start_helpers<'scope>(
 /// Starts a thread for each data connection, or as many as there are to be had.
 fn start_fetching<'scope>(
     threads: &'scope Threads<'scope, '_>,
+    transfer: &'scope Transfer<'scope>,
     first_error: &'scope FirstError<'scope>,
 ) -> io::Result<Vec<ScopedJoinHandle<'scope, ()>>> {
-    let transfer = first_error.transfer;
     let mut fetching = Vec::new();
     for number in 0..transfer.line.agreed.connections {
         let started = spawn(threads, "fetch", move || {
-            let _guard = StopOnPanic(transfer.schedule);
+            let _guard = first_error.stop_on_panic();
             first_error.keep(transfer.run_connection(number.into()));
         });
         match started {
@@ -234,17 +235,6 @@ fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duratio
     }
 }
 
-/// A thread that panics takes what it owed with it: the others must not wait for that.
-struct StopOnPanic<'a>(&'a Schedule);
-
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.stop();
-        }
-    }
-}
-
 /// However the threads end, nobody need wait for an interruption any more.
 struct Over<'a>(&'a Interrupt);
 
@@ -260,27 +250,5 @@ struct LastGroup<'a>(&'a Groups);
 impl Drop for LastGroup<'_> {
     fn drop(&mut self) {
         self.0.finish();
-    }
-}
-
-/// The error that stopped the run. Others that follow from the stop are not told.
-struct FirstError<'a> {
-    transfer: &'a Transfer<'a>,
-    error: Mutex<Option<RunError>>,
-}
-
-impl FirstError<'_> {
-    /// Keeps an error of a thread that others may be waiting with: all are told, and hung up on.
-    fn keep(&self, result: Result<(), RunError>) {
-        self.keep_and_hang_up(result, Ending::All);
-    }
-
-    fn keep_and_hang_up(&self, result: Result<(), RunError>, ending: Ending) {
-        if let Err(error) = result {
-            self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            self.transfer.schedule.stop();
-            self.transfer.cutter.stop();
-            self.transfer.line.hang_up(ending);
-        }
     }
 }
