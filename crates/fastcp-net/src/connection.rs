@@ -4,14 +4,16 @@
 //! [`Connection::read_exact_by`]. The stream itself is lent out for sendfile and splice, whose users
 //! add what they moved to the counts.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastcp_sys::tcp::TcpInfo;
+use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe, send_file};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::decode_failure;
 use fastcp_wire::limits::FRAME_PAYLOAD_BYTES_MAX;
@@ -76,6 +78,30 @@ const LONG_ROUND_TRIP: Duration = Duration::from_millis(2);
 /// `MSG_MORE` of Linux's `sys/socket.h`.
 const MSG_MORE: i32 = 0x8000;
 
+/// A connection that was accepted, or made for an embedded server, and on which nothing was said yet.
+#[derive(Debug)]
+pub struct Incoming(TcpStream);
+
+impl From<TcpStream> for Incoming {
+    fn from(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+}
+
+/// Why bytes could not be spliced.
+#[derive(Debug)]
+pub enum SpliceFailure {
+    /// The connection broke.
+    Net(NetError),
+    /// The file could not be written.
+    File {
+        /// Bytes that were taken off the connection.
+        taken: u64,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
 /// One TCP stream to a peer.
 #[derive(Debug)]
 pub struct Connection {
@@ -85,11 +111,16 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Wraps a connected stream and sets the options that all connections have.
+    /// Takes a connection that was made to this end, whose bytes add to `count`.
     ///
     /// # Errors
-    /// A stream that is not connected any more.
-    pub fn new(stream: impl Into<Arc<TcpStream>>, count: Arc<WireCount>) -> Result<Self, NetError> {
+    /// It is not connected any more.
+    pub fn accept(Incoming(stream): Incoming, count: Arc<WireCount>) -> Result<Self, NetError> {
+        Self::new(stream, count)
+    }
+
+    /// Wraps a connected stream and sets the options that all connections have.
+    pub(crate) fn new(stream: impl Into<Arc<TcpStream>>, count: Arc<WireCount>) -> Result<Self, NetError> {
         let stream = stream.into();
         let peer = stream.peer_addr().map_err(NetError::Socket)?.to_string();
         stream.set_nodelay(true).map_err(NetError::Socket)?;
@@ -156,14 +187,39 @@ impl Connection {
         Arc::clone(&self.stream)
     }
 
-    /// The stream, for calls that move bytes past this process.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    /// The address at the other end.
+    pub(crate) fn peer_address(&self) -> Result<SocketAddr, NetError> {
+        self.stream.peer_addr().map_err(NetError::Socket)
     }
 
-    /// Counts bytes that were moved past [`Connection::read_some`] and [`Connection::write_all`].
-    pub fn count_moved(&self, bytes_in: u64, bytes_out: u64) {
-        self.count.add(bytes_in, bytes_out);
+    /// Sends bytes of a file without a copy in this process, where that is possible: what was not moved is to be sent
+    /// by hand.
+    ///
+    /// # Errors
+    /// A timeout or a broken socket.
+    pub fn send_file(&self, file: &File, offset: u64, len: u64) -> Result<Moved, NetError> {
+        let moved = send_file(&*self.stream, file, offset, len).map_err(|error| self.write_error(error))?;
+        self.count.add(0, moved.bytes_of(len));
+        Ok(moved)
+    }
+
+    /// Receives bytes into a file through a pipe without a copy in this process, where that is possible: what was not
+    /// moved is to be received by hand. After an error the pipe must not be used again.
+    ///
+    /// # Errors
+    /// Which end failed.
+    pub fn splice(&self, pipe: &SplicePipe, file: &File, offset: u64, len: u64) -> Result<Moved, SpliceFailure> {
+        match pipe.receive(&*self.stream, file, offset, len) {
+            Ok(moved) => {
+                self.count.add(moved.bytes_of(len), 0);
+                Ok(moved)
+            }
+            Err(SpliceError::Socket(error)) => Err(SpliceFailure::Net(self.read_error(error))),
+            Err(SpliceError::File { taken, error }) => {
+                self.count.add(taken, 0);
+                Err(SpliceFailure::File { taken, error })
+            }
+        }
     }
 
     /// Sets how long one call may wait for the peer; `None` waits for ever.
@@ -183,7 +239,7 @@ impl Connection {
         loop {
             match (&*self.stream).read(buffer) {
                 Ok(count) => {
-                    self.count_moved(count as u64, 0);
+                    self.count.add(count as u64, 0);
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -237,7 +293,7 @@ impl Connection {
     /// A timeout or a broken socket.
     pub fn write_all(&self, bytes: &[u8]) -> Result<(), NetError> {
         (&*self.stream).write_all(bytes).map_err(|error| self.write_error(error))?;
-        self.count_moved(0, bytes.len() as u64);
+        self.count.add(0, bytes.len() as u64);
         Ok(())
     }
 
@@ -256,7 +312,7 @@ impl Connection {
                 Err(error) => return Err(self.write_error(error)),
             }
         }
-        self.count_moved(0, bytes.len() as u64);
+        self.count.add(0, bytes.len() as u64);
         Ok(())
     }
 
@@ -317,12 +373,12 @@ impl Connection {
     }
 
     /// The error of a failed read, told in this crate's words.
-    pub fn read_error(&self, error: io::Error) -> NetError {
+    fn read_error(&self, error: io::Error) -> NetError {
         self.socket_error(error, self.stream.read_timeout())
     }
 
     /// The error of a failed write, told in this crate's words.
-    pub fn write_error(&self, error: io::Error) -> NetError {
+    fn write_error(&self, error: io::Error) -> NetError {
         self.socket_error(error, self.stream.write_timeout())
     }
 

@@ -18,14 +18,14 @@ use fastcp_sys::resolve::{ResolveError, addresses};
 use fastcp_sys::scarce::patiently;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::{Connection, Live, NetError, WireCount};
+use crate::{Connection, Incoming, Live, NetError, WireCount};
 
 /// How often a lookup that takes long is left to see whether anybody still wants it.
 const LOOKUP_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What an embedded server does with its end of a connection: serve it on a thread of its own, where there is one to
 /// be had.
-pub type Hear = Arc<dyn Fn(TcpStream) -> io::Result<()> + Send + Sync>;
+pub type Hear = Arc<dyn Fn(Incoming) -> io::Result<()> + Send + Sync>;
 
 /// Where to dial.
 #[derive(Clone)]
@@ -80,7 +80,7 @@ impl Dialer {
                 let (here, there) = pair().map_err(|source| self.failed(source))?;
                 let here = Arc::new(here);
                 live.keep(&here)?;
-                hear(there).map_err(|source| self.failed(source))?;
+                hear(there.into()).map_err(|source| self.failed(source))?;
                 here
             }
         };

@@ -23,7 +23,7 @@ mod live;
 mod session;
 
 pub use backoff::{BACKOFF_MAX, Backoff};
-pub use connection::{Connection, WireCount};
+pub use connection::{Connection, Incoming, SpliceFailure, WireCount};
 pub use dial::{Dialer, Endpoint, Hear};
 pub use error::NetError;
 pub use fastcp_sys::resolve::addresses;

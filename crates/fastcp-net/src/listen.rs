@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use fastcp_sys::scarce::is_exhaustion;
 
+use crate::Incoming;
+
 /// The most connections that a server serves at a time, one thread each.
 pub const CONNECTIONS_TOTAL_MAX: usize = 4096;
 /// The most of them from one address.
@@ -37,9 +39,9 @@ pub struct Listener {
 #[derive(Debug)]
 pub enum Accepted {
     /// To be served.
-    Admitted(TcpStream, Admission),
+    Admitted(Incoming, Admission),
     /// There are too many: to be told so.
-    TurnedAway(TcpStream, Admission),
+    TurnedAway(Incoming, Admission),
 }
 
 /// The connections that are served.
@@ -147,10 +149,10 @@ impl Listener {
         let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
         if open.total() >= self.total_max || of_peer >= CONNECTIONS_PER_PEER_MAX {
             open.turned_away += 1;
-            return Accepted::TurnedAway(stream, Admission { peer: None, open: Arc::clone(&self.open) });
+            return Accepted::TurnedAway(stream.into(), Admission { peer: None, open: Arc::clone(&self.open) });
         }
         open.by_peer.insert(peer, of_peer + 1);
-        Accepted::Admitted(stream, Admission { peer: Some(peer), open: Arc::clone(&self.open) })
+        Accepted::Admitted(stream.into(), Admission { peer: Some(peer), open: Arc::clone(&self.open) })
     }
 }
 

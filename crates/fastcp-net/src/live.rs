@@ -40,7 +40,7 @@ impl Live {
         state.is_ended = true;
         self.ended.notify_all();
         for stream in state.streams.iter().filter_map(Weak::upgrade) {
-            if kept.is_none_or(|kept| !std::ptr::eq(kept.stream(), &raw const *stream)) {
+            if kept.is_none_or(|kept| !Arc::ptr_eq(&kept.shared_stream(), &stream)) {
                 // Also wakes whoever waits for it to be connected. One that is gone already needs no end.
                 let _ = stream.shutdown(Shutdown::Both);
             }

@@ -230,7 +230,7 @@ impl Sessions {
             return Err(NetError::Refused(Status::BadVersion));
         }
         let ticket = Ticket(fastcp_sys::process::random_bytes().map_err(NetError::Socket)?);
-        let peer = connection.stream().peer_addr().map_err(NetError::Socket)?.ip();
+        let peer = connection.peer_address()?.ip();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let allowed = self.room_for(&mut open, peer)?;
         let agreed = Agreed {

@@ -24,6 +24,16 @@ pub enum Moved {
     Unsupported(u64),
 }
 
+impl Moved {
+    /// How many bytes of `len` that is.
+    pub fn bytes_of(self, len: u64) -> u64 {
+        match self {
+            Self::All => len,
+            Self::Ended(bytes) | Self::Unsupported(bytes) => bytes,
+        }
+    }
+}
+
 /// Sends `len` bytes of `file` from `offset` to `socket`.
 ///
 /// The kernel sends pages, not a copy: whoever writes to the file before they have left changes what

@@ -86,9 +86,10 @@ mod tests {
     }
 
     fn is_able() -> bool {
-        let is_able = crate::process::is_root() && Path::new(TUN_PATH).exists();
+        let is_able =
+            crate::process::is_root() && Path::new(TUN_PATH).exists() && Path::new("/proc/thread-self").exists();
         if !is_able {
-            let _ = writeln!(io::stderr(), "skipped: packet devices need root and {TUN_PATH}");
+            let _ = writeln!(io::stderr(), "skipped: packet devices need root and {TUN_PATH}, and the test /proc");
         }
         is_able
     }

@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use crc32fast::Hasher;
 use fastcp_model::ByteRange;
-use fastcp_net::{Connection, Inbox, NetError};
+use fastcp_net::{Connection, Inbox, NetError, SpliceFailure};
 use fastcp_sys::file::read_range;
 use fastcp_sys::process::thread_time;
-use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe};
+use fastcp_sys::transfer::{Moved, SplicePipe};
 
 use crate::fetch::receive_path::{Way, WayChoice};
 use crate::report::Report;
@@ -133,17 +133,15 @@ impl<'a> BodyReader<'a> {
             return self.give_up(len, error);
         }
         self.inbox.consume(first as usize);
-        let moved_bytes = match pipe.receive(self.connection.stream(), file.file(), offset + first, len - first) {
+        let moved_bytes = match self.connection.splice(&pipe, file.file(), offset + first, len - first) {
             Ok(Moved::All) => len - first,
             Ok(Moved::Ended(_)) => return Err(NetError::Closed),
             Ok(Moved::Unsupported(count)) => count,
-            Err(SpliceError::Socket(error)) => return Err(self.connection.read_error(error)),
-            Err(SpliceError::File { taken, error }) => {
-                self.connection.count_moved(taken, 0);
+            Err(SpliceFailure::Net(error)) => return Err(error),
+            Err(SpliceFailure::File { taken, error }) => {
                 return self.give_up(len - first - taken, error);
             }
         };
-        self.connection.count_moved(moved_bytes, 0);
         let done = first + moved_bytes;
         if done < len {
             self.choice.rule_out_splice();

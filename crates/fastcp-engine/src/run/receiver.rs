@@ -62,25 +62,28 @@ pub fn pull(
     if let Err(error) = destination.look_at_file_system() {
         tracing::debug!(%error, "not known what the destination is on");
     }
-    let result = pull_to(
-        &destination,
-        lock.as_ref(),
-        dialer,
-        &OfferRequest { path: path.clone(), scope },
-        settings,
-        manifest.as_ref(),
-        interrupt,
-        report,
-    );
-    if result.is_err() {
-        destination.leave_as_found(lock, into);
+    let request = OfferRequest { path: path.clone(), scope };
+    let result = pull_to(&destination, dialer, &request, settings, manifest.as_ref(), interrupt, report);
+    match result {
+        Ok(()) => clear_leftovers(&destination, lock.as_ref(), &request, report),
+        Err(_) => destination.leave_as_found(lock, into),
     }
     result
 }
 
+/// Removes what earlier runs left of files that nobody will resume.
+fn clear_leftovers(destination: &Destination, lock: Option<&Lock>, request: &OfferRequest, report: &Report) {
+    let Some(lock) = lock.filter(|_| report.is_source_read()) else { return };
+    let useful = match (report.counters.files_failed.now(), lock.since) {
+        (0, _) => Useful::Nothing,
+        (_, Some(since)) => Useful::WrittenSince(since),
+        (_, None) => return,
+    };
+    leftover::clear(destination, &request.path, request.scope, useful);
+}
+
 fn pull_to(
     destination: &Destination,
-    lock: Option<&Lock>,
     dialer: &Dialer,
     request: &OfferRequest,
     settings: &ReceiverSettings,
@@ -120,16 +123,7 @@ fn pull_to(
     let result = run(&transfer, request, tuner, interrupt);
     // Records of what was committed are kept, however the run ended.
     let recorded = manifest.map_or(Ok(()), ManifestWriter::finish);
-    result.and(recorded.map_err(RunError::from))?;
-    if let Some(lock) = lock.filter(|_| report.is_source_read()) {
-        let useful = match (report.counters.files_failed.now(), lock.since) {
-            (0, _) => Useful::Nothing,
-            (_, Some(since)) => Useful::WrittenSince(since),
-            (_, None) => return Ok(()),
-        };
-        leftover::clear(destination, &request.path, request.scope, useful);
-    }
-    Ok(())
+    result.and(recorded.map_err(RunError::from))
 }
 
 /// Runs the threads of a transfer to their end.

@@ -4,12 +4,11 @@
 //! answered with its own status where the dialect has one, logged once with the peer's address, and
 //! ends that connection only.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::{Escaped, Status};
-use fastcp_net::{Connection, Greeting, NetError, SessionGuard, Sessions, Terms, WireCount, greet};
+use fastcp_net::{Connection, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, WireCount, greet};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, Role};
 use fastcp_wire::reply::Reply;
@@ -48,8 +47,8 @@ impl Server {
     }
 
     /// Serves one connection until it ends.
-    pub fn serve(&self, stream: TcpStream) {
-        let connection = match Connection::new(stream, Arc::clone(&self.count)) {
+    pub fn serve(&self, incoming: Incoming) {
+        let connection = match Connection::accept(incoming, Arc::clone(&self.count)) {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(%error, "connection ended before it was served");
@@ -74,9 +73,9 @@ impl Server {
     }
 
     /// Tells a peer for whom there is no room to come back later.
-    pub fn turn_away(&self, stream: TcpStream) {
+    pub fn turn_away(&self, incoming: Incoming) {
         self.sessions.make_room();
-        let told = Connection::new(stream, Arc::clone(&self.count)).and_then(|connection| {
+        let told = Connection::accept(incoming, Arc::clone(&self.count)).and_then(|connection| {
             connection.set_timeouts(None, Some(TURNED_AWAY_TIMEOUT))?;
             // Whoever says nothing is told nothing: his words are not known.
             match greet(&connection, TURNED_AWAY_TIMEOUT)? {

@@ -12,7 +12,6 @@ use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Connection, Inbox, NetError};
 use fastcp_sys::Stat;
 use fastcp_sys::file::{next_data, read_at};
-use fastcp_sys::transfer::{Moved, send_file};
 use fastcp_wire::WireError;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::reply::{
@@ -471,13 +470,8 @@ fn send_slice(
 ) -> Result<(), NetError> {
     let mut sent = 0;
     if status == Status::Ok {
-        let moved = send_file(connection.stream(), &open.file, offset, slice.len() as u64);
-        sent = match moved.map_err(|error| connection.write_error(error))? {
-            Moved::All => slice.len() as u64,
-            // Cut off just now: the rest is sent from memory, and the last look at the file tells.
-            Moved::Ended(sent) | Moved::Unsupported(sent) => sent,
-        };
-        connection.count_moved(0, sent);
+        // Where it was cut off just now, the rest is sent from memory, and the last look at the file tells.
+        sent = connection.send_file(&open.file, offset, slice.len() as u64)?.bytes_of(slice.len() as u64);
     }
     connection.write_all(&slice[sent as usize..])
 }

@@ -2,7 +2,7 @@
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
-use fastcp_sys::transfer::{Moved, send_file};
+use fastcp_sys::transfer::Moved;
 use fastcp_wire::reply::Reply;
 use fastcp_wire::request::PlainRequest;
 
@@ -50,16 +50,10 @@ fn reply_for(
 }
 
 fn send_rest(connection: &Connection, open: &OpenFile, start: u64, end: u64) -> Result<(), NetError> {
-    let moved = send_file(connection.stream(), &open.file, start, end - start);
-    match moved.map_err(|error| connection.write_error(error))? {
-        Moved::All => connection.count_moved(0, end - start),
-        Moved::Ended(sent) => connection.count_moved(0, sent),
-        Moved::Unsupported(sent) => {
-            connection.count_moved(0, sent);
-            send_by_hand(connection, open, start + sent, end)?;
-        }
+    match connection.send_file(&open.file, start, end - start)? {
+        Moved::All | Moved::Ended(_) => Ok(()),
+        Moved::Unsupported(sent) => send_by_hand(connection, open, start + sent, end),
     }
-    Ok(())
 }
 
 fn send_by_hand(connection: &Connection, open: &OpenFile, mut at: u64, end: u64) -> Result<(), NetError> {

@@ -62,7 +62,7 @@ fn search_at(
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
     let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
     let (mut there, _) = listener.accept().expect("accept");
-    let connection = Connection::new(stream, Arc::<WireCount>::default()).expect("connected");
+    let connection = Connection::accept(stream.into(), Arc::<WireCount>::default()).expect("connected");
     connection.set_timeouts(Some(Duration::from_secs(60)), Some(Duration::from_secs(60))).expect("timeouts");
     let cutter = Cutter::default();
     std::thread::scope(|threads| {
