@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 
 use fastcp_engine::{Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSettings, Source};
 use fastcp_model::{Capabilities, DEFAULT_PORT, Escaped};
-use fastcp_net::{Accepted, HANDSHAKE_TIMEOUT, Listener};
+use fastcp_net::{Accepted, Full, HANDSHAKE_TIMEOUT, Listener};
 
 use crate::address::{Address, AddressError};
 use crate::args::{self, ServerArgs, compression};
@@ -161,8 +161,8 @@ fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> 
             Ok(_) => drop(hand_over.send(accepted)),
             Err(error) => {
                 tracing::warn!(%error, "connection turned away: cannot start a thread");
-                let (Accepted::Admitted(stream, _room) | Accepted::TurnedAway(stream, _room)) = accepted;
-                server.turn_away(stream);
+                let (Accepted::Admitted(stream, _room) | Accepted::TurnedAway(stream, _room, _)) = accepted;
+                server.turn_away(stream, Full::Server);
             }
         }
     }
@@ -172,6 +172,6 @@ fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> 
 fn serve(server: &Server, accepted: Accepted) {
     match accepted {
         Accepted::Admitted(stream, _room) => server.serve(stream),
-        Accepted::TurnedAway(stream, _room) => server.turn_away(stream),
+        Accepted::TurnedAway(stream, _room, full) => server.turn_away(stream, full),
     }
 }

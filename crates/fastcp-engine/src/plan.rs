@@ -29,6 +29,7 @@ use crate::plan::act::Actor;
 use crate::plan::candidates::nameless_file;
 use crate::plan::decide::{Decision, Ground, decide};
 use crate::plan::deletion::{Step, Verdict, cannot_keep};
+use crate::plan::entry::too_large;
 use crate::plan::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::plan::removal::Action;
 use crate::report::{Cause, Count, Refusal, Report};
@@ -246,6 +247,11 @@ impl<'a> Planner<'a> {
     /// The job for a file that had changed when it was fetched, as it is offered now; `None` where it has failed
     /// or is here already. The directory waits for it as before.
     pub(crate) fn plan_again(&self, job: &FileJob, entry: &Entry) -> Result<Option<FileJob>, RunError> {
+        if let Some(cause) = too_large(entry) {
+            self.report.failed(job.path(), cause);
+            self.release(&job.dir);
+            return Ok(None);
+        }
         let ground = self.open(&job.dir)?;
         let decided = decide(&ground, job.dir.age, entry, self.owners, self.kept_times).and_then(|decision| {
             match (&entry.kind, &decision, &self.actor, ground.dir()) {

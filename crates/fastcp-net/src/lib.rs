@@ -32,4 +32,4 @@ pub use greet::{Greeting, HANDSHAKE_TIMEOUT, greet};
 pub use inbox::Inbox;
 pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener, TURNED_AWAY_MAX};
 pub use live::Live;
-pub use session::{Agreed, Attached, Session, SessionGuard, Sessions, Terms};
+pub use session::{Agreed, Attached, Full, Session, SessionGuard, Sessions, Terms};

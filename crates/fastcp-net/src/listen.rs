@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fastcp_sys::scarce::is_exhaustion;
 
-use crate::Incoming;
+use crate::{Full, Incoming};
 
 /// The most connections that a server serves at a time, one thread each.
 pub const CONNECTIONS_TOTAL_MAX: usize = 4096;
@@ -41,7 +41,7 @@ pub enum Accepted {
     /// To be served.
     Admitted(Incoming, Admission),
     /// There are too many: to be told so.
-    TurnedAway(Incoming, Admission),
+    TurnedAway(Incoming, Admission, Full),
 }
 
 /// The connections that are served.
@@ -149,7 +149,8 @@ impl Listener {
         let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
         if open.total() >= self.total_max || of_peer >= CONNECTIONS_PER_PEER_MAX {
             open.turned_away += 1;
-            return Accepted::TurnedAway(stream.into(), Admission { peer: None, open: Arc::clone(&self.open) });
+            let full = if of_peer >= CONNECTIONS_PER_PEER_MAX { Full::Peer(peer) } else { Full::Server };
+            return Accepted::TurnedAway(stream.into(), Admission { peer: None, open: Arc::clone(&self.open) }, full);
         }
         open.by_peer.insert(peer, of_peer + 1);
         Accepted::Admitted(stream.into(), Admission { peer: Some(peer), open: Arc::clone(&self.open) })

@@ -137,11 +137,12 @@ struct Open {
     detached: Instant,
 }
 
-/// Why there is no room for a session.
+/// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Full {
-    /// Its address was promised all that it may have.
+pub enum Full {
+    /// An address has all that it may have.
     Peer(IpAddr),
+    /// The server has as many as it can serve.
     Server,
 }
 
@@ -202,9 +203,9 @@ impl Sessions {
             .map_err(|_| NetError::Refused(Status::Busy))
     }
 
-    /// Ends idle sessions, of which each keeps a thread: for others there are none left.
-    pub fn make_room(&self) {
-        self.end_idle(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner), Full::Server);
+    /// Ends idle sessions, of which each keeps a thread: for others there are none left. Only those that are in the way.
+    pub fn make_room(&self, full: Full) {
+        self.end_idle(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner), full);
     }
 
     fn end_idle(&self, open: &mut HashMap<Ticket, Open>, full: Full) {
@@ -407,7 +408,7 @@ mod tests {
         // That its thread ends later takes nothing from the second.
         drop(first);
         drop(sessions.attach(&data, second.ticket).expect("known"));
-        sessions.make_room();
+        sessions.make_room(Full::Server);
         let mut bytes = Vec::new();
         drop(data);
         receiver.read_to_end(&mut bytes).expect("closed");

@@ -20,7 +20,9 @@ pub(crate) fn parse<T: FromArgMatches>(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<T, Error> {
     command.build();
-    let words = words.into_iter().map(without_units).collect();
+    let end_of_options = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let without_units = |(index, word)| if (1..end_of_options).contains(&index) { without_units(word) } else { word };
+    let words = words.into_iter().enumerate().map(without_units).collect();
     let (words, is_subcommand) = with_command_in_front(&command, words);
     let typed = command.clone().try_get_matches_from(&words);
     let name = words.get(1).filter(|_| is_subcommand).and_then(|name| name.to_str());

@@ -30,6 +30,13 @@ fn pull(words: &[&str], variables: &[(&str, &str)]) -> PullOptions {
 }
 
 #[test]
+fn a_name_behind_two_dashes_keeps_its_letters() {
+    let args = parsed(&["pull", "-avh", "a", "--", "-photos"]).expect("lawful");
+    let Some(ClientCommand::Pull(pull)) = args.command else { panic!("a pull") };
+    assert_eq!(pull.dst_dir, std::path::Path::new("-photos"));
+}
+
+#[test]
 fn definitions_are_sound() {
     client().debug_assert();
     server().debug_assert();

@@ -57,6 +57,9 @@ impl Fetcher<'_> {
             if self.transfer.schedule.is_stopped() {
                 return Err(End::Done);
             }
+            if job.has_failed() {
+                return Ok(());
+            }
             if let Err(source) = made {
                 let cause = Cause::Destination { operation: "cannot write", source };
                 self.transfer.give_up(job, cause).map_err(End::Fatal)?;
@@ -79,6 +82,9 @@ impl Fetcher<'_> {
         put_zeros(range.len(), |zeros| {
             part.write_at(zeros, at)?;
             at += zeros.len() as u64;
+            if want.job.has_failed() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             stop.passed(zeros.len() as u64)
         })
     }

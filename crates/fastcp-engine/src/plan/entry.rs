@@ -101,10 +101,8 @@ impl Planner<'_> {
             self.report.failed(self.path_of(state, &entry.name)?, Cause::BackupDirectory);
             return Ok(Outcome::Settled);
         }
-        if let EntryKind::File { size_bytes, .. } = entry.kind
-            && size_bytes > FILE_BYTES_MAX
-        {
-            self.report.failed(self.path_of(state, &entry.name)?, Cause::TooLarge { size_bytes });
+        if let Some(cause) = too_large(entry) {
+            self.report.failed(self.path_of(state, &entry.name)?, cause);
             return Ok(Outcome::Settled);
         }
         let result = decide(ground, state.age, entry, self.owners, self.kept_times)
@@ -199,5 +197,13 @@ impl Planner<'_> {
         if self.itemize == Itemize::Changes {
             self.report.tell(Event::Item(Item { change, path: path.clone(), kind }));
         }
+    }
+}
+
+/// Why a file is not copied whose size no honest sender would name, however often it is offered.
+pub(super) fn too_large(entry: &Entry) -> Option<Cause> {
+    match entry.kind {
+        EntryKind::File { size_bytes, .. } if size_bytes > FILE_BYTES_MAX => Some(Cause::TooLarge { size_bytes }),
+        _ => None,
     }
 }

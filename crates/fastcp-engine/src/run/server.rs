@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::{Escaped, Status};
-use fastcp_net::{Connection, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, WireCount, greet};
+use fastcp_net::{Connection, Full, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, WireCount, greet};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, Role};
 use fastcp_wire::reply::Reply;
@@ -73,8 +73,8 @@ impl Server {
     }
 
     /// Tells a peer for whom there is no room to come back later.
-    pub fn turn_away(&self, incoming: Incoming) {
-        self.sessions.make_room();
+    pub fn turn_away(&self, incoming: Incoming, full: Full) {
+        self.sessions.make_room(full);
         let told = Connection::accept(incoming, Arc::clone(&self.count)).and_then(|connection| {
             connection.set_timeouts(None, Some(TURNED_AWAY_TIMEOUT))?;
             // Whoever says nothing is told nothing: his words are not known.

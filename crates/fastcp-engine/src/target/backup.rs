@@ -61,7 +61,11 @@ impl Backup {
         match dir.link(name, &place, name) {
             // Somebody removed it: nothing is left to keep.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) if across::is_refused(&error) => across::copy_entry(dir, name, &place, self.durability),
+            Err(error) if across::is_refused(&error) => {
+                let before = dir.stat_name(name)?;
+                across::copy_entry(dir, name, &place, self.durability)?;
+                expect_unchanged(dir, name, &before)
+            }
             // No links on this file system, or not to this file for this user.
             Err(_) => self.move_entry(dir, name, &place),
             Ok(()) => Ok(()),
@@ -131,13 +135,18 @@ impl Backup {
     }
 }
 
-/// Removes what was copied to the backup directory, unless it has become something else since: of that there is no
-/// backup.
+/// Removes what was copied to the backup directory, unless it has become something else since.
 fn remove_copied(dir: &Dir, name: &Name, before: &Stat) -> io::Result<()> {
-    if dir.stat_name(name)?.identity != before.identity {
-        return Err(io::Error::other("it changed while it was copied to the backup directory"));
-    }
+    expect_unchanged(dir, name, before)?;
     dir.remove_file(name)
+}
+
+/// Of what has become something else since it was copied to the backup directory there is no backup.
+fn expect_unchanged(dir: &Dir, name: &Name, before: &Stat) -> io::Result<()> {
+    if dir.stat_name(name)?.identity == before.identity {
+        return Ok(());
+    }
+    Err(io::Error::other("it changed while it was copied to the backup directory"))
 }
 
 fn enter_or_make(at: &Dir, name: &Name, destination: &Root, like: &RelPath) -> io::Result<Dir> {

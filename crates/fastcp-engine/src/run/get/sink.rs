@@ -15,7 +15,7 @@ use fastcp_sys::typed_path::open_parent;
 use fastcp_sys::{Dir, FileType, Stat};
 
 use super::{GetError, Kept, output};
-use crate::content::crc_runs::{CrcRuns, is_confirmed_alone};
+use crate::content::crc_runs::{CONFIRM_BYTES, CrcRuns, is_confirmed_alone};
 use crate::content::strong_hash::hash_of_name;
 use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::target::journal::{Binding, Record, Replayed};
@@ -225,11 +225,7 @@ impl FileSink {
         if let Err(source) = unfinished.part.write_at(bytes, unfinished.have) {
             return Err(self.failed("write", source));
         }
-        unfinished.crc.update(bytes);
-        unfinished.have += bytes.len() as u64;
-        if unfinished.have - unfinished.noted >= STEP_BYTES {
-            unfinished.note();
-        }
+        unfinished.received(bytes);
         Ok(())
     }
 
@@ -276,6 +272,17 @@ impl FileSink {
 }
 
 impl Unfinished {
+    fn received(&mut self, bytes: &[u8]) {
+        // No record goes beyond the end of a segment: such a one would count for nothing (`crc_runs.rs`).
+        for part in <[&[u8]; 2]>::from(split_at_border(self.have, bytes)) {
+            self.crc.update(part);
+            self.have += part.len() as u64;
+            if self.have - self.noted >= STEP_BYTES || self.have.is_multiple_of(CONFIRM_BYTES) {
+                self.note();
+            }
+        }
+    }
+
     fn note(&mut self) {
         if let Ok(range) = ByteRange::new(self.noted, self.have - self.noted)
             && !range.is_empty()
@@ -284,6 +291,12 @@ impl Unfinished {
             self.noted = self.have;
         }
     }
+}
+
+/// Bytes from this position on, split where a segment ends.
+fn split_at_border(at: u64, bytes: &[u8]) -> (&[u8], &[u8]) {
+    let to_border = CONFIRM_BYTES - at % CONFIRM_BYTES;
+    bytes.split_at(bytes.len().min(usize::try_from(to_border).unwrap_or(usize::MAX)))
 }
 
 /// The records that count. A server may give no CRC-32, so nothing else would tell that a crash lost their bytes or
@@ -311,4 +324,27 @@ pub(super) struct Finished {
     pub(super) part: PartFile,
     pub(super) _lock: File,
     pub(super) crc: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use fastcp_model::ByteRange;
+
+    use super::split_at_border;
+    use crate::content::crc_runs::{CONFIRM_BYTES, is_confirmed_alone};
+
+    #[test]
+    fn no_record_goes_beyond_the_end_of_a_segment() {
+        let bytes = [1; 100];
+        for (at, first) in [(0, 100), (CONFIRM_BYTES - 30, 30), (CONFIRM_BYTES - 100, 100), (CONFIRM_BYTES, 100)] {
+            let (before, after) = split_at_border(at, &bytes);
+            assert_eq!((before.len(), before.len() + after.len()), (first, bytes.len()), "{at}");
+            let mut at = at;
+            for part in [before, after].into_iter().filter(|part| !part.is_empty()) {
+                let range = ByteRange::new(at, part.len() as u64).expect("lawful");
+                assert!(is_confirmed_alone(range, 0), "{range:?}");
+                at = range.end();
+            }
+        }
+    }
 }
