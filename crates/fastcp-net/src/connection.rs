@@ -140,7 +140,7 @@ impl Connection {
 
     /// Has the kernel end the connection where the peer's kernel has acknowledged nothing for this long: neither
     /// what was sent nor, while nothing is sent, its probes. A peer that is alive and busy is not concerned. For an
-    /// end that sends little, and to a peer that takes all of it soon; see [`Connection::new`].
+    /// end that sends little, and to a peer that takes all of it soon.
     ///
     /// # Errors
     /// A socket that is gone.

@@ -82,7 +82,7 @@ pub enum BodyKind {
     Zstd = 1,
     /// Every byte of the range is zero. 8 bytes say how far the zeros go on: [`HoleEnd`].
     Hole = 2,
-    /// One zstd frame of whole pieces, for a [`BundleRequest`]: [`crate::bundle::Bundled`].
+    /// One zstd frame of whole pieces, for a [`crate::bundle::BundleRequest`]: [`crate::bundle::Bundled`].
     Bundle = 3,
     /// A list of chunks: [`crate::signature`].
     Signature = 4,
