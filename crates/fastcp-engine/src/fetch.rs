@@ -3,7 +3,7 @@
 //! Requests are pipelined: several are on their way while an answer is read. A piece is written,
 //! its CRC compared with the sender's; a small file is complete with one piece, a larger one when all
 //! its ranges are there and the sender has confirmed them. A connection that breaks gives back what it
-//! owed and is dialled again.
+//! owed and is dialled again (`connections.rs`).
 //!
 //! May import: commit, schedule, link, target, content.
 //! Never decides what is wanted.
@@ -25,13 +25,12 @@ use crate::commit::landing::{Landing, Writing};
 use crate::commit::transfer::Transfer;
 use crate::error::RunError;
 use crate::fetch::body::{BodyReader, Received, Target};
-use crate::link::line::Ending;
 use crate::report::Cause;
 use crate::schedule::answered::SenderCrc;
 use crate::schedule::job::{Arrival, Confirmation, FileJob};
 use crate::schedule::share::Pace;
 use crate::schedule::want::{Purpose, Want};
-use crate::schedule::{Held, Next, Turn};
+use crate::schedule::{Held, Next};
 use crate::settings::{Durability, ReceivePath};
 use crate::target::part::PartFile;
 use crate::target::proof::{Heard, RangeCrc};
@@ -40,6 +39,7 @@ use zstd::bulk::Decompressor;
 pub(crate) mod body;
 mod broken;
 mod bundle;
+mod connections;
 mod hole;
 pub(crate) mod receive_path;
 
@@ -51,9 +51,6 @@ const REQUEST_BYTES_MAX: usize = 32 << 10;
 /// A range whose checksum was wrong is fetched anew this often.
 const REFETCH_MAX: u32 = 5;
 
-/// A connection for which there is no room so often in a row is done without.
-const SHORTAGES_MAX: u32 = 3;
-
 /// Why a connection stopped fetching.
 enum End {
     /// Nothing is left to fetch.
@@ -64,55 +61,6 @@ enum End {
     Broken(NetError),
     /// The run is over.
     Fatal(RunError),
-}
-
-impl Transfer<'_> {
-    /// Fetches until nothing is left, over as many connections, one after another, as it takes.
-    /// `connection` is a number that tells those that work at a time apart.
-    pub(crate) fn run_connection(&self, connection: usize) -> Result<(), RunError> {
-        let mut patience = self.line.patience();
-        let (mut is_first, mut shortages) = (true, 0);
-        while let Some(turn) = self.schedule.wait_for_turn(connection) {
-            if turn == Turn::AfterRest {
-                patience.renew();
-            }
-            let error = match patience.attempt(|deadline| self.line.dial(deadline)) {
-                Err(error) => error,
-                Ok(dialled) => {
-                    self.report.counters.reconnects.add(u64::from(!is_first));
-                    is_first = false;
-                    match Fetcher::new(self, &dialled, connection).run() {
-                        End::Done => {
-                            // Those that are still trying to get through need not.
-                            self.line.hang_up(Ending::Data);
-                            return Ok(());
-                        }
-                        End::Rest => {
-                            is_first = true;
-                            continue;
-                        }
-                        End::Fatal(error) => return Err(error),
-                        End::Broken(error) => error,
-                    }
-                }
-            };
-            if self.schedule.is_finished() {
-                return Ok(());
-            }
-            shortages = if error.is_shortage() { shortages + 1 } else { 0 };
-            if connection > 0 && shortages >= SHORTAGES_MAX {
-                // What it holds may be what the others lack. The first connection stays, whatever comes.
-                tracing::debug!(connection, %error, "going on with one connection less");
-                return Ok(());
-            }
-            match patience.failed(error) {
-                Err(_) if self.schedule.is_finished() => return Ok(()),
-                Err(error) => return Err(self.line.gave_up("fetching", error)),
-                Ok(()) => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 /// One data connection at work.

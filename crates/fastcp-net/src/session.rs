@@ -408,6 +408,8 @@ mod tests {
         // That its thread ends later takes nothing from the second.
         drop(first);
         drop(sessions.attach(&data, second.ticket).expect("known"));
+        sessions.make_room(Full::Peer(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))));
+        drop(sessions.attach(&data, second.ticket).expect("it is in nobody's way"));
         sessions.make_room(Full::Server);
         let mut bytes = Vec::new();
         drop(data);

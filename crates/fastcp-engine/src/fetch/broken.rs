@@ -70,22 +70,16 @@ impl Fetcher<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::sync::Arc;
 
-    use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Status, Timestamp};
+    use fastcp_model::{ByteRange, Status};
     use fastcp_net::NetError;
 
     use super::{Owed, Suspect, leave};
-    use crate::schedule::job::FileJob;
+    use crate::schedule::job::tests::job;
     use crate::schedule::want::Want;
-    use crate::target::dirs::{Age, DirState};
 
     fn owed(attempt: u32) -> Owed {
-        let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
-        let dir = DirState::new(RelPath::root(), Age::New, None, None);
-        let grid = ChunkGrid::new(5000, 1024).expect("lawful");
-        let job = Arc::new(FileJob::new(dir, Name::new(b"file").expect("lawful"), metadata, grid, true, false));
-        let want = Want::fetch(job, ByteRange::new(0, 5000).expect("lawful"));
+        let want = Want::fetch(job(5000), ByteRange::new(0, 5000).expect("lawful"));
         Owed { id: 0, request_bytes: 0, want: Want { attempt, ..want } }
     }
 

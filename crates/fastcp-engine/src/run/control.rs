@@ -24,6 +24,7 @@ pub(crate) struct Control<'a> {
     transfer: &'a Transfer<'a>,
     session: Arc<Session>,
     planner: Planner<'a>,
+    /// For the first attempt alone: an offer that comes in pieces is not remembered.
     cache: Option<TreeCache<'a>>,
     patience: Patience<'a>,
 }
@@ -66,8 +67,7 @@ impl<'a> Control<'a> {
                 Err(RunError::Net { during, source }) if source.is_transient() => (during, source),
                 result => return result,
             };
-            // What came of this offer is planned; the next one begins from the start, and is not remembered.
-            self.cache = None;
+            // What came of this offer is planned; the next one begins from the start.
             self.planner.replay();
             self.session = self.transfer.line.renew(&mut self.patience, during, source)?;
         }

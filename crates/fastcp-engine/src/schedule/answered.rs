@@ -64,23 +64,16 @@ pub(crate) struct Proof<'w> {
 mod tests {
     use std::sync::Arc;
 
-    use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
+    use fastcp_model::{Name, RelPath};
 
     use super::SenderCrc;
     use crate::content::crc_runs::{CONFIRM_BYTES, combine};
+    use crate::schedule::job::tests::job;
     use crate::schedule::job::{Confirmation, FileJob};
     use crate::schedule::want::Want;
-    use crate::target::dirs::{Age, DirState};
     use crate::target::naming::{PartPlace, Shelter};
     use crate::target::part::PartFile;
     use crate::target::proof::{Confirmed, RangeCrc};
-
-    fn job(file_bytes: u64) -> Arc<FileJob> {
-        let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
-        let dir = DirState::new(RelPath::root(), Age::New, None, None);
-        let grid = ChunkGrid::new(file_bytes, 1024).expect("lawful");
-        Arc::new(FileJob::new(dir, Name::new(b"file").expect("lawful"), metadata, grid, true, false))
-    }
 
     fn answer(want: &Want, crc: u32) -> SenderCrc<'_> {
         SenderCrc::new(want, RangeCrc::claimed(want.range, crc))

@@ -357,4 +357,4 @@ impl FileJob {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

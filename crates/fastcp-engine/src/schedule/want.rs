@@ -137,21 +137,9 @@ pub(crate) fn gap_cost(job: &FileJob, gap: ByteRange) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
-
     use super::{CONFIRMATIONS_MAX, Want};
     use crate::content::crc_runs::{CONFIRM_BYTES, segments};
-    use crate::schedule::job::FileJob;
-    use crate::target::dirs::{Age, DirState};
-
-    fn job(file_bytes: u64) -> Arc<FileJob> {
-        let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
-        let dir = DirState::new(RelPath::root(), Age::New, None, None);
-        let grid = ChunkGrid::new(file_bytes, 1024).expect("lawful");
-        Arc::new(FileJob::new(dir, Name::new(b"file").expect("lawful"), metadata, grid, true, false))
-    }
+    use crate::schedule::job::tests::job;
 
     #[test]
     fn every_segment_is_confirmed_once_and_few_at_a_time() {

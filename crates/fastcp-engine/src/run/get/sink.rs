@@ -274,7 +274,7 @@ impl FileSink {
 impl Unfinished {
     fn received(&mut self, bytes: &[u8]) {
         // No record goes beyond the end of a segment: such a one would count for nothing (`crc_runs.rs`).
-        for part in <[&[u8]; 2]>::from(split_at_border(self.have, bytes)) {
+        for part in split_at_border(self.have, bytes) {
             self.crc.update(part);
             self.have += part.len() as u64;
             if self.have - self.noted >= STEP_BYTES || self.have.is_multiple_of(CONFIRM_BYTES) {
@@ -294,9 +294,10 @@ impl Unfinished {
 }
 
 /// Bytes from this position on, split where a segment ends.
-fn split_at_border(at: u64, bytes: &[u8]) -> (&[u8], &[u8]) {
+fn split_at_border(at: u64, bytes: &[u8]) -> [&[u8]; 2] {
     let to_border = CONFIRM_BYTES - at % CONFIRM_BYTES;
-    bytes.split_at(bytes.len().min(usize::try_from(to_border).unwrap_or(usize::MAX)))
+    let (before, after) = bytes.split_at(bytes.len().min(usize::try_from(to_border).unwrap_or(usize::MAX)));
+    [before, after]
 }
 
 /// The records that count. A server may give no CRC-32, so nothing else would tell that a crash lost their bytes or
@@ -337,7 +338,7 @@ mod tests {
     fn no_record_goes_beyond_the_end_of_a_segment() {
         let bytes = [1; 100];
         for (at, first) in [(0, 100), (CONFIRM_BYTES - 30, 30), (CONFIRM_BYTES - 100, 100), (CONFIRM_BYTES, 100)] {
-            let (before, after) = split_at_border(at, &bytes);
+            let [before, after] = split_at_border(at, &bytes);
             assert_eq!((before.len(), before.len() + after.len()), (first, bytes.len()), "{at}");
             let mut at = at;
             for part in [before, after].into_iter().filter(|part| !part.is_empty()) {

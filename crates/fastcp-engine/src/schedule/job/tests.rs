@@ -8,7 +8,8 @@ use fastcp_model::{ChunkGrid, Metadata, Name, RelPath, Timestamp};
 use super::{Arrival, FileJob};
 use crate::target::dirs::{Age, DirState};
 
-fn job(file_bytes: u64) -> Arc<FileJob> {
+/// A file of this length that is to be fetched.
+pub(crate) fn job(file_bytes: u64) -> Arc<FileJob> {
     let metadata = Metadata { mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default() };
     let dir = DirState::new(RelPath::root(), Age::New, None, None);
     let grid = ChunkGrid::new(file_bytes, 1024).expect("lawful");
