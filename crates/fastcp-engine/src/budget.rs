@@ -6,7 +6,6 @@
 //! first: a run with one is slower than one with eight, and as right. The parts add up to less than the whole, so
 //! that calls seldom find nothing left; those that do wait ([`fastcp_sys::scarce`]).
 
-use fastcp_net::{Dialer, Endpoint};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
 mod limits;
@@ -64,16 +63,13 @@ enum Peer {
 }
 
 impl Budget {
-    /// What a receiver with these settings may do.
-    pub(crate) fn of(settings: &ReceiverSettings, dialer: &Dialer) -> Self {
+    /// What a receiver with these settings may do, whose sender takes from the same limits or does not.
+    pub(crate) fn of(settings: &ReceiverSettings, is_peer_here: bool) -> Self {
         let wanted = match settings.connections {
             Connections::Fixed(connections) => connections,
             Connections::Auto => CONNECTIONS_MAX,
         };
-        let peer = match dialer.endpoint() {
-            Endpoint::Embedded(_) => Peer::Here,
-            Endpoint::Tcp { .. } => Peer::Elsewhere,
-        };
+        let peer = if is_peer_here { Peer::Here } else { Peer::Elsewhere };
         Self::divided(&settings.limits, wanted, peer)
     }
 

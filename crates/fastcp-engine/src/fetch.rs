@@ -116,14 +116,10 @@ impl<'a> Fetcher<'a> {
     }
 
     fn run(mut self) -> End {
-        let silence_max = Some(self.transfer.line.silence_max());
-        let end = match self.connection.set_timeouts(silence_max, silence_max) {
-            Err(error) => End::Broken(error),
-            Ok(()) => loop {
-                if let Err(end) = self.step() {
-                    break end;
-                }
-            },
+        let end = loop {
+            if let Err(end) = self.step() {
+                break end;
+            }
         };
         let end = match end {
             End::Broken(error) => self.end_broken(error),

@@ -226,11 +226,7 @@ fn asking<T>(
 }
 
 fn open(transfer: &Transfer<'_>, deadline: Instant) -> Result<AskingLine, NetError> {
-    let connection = transfer.line.dial(deadline)?;
-    // A sender that has much to read for an answer says so meanwhile.
-    let silence_max = Some(transfer.line.silence_max());
-    connection.set_timeouts(silence_max, silence_max)?;
-    Ok(AskingLine { connection, inbox: Inbox::new() })
+    Ok(AskingLine { connection: transfer.line.data(deadline)?, inbox: Inbox::new() })
 }
 
 fn is_small(job: &FileJob) -> bool {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastcp_model::RelPath;
-use fastcp_net::{Connection, Dialer};
+use fastcp_net::{Connection, ConnectionSource};
 use fastcp_sys::Root;
 use fastcp_wire::offer::{OfferRequest, Scope};
 
@@ -45,19 +45,19 @@ const AUTO_CONNECTIONS: u16 = 8;
 /// # Errors
 /// What ended the run. What could not be read is in the report instead.
 pub fn verify(
-    dialer: &Dialer,
+    source: &dyn ConnectionSource,
     path: &RelPath,
     scope: Scope,
     against: &Path,
     settings: &ReceiverSettings,
     report: &Report,
 ) -> Result<(), RunError> {
-    verify_in_ranges(dialer, &OfferRequest { path: path.clone(), scope }, against, settings, report, u64::MAX)
+    verify_in_ranges(source, &OfferRequest { path: path.clone(), scope }, against, settings, report, u64::MAX)
 }
 
 /// As [`verify`], but with ranges of this length at most.
 fn verify_in_ranges(
-    dialer: &Dialer,
+    source: &dyn ConnectionSource,
     request: &OfferRequest,
     against: &Path,
     settings: &ReceiverSettings,
@@ -65,7 +65,7 @@ fn verify_in_ranges(
     range_bytes_max: u64,
 ) -> Result<(), RunError> {
     let root = Root::open(against).map_err(RunError::not_verifiable(against))?;
-    let line = Line::open(dialer, settings, report, Arc::default())?;
+    let line = Line::open(source, settings, report, Arc::default())?;
     let hashing = Hashing::agreed(line.agreed.capabilities);
     let connections = match settings.connections {
         Connections::Fixed(_) => line.agreed.connections,

@@ -5,6 +5,7 @@
 //! - [`Dialer`] and [`Backoff`]: how a client gets one, over the network or to a server embedded in
 //!   its own process.
 //! - [`Live`]: the connections of one run, which can be ended together.
+//! - [`ConnectionSource`]: what gives a receiver its connections, whoever dialled.
 //! - [`greet`]: the server's first look at a connection, and which dialect it chose.
 //! - [`Session`] and [`Sessions`]: what both sides agreed on, and the tickets that tie data
 //!   connections to it.
@@ -21,6 +22,7 @@ mod inbox;
 mod listen;
 mod live;
 mod session;
+mod source;
 
 pub use backoff::{BACKOFF_MAX, Backoff};
 pub use connection::{Connection, Incoming, SpliceFailure, WireCount};
@@ -33,3 +35,4 @@ pub use inbox::Inbox;
 pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener, TURNED_AWAY_MAX};
 pub use live::Live;
 pub use session::{Agreed, Attached, Full, Session, SessionGuard, Sessions, Terms};
+pub use source::{Attempt, ConnectionSource};

@@ -44,6 +44,24 @@ pub struct Agreed {
     pub chunk_kb: u32,
 }
 
+impl Agreed {
+    /// What to ask for so that another session has the same.
+    pub fn terms(&self) -> Terms {
+        Terms { capabilities: self.capabilities, connections: self.connections, chunk_kb: Some(self.chunk_kb) }
+    }
+
+    /// Whether what rests on `earlier` may go on under these terms.
+    ///
+    /// # Errors
+    /// [`Status::BadVersion`]: the peer can do less.
+    pub fn must_allow(&self, earlier: &Self) -> Result<(), NetError> {
+        match self.capabilities.contains(earlier.capabilities) {
+            true => Ok(()),
+            false => Err(NetError::Refused(Status::BadVersion)),
+        }
+    }
+}
+
 /// A client's session: the control connection and what data connections need.
 #[derive(Debug)]
 pub struct Session {

@@ -19,7 +19,7 @@ impl Transfer<'_> {
             if turn == Turn::AfterRest {
                 patience.renew();
             }
-            let error = match patience.attempt(|deadline| self.line.dial(deadline)) {
+            let error = match patience.attempt(|deadline| self.line.data(deadline)) {
                 Err(error) => error,
                 Ok(dialled) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));

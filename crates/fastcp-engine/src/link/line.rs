@@ -7,9 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fastcp_model::Status;
-use fastcp_net::{Agreed, Connection, Dialer, Live, NetError, Session, Terms};
-use fastcp_wire::hello::Role;
+use fastcp_net::{Agreed, Attempt, Connection, ConnectionSource, Live, NetError, Session, Terms};
 
 use crate::budget::Budget;
 use crate::error::RunError;
@@ -18,10 +16,9 @@ use crate::report::{Event, Report};
 use crate::settings::ReceiverSettings;
 
 pub(crate) struct Line<'a> {
-    dialer: &'a Dialer,
+    source: &'a dyn ConnectionSource,
     report: &'a Report,
     retry: Duration,
-    terms: Terms,
     /// What there is to be had of descriptors, threads and memory.
     pub(crate) budget: Budget,
     /// What was agreed when the line was opened, and holds from then on.
@@ -41,12 +38,12 @@ pub(crate) enum Ending {
 impl<'a> Line<'a> {
     /// Opens the first session, trying for as long as the settings say, or until `live` is ended.
     pub(crate) fn open(
-        dialer: &'a Dialer,
+        source: &'a dyn ConnectionSource,
         settings: &ReceiverSettings,
         report: &'a Report,
         live: Arc<Live>,
     ) -> Result<Self, RunError> {
-        let budget = Budget::of(settings, dialer);
+        let budget = Budget::of(settings, source.is_in_this_process());
         match budget.limited {
             Some(limited) if limited.connections == 0 => return Err(RunError::TooLittle(limited)),
             Some(limited) => report.tell(Event::Limited(limited)),
@@ -55,11 +52,9 @@ impl<'a> Line<'a> {
         let terms =
             Terms { capabilities: settings.capabilities, connections: budget.connections, chunk_kb: settings.chunk_kb };
         let retry = settings.retry;
-        let address = dialer.endpoint().to_string();
-        let opened = Patience::new(&live, report, address.clone(), retry).persist(|deadline| {
-            let control = dialed(dialer, &live, retry, deadline)?;
-            Session::greet(control, Role::Receiver, &terms, deadline)
-        });
+        let address = source.peer_name();
+        let opened = Patience::new(&live, report, address.clone(), retry)
+            .persist(|deadline| source.session(&terms, attempt(&live, retry, deadline)));
         let session = match opened {
             Ok(session) => session,
             Err(source) if source.is_transient() => {
@@ -68,12 +63,12 @@ impl<'a> Line<'a> {
             Err(source) => return Err(RunError::Net { during: "opening the session", source }),
         };
         let agreed = session.agreed;
-        Ok(Self { dialer, report, retry, terms, budget, agreed, session: Mutex::new(Arc::new(session)), live })
+        Ok(Self { source, report, retry, budget, agreed, session: Mutex::new(Arc::new(session)), live })
     }
 
     /// A retry loop for whoever uses the line.
     pub(crate) fn patience(&self) -> Patience<'_> {
-        Patience::new(&self.live, self.report, self.dialer.endpoint().to_string(), self.retry)
+        Patience::new(&self.live, self.report, self.source.peer_name(), self.retry)
     }
 
     /// How long the sender may be silent while it owes something.
@@ -95,9 +90,8 @@ impl<'a> Line<'a> {
     ) -> Result<Arc<Session>, RunError> {
         let opened = patience.failed(error).and_then(|()| {
             patience.persist(|deadline| {
-                let control = self.connect(deadline)?;
-                let session = Session::greet(control, Role::Receiver, &self.terms, deadline)?;
-                self.check(&session)?;
+                let session = self.source.session(&self.agreed.terms(), self.attempt(deadline))?;
+                session.agreed.must_allow(&self.agreed)?;
                 Ok(Arc::new(session))
             })
         });
@@ -109,48 +103,24 @@ impl<'a> Line<'a> {
         Ok(session)
     }
 
-    /// Makes a data connection. Where the server does not know the session, since it was started again or is
-    /// another replica of the tree, the connection opens one of its own: a second connection might land on yet
-    /// another replica.
-    pub(crate) fn dial(&self, deadline: Instant) -> Result<Arc<Connection>, NetError> {
-        let connection = self.connect(deadline)?;
-        let attached = match self.session().attach_right().greet(&connection, deadline) {
-            Err(NetError::Refused(Status::UnknownTicket)) => self.attach_alone(&connection, deadline),
-            result => result,
-        };
-        match attached {
-            Ok(()) => Ok(connection),
-            // Nothing was said yet but the greeting, and a damaged one is best said again.
-            Err(NetError::Protocol(_)) => Err(NetError::Closed),
-            Err(other) => Err(other),
-        }
+    /// A data connection that has been silent so far.
+    pub(crate) fn data(&self, deadline: Instant) -> Result<Arc<Connection>, NetError> {
+        let connection = self.source.data(&self.session(), self.attempt(deadline))?;
+        // A sender that has much to read for an answer says so meanwhile.
+        let silence_max = Some(self.silence_max());
+        connection.set_timeouts(silence_max, silence_max)?;
+        Ok(connection)
     }
 
-    fn attach_alone(&self, connection: &Arc<Connection>, deadline: Instant) -> Result<(), NetError> {
-        // Of one connection, whatever the run has in all.
-        let terms = Terms { connections: 1, ..self.terms };
-        let session = Session::greet(Arc::clone(connection), Role::Receiver, &terms, deadline)?;
-        self.check(&session)?;
-        session.attach_right().greet(connection, deadline)
-    }
-
-    /// What was planned rests on what was agreed first.
-    fn check(&self, session: &Session) -> Result<(), NetError> {
-        match session.agreed.capabilities.contains(self.agreed.capabilities) {
-            true => Ok(()),
-            false => Err(NetError::Refused(Status::BadVersion)),
-        }
-    }
-
-    fn connect(&self, deadline: Instant) -> Result<Arc<Connection>, NetError> {
-        dialed(self.dialer, &self.live, self.retry, deadline)
+    fn attempt(&self, deadline: Instant) -> Attempt<'_> {
+        attempt(&self.live, self.retry, deadline)
     }
 
     /// What ends a run that has tried for long enough.
     pub(crate) fn gave_up(&self, during: &'static str, error: NetError) -> RunError {
         match error {
             source @ (NetError::Connect { .. } | NetError::Lookup { .. }) if source.is_transient() => {
-                let address = self.dialer.endpoint().to_string();
+                let address = self.source.peer_name();
                 RunError::NoAnswer { address, seconds: self.retry.as_secs(), source }
             }
             source => RunError::Net { during, source },
@@ -171,10 +141,6 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A connection to which nothing has been said.
-fn dialed(dialer: &Dialer, live: &Live, retry: Duration, deadline: Instant) -> Result<Arc<Connection>, NetError> {
-    let connection = dialer.dial(live, deadline)?;
-    // What a receiver sends are requests, never more than the sender's socket takes.
-    connection.end_without_peer(absence_max(retry))?;
-    Ok(connection)
+fn attempt(live: &Live, retry: Duration, deadline: Instant) -> Attempt<'_> {
+    Attempt { live, deadline, absence_max: absence_max(retry) }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastcp_model::{Capabilities, Escaped, RelPath};
-use fastcp_net::{Connection, Dialer};
+use fastcp_net::{Connection, ConnectionSource};
 use fastcp_sys::Root;
 use fastcp_wire::offer::{OfferRequest, Scope};
 
@@ -31,7 +31,7 @@ use crate::target::owners::Owners;
 /// # Errors
 /// What would have ended the run. Failures of single entries are in the report instead.
 pub fn preview(
-    dialer: &Dialer,
+    source: &dyn ConnectionSource,
     path: &RelPath,
     scope: Scope,
     into: &Path,
@@ -51,7 +51,7 @@ pub fn preview(
         connections: Connections::Fixed(1),
         ..settings.clone()
     };
-    let line = Line::open(dialer, &terms, report, Arc::default())?;
+    let line = Line::open(source, &terms, report, Arc::default())?;
     let mut planner = Planner::for_preview(root.as_ref(), backups, &owners, &kept_times, report, settings);
     let request = OfferRequest { path: path.clone(), scope };
     let (mut session, mut patience) = (line.session(), line.patience());

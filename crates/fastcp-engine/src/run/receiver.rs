@@ -14,7 +14,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, Escaped, RelPath};
-use fastcp_net::{Dialer, WireCount};
+use fastcp_net::{ConnectionSource, WireCount};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::commit::group::{Groups, commit_groups};
@@ -43,7 +43,7 @@ use crate::threads::{Threads, spawn};
 /// # Errors
 /// What ended the run. Failures of single files are in the report instead.
 pub fn pull(
-    dialer: &Dialer,
+    source: &dyn ConnectionSource,
     path: &RelPath,
     scope: Scope,
     into: &Path,
@@ -63,7 +63,7 @@ pub fn pull(
         tracing::debug!(%error, "not known what the destination is on");
     }
     let request = OfferRequest { path: path.clone(), scope };
-    let result = pull_to(&destination, dialer, &request, settings, manifest.as_ref(), interrupt, report);
+    let result = pull_to(&destination, source, &request, settings, manifest.as_ref(), interrupt, report);
     match result {
         Ok(()) => clear_leftovers(&destination, lock.as_ref(), &request, report),
         Err(_) => destination.leave_as_found(lock, into),
@@ -84,7 +84,7 @@ fn clear_leftovers(destination: &Destination, lock: Option<&Lock>, request: &Off
 
 fn pull_to(
     destination: &Destination,
-    dialer: &Dialer,
+    source: &dyn ConnectionSource,
     request: &OfferRequest,
     settings: &ReceiverSettings,
     manifest: Option<&ManifestWriter>,
@@ -92,7 +92,7 @@ fn pull_to(
     report: &Report,
 ) -> Result<(), RunError> {
     let live = Arc::default();
-    let line = interrupt.while_opening(&live, || Line::open(dialer, settings, report, Arc::clone(&live)))?;
+    let line = interrupt.while_opening(&live, || Line::open(source, settings, report, Arc::clone(&live)))?;
     let agrees = |capability| line.agreed.capabilities.contains(capability);
     let owners = Owners::new();
     let hold_back = if agrees(Capabilities::PIPELINE_SYNC) { HoldBack::No } else { HoldBack::UntilClosed };

@@ -58,7 +58,7 @@ impl Verification<'_> {
         let mut patience = self.line.patience();
         let mut is_first = true;
         while self.queue.wait_for_work() {
-            let error = match patience.attempt(|deadline| self.line.dial(deadline)) {
+            let error = match patience.attempt(|deadline| self.line.data(deadline)) {
                 Err(error) => error,
                 Ok(connection) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));
@@ -182,9 +182,6 @@ impl<'a> Asker<'a> {
     }
 
     fn work(&mut self) -> Result<(), NetError> {
-        // A sender that has much to read for an answer says so meanwhile.
-        let silence_max = Some(self.verification.line.silence_max());
-        self.connection.set_timeouts(silence_max, silence_max)?;
         loop {
             self.ask()?;
             let Some(owed) = self.owed.front() else { return Ok(()) };
