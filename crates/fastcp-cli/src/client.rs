@@ -15,7 +15,7 @@ use crate::get::get;
 use crate::output::Output;
 use crate::pull::pull;
 use crate::screen::{AboveScreen, Screen};
-use crate::setup::{format, server_at};
+use crate::setup::{format, raise_descriptor_limit, server_at};
 use crate::signals::Heard;
 use crate::stderr::complain;
 use crate::verify::verify;
@@ -44,6 +44,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = fastcp_engine::ignore_file_size_signal().and_then(|()| signals::on_signal(end, at_once)) {
         tracing::debug!(%error, "cannot handle signals");
     }
+    raise_descriptor_limit();
     let output = Output::new(format(args.output()), &screen);
     exit_code::exit(match run(args, &interrupt, &screen) {
         Ok(code) => code,

@@ -6,21 +6,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastcp_engine::{
-    Delta, Durability, Interrupt, Itemize, ManifestFile, ManifestHash, Placement, ReceivePath, ReceiverSettings,
-    Report, RunError, VerifyOver,
+    Delta, Endpoint, Interrupt, Itemize, LinkSettings, ManifestFile, Placement, ProcessSettings, Pull,
+    ReceiverSettings, Report, RunError, VerifyOver,
 };
 use fastcp_model::{Capabilities, RelPath};
-use fastcp_net::Endpoint;
 
 use crate::args::PullOptions;
-use crate::args::options::{DurabilityArg, ManifestHashArg, ReceivePathArg, VerifyArg};
 use crate::course::Course;
 use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::{Listing, Output};
 use crate::overlap;
 use crate::screen::Screen;
-use crate::setup::{embedded, format, settings_of_link, start_pool};
+use crate::setup::{embedded, format, link_settings, start_pool};
 use crate::watched::watched_copy;
 use crate::wording::shown;
 
@@ -48,22 +46,37 @@ pub(crate) fn pull(
     };
     let manifest = if options.changes.dry_run { None } else { manifest_to_write(options, dst_dir)? };
     start_pool()?;
-    let settings = receiver_settings(options, from, manifest);
-    let course = match settings.verify {
-        VerifyOver::Received if settings.manifest.is_none() => Course::Copy,
+    let receiver = receiver_settings(options, from, manifest);
+    let course = match receiver.verify {
+        VerifyOver::Received if receiver.manifest.is_none() => Course::Copy,
         VerifyOver::Received | VerifyOver::Written | VerifyOver::Disk => Course::CopyAndReadBack,
     };
+    let process = ProcessSettings { receive_path: options.copy.receive_path, ..ProcessSettings::default() };
     let output = Output { listing: listing(options), ..Output::new(format(&options.output), screen) };
     Ok(watched_copy(endpoint, &output, course, |dialer, report| {
-        let result = match options.changes.dry_run {
-            true => fastcp_engine::preview(dialer, &path, scope, dst_dir, &settings, report),
-            false => fastcp_engine::pull(dialer, &path, scope, dst_dir, &settings, interrupt, report),
-        };
+        let run = Pull::new(dialer, dst_dir)
+            .part(path, scope)
+            .receiver(receiver)
+            .link(link_settings_for(options))
+            .process(process)
+            .interrupt(interrupt);
+        let result = if options.changes.dry_run { run.preview(report) } else { run.run(report) };
         match result {
             Ok(()) => (exit_code::of_report(report), None),
             Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, dst_dir, report))),
         }
     }))
+}
+
+/// As the options of the connection say, and those of copying.
+fn link_settings_for(options: &PullOptions) -> LinkSettings {
+    let settings = link_settings(&options.link);
+    let unwanted = if options.copy.no_compress { Capabilities::COMPRESS } else { Capabilities::empty() };
+    LinkSettings {
+        capabilities: settings.capabilities.difference(unwanted),
+        chunk_kb: options.copy.chunk_kb,
+        ..settings
+    }
 }
 
 /// An error with advice on what to do next.
@@ -105,32 +118,15 @@ fn listing(options: &PullOptions) -> Listing {
 }
 
 fn receiver_settings(options: &PullOptions, from: Nearness, manifest: Option<ManifestFile>) -> ReceiverSettings {
-    let PullOptions { copy, changes, link, output } = options;
-    let settings = settings_of_link(link);
-    let unwanted = if copy.no_compress { Capabilities::COMPRESS } else { Capabilities::empty() };
+    let PullOptions { copy, changes, output, .. } = options;
     ReceiverSettings {
-        capabilities: settings.capabilities.difference(unwanted),
-        chunk_kb: copy.chunk_kb,
-        receive_path: match copy.receive_path {
-            ReceivePathArg::Auto => ReceivePath::Auto,
-            ReceivePathArg::Copy => ReceivePath::Copy,
-            ReceivePathArg::Splice => ReceivePath::Splice,
-        },
-        durability: match copy.durability {
-            DurabilityArg::None => Durability::None,
-            DurabilityArg::Batch => Durability::Batch,
-            DurabilityArg::File => Durability::File,
-        },
+        durability: copy.durability,
         delta: match (copy.whole_file, copy.no_whole_file, from) {
             (true, ..) | (false, false, Nearness::Here) => Delta::Unused,
             (false, true, _) | (false, false, Nearness::Elsewhere) => Delta::Used,
         },
         placement: if copy.inplace { Placement::InPlace } else { Placement::PartFile },
-        verify: match copy.verify {
-            VerifyArg::Received => VerifyOver::Received,
-            VerifyArg::Written => VerifyOver::Written,
-            VerifyArg::Disk => VerifyOver::Disk,
-        },
+        verify: copy.verify,
         manifest,
         deletion: changes.deletion(),
         backup_dir: changes.backup_dir.clone(),
@@ -140,7 +136,6 @@ fn receiver_settings(options: &PullOptions, from: Nearness, manifest: Option<Man
             Listing::None => Itemize::No,
             Listing::Names | Listing::Changes => Itemize::Changes,
         },
-        ..settings
     }
 }
 
@@ -159,12 +154,7 @@ fn manifest_to_write(options: &PullOptions, dst_dir: &Path) -> Result<Option<Man
         let message = format!("the manifest \"{}\" must not be inside the destination", shown(path));
         return Err(Failure::new(exit_code::USAGE, message));
     }
-    let hash = match options.copy.manifest_hash {
-        ManifestHashArg::Blake3 => ManifestHash::Blake3,
-        ManifestHashArg::Xxh3 => ManifestHash::Xxh3,
-        ManifestHashArg::Sha256 => ManifestHash::Sha256,
-    };
-    Ok(Some(ManifestFile { path: path.clone(), hash }))
+    Ok(Some(ManifestFile { path: path.clone(), hash: options.copy.manifest_hash }))
 }
 
 /// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.

@@ -12,6 +12,7 @@ use fastcp_net::{Accepted, Full, HANDSHAKE_TIMEOUT, Listener};
 
 use crate::address::{Address, AddressError};
 use crate::args::{self, ServerArgs, compression};
+use crate::setup::raise_descriptor_limit;
 use crate::signals::Heard;
 use crate::stderr::complain;
 use crate::stdout::Stdout;
@@ -45,6 +46,7 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
         let path = Escaped(args.src_dir.as_os_str().as_bytes());
         (exit_code::of_io_error(&error, exit_code::NOTHING_USABLE), format!("cannot serve \"{path}\": {error}"))
     })?;
+    raise_descriptor_limit();
     let limits = Limits::of_process();
     let connections_total = served_connections(&limits, args)?;
     let listener = listener(&addresses, connections_total)?;

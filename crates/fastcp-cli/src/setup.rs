@@ -1,16 +1,11 @@
-//! What every command of the client needs before it runs: threads, the source's end point, settings from options.
+//! What the programs need before they run, above all the commands of the client: threads, the source's end point, settings from options.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastcp_engine::{
-    Delta, Durability, Itemize, Limits, Placement, PlainCrc, ReceivePath, ReceiverSettings, STACK_BYTES, Server,
-    ServerSettings, Source, VerifyOver,
-};
+use fastcp_engine::{Endpoint, Limits, LinkSettings, Server, ServerSettings, Source};
 use fastcp_model::{Capabilities, Escaped};
-use fastcp_net::{Endpoint, HANDSHAKE_TIMEOUT};
-use fastcp_wire::limits::CONNECTIONS_MAX;
 
 use crate::address::Address;
 use crate::args::compression;
@@ -18,6 +13,13 @@ use crate::args::options::{LinkOptions, OutputOptions};
 use crate::exit_code::{self, Failure};
 use crate::output::Format;
 use crate::wording::shown;
+
+/// Has the process use as many descriptors as it may have: most systems allow many more than they begin with.
+pub(crate) fn raise_descriptor_limit() {
+    if let Err(error) = fastcp_engine::raise_descriptor_limit() {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+}
 
 /// Starts the threads that scan, plan and hash.
 pub(crate) fn start_pool() -> Result<(), Failure> {
@@ -44,23 +46,10 @@ pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpo
             format!("cannot open the source \"{}\": {error}", shown(root)),
         )
     })?;
-    let settings = ServerSettings {
-        capabilities: Capabilities::SUPPORTED,
-        connections: CONNECTIONS_MAX,
-        // The client knows what there is for both.
-        connections_total: usize::MAX,
-        chunk_kb: None,
-        // Both ends are here: there is no link that fewer bytes could be faster on.
-        compression: compression(compress_level.is_none(), compress_level),
-        plain_crc: PlainCrc::Given,
-        handshake_timeout: HANDSHAKE_TIMEOUT,
-    };
-    let server = Arc::new(Server::new(source, settings));
-    Ok(Endpoint::Embedded(Arc::new(move |stream| {
-        let server = Arc::clone(&server);
-        let thread = std::thread::Builder::new().name("serve".to_owned()).stack_size(STACK_BYTES);
-        thread.spawn(move || server.serve(stream)).map(drop)
-    })))
+    // There is no link that fewer bytes could be faster on.
+    let compression = compression(compress_level.is_none(), compress_level);
+    let settings = ServerSettings { compression, ..ServerSettings::default() };
+    Ok(Arc::new(Server::new(source, settings)).embedded())
 }
 
 pub(crate) fn format(options: &OutputOptions) -> Format {
@@ -71,22 +60,12 @@ pub(crate) fn format(options: &OutputOptions) -> Format {
     }
 }
 
-/// Settings of a receiver that is given no options but those of the connection.
-pub(crate) fn settings_of_link(link: &LinkOptions) -> ReceiverSettings {
-    ReceiverSettings {
+/// What the options say of the way to the server.
+pub(crate) fn link_settings(link: &LinkOptions) -> LinkSettings {
+    LinkSettings {
         capabilities: Capabilities::SUPPORTED.difference(Capabilities::from_bits_truncate(link.without)),
         connections: link.conns,
-        chunk_kb: None,
         retry: Duration::from_secs(link.retry.retry),
-        receive_path: ReceivePath::Auto,
-        durability: Durability::Batch,
-        delta: Delta::Unused,
-        placement: Placement::PartFile,
-        verify: VerifyOver::Received,
-        manifest: None,
-        limits: Limits::of_process(),
-        deletion: None,
-        backup_dir: None,
-        itemize: Itemize::No,
+        ..LinkSettings::default()
     }
 }

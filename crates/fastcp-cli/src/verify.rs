@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fastcp_engine::{Report, RunError};
+use fastcp_engine::{Dialer, Limits, Report, RunError};
 use fastcp_model::Grouped;
-use fastcp_net::{Dialer, Endpoint};
+use fastcp_net::Endpoint;
 use serde::Serialize;
 
 use crate::args::VerifyArgs;
@@ -19,7 +19,7 @@ use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::{Format, Output};
 use crate::screen::Screen;
-use crate::setup::{embedded, format, settings_of_link, start_pool};
+use crate::setup::{embedded, format, link_settings, start_pool};
 use crate::stderr::complain;
 use crate::watched::{Watched, watched};
 use crate::wording::{counted, counts, size};
@@ -65,10 +65,10 @@ fn with_source(from: From, args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
         From::Local { root, path, scope } => (embedded(&root, None)?, path, scope),
     };
-    let settings = settings_of_link(&args.link);
+    let settings = link_settings(&args.link);
     Ok(run_shown(&Output::new(format(&args.output), screen), |report| {
         let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
-        fastcp_engine::verify(&dialer, &path, scope, &args.dir, &settings, report)
+        fastcp_engine::verify(&dialer, &path, scope, &args.dir, &settings, &Limits::of_process(), report)
     }))
 }
 

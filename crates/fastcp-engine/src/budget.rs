@@ -14,7 +14,7 @@ mod served;
 pub use limits::{Allowance, Limited, Limits, Resource};
 pub use served::Served;
 
-use crate::settings::{Connections, ReceiverSettings};
+use crate::settings::Connections;
 
 /// The most files in a group; each is an open descriptor until it has its name.
 pub(crate) const GROUP_FILES_MAX: usize = 4096;
@@ -63,14 +63,14 @@ enum Peer {
 }
 
 impl Budget {
-    /// What a receiver with these settings may do, whose sender takes from the same limits or does not.
-    pub(crate) fn of(settings: &ReceiverSettings, is_peer_here: bool) -> Self {
-        let wanted = match settings.connections {
+    /// What a receiver may do that wants so many connections, and whose sender takes from the same limits or does not.
+    pub(crate) fn of(wanted: Connections, limits: &Limits, is_peer_here: bool) -> Self {
+        let wanted = match wanted {
             Connections::Fixed(connections) => connections,
             Connections::Auto => CONNECTIONS_MAX,
         };
         let peer = if is_peer_here { Peer::Here } else { Peer::Elsewhere };
-        Self::divided(&settings.limits, wanted, peer)
+        Self::divided(limits, wanted, peer)
     }
 
     fn divided(limits: &Limits, wanted: u16, peer: Peer) -> Self {

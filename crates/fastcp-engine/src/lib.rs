@@ -5,6 +5,7 @@
 //! state of a transfer is the receiver's. Nothing here knows which side dialled, prints, or reads
 //! arguments: settings come in, a [`Report`] goes out.
 
+mod breaks;
 mod budget;
 mod commit;
 mod content;
@@ -19,6 +20,7 @@ mod processor;
 mod report;
 mod reuse;
 mod run;
+mod run_state;
 mod schedule;
 mod sender;
 mod settings;
@@ -33,18 +35,19 @@ pub use interrupt::Interrupt;
 pub use manifest::verify_manifest;
 pub use report::{Cause, Count, Counters, Event, Item, ItemKind, Limit, Refusal, Report};
 pub use run::get::{GetError, GetOutput, GetSettings, Got, Kept, get};
-pub use run::preview::preview;
-pub use run::receiver::pull;
+pub use run::pull::Pull;
 pub use run::server::{SERVER_LOG_TARGET, Server};
 pub use sender::source::Source;
 pub use settings::{
-    Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, ManifestFile, ManifestHash, MaxDelete,
-    Placement, PlainCrc, ReceivePath, ReceiverSettings, ServerSettings, VerifyOver,
+    CONNECTIONS_DEFAULT, Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, LinkSettings,
+    ManifestFile, ManifestHash, MaxDelete, Placement, PlainCrc, ProcessSettings, RETRY_DEFAULT, ReceivePath,
+    ReceiverSettings, ServerSettings, VerifyOver,
 };
 pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;
 
+pub use fastcp_net::{ConnectionSource, Dialer, Endpoint};
 pub use fastcp_sys::memory::{ExitingAllocator, OUT_OF_MEMORY, exit_if_none_is_left, share_heap_where_limited};
-pub use fastcp_sys::process::ignore_file_size_signal;
+pub use fastcp_sys::process::{ignore_file_size_signal, raise_descriptor_limit};
 pub use fastcp_sys::scarce::is_exhaustion;
 pub use fastcp_sys::terminal::columns as terminal_columns;

@@ -5,10 +5,12 @@
 //! May import: target.
 //! Never plans, and never asks for a byte of a file.
 
+pub(crate) mod connections;
 pub(crate) mod first_error;
 pub(crate) mod line;
 pub(crate) mod listing_order;
 pub(crate) mod offer_sum;
 pub(crate) mod offers;
 pub(crate) mod patience;
+pub(crate) mod pipeline;
 pub(crate) mod tree_cache;

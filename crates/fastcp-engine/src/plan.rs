@@ -85,6 +85,18 @@ pub(crate) struct Planner<'a> {
     offered: OfferSum,
 }
 
+/// What an offer is compared with, and by which rules.
+pub(crate) struct Looking<'a> {
+    /// The destination; `None` where it is to be made.
+    pub(crate) root: Option<&'a Root>,
+    /// The backup directories below it.
+    pub(crate) backups: BackupDirs,
+    pub(crate) owners: &'a Owners,
+    pub(crate) kept_times: &'a KeptTimes,
+    /// The most listings that are planned at a time: each holds its directory open.
+    pub(crate) listings_max: usize,
+}
+
 /// A listing and the open directory that it is about.
 pub(crate) struct Placed {
     pub(crate) listing: Listing,
@@ -112,45 +124,35 @@ impl Drop for Planner<'_> {
 
 impl<'a> Planner<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
-        let Transfer { destination, owners, report, settings, .. } = *transfer;
+        let destination = transfer.destination;
         let backup = destination.backup().and_then(|backup| backup.within());
-        let backups = BackupDirs::of(Some(&destination.root), backup);
+        let looking = Looking {
+            root: Some(&destination.root),
+            backups: BackupDirs::of(Some(&destination.root), backup),
+            owners: transfer.owners,
+            kept_times: &destination.kept_times,
+            listings_max: transfer.budget.listings,
+        };
         let make_file: MakeFile<'a> = Box::new(|| {
             let dir = destination.state_dir().or_else(|_| destination.root.dir(&RelPath::root()))?;
             nameless_file(&dir)
         });
-        let mut planner =
-            Self::over(Some(&destination.root), backups, owners, &destination.kept_times, report, settings, make_file);
+        let mut planner = Self::over(looking, transfer.report, transfer.settings, make_file);
         planner.root_age = destination.age;
-        planner.listings_max = transfer.budget.listings;
         planner.actor = Some(Actor { transfer });
         planner
     }
 
     /// A planner that decides and does nothing.
-    pub(crate) fn for_preview(
-        root: Option<&'a Root>,
-        backups: BackupDirs,
-        owners: &'a Owners,
-        kept_times: &'a KeptTimes,
-        report: &'a Report,
-        settings: &ReceiverSettings,
-    ) -> Self {
+    pub(crate) fn for_preview(looking: Looking<'a>, report: &'a Report, settings: &ReceiverSettings) -> Self {
         // Nothing is to change at the destination, so what does not fit in memory lies elsewhere.
         let make_file: MakeFile<'a> =
             Box::new(|| nameless_file(&Root::open(&std::env::temp_dir())?.dir(&RelPath::root())?));
-        Self::over(root, backups, owners, kept_times, report, settings, make_file)
+        Self::over(looking, report, settings, make_file)
     }
 
-    fn over(
-        root: Option<&'a Root>,
-        backups: BackupDirs,
-        owners: &'a Owners,
-        kept_times: &'a KeptTimes,
-        report: &'a Report,
-        settings: &ReceiverSettings,
-        make_file: MakeFile<'a>,
-    ) -> Self {
+    fn over(looking: Looking<'a>, report: &'a Report, settings: &ReceiverSettings, make_file: MakeFile<'a>) -> Self {
+        let Looking { root, backups, owners, kept_times, listings_max } = looking;
         Self {
             root,
             root_age: if root.is_some() { Age::Old } else { Age::New },
@@ -158,7 +160,7 @@ impl<'a> Planner<'a> {
             kept_times,
             report,
             itemize: settings.itemize,
-            listings_max: settings.limits.listings(),
+            listings_max,
             actor: None,
             deletion: settings.deletion,
             extraneous: settings.deletion.map(|_| Extraneous::new(root, backups.clone(), make_file)),
@@ -284,17 +286,15 @@ impl<'a> Planner<'a> {
             return Err(broken_offer("it ends before all directories are listed"));
         }
         for (path, state) in std::mem::take(&mut self.awaited) {
-            self.report.set_source_unread();
+            self.report.run.set_source_unread();
             self.report.failed(path, Cause::Source(Status::NotFound));
             self.release(&state);
         }
-        let (Some(mut extraneous), Some(deletion)) = (self.extraneous.take(), self.deletion) else {
-            return self.count.expect(end);
-        };
         // A sender that counts otherwise knows of something that is not known here.
+        self.count.expect(end)?;
+        let (Some(mut extraneous), Some(deletion)) = (self.extraneous.take(), self.deletion) else { return Ok(()) };
         extraneous.spoilt |= self.is_replay && self.offered != self.planned;
-        extraneous.spoilt |=
-            !self.report.is_source_read() || end.failures > 0 || end.entries != self.report.counters.entries.now();
+        extraneous.spoilt |= !self.report.run.is_source_read() || end.failures > 0;
         let verdict = self.step(deletion).take(&mut extraneous)?;
         for held in &extraneous.candidates.dirs {
             self.release(&held.state);
@@ -380,7 +380,7 @@ impl<'a> Planner<'a> {
             self.report.failed(path, Cause::Source(failure.cause));
         }
         if matches!(listing.end, ListingEnd::Broken(_)) || !listing.failures.is_empty() {
-            self.report.set_source_unread();
+            self.report.run.set_source_unread();
         }
         let ground = self.open(&state)?;
         for entry in &listing.entries {

@@ -16,6 +16,7 @@ use fastcp_net::WireCount;
 use crate::budget::Limited;
 use crate::difference::Difference;
 use crate::processor::Ticks;
+use crate::run_state::RunState;
 
 mod item;
 mod refusal;
@@ -279,11 +280,11 @@ pub struct Report {
     pub counters: Counters,
     /// Bytes on the wire.
     pub wire: Arc<WireCount>,
+    /// What decides, and is not shown.
+    pub(crate) run: RunState,
     /// The machine's processor time when the transfer began.
     begun: Option<Ticks>,
     scan_done: AtomicBool,
-    root_finished: AtomicBool,
-    source_unread: AtomicBool,
     retry_told: Mutex<Option<Instant>>,
     tally: Mutex<BTreeMap<&'static str, u64>>,
     only_moving_source: AtomicBool,
@@ -302,8 +303,7 @@ impl Report {
             wire: Arc::default(),
             begun: Ticks::now(),
             scan_done: AtomicBool::new(false),
-            root_finished: AtomicBool::new(false),
-            source_unread: AtomicBool::new(false),
+            run: RunState::default(),
             retry_told: Mutex::default(),
             tally: Mutex::default(),
             only_moving_source: AtomicBool::new(true),
@@ -373,30 +373,12 @@ impl Report {
         .map_or(Limit::Network, |(_, limit)| limit)
     }
 
-    /// The root of the tree waits for nothing any more, and so nothing below it does.
-    pub(crate) fn set_root_finished(&self) {
-        self.root_finished.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_root_finished(&self) -> bool {
-        self.root_finished.load(Ordering::Relaxed)
-    }
-
-    /// Something at the source could not be read: what is missing from the offer may exist.
-    pub(crate) fn set_source_unread(&self) {
-        self.source_unread.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether everything at the source could be read so far.
-    pub(crate) fn is_source_read(&self) -> bool {
-        !self.source_unread.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn set_scan_done(&self) {
         self.scan_done.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn failed(&self, path: RelPath, cause: Cause) {
+        self.run.set_failed();
         self.counters.files_failed.add(1);
         *self.tally.lock().unwrap_or_else(PoisonError::into_inner).entry(cause.kind()).or_insert(0) += 1;
         if !cause.is_moving_source() {

@@ -8,7 +8,7 @@
 //!
 //! One thread, with a connection of its own once there is something to ask.
 //!
-//! May import: commit, schedule, target, content.
+//! May import: commit, schedule, link, target, content.
 //! Never gives a file its name but through `commit`.
 
 use std::fs::File;

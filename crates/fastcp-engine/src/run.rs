@@ -9,5 +9,6 @@
 pub(crate) mod control;
 pub(crate) mod get;
 pub(crate) mod preview;
+pub(crate) mod pull;
 pub(crate) mod receiver;
 pub(crate) mod server;

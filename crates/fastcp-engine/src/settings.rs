@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fastcp_model::Capabilities;
+use fastcp_net::HANDSHAKE_TIMEOUT;
+use fastcp_wire::limits::CONNECTIONS_MAX;
 
 use crate::budget::Limits;
 
@@ -37,6 +39,22 @@ pub struct ServerSettings {
     pub handshake_timeout: Duration,
 }
 
+impl Default for ServerSettings {
+    /// A server in this process: the client knows what there is for both, and there is no link that fewer bytes could
+    /// be faster on.
+    fn default() -> Self {
+        Self {
+            capabilities: Capabilities::SUPPORTED,
+            connections: CONNECTIONS_MAX,
+            connections_total: usize::MAX,
+            chunk_kb: None,
+            compression: Compression::Off,
+            plain_crc: PlainCrc::Given,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        }
+    }
+}
+
 /// Whether plain replies carry the CRC that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlainCrc {
@@ -48,6 +66,7 @@ pub enum PlainCrc {
 
 /// How bytes get from the socket into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum ReceivePath {
     /// What measures best: see `docs/performance.md`.
     Auto,
@@ -59,6 +78,7 @@ pub enum ReceivePath {
 
 /// Which hash a manifest has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum ManifestHash {
     /// BLAKE3, all 32 bytes.
     Blake3,
@@ -96,6 +116,7 @@ pub struct ManifestFile {
 
 /// What survives a power cut at the moment a run says that it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Durability {
     /// Whatever the kernel has written by then. A name may stand for a file whose bytes are lost.
     None,
@@ -107,6 +128,7 @@ pub enum Durability {
 
 /// What the checksum of a whole file is taken over before the file gets its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum VerifyOver {
     /// The bytes as they were received and handed to the kernel.
     Received,
@@ -190,19 +212,10 @@ pub enum Itemize {
     Changes,
 }
 
-/// What a receiving side is told.
+/// What the receiver of a copy is told: how files are compared, written and proven, and what else is done at the
+/// destination.
 #[derive(Debug, Clone)]
 pub struct ReceiverSettings {
-    /// The capabilities that it advertises.
-    pub capabilities: Capabilities,
-    /// Data connections wanted.
-    pub connections: Connections,
-    /// Chunk size wanted in KiB.
-    pub chunk_kb: Option<u32>,
-    /// How long to keep trying while nothing answers.
-    pub retry: Duration,
-    /// How bodies are received.
-    pub receive_path: ReceivePath,
     /// What survives a power cut.
     pub durability: Durability,
     /// Whether other versions of a file are made use of.
@@ -213,12 +226,72 @@ pub struct ReceiverSettings {
     pub verify: VerifyOver,
     /// Where to record what was committed.
     pub manifest: Option<ManifestFile>,
-    /// What the system allows: a run divides it over all that it holds open.
-    pub limits: Limits,
     /// Deletion of what the source does not have; `None` keeps all of it.
     pub deletion: Option<Deletion>,
     /// Where entries go that are deleted or replaced; a relative path starts at the destination.
     pub backup_dir: Option<PathBuf>,
     /// Whether each change is told.
     pub itemize: Itemize,
+}
+
+impl Default for ReceiverSettings {
+    /// What the client does without options: nothing is deleted.
+    fn default() -> Self {
+        Self {
+            durability: Durability::Batch,
+            delta: Delta::Used,
+            placement: Placement::PartFile,
+            verify: VerifyOver::Received,
+            manifest: None,
+            deletion: None,
+            backup_dir: None,
+            itemize: Itemize::No,
+        }
+    }
+}
+
+/// What whoever asks for a session is told: how it is made, and for how long it is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkSettings {
+    /// The capabilities that are advertised.
+    pub capabilities: Capabilities,
+    /// Data connections wanted.
+    pub connections: Connections,
+    /// Chunk size wanted in KiB.
+    pub chunk_kb: Option<u32>,
+    /// How long to keep trying while nothing answers.
+    pub retry: Duration,
+}
+
+impl Default for LinkSettings {
+    /// What the client does without options.
+    fn default() -> Self {
+        Self {
+            capabilities: Capabilities::SUPPORTED,
+            connections: Connections::Fixed(CONNECTIONS_DEFAULT),
+            chunk_kb: None,
+            retry: RETRY_DEFAULT,
+        }
+    }
+}
+
+/// Data connections where nobody says how many.
+pub const CONNECTIONS_DEFAULT: u16 = 4;
+/// How long to keep trying where nobody says so.
+pub const RETRY_DEFAULT: Duration = Duration::from_secs(30);
+
+/// What a run is told of the process that it is in.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessSettings {
+    /// What the system allows: a run divides it over all that it holds open.
+    pub limits: Limits,
+    /// How bodies are received.
+    pub receive_path: ReceivePath,
+}
+
+impl Default for ProcessSettings {
+    /// What the process has left.
+    fn default() -> Self {
+        Self { limits: Limits::of_process(), receive_path: ReceivePath::Auto }
+    }
 }

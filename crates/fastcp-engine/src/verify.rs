@@ -5,7 +5,7 @@
 //! prove nothing here: to find what is wrong behind them is the point. Nothing is written, made or locked,
 //! and the offer is not remembered, so that a look at a destination leaves no trace in it.
 //!
-//! May import: plan, fetch, schedule, link, target, content.
+//! May import: plan, schedule, link, target, content.
 //! Never makes, changes or locks anything.
 
 use std::path::Path;
@@ -16,12 +16,14 @@ use fastcp_net::{Connection, ConnectionSource};
 use fastcp_sys::Root;
 use fastcp_wire::offer::{OfferRequest, Scope};
 
+use crate::budget::Limits;
 use crate::error::RunError;
+use crate::link::connections::Spare;
 use crate::link::first_error::FirstError;
-use crate::link::line::Line;
+use crate::link::line::{Line, Nth};
 use crate::link::offers::{Offered, Offers};
 use crate::report::Report;
-use crate::settings::{Connections, ReceiverSettings};
+use crate::settings::{Connections, LinkSettings};
 use crate::target::owners::Owners;
 use crate::threads::spawn;
 
@@ -49,10 +51,11 @@ pub fn verify(
     path: &RelPath,
     scope: Scope,
     against: &Path,
-    settings: &ReceiverSettings,
+    settings: &LinkSettings,
+    limits: &Limits,
     report: &Report,
 ) -> Result<(), RunError> {
-    verify_in_ranges(source, &OfferRequest { path: path.clone(), scope }, against, settings, report, u64::MAX)
+    verify_in_ranges(source, &OfferRequest { path: path.clone(), scope }, against, settings, limits, report, u64::MAX)
 }
 
 /// As [`verify`], but with ranges of this length at most.
@@ -60,12 +63,13 @@ fn verify_in_ranges(
     source: &dyn ConnectionSource,
     request: &OfferRequest,
     against: &Path,
-    settings: &ReceiverSettings,
+    settings: &LinkSettings,
+    limits: &Limits,
     report: &Report,
     range_bytes_max: u64,
 ) -> Result<(), RunError> {
     let root = Root::open(against).map_err(RunError::not_verifiable(against))?;
-    let line = Line::open(source, settings, report, Arc::default())?;
+    let line = Line::open(source, settings, limits, report, Arc::default())?;
     let hashing = Hashing::agreed(line.agreed.capabilities);
     let connections = match settings.connections {
         Connections::Fixed(_) => line.agreed.connections,
@@ -78,9 +82,12 @@ fn verify_in_ranges(
     std::thread::scope(|threads| {
         let _guard = first_error.stop_on_panic();
         for number in 0..connections {
-            let started = spawn(threads, "verify", || {
+            let spare = if number > 0 { Spare::Yes } else { Spare::No };
+            let verification = &verification;
+            let first_error = &first_error;
+            let started = spawn(threads, "verify", move || {
                 let _guard = first_error.stop_on_panic();
-                first_error.keep(verification.run_connection());
+                first_error.keep(verification.line.keep_working(verification, spare));
             });
             match started {
                 Ok(_) => {}
@@ -100,17 +107,13 @@ fn verify_in_ranges(
 fn compare_offer(request: &OfferRequest, verification: &Verification<'_>) -> Result<(), RunError> {
     let owners = Owners::new();
     let mut comparer = Comparer::new(verification.root, &owners, verification.report, verification.queue);
-    let mut session = verification.line.session();
-    let mut patience = verification.line.patience();
-    loop {
-        match take_offer(&session.control, request, &mut comparer, verification) {
-            Err(RunError::Net { during, source }) if source.is_transient() && !verification.queue.is_stopped() => {
-                session = verification.line.renew(&mut patience, during, source)?;
-                comparer.replay();
-            }
-            result => return result,
+    let line = verification.line;
+    line.on_session(&mut line.patience(), |session, nth| {
+        if nth == Nth::Again {
+            comparer.replay();
         }
-    }
+        take_offer(&session.control, request, &mut comparer, verification)
+    })
 }
 
 fn take_offer(
@@ -143,8 +146,8 @@ mod tests {
     use std::sync::mpsc::sync_channel;
     use std::time::Duration;
 
-    use fastcp_model::{Capabilities, RelPath};
-    use fastcp_net::{Dialer, Endpoint, HANDSHAKE_TIMEOUT};
+    use fastcp_model::RelPath;
+    use fastcp_net::{Dialer, Endpoint};
     use fastcp_wire::offer::{OfferRequest, Scope};
 
     use super::verify_in_ranges;
@@ -153,49 +156,23 @@ mod tests {
     use crate::report::Report;
     use crate::run::server::Server;
     use crate::sender::source::Source;
-    use crate::settings::{
-        Compression, Connections, Delta, Durability, Itemize, Placement, PlainCrc, ReceivePath, ReceiverSettings,
-        ServerSettings, VerifyOver,
-    };
+    use crate::settings::{Connections, LinkSettings, ServerSettings};
 
     fn served(root: &Path) -> Endpoint {
-        let settings = ServerSettings {
-            capabilities: Capabilities::SUPPORTED,
-            connections: 8,
-            connections_total: usize::MAX,
-            chunk_kb: None,
-            compression: Compression::Off,
-            plain_crc: PlainCrc::Given,
-            handshake_timeout: HANDSHAKE_TIMEOUT,
-        };
-        let server = Arc::new(Server::new(Source::open(root).expect("open"), settings));
-        Endpoint::Embedded(Arc::new(move |stream| {
-            let server = Arc::clone(&server);
-            std::thread::Builder::new().spawn(move || server.serve(stream)).map(drop)
-        }))
+        Arc::new(Server::new(Source::open(root).expect("open"), ServerSettings::default())).embedded()
     }
 
     fn verify(source: &Path, copy: &Path, connections: u16, range_bytes_max: u64) -> Report {
-        let settings = ReceiverSettings {
-            capabilities: Capabilities::SUPPORTED,
+        let settings = LinkSettings {
             connections: Connections::Fixed(connections),
-            chunk_kb: None,
             retry: Duration::ZERO,
-            receive_path: ReceivePath::Auto,
-            durability: Durability::None,
-            verify: VerifyOver::Received,
-            manifest: None,
-            limits: Limits::NONE,
-            delta: Delta::Unused,
-            placement: Placement::PartFile,
-            deletion: None,
-            backup_dir: None,
-            itemize: Itemize::No,
+            ..LinkSettings::default()
         };
         let report = Report::new(sync_channel(1).0);
         let dialer = Dialer::new(served(source), Arc::clone(&report.wire));
         let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
-        verify_in_ranges(&dialer, &request, copy, &settings, &report, range_bytes_max).expect("a run to its end");
+        verify_in_ranges(&dialer, &request, copy, &settings, &Limits::NONE, &report, range_bytes_max)
+            .expect("a run to its end");
         report
     }
 

@@ -28,6 +28,14 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// How many descriptors the process may have open.
+///
+/// # Errors
+/// As `getrlimit(2)`.
+pub fn descriptor_limit() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
+}
+
 /// How many descriptors the process has open.
 pub fn open_descriptors() -> u64 {
     match std::fs::read_dir("/proc/self/fd") {

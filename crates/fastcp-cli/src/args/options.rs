@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
-use fastcp_engine::{Connections, Deletion, EmptySource, MaxDelete};
+use fastcp_engine::{
+    Connections, Deletion, Durability, EmptySource, ManifestHash, MaxDelete, RETRY_DEFAULT, ReceivePath, VerifyOver,
+};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
 /// How the server is reached.
@@ -26,7 +28,7 @@ pub(crate) struct LinkOptions {
 #[command(next_help_heading = "Connection")]
 pub(crate) struct RetryOption {
     /// Give up after this many seconds without progress
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = RETRY_DEFAULT.as_secs(), value_parser = parse_seconds)]
     pub(crate) retry: u64,
 }
 
@@ -48,16 +50,16 @@ pub(crate) struct CopyOptions {
     pub(crate) inplace: bool,
     /// What to compute checksums over: bytes as received, part files as read back, or what the disk returns
     #[arg(long, value_enum, value_name = "WHAT", default_value = "received")]
-    pub(crate) verify: VerifyArg,
+    pub(crate) verify: VerifyOver,
     /// What survives a power failure: nothing is promised, files are synced in groups, or one by one
     #[arg(long, value_enum, value_name = "HOW", default_value = "batch")]
-    pub(crate) durability: DurabilityArg,
+    pub(crate) durability: Durability,
     /// Append hash, size, time and path of each copied file to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
     /// The hash that the manifest uses
     #[arg(long, value_enum, value_name = "HASH", default_value = "blake3")]
-    pub(crate) manifest_hash: ManifestHashArg,
+    pub(crate) manifest_hash: ManifestHash,
     /// Chunk size in KiB, 4-65536 [default: the server's, or 1024]
     #[arg(long, value_name = "N", value_parser = parse_chunk_kb)]
     pub(crate) chunk_kb: Option<u32>,
@@ -73,7 +75,7 @@ pub(crate) struct CopyOptions {
     pub(crate) compress_level: Option<i32>,
     /// How bodies are received; for measurements
     #[arg(long, value_enum, default_value = "auto", hide = true)]
-    pub(crate) receive_path: ReceivePathArg,
+    pub(crate) receive_path: ReceivePath,
 }
 
 /// What is changed at the destination. Options that delete are not taken from the environment, where they
@@ -144,22 +146,6 @@ pub(crate) struct LogOptions {
     pub(crate) log_format: LogFormat,
 }
 
-/// What survives a power failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DurabilityArg {
-    None,
-    Batch,
-    File,
-}
-
-/// What the checksum of a whole file is taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum VerifyArg {
-    Received,
-    Written,
-    Disk,
-}
-
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -167,22 +153,6 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// The hash of a manifest's records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ManifestHashArg {
-    Blake3,
-    Xxh3,
-    Sha256,
-}
-
-/// How bodies are received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ReceivePathArg {
-    Auto,
-    Copy,
-    Splice,
 }
 
 fn parse_connections(text: &str) -> Result<Connections, &'static str> {

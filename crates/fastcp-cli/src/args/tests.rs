@@ -174,7 +174,7 @@ fn each_switch_can_be_set_by_the_environment_in_the_usual_words() {
 fn each_value_can_be_set_by_the_environment_and_a_bad_one_names_the_variable() {
     let options = pull(&[], &[("FASTCP_CONNS", "auto"), ("FASTCP_DURABILITY", "file"), ("FASTCP_RETRY", "")]);
     assert_eq!((options.link.conns, options.link.retry.retry), (Connections::Auto, 30));
-    assert_eq!(options.copy.durability, super::options::DurabilityArg::File);
+    assert_eq!(options.copy.durability, fastcp_engine::Durability::File);
     for (name, value) in [("FASTCP_CONNS", "many"), ("FASTCP_VERIFY", "never"), ("FASTCP_CHUNK_KB", "1")] {
         let error = parse_with::<ClientArgs>(client(), &["pull", "a", "b"], &[(name, value)]).expect_err("refused");
         assert!(error.to_string().contains(name), "{error}");

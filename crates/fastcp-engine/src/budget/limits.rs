@@ -35,9 +35,9 @@ impl Limits {
     pub const NONE: Self =
         Self { open_files: Allowance::NONE, threads: Allowance::NONE, memory_bytes: Allowance::NONE };
 
-    /// Those of this process, and what is left of them. The soft limit of descriptors is raised to the hard one.
+    /// Those of this process, and what is left of them.
     pub fn of_process() -> Self {
-        let open_files = process::raise_descriptor_limit()
+        let open_files = process::descriptor_limit()
             .map_or(Allowance::NONE, |max| Allowance { max, left: max.saturating_sub(process::open_descriptors()) });
         let threads = process::threads_max().map_or(Allowance::NONE, |max| Allowance { max, left: max });
         let memory_bytes = process::address_space()

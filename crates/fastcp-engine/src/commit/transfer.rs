@@ -13,7 +13,7 @@ use crate::manifest::ManifestWriter;
 use crate::report::{Cause, Report};
 use crate::schedule::Schedule;
 use crate::schedule::job::FileJob;
-use crate::settings::ReceiverSettings;
+use crate::settings::{ReceivePath, ReceiverSettings};
 use crate::target::destination::Destination;
 use crate::target::dirs::Finisher;
 use crate::target::owners::Owners;
@@ -33,6 +33,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) groups: &'a Groups,
     pub(crate) report: &'a Report,
     pub(crate) settings: &'a ReceiverSettings,
+    /// How bodies are received.
+    pub(crate) receive_path: ReceivePath,
     /// Where what was committed is recorded.
     pub(crate) manifest: Option<&'a ManifestWriter>,
     /// Cuts old versions of files.

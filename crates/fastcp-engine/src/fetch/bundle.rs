@@ -30,8 +30,8 @@ impl Fetcher<'_> {
     /// damaged on the way, all of them are asked for again.
     pub(super) fn take_bundle(&mut self, header: &PieceHeader) -> Result<(), End> {
         let bundled = Bundled::of(header).map_err(broken)?;
-        if self.owed.front().is_none_or(|owed| owed.id != header.id) || bundled.pieces > self.owed.len() {
-            return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
+        if bundled.pieces > self.owed.len() {
+            return Err(broken(WireError::Value { field: "pieces", value: bundled.pieces as u64 }));
         }
         self.scratch.resize(header.body_bytes as usize, 0);
         self.body.inbox.take_into(self.connection, &mut self.scratch).map_err(End::Broken)?;
@@ -42,7 +42,7 @@ impl Fetcher<'_> {
             Some(pieces) => self.take_pieces(pieces, bundled.pieces),
             None => {
                 for _ in 0..bundled.pieces {
-                    self.refetch_first(header)?;
+                    self.refetch_first()?;
                 }
                 Ok(())
             }
@@ -59,11 +59,8 @@ impl Fetcher<'_> {
         if left > 0 { Err(broken(WireError::TrailingBytes(left))) } else { Ok(()) }
     }
 
-    fn refetch_first(&mut self, header: &PieceHeader) -> Result<(), End> {
-        let Some(owed) = self.owed.front() else {
-            return Err(broken(WireError::Value { field: "id", value: header.id.into() }));
-        };
-        let want = owed.want.clone();
+    fn refetch_first(&mut self) -> Result<(), End> {
+        let Some(want) = self.owed.first().cloned() else { return Err(broken(WireError::Truncated)) };
         let more = self.refetch(&want, 0, Err(WireError::Truncated))?;
         self.answered(&want, more);
         Ok(())

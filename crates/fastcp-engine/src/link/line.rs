@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use fastcp_net::{Agreed, Attempt, Connection, ConnectionSource, Live, NetError, Session, Terms};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Limits};
 use crate::error::RunError;
 use crate::link::patience::{Patience, absence_max, silence_max};
 use crate::report::{Event, Report};
-use crate::settings::ReceiverSettings;
+use crate::settings::LinkSettings;
 
 pub(crate) struct Line<'a> {
     source: &'a dyn ConnectionSource,
-    report: &'a Report,
+    pub(super) report: &'a Report,
     retry: Duration,
     /// What there is to be had of descriptors, threads and memory.
     pub(crate) budget: Budget,
@@ -35,15 +35,24 @@ pub(crate) enum Ending {
     All,
 }
 
+/// Which attempt it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nth {
+    First,
+    /// Some of what comes has come before.
+    Again,
+}
+
 impl<'a> Line<'a> {
     /// Opens the first session, trying for as long as the settings say, or until `live` is ended.
     pub(crate) fn open(
         source: &'a dyn ConnectionSource,
-        settings: &ReceiverSettings,
+        settings: &LinkSettings,
+        limits: &Limits,
         report: &'a Report,
         live: Arc<Live>,
     ) -> Result<Self, RunError> {
-        let budget = Budget::of(settings, source.is_in_this_process());
+        let budget = Budget::of(settings.connections, limits, source.is_in_this_process());
         match budget.limited {
             Some(limited) if limited.connections == 0 => return Err(RunError::TooLittle(limited)),
             Some(limited) => report.tell(Event::Limited(limited)),
@@ -82,7 +91,7 @@ impl<'a> Line<'a> {
     }
 
     /// Opens a session in place of one that is lost, `during` something and because of `error`.
-    pub(crate) fn renew(
+    fn renew(
         &self,
         patience: &mut Patience<'_>,
         during: &'static str,
@@ -103,7 +112,26 @@ impl<'a> Line<'a> {
         Ok(session)
     }
 
-    /// A data connection that has been silent so far.
+    /// Tries with the session as it is, and on a new one each time that its connection breaks, until it succeeds or
+    /// nothing has got on for too long.
+    pub(crate) fn on_session<T>(
+        &self,
+        patience: &mut Patience<'_>,
+        mut attempt: impl FnMut(&Session, Nth) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        let mut result = attempt(&self.session(), Nth::First);
+        loop {
+            match result {
+                Err(RunError::Net { during, source }) if source.is_transient() => {
+                    let session = self.renew(patience, during, source)?;
+                    result = attempt(&session, Nth::Again);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// A data connection to which nothing was said.
     pub(crate) fn data(&self, deadline: Instant) -> Result<Arc<Connection>, NetError> {
         let connection = self.source.data(&self.session(), self.attempt(deadline))?;
         // A sender that has much to read for an answer says so meanwhile.

@@ -25,7 +25,7 @@ mod effort;
 mod waiting;
 
 pub(crate) use asker::Asker;
-use asker::{Asked, Outcome, Pipeline};
+use asker::{Asked, Outcome, Search};
 use effort::Effort;
 use waiting::{Early, Made};
 
@@ -81,15 +81,15 @@ pub(crate) fn find(asker: &mut Asker<'_>, file: &DeltaFile<'_>, take: Take<'_>) 
     if file.file_bytes == 0 || file.basis.is_empty() {
         return Ok(DeltaEnd::Done);
     }
-    let mut pipeline = Pipeline::new(asker);
+    let mut search = Search::new(asker);
     let end = if file.file_bytes <= SMALL_BYTES_MAX {
-        find_whole(&mut pipeline, file, take)
+        find_whole(&mut search, file, take)
     } else {
-        find_coarse(&mut pipeline, file, take).and_then(|coarse| find_fine(&mut pipeline, file, &coarse, take))
+        find_coarse(&mut search, file, take).and_then(|coarse| find_fine(&mut search, file, &coarse, take))
     };
     match end {
         Err(Stop::Net(error)) => Err(error),
-        Err(Stop::File(end)) => pipeline.drain().map(|()| end),
+        Err(Stop::File(end)) => search.drain().map(|()| end),
         Ok(()) => Ok(DeltaEnd::Done),
     }
 }
@@ -105,20 +105,20 @@ pub(crate) fn find_small<'p>(
     take: &mut dyn FnMut(usize, &[Found], DeltaEnd),
 ) -> Result<(), NetError> {
     let mut files = files.into_iter().enumerate();
-    let mut pipeline = Pipeline::new(asker);
+    let mut search = Search::new(asker);
     let mut waiting: HashMap<usize, Basis<'p>> = HashMap::new();
     let mut buffer = Vec::new();
     loop {
-        while pipeline.has_room() {
+        while search.has_room() {
             let Some((number, file)) = files.next() else { break };
             if file.file_bytes == 0 || file.basis.is_empty() {
                 take(number, &[], DeltaEnd::Done);
                 continue;
             }
-            pipeline.ask(asked_whole(number, file.path, file.file_bytes, file.mtime_ns));
+            search.ask(asked_whole(number, file.path, file.file_bytes, file.mtime_ns));
             waiting.insert(number, file.basis);
         }
-        let Some((asked, outcome)) = pipeline.answer()? else { return Ok(()) };
+        let Some((asked, outcome)) = search.answer()? else { return Ok(()) };
         let Some(basis) = waiting.remove(&asked.number) else { continue };
         let found = listed(outcome).and_then(|chunks| {
             let index = basis.all_fine(&mut buffer)?;
@@ -165,10 +165,10 @@ fn asked_whole(number: usize, path: &[u8], file_bytes: u64, mtime_ns: u64) -> As
     Asked { number, path, file_bytes, mtime_ns, range: range(0, file_bytes), level: Level::Fine }
 }
 
-fn find_whole<'p>(pipeline: &mut Pipeline<'_, '_, 'p>, file: &DeltaFile<'p>, take: Take<'_>) -> Result<(), Stop> {
-    pipeline.ask(asked_whole(0, file.path, file.file_bytes, file.mtime_ns));
+fn find_whole<'p>(search: &mut Search<'_, '_, 'p>, file: &DeltaFile<'p>, take: Take<'_>) -> Result<(), Stop> {
+    search.ask(asked_whole(0, file.path, file.file_bytes, file.mtime_ns));
     let index = file.basis.all_fine(&mut Vec::new());
-    let Some((_, outcome)) = pipeline.answer()? else { return Ok(()) };
+    let Some((_, outcome)) = search.answer()? else { return Ok(()) };
     let chunks = listed(outcome)?;
     give(&in_list(&index?, 0, &chunks, &mut Effort::default()), take);
     Ok(())
@@ -204,7 +204,7 @@ impl<'f> Coarse<'f> {
 
 /// Looks for coarse chunks, from one end of the file to the other.
 fn find_coarse<'f, 'p>(
-    pipeline: &mut Pipeline<'_, '_, 'p>,
+    search: &mut Search<'_, '_, 'p>,
     file: &'f DeltaFile<'p>,
     take: Take<'_>,
 ) -> Result<Coarse<'f>, Stop> {
@@ -214,8 +214,8 @@ fn find_coarse<'f, 'p>(
         let mut at = 0;
         while at < file.file_bytes {
             let step = SIGNATURE_BYTES_MAX.min(file.file_bytes - at);
-            pipeline.ask(asked(file, range(at, step), Level::Coarse));
-            if let Some((asked, outcome)) = pipeline.answer()? {
+            search.ask(asked(file, range(at, step), Level::Coarse));
+            if let Some((asked, outcome)) = search.answer()? {
                 at += early.push(asked.range.start(), listed(outcome)?);
             }
             if at == file.file_bytes || early.may_go(&coarse) {
@@ -229,7 +229,7 @@ fn find_coarse<'f, 'p>(
 
 /// Looks for fine chunks in the ranges that the coarse search missed.
 fn find_fine<'p>(
-    pipeline: &mut Pipeline<'_, '_, 'p>,
+    search: &mut Search<'_, '_, 'p>,
     file: &DeltaFile<'p>,
     coarse: &Coarse<'_>,
     take: Take<'_>,
@@ -241,12 +241,12 @@ fn find_fine<'p>(
         let mut index = Made::by(threads, || file.basis.fine(coarse.index, &coarse.found))?;
         let (mut early, mut effort, mut missed) = (Early::default(), Effort::default(), coarse.missed.iter());
         loop {
-            while pipeline.has_room()
+            while search.has_room()
                 && let Some(range) = missed.find(|_| effort.may_ask())
             {
-                pipeline.ask(asked(file, *range, Level::Fine));
+                search.ask(asked(file, *range, Level::Fine));
             }
-            let answer = pipeline.answer()?;
+            let answer = search.answer()?;
             let is_last = answer.is_none();
             if let Some((asked, outcome)) = answer {
                 early.push(asked.range.start(), listed(outcome)?);

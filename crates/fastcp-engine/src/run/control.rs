@@ -13,8 +13,8 @@ use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
 use crate::commit::transfer::Transfer;
 use crate::error::RunError;
+use crate::link::line::Nth;
 use crate::link::offers::{Offered, Offers};
-use crate::link::patience::Patience;
 use crate::link::tree_cache::TreeCache;
 use crate::plan::Planner;
 use crate::report::Cause;
@@ -22,27 +22,25 @@ use crate::schedule::job::FileJob;
 
 pub(crate) struct Control<'a> {
     transfer: &'a Transfer<'a>,
-    session: Arc<Session>,
     planner: Planner<'a>,
     /// For the first attempt alone: an offer that comes in pieces is not remembered.
     cache: Option<TreeCache<'a>>,
-    patience: Patience<'a>,
 }
 
 impl<'a> Control<'a> {
     pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
         Self {
             transfer,
-            session: transfer.line.session(),
             planner: Planner::new(transfer),
             cache: transfer.agrees(Capabilities::TREE_CACHE).then(|| TreeCache::open(transfer.destination)),
-            patience: transfer.line.patience(),
         }
     }
 
     /// Takes the offer, and offers anew until nothing changes any more or has changed too often.
     pub(crate) fn run(mut self, request: &OfferRequest) -> Result<(), RunError> {
-        let end = self.persist(|control| control.take_offer(request))?;
+        let line = self.transfer.line;
+        let mut patience = line.patience();
+        let end = line.on_session(&mut patience, |session, nth| self.take_offer(session, nth, request))?;
         let schedule = self.transfer.schedule;
         let Some(end) = end else { return Ok(()) };
         self.planner.finish(&end)?;
@@ -52,7 +50,7 @@ impl<'a> Control<'a> {
         while let Some(moved) = schedule.wait_for_moved() {
             schedule.pause(backoff.next_wait());
             for job in moved {
-                let again = self.persist(|control| control.offer_anew(&job))?;
+                let again = line.on_session(&mut patience, |session, nth| self.offer_anew(session, nth, &job))?;
                 schedule.offered_anew(again);
             }
         }
@@ -60,22 +58,14 @@ impl<'a> Control<'a> {
         Ok(())
     }
 
-    /// Tries until it succeeds, on a new session each time, or until nothing has got on for too long.
-    fn persist<T>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<T, RunError>) -> Result<T, RunError> {
-        loop {
-            let (during, source) = match attempt(self) {
-                Err(RunError::Net { during, source }) if source.is_transient() => (during, source),
-                result => return result,
-            };
-            // What came of this offer is planned; the next one begins from the start.
-            self.planner.replay();
-            self.session = self.transfer.line.renew(&mut self.patience, during, source)?;
-        }
-    }
-
     /// The end of the offer; `None` where the run was stopped before.
-    fn take_offer(&mut self, request: &OfferRequest) -> Result<Option<OfferEnd>, RunError> {
-        let session = Arc::clone(&self.session);
+    fn take_offer(
+        &mut self,
+        session: &Session,
+        nth: Nth,
+        request: &OfferRequest,
+    ) -> Result<Option<OfferEnd>, RunError> {
+        self.replay_if(nth);
         let silence_max = self.transfer.line.silence_max();
         let mut offers = Offers::ask(&session.control, request, silence_max, self.cache.take())?;
         while !self.transfer.schedule.is_stopped() {
@@ -88,10 +78,15 @@ impl<'a> Control<'a> {
     }
 
     /// The job for a file as it is now; `None` where it has failed, or is here already.
-    fn offer_anew(&mut self, job: &Arc<FileJob>) -> Result<Option<Arc<FileJob>>, RunError> {
+    fn offer_anew(
+        &mut self,
+        session: &Session,
+        nth: Nth,
+        job: &Arc<FileJob>,
+    ) -> Result<Option<Arc<FileJob>>, RunError> {
+        self.replay_if(nth);
         let path = self.transfer.path_at_sender(job.path());
         let request = OfferRequest { path: path.clone(), scope: Scope::Itself };
-        let session = Arc::clone(&self.session);
         let mut offers = Offers::ask(&session.control, &request, self.transfer.line.silence_max(), None)?;
         let mut found = None;
         let status = loop {
@@ -108,6 +103,13 @@ impl<'a> Control<'a> {
                 self.transfer.fail(job, Cause::Source(status));
                 Ok(None)
             }
+        }
+    }
+
+    /// What came of an offer that broke off is planned; the next one begins from the start.
+    fn replay_if(&mut self, nth: Nth) {
+        if nth == Nth::Again {
+            self.planner.replay();
         }
     }
 

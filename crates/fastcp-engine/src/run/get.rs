@@ -167,6 +167,7 @@ pub fn get(
         live: &live,
         patience: Patience::new(&live, report, dialer.endpoint().to_string(), settings.retry),
         retry: settings.retry,
+        is_first: true,
     };
     loop {
         let error = match attempt(&mut line, &request, &mut sink, settings, report) {
@@ -191,6 +192,8 @@ struct Line<'a> {
     live: &'a Live,
     patience: Patience<'a>,
     retry: Duration,
+    /// Nothing has come over it yet.
+    is_first: bool,
 }
 
 /// One connection's worth; a second one where what is there turns out to be of another state.
@@ -210,7 +213,7 @@ fn attempt(
     }
     sink.begin(state_of(&heard))?;
     let counters = &report.counters;
-    if counters.bytes_fetched.now() == 0 && counters.bytes_reused.now() == 0 {
+    if std::mem::take(&mut line.is_first) {
         // Of an earlier run: this one has fetched nothing yet.
         counters.bytes_reused.add(sink.has().map_or(0, |(_, have)| have));
     }
@@ -226,7 +229,7 @@ fn state_of(heard: &HeardPlain) -> SourceState {
 }
 
 fn ask(line: &mut Line<'_>, request: &PlainRequest, offset: u64) -> Result<(Arc<Connection>, HeardPlain), GetError> {
-    let Line { dialer, live, ref mut patience, retry } = *line;
+    let Line { dialer, live, ref mut patience, retry, .. } = *line;
     let connection = patience.attempt(|deadline| dialer.dial(live, deadline)).map_err(GetError::Net)?;
     let silence_max = Some(silence_max(retry));
     connection.end_without_peer(absence_max(retry)).map_err(GetError::Net)?;

@@ -10,64 +10,56 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use fastcp_model::{Capabilities, Escaped, RelPath};
-use fastcp_net::{Connection, ConnectionSource};
+use fastcp_model::{Capabilities, Escaped};
+use fastcp_net::Connection;
 use fastcp_sys::Root;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::OfferRequest;
 
 use crate::error::RunError;
-use crate::link::line::Line;
+use crate::link::line::{Line, Nth};
 use crate::link::offers::{Offered, Offers};
-use crate::plan::Planner;
+use crate::plan::{Looking, Planner};
 use crate::report::Report;
-use crate::settings::{Connections, ReceiverSettings};
+use crate::run::pull::Pull;
+use crate::settings::{Connections, LinkSettings};
 use crate::target::backup::Backup;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::kept_times::KeptTimes;
 use crate::target::owners::Owners;
 
-/// Tells what [`crate::pull`] would do.
-///
-/// # Errors
-/// What would have ended the run. Failures of single entries are in the report instead.
-pub fn preview(
-    source: &dyn ConnectionSource,
-    path: &RelPath,
-    scope: Scope,
-    into: &Path,
-    settings: &ReceiverSettings,
-    report: &Report,
-) -> Result<(), RunError> {
+/// See [`Pull::preview`].
+pub(super) fn preview(run: &Pull<'_>, report: &Report) -> Result<(), RunError> {
     report.set_dry_run();
-    let root = open_destination(into)?;
-    let backup = match &settings.backup_dir {
-        Some(dir) => Backup::new(into, dir, settings.durability)?.within().cloned(),
+    let root = open_destination(&run.into)?;
+    let backup = match &run.receiver.backup_dir {
+        Some(dir) => Backup::new(&run.into, dir, run.receiver.durability)?.within().cloned(),
         None => None,
     };
     let backups = BackupDirs::of(root.as_ref(), backup.as_ref());
     let (owners, kept_times) = (Owners::new(), KeptTimes::default());
-    let terms = ReceiverSettings {
-        capabilities: settings.capabilities.difference(Capabilities::TREE_CACHE),
+    let link = LinkSettings {
+        capabilities: run.link.capabilities.difference(Capabilities::TREE_CACHE),
         connections: Connections::Fixed(1),
-        ..settings.clone()
+        ..run.link
     };
-    let line = Line::open(source, &terms, report, Arc::default())?;
-    let mut planner = Planner::for_preview(root.as_ref(), backups, &owners, &kept_times, report, settings);
-    let request = OfferRequest { path: path.clone(), scope };
-    let (mut session, mut patience) = (line.session(), line.patience());
-    loop {
-        match take_offers(&session.control, &request, &mut planner, &line) {
-            Err(RunError::Net { during, source }) if source.is_transient() => {
-                planner.replay();
-                session = line.renew(&mut patience, during, source)?;
-            }
-            Ok(()) => {
-                report.set_scan_done();
-                return Ok(());
-            }
-            result => return result,
+    let limits = &run.process.limits;
+    let line = Line::open(run.source, &link, limits, report, Arc::default())?;
+    let looking = Looking {
+        root: root.as_ref(),
+        backups,
+        owners: &owners,
+        kept_times: &kept_times,
+        listings_max: limits.listings(),
+    };
+    let mut planner = Planner::for_preview(looking, report, &run.receiver);
+    line.on_session(&mut line.patience(), |session, nth| {
+        if nth == Nth::Again {
+            planner.replay();
         }
-    }
+        take_offers(&session.control, &run.request, &mut planner, &line)
+    })?;
+    report.set_scan_done();
+    Ok(())
 }
 
 /// The destination, or `None` where a run would make it.

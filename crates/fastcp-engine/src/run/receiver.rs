@@ -7,65 +7,54 @@
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use fastcp_model::{Capabilities, Escaped, RelPath};
-use fastcp_net::{ConnectionSource, WireCount};
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_model::{Capabilities, Escaped};
+use fastcp_net::WireCount;
+use fastcp_wire::offer::OfferRequest;
 
 use crate::commit::group::{Groups, commit_groups};
 use crate::commit::leftover::{self, Useful};
 use crate::commit::transfer::Transfer;
 use crate::content::cutter::Cutter;
 use crate::error::RunError;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Listening};
 use crate::link::first_error::FirstError;
 use crate::link::line::{Ending, Line};
 use crate::manifest::ManifestWriter;
 use crate::report::Report;
 use crate::reuse::Reuse;
 use crate::run::control::Control;
+use crate::run::pull::Pull;
 use crate::schedule::tune::{Tuner, window_for};
 use crate::schedule::want::WANT_COST;
 use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule};
-use crate::settings::{Connections, ReceiverSettings};
+use crate::settings::Connections;
 use crate::target::destination::Destination;
 use crate::target::lock::{Lock, Locked};
 use crate::target::owners::Owners;
 use crate::threads::{Threads, spawn};
 
-/// Brings `path` of the sender's tree, its contents or itself, into the directory `into`.
-///
-/// # Errors
-/// What ended the run. Failures of single files are in the report instead.
-pub fn pull(
-    source: &dyn ConnectionSource,
-    path: &RelPath,
-    scope: Scope,
-    into: &Path,
-    settings: &ReceiverSettings,
-    interrupt: &Interrupt,
-    report: &Report,
-) -> Result<(), RunError> {
+/// See [`Pull::run`].
+pub(super) fn pull(run: &Pull<'_>, interrupt: &Interrupt, report: &Report) -> Result<(), RunError> {
+    let into = &run.into;
     let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
-    let manifest = settings.manifest.as_ref().map(ManifestWriter::open).transpose()?;
+    let manifest = run.receiver.manifest.as_ref().map(ManifestWriter::open).transpose()?;
     // Before anything is made: what is made and was not needed goes again.
-    let _listening = interrupt.listen();
+    let listening = interrupt.listen();
     let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
     let age = destination.age;
-    let destination = destination.with_backup(into, settings).inspect_err(|_| age.unmake(into))?;
+    let destination = destination.with_backup(into, &run.receiver).inspect_err(|_| age.unmake(into))?;
     let lock = destination.lock().map_err(|Locked| RunError::Locked { path: shown() })?;
     if let Err(error) = destination.look_at_file_system() {
         tracing::debug!(%error, "not known what the destination is on");
     }
-    let request = OfferRequest { path: path.clone(), scope };
-    let result = pull_to(&destination, source, &request, settings, manifest.as_ref(), interrupt, report);
+    let result = pull_to(&destination, run, manifest.as_ref(), &listening, report);
     match result {
-        Ok(()) => clear_leftovers(&destination, lock.as_ref(), &request, report),
+        Ok(()) => clear_leftovers(&destination, lock.as_ref(), &run.request, report),
         Err(_) => destination.leave_as_found(lock, into),
     }
     result
@@ -73,65 +62,66 @@ pub fn pull(
 
 /// Removes what earlier runs left of files that nobody will resume.
 fn clear_leftovers(destination: &Destination, lock: Option<&Lock>, request: &OfferRequest, report: &Report) {
-    let Some(lock) = lock.filter(|_| report.is_source_read()) else { return };
-    let useful = match (report.counters.files_failed.now(), lock.since) {
-        (0, _) => Useful::Nothing,
-        (_, Some(since)) => Useful::WrittenSince(since),
-        (_, None) => return,
+    let Some(lock) = lock.filter(|_| report.run.is_source_read()) else { return };
+    let useful = match (report.run.has_failed(), lock.since) {
+        (false, _) => Useful::Nothing,
+        (true, Some(since)) => Useful::WrittenSince(since),
+        (true, None) => return,
     };
     leftover::clear(destination, &request.path, request.scope, useful);
 }
 
 fn pull_to(
     destination: &Destination,
-    source: &dyn ConnectionSource,
-    request: &OfferRequest,
-    settings: &ReceiverSettings,
+    run: &Pull<'_>,
     manifest: Option<&ManifestWriter>,
-    interrupt: &Interrupt,
+    listening: &Listening,
     report: &Report,
 ) -> Result<(), RunError> {
     let live = Arc::default();
-    let line = interrupt.while_opening(&live, || Line::open(source, settings, report, Arc::clone(&live)))?;
-    let agrees = |capability| line.agreed.capabilities.contains(capability);
-    let owners = Owners::new();
-    let hold_back = if agrees(Capabilities::PIPELINE_SYNC) { HoldBack::No } else { HoldBack::UntilClosed };
-    let cut = if agrees(Capabilities::VIRTUAL_ARCHIVE) { Cut::Evenly } else { Cut::AtChunks };
-    let tuner = match settings.connections {
+    let open = || Line::open(run.source, &run.link, &run.process.limits, report, Arc::clone(&live));
+    let line = listening.while_opening(&live, open)?;
+    let tuner = match run.link.connections {
         Connections::Fixed(_) => None,
         Connections::Auto => Some(Tuner::new(line.agreed.connections)),
     };
-    let active = tuner.as_ref().map_or(line.agreed.connections, Tuner::active);
-    let bundling = if agrees(Capabilities::BUNDLE) { Bundling::Yes } else { Bundling::No };
-    let budget = line.budget;
-    let bounds = Bounds { prepared_max: budget.prepared_files, ..Bounds::default() };
-    let schedule = Schedule::new(active, hold_back, cut, bundling, bounds);
-    let groups = Groups::new(budget.group_files);
+    let schedule = schedule_for(&line, tuner.as_ref().map_or(line.agreed.connections, Tuner::active));
     let transfer = Transfer {
         line: &line,
-        base: request.base(),
+        base: run.request.base(),
         destination,
-        owners: &owners,
+        owners: &Owners::new(),
         schedule: &schedule,
-        groups: &groups,
+        groups: &Groups::new(line.budget.group_files),
         report,
-        settings,
+        settings: &run.receiver,
+        receive_path: run.process.receive_path,
         manifest,
         cutter: &Cutter::default(),
-        budget,
+        budget: line.budget,
     };
-    let result = run(&transfer, request, tuner, interrupt);
+    let result = run_threads(&transfer, &run.request, tuner, listening);
     // Records of what was committed are kept, however the run ended.
     let recorded = manifest.map_or(Ok(()), ManifestWriter::finish);
     result.and(recorded.map_err(RunError::from))
 }
 
+/// A schedule for what was agreed, which so many connections begin with.
+fn schedule_for(line: &Line<'_>, active: u16) -> Schedule {
+    let agrees = |capability| line.agreed.capabilities.contains(capability);
+    let hold_back = if agrees(Capabilities::PIPELINE_SYNC) { HoldBack::No } else { HoldBack::UntilClosed };
+    let cut = if agrees(Capabilities::VIRTUAL_ARCHIVE) { Cut::Evenly } else { Cut::AtChunks };
+    let bundling = if agrees(Capabilities::BUNDLE) { Bundling::Yes } else { Bundling::No };
+    let bounds = Bounds { prepared_max: line.budget.prepared_files, ..Bounds::default() };
+    Schedule::new(active, hold_back, cut, bundling, bounds)
+}
+
 /// Runs the threads of a transfer to their end.
-fn run(
+fn run_threads(
     transfer: &Transfer<'_>,
     request: &OfferRequest,
     tuner: Option<Tuner>,
-    interrupt: &Interrupt,
+    listening: &Listening,
 ) -> Result<(), RunError> {
     let (schedule, groups) = (transfer.schedule, transfer.groups);
     let stop = || {
@@ -141,9 +131,9 @@ fn run(
     let first_error = &FirstError::new(transfer.line, &stop);
     std::thread::scope(|threads| {
         let _guard = first_error.stop_on_panic();
-        let _over = Over(interrupt);
+        let _over = Over(listening);
         let _last_group = LastGroup(groups);
-        let started = start_helpers(threads, transfer, first_error, interrupt)
+        let started = start_helpers(threads, transfer, first_error, listening)
             .and_then(|()| start_fetching(threads, transfer, first_error));
         let fetching = match started {
             Ok(fetching) => fetching,
@@ -164,7 +154,7 @@ fn run(
         }
     });
     first_error.result()?;
-    assert!(transfer.report.is_root_finished(), "a file was neither committed nor given up");
+    assert!(transfer.report.run.is_root_finished(), "a file was neither committed nor given up");
     Ok(())
 }
 
@@ -173,10 +163,10 @@ fn start_helpers<'scope>(
     threads: &'scope Threads<'scope, '_>,
     transfer: &'scope Transfer<'scope>,
     first_error: &'scope FirstError<'scope>,
-    interrupt: &'scope Interrupt,
+    listening: &'scope Listening,
 ) -> io::Result<()> {
     spawn(threads, "interrupt", || {
-        if interrupt.wait() {
+        if listening.wait() {
             first_error.keep(Err(RunError::Interrupted));
         }
     })?;
@@ -230,7 +220,7 @@ fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duratio
 }
 
 /// However the threads end, nobody need wait for an interruption any more.
-struct Over<'a>(&'a Interrupt);
+struct Over<'a>(&'a Listening);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {

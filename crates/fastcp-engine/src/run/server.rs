@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::{Escaped, Status};
-use fastcp_net::{Connection, Full, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, WireCount, greet};
+use fastcp_net::{
+    Connection, Endpoint, Full, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, WireCount, greet,
+};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, Role};
 use fastcp_wire::reply::Reply;
@@ -19,6 +21,7 @@ use crate::sender::offer::{OffersEnd, send_failure, serve_offers};
 use crate::sender::plain::answer_plain;
 use crate::sender::source::Source;
 use crate::settings::ServerSettings;
+use crate::threads::STACK_BYTES;
 
 /// The target of its log lines.
 pub const SERVER_LOG_TARGET: &str = module_path!();
@@ -44,6 +47,15 @@ impl Server {
             chunk_kb: settings.chunk_kb,
         };
         Self { source, settings, sessions: Sessions::new(terms, settings.connections_total), count: Arc::default() }
+    }
+
+    /// Where runs of this process find the server: it listens nowhere, and each of their connections gets a thread.
+    pub fn embedded(self: Arc<Self>) -> Endpoint {
+        Endpoint::Embedded(Arc::new(move |incoming| {
+            let server = Arc::clone(&self);
+            let thread = std::thread::Builder::new().name("serve".to_owned()).stack_size(STACK_BYTES);
+            thread.spawn(move || server.serve(incoming)).map(drop)
+        }))
     }
 
     /// Serves one connection until it ends.

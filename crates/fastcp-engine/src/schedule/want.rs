@@ -4,11 +4,11 @@
 //! schedule shares work out; the cost of a file is reckoned before it is cut.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use fastcp_model::ByteRange;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 
+use crate::breaks::Breaks;
 use crate::content::crc_runs::{CONFIRM_BYTES, segments};
 use crate::schedule::job::{FileJob, Start};
 
@@ -41,24 +41,6 @@ pub(crate) struct Want {
     pub(crate) attempt: u32,
     /// The connections that broke over it.
     pub(crate) breaks: Breaks,
-}
-
-/// Connections that broke over one want, one after another.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Breaks {
-    pub(crate) count: u32,
-    last: Option<Instant>,
-}
-
-impl Breaks {
-    /// One more, that was dialled `since`. What ends a server ends many connections at a time, and what was owed goes
-    /// from one of them to the next: only one that was dialled after the last break says something new.
-    pub(crate) fn add(&mut self, since: Instant) {
-        if self.last.is_none_or(|last| last < since) {
-            self.count += 1;
-            self.last = Some(Instant::now());
-        }
-    }
 }
 
 impl Want {

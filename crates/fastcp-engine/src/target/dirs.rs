@@ -79,7 +79,7 @@ impl Finisher<'_> {
             self.finish(dir);
             match &dir.parent {
                 Some(parent) => dir = parent,
-                None => return self.report.set_root_finished(),
+                None => return self.report.run.set_root_finished(),
             }
         }
     }

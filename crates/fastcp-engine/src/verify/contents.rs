@@ -5,35 +5,30 @@
 //! is compared with the offer first, for a source that has changed is no difference but a reason to look
 //! again later. A connection that breaks gives its ranges back and is dialled again.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fastcp_model::{ByteRange, RelPath, Status};
+use fastcp_model::{ByteRange, RelPath};
 use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_sys::file::next_data_range;
 use fastcp_sys::{Root, Stat};
-use fastcp_wire::WireError;
-use fastcp_wire::bundle::id_after;
-use fastcp_wire::progress::{Awaited, hear};
-use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader};
-use fastcp_wire::request::{ID_UNREADABLE, RangeRequest};
+use fastcp_wire::request::RangeRequest;
 use fastcp_wire::signature::RangeHash;
 
 use super::answer::{Answer, Hashing, take_answer};
 use super::queue::{Check, CheckQueue, FileCheck, IfEmpty, Next};
+use crate::breaks::BREAKS_MAX;
 use crate::content::strong_hash::{hash_of, hash_of_zeros};
 use crate::content::zeros::SLICE_BYTES;
 use crate::difference::Difference;
-use crate::error::RunError;
-use crate::fetch::BREAKS_MAX;
+use crate::link::connections::{End, Work};
 use crate::link::line::Line;
+use crate::link::patience::Patience;
+use crate::link::pipeline::Pipeline;
 use crate::report::{Cause, Report};
 
-/// Bytes of requests on their way at most: more than the sockets' buffers hold could stop both ends.
-const REQUEST_BYTES_MAX: usize = 32 << 10;
 /// Bytes of files that they ask about at most, one range excepted: so that connections share what is left.
 const ASKED_BYTES_MAX: u64 = 64 << 20;
 /// Ranges are cut no shorter than this where holes begin and end.
@@ -52,32 +47,26 @@ pub(super) struct Verification<'a> {
     pub(super) hashing: Hashing,
 }
 
-impl Verification<'_> {
-    /// Compares until nothing is left, over as many connections, one after another, as it takes.
-    pub(super) fn run_connection(&self) -> Result<(), RunError> {
-        let mut patience = self.line.patience();
-        let mut is_first = true;
-        while self.queue.wait_for_work() {
-            let error = match patience.attempt(|deadline| self.line.data(deadline)) {
-                Err(error) => error,
-                Ok(connection) => {
-                    self.report.counters.reconnects.add(u64::from(!is_first));
-                    is_first = false;
-                    match Asker::new(self, &connection).run() {
-                        Ok(()) => return Ok(()),
-                        Err(error) => error,
-                    }
-                }
-            };
-            match patience.failed(error) {
-                Err(_) if self.queue.is_over() => return Ok(()),
-                Err(error) => return Err(self.line.gave_up("comparing contents", error)),
-                Ok(()) => {}
-            }
-        }
-        Ok(())
+impl Work for Verification<'_> {
+    const DURING: &'static str = "comparing contents";
+
+    fn wait(&self, _: &mut Patience<'_>) -> bool {
+        self.queue.wait_for_work()
     }
 
+    fn run(&self, connection: &Connection) -> End {
+        match Asker::new(self, connection).run() {
+            Ok(()) => End::Done,
+            Err(error) => End::Broken(error),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.queue.is_over()
+    }
+}
+
+impl Verification<'_> {
     /// Says what became of a file, if nothing was said of it yet.
     fn settle(&self, file: &FileCheck, outcome: Outcome) {
         if !file.settle() {
@@ -121,20 +110,11 @@ struct Asker<'a> {
     verification: &'a Verification<'a>,
     connection: &'a Connection,
     inbox: Inbox,
-    owed: VecDeque<Owed>,
-    request_bytes: usize,
+    owed: Pipeline<Check>,
     asked_bytes: u64,
-    next_id: u32,
-    requests: Vec<u8>,
     slice: Vec<u8>,
     /// The file of the last range: ranges of one file come one after the other.
     open: Option<(Arc<FileCheck>, File)>,
-}
-
-struct Owed {
-    id: u32,
-    request_bytes: usize,
-    check: Check,
 }
 
 impl<'a> Asker<'a> {
@@ -143,11 +123,8 @@ impl<'a> Asker<'a> {
             verification,
             connection,
             inbox: Inbox::new(),
-            owed: VecDeque::new(),
-            request_bytes: 0,
+            owed: Pipeline::default(),
             asked_bytes: 0,
-            next_id: 0,
-            requests: Vec::new(),
             slice: vec![0; SLICE_BYTES],
             open: None,
         }
@@ -158,25 +135,25 @@ impl<'a> Asker<'a> {
         let dialled = Instant::now();
         let done_before = self.verification.queue.done_count();
         let result = self.work();
-        let was_to_blame = self.owed.front().is_some_and(|owed| owed.check.breaks.count > 0);
+        let was_to_blame = self.owed.first().is_some_and(|check| check.breaks.is_suspect());
         let is_broken = matches!(&result, Err(error) if !error.is_shortage());
         if is_broken && (was_to_blame || self.verification.queue.done_count() > done_before) {
             self.blame_first(dialled);
         }
-        self.verification.queue.give_back(self.owed.into_iter().map(|owed| owed.check));
+        self.verification.queue.give_back(self.owed.into_owed());
         result
     }
 
     /// The connection broke while the answer to the first was awaited, though others got theirs. A range that does
     /// so again and again fails its file, as in `fetch/broken.rs`.
     fn blame_first(&mut self, dialled: Instant) {
-        let Some(first) = self.owed.front_mut() else { return };
-        first.check.breaks.add(dialled);
-        if first.check.breaks.count >= BREAKS_MAX
-            && let Some(owed) = self.owed.pop_front()
+        let Some(first) = self.owed.first_mut() else { return };
+        first.breaks.add(dialled);
+        if first.breaks.are_too_many()
+            && let Some(check) = self.owed.pop()
         {
             let cause = Cause::Broken { connections: BREAKS_MAX };
-            self.verification.settle(&owed.check.file, Outcome::Failed(cause));
+            self.verification.settle(&check.file, Outcome::Failed(cause));
             self.verification.queue.done();
         }
     }
@@ -184,11 +161,10 @@ impl<'a> Asker<'a> {
     fn work(&mut self) -> Result<(), NetError> {
         loop {
             self.ask()?;
-            let Some(owed) = self.owed.front() else { return Ok(()) };
+            let Some(check) = self.owed.first().cloned() else { return Ok(()) };
             if self.verification.queue.is_stopped() {
                 return Ok(());
             }
-            let check = owed.check.clone();
             // Before the answer is waited for: the sender hashes the same at the same time.
             let here = if check.file.is_settled() { Ok(None) } else { self.look_here(&check) };
             let answer = self.take_answer(&check)?;
@@ -199,14 +175,14 @@ impl<'a> Asker<'a> {
     /// Fills the window up once half of it is free.
     fn ask(&mut self) -> Result<(), NetError> {
         // One that may be to blame is asked about alone: what is answered before it could be lost with it.
-        let asks_alone = self.owed.back().is_some_and(|owed| owed.check.breaks.count > 0);
-        if asks_alone || self.request_bytes > REQUEST_BYTES_MAX / 2 || self.asked_bytes > ASKED_BYTES_MAX / 2 {
+        let asks_alone = self.owed.last().is_some_and(|check| check.breaks.is_suspect());
+        if asks_alone || !self.owed.is_half_empty() || self.asked_bytes > ASKED_BYTES_MAX / 2 {
             return Ok(());
         }
-        while self.owed.is_empty() || (self.request_bytes < REQUEST_BYTES_MAX && self.asked_bytes < ASKED_BYTES_MAX) {
+        while self.owed.is_empty() || (self.owed.has_room() && self.asked_bytes < ASKED_BYTES_MAX) {
             let if_empty = if self.owed.is_empty() { IfEmpty::Wait } else { IfEmpty::Return };
             match self.verification.queue.next(if_empty) {
-                Next::Check(check) if check.breaks.count > 0 => {
+                Next::Check(check) if check.breaks.is_suspect() => {
                     self.put_request(check);
                     break;
                 }
@@ -217,11 +193,7 @@ impl<'a> Asker<'a> {
                 Next::Later | Next::Over => break,
             }
         }
-        if !self.requests.is_empty() {
-            self.connection.write_all(&self.requests)?;
-            self.requests.clear();
-        }
-        Ok(())
+        self.owed.send(self.connection)
     }
 
     /// Cuts a range where a hole begins or ends here, so that zeros need not be hashed where both ends have a hole.
@@ -256,17 +228,11 @@ impl<'a> Asker<'a> {
     }
 
     fn put_request(&mut self, check: Check) {
-        let start = self.requests.len();
         let path = self.verification.base.join_path(&check.file.path).unwrap_or_else(|_| check.file.path.clone());
-        let id = self.next_id;
-        let request =
-            RangeRequest { id, path: path.as_bytes().into(), range: check.range, ask: self.verification.hashing.ask() };
-        request.encode(&mut self.requests);
-        let request_bytes = self.requests.len() - start;
-        self.request_bytes += request_bytes;
+        let (id, ask) = (self.owed.next_id(), self.verification.hashing.ask());
+        let request = RangeRequest { id, path: path.as_bytes().into(), range: check.range, ask };
         self.asked_bytes += check.range.len();
-        self.owed.push_back(Owed { id, request_bytes, check });
-        self.next_id = id_after(id);
+        self.owed.put(check, |out| request.encode(out));
     }
 
     /// What is in the range here; `None` where the file is not as long as it was.
@@ -286,33 +252,14 @@ impl<'a> Asker<'a> {
 
     fn take_answer(&mut self, check: &Check) -> Result<Answer, NetError> {
         let start = Instant::now();
-        let mut awaited = self.owed.front().map(|owed| Awaited::new(owed.id, check.range.len()));
-        let header = loop {
-            let header = PieceHeader::decode(&self.inbox.take::<PIECE_HEADER_BYTES>(self.connection)?)?;
-            if header.kind != BodyKind::Progress {
-                break header;
-            }
-            hear(awaited.as_mut(), &header)?;
-        };
+        let header = self.owed.header(&mut self.inbox, self.connection, Some(check.range.len()))?;
         self.verification.report.counters.waited_network.add_since(start);
-        if header.reply.status == Status::Busy {
-            // Nothing is said of the file: it is asked for again, a little later.
-            return Err(NetError::Refused(Status::Busy));
-        }
-        if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
-            // A request was damaged on its way: all that is owed is asked for again.
-            return Err(NetError::Closed);
-        }
-        if self.owed.front().is_none_or(|owed| owed.id != header.id) {
-            return Err(WireError::Value { field: "id", value: header.id.into() }.into());
-        }
         take_answer(&header, check, self.verification.hashing, &mut self.inbox, self.connection)
     }
 
     fn compare(&mut self, check: Check, here: io::Result<Option<Here>>, answer: Answer) {
-        if let Some(owed) = self.owed.pop_front() {
-            self.request_bytes -= owed.request_bytes;
-            self.asked_bytes -= owed.check.range.len();
+        if let Some(owed) = self.owed.pop() {
+            self.asked_bytes -= owed.range.len();
         }
         let verification = self.verification;
         let outcome = match (answer, here) {

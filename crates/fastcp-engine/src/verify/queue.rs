@@ -14,8 +14,7 @@ use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, RelPath, Timestamp};
 
-use crate::schedule::want::Breaks;
-
+use crate::breaks::Breaks;
 use crate::schedule::waiting::{Lock, News};
 
 /// Files queued at most.

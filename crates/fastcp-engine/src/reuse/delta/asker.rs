@@ -5,19 +5,15 @@
 //! A list that arrives damaged is asked for again, behind what is on its way. A sender that breaks the protocol
 //! ends the connection; a file that is not what it was, or is not to be had, ends nothing but itself.
 
-use std::collections::VecDeque;
-
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_wire::WireError;
-use fastcp_wire::bundle::id_after;
-use fastcp_wire::progress::{Awaited, hear};
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, TRAILER_BYTES, Trailer};
-use fastcp_wire::request::{Ask, ID_UNREADABLE, RangeRequest};
+use fastcp_wire::request::{Ask, RangeRequest};
 use fastcp_wire::signature::{Level, SIGNED_CHUNK_BYTES, SignedChunk, decode_signature};
 
-/// Bytes of requests on their way at most, as in `fetch.rs`: the sender reads none while it writes.
-const REQUEST_BYTES_MAX: usize = 32 << 10;
+use crate::link::pipeline::Pipeline;
+
 /// Requests on their way at most. More would run too far ahead of what the answers teach, and small files hold
 /// their bases open meanwhile.
 const OWED_MAX: usize = 128;
@@ -68,20 +64,13 @@ pub(crate) enum Outcome {
 }
 
 /// The requests of one search.
-pub(crate) struct Pipeline<'a, 'c, 'p> {
+pub(crate) struct Search<'a, 'c, 'p> {
     asker: &'a mut Asker<'c>,
-    owed: VecDeque<Owed<'p>>,
-    next_id: u32,
-    request_bytes: usize,
-    requests: Vec<u8>,
+    owed: Pipeline<(Asked<'p>, Attempt)>,
 }
 
-struct Owed<'p> {
-    id: u32,
-    asked: Asked<'p>,
-    request_bytes: usize,
-    attempt: u32,
-}
+/// How often a request was made before.
+type Attempt = u32;
 
 impl<'a> Asker<'a> {
     pub(crate) fn new(connection: &'a Connection, inbox: &'a mut Inbox) -> Self {
@@ -89,14 +78,14 @@ impl<'a> Asker<'a> {
     }
 }
 
-impl<'a, 'c, 'p> Pipeline<'a, 'c, 'p> {
+impl<'a, 'c, 'p> Search<'a, 'c, 'p> {
     pub(crate) fn new(asker: &'a mut Asker<'c>) -> Self {
-        Self { asker, owed: VecDeque::new(), next_id: 0, request_bytes: 0, requests: Vec::new() }
+        Self { asker, owed: Pipeline::default() }
     }
 
     /// Whether one more request may go on its way.
     pub(crate) fn has_room(&self) -> bool {
-        self.owed.is_empty() || self.request_bytes < REQUEST_BYTES_MAX && self.owed.len() < OWED_MAX
+        self.owed.has_room() && self.owed.len() < OWED_MAX
     }
 
     /// Asks, with the next answer that is waited for at the latest.
@@ -107,14 +96,15 @@ impl<'a, 'c, 'p> Pipeline<'a, 'c, 'p> {
     /// The next answer; `None` where nothing was asked.
     pub(crate) fn answer(&mut self) -> Result<Option<(Asked<'p>, Outcome)>, NetError> {
         loop {
-            self.send()?;
-            let Some(owed) = self.owed.pop_front() else { return Ok(None) };
-            self.request_bytes -= owed.request_bytes;
-            match self.read(&owed)? {
-                Some(outcome) => return Ok(Some((owed.asked, outcome))),
-                None if owed.attempt < ATTEMPTS_MAX => {
+            self.owed.send(self.asker.connection)?;
+            let Some(&(asked, attempt)) = self.owed.first() else { return Ok(None) };
+            let outcome = self.read(&asked)?;
+            self.owed.pop();
+            match outcome {
+                Some(outcome) => return Ok(Some((asked, outcome))),
+                None if attempt < ATTEMPTS_MAX => {
                     self.asker.tally.asked_again += 1;
-                    self.put(owed.asked, owed.attempt + 1);
+                    self.put(asked, attempt + 1);
                 }
                 None => return Err(WireError::Checksum("signature").into()),
             }
@@ -127,31 +117,18 @@ impl<'a, 'c, 'p> Pipeline<'a, 'c, 'p> {
         Ok(())
     }
 
-    fn put(&mut self, asked: Asked<'p>, attempt: u32) {
-        let id = self.next_id;
-        self.next_id = id_after(id);
-        let start = self.requests.len();
-        let ask = Ask::Signature(asked.level);
-        RangeRequest { id, path: asked.path.into(), range: asked.range, ask }.encode(&mut self.requests);
-        let request_bytes = self.requests.len() - start;
-        self.request_bytes += request_bytes;
-        self.owed.push_back(Owed { id, asked, request_bytes, attempt });
+    fn put(&mut self, asked: Asked<'p>, attempt: Attempt) {
+        let (id, ask) = (self.owed.next_id(), Ask::Signature(asked.level));
+        let request = RangeRequest { id, path: asked.path.into(), range: asked.range, ask };
+        let request_bytes = self.owed.put((asked, attempt), |out| request.encode(out));
         self.asker.tally.requests += 1;
         self.asker.tally.wire_bytes += request_bytes as u64;
     }
 
-    fn send(&mut self) -> Result<(), NetError> {
-        if !self.requests.is_empty() {
-            self.asker.connection.write_all(&self.requests)?;
-            self.requests.clear();
-        }
-        Ok(())
-    }
-
     /// Reads one answer whole; `None` where it was damaged.
-    fn read(&mut self, owed: &Owed<'_>) -> Result<Option<Outcome>, NetError> {
-        let asked = &owed.asked;
-        let header = self.header(owed)?;
+    fn read(&mut self, asked: &Asked<'_>) -> Result<Option<Outcome>, NetError> {
+        let header = self.owed.header(self.asker.inbox, self.asker.connection, Some(asked.range.len()))?;
+        self.asker.tally.wire_bytes += PIECE_HEADER_BYTES as u64;
         let is_offered = header.reply.file_bytes == asked.file_bytes && header.reply.mtime_ns == asked.mtime_ns;
         match header.reply.status {
             Status::Ok => {}
@@ -169,27 +146,6 @@ impl<'a, 'c, 'p> Pipeline<'a, 'c, 'p> {
             Ok(Trailer { status: Status::Changed, .. }) => Some(Outcome::Changed),
             Ok(Trailer { status, .. }) => Some(Outcome::Refused(status)),
         })
-    }
-
-    fn header(&mut self, owed: &Owed<'_>) -> Result<PieceHeader, NetError> {
-        let mut awaited = Awaited::new(owed.id, owed.asked.range.len());
-        let header = loop {
-            let bytes = self.asker.inbox.take::<PIECE_HEADER_BYTES>(self.asker.connection)?;
-            self.asker.tally.wire_bytes += PIECE_HEADER_BYTES as u64;
-            let header = PieceHeader::decode(&bytes)?;
-            if header.kind != BodyKind::Progress {
-                break header;
-            }
-            hear(Some(&mut awaited), &header)?;
-        };
-        if header.id == ID_UNREADABLE && header.reply.status != Status::Ok {
-            // A request was damaged on its way.
-            return Err(NetError::Closed);
-        }
-        if header.id != owed.id {
-            return Err(WireError::Value { field: "id", value: header.id.into() }.into());
-        }
-        Ok(header)
     }
 
     fn body(

@@ -1,0 +1,92 @@
+//! One data connection after another, until nothing is left to do over them: dialling, resting, giving up.
+
+use fastcp_net::{Connection, NetError};
+
+use crate::error::RunError;
+use crate::link::line::{Ending, Line};
+use crate::link::patience::Patience;
+
+/// A connection for which there is no room so often in a row is done without.
+const SHORTAGES_MAX: u32 = 3;
+
+/// Why the work on a connection stopped.
+pub(crate) enum End {
+    /// Nothing is left to do.
+    Done,
+    /// Fewer connections do.
+    Rest,
+    /// It broke; the rest may still work.
+    Broken(NetError),
+    /// The run is over.
+    Fatal(RunError),
+}
+
+/// What is done over data connections.
+pub(crate) trait Work {
+    /// What an error says it happened during.
+    const DURING: &'static str;
+
+    /// Waits until there is something to do; `false` where there will be nothing more. Time that was not spent on
+    /// trying is no time in vain: whoever waits for something else than work renews the patience.
+    fn wait(&self, patience: &mut Patience<'_>) -> bool;
+
+    /// Works on a connection to which nothing was said.
+    fn run(&self, connection: &Connection) -> End;
+
+    /// Whether a connection that is not there is no longer needed.
+    fn is_over(&self) -> bool;
+}
+
+/// Whether a run can do without a connection for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spare {
+    Yes,
+    /// It stays, whatever comes.
+    No,
+}
+
+impl Line<'_> {
+    /// Has the work done over as many connections, one after another, as it takes.
+    pub(crate) fn keep_working<W: Work>(&self, work: &W, spare: Spare) -> Result<(), RunError> {
+        let mut patience = self.patience();
+        let (mut is_first, mut shortages) = (true, 0);
+        while work.wait(&mut patience) {
+            let end = match patience.attempt(|deadline| self.data(deadline)) {
+                Err(error) => End::Broken(error),
+                Ok(connection) => {
+                    self.report.counters.reconnects.add(u64::from(!is_first));
+                    is_first = false;
+                    work.run(&connection)
+                }
+            };
+            let error = match end {
+                End::Done => {
+                    // Those that are still trying to get through need not.
+                    self.hang_up(Ending::Data);
+                    return Ok(());
+                }
+                End::Rest => {
+                    is_first = true;
+                    continue;
+                }
+                End::Fatal(error) => return Err(error),
+                End::Broken(error) => error,
+            };
+            if work.is_over() {
+                return Ok(());
+            }
+            shortages = if error.is_shortage() { shortages + 1 } else { 0 };
+            if spare == Spare::Yes && shortages >= SHORTAGES_MAX {
+                // What it holds may be what the others lack.
+                tracing::debug!(%error, "going on with one connection less");
+                return Ok(());
+            }
+            match patience.failed(error) {
+                Err(_) if work.is_over() => return Ok(()),
+                Err(error) => return Err(self.gave_up(W::DURING, error)),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+}
