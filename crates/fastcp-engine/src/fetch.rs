@@ -199,7 +199,7 @@ impl<'a> Fetcher<'a> {
             Purpose::Fetch if self.may_compress() => Ask::BytesOrZstd,
             Purpose::Fetch => Ask::Bytes,
         };
-        let path = self.transfer.path_at_sender(want.job.path());
+        let path = self.transfer.path_at_sender(&want.job.path());
         RangeRequest { id, path: path.as_bytes().into(), range: want.range, ask }
     }
 

@@ -14,6 +14,7 @@ mod error;
 mod fetch;
 mod interrupt;
 mod link;
+mod lock;
 mod manifest;
 mod plan;
 mod processor;

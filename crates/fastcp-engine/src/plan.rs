@@ -14,10 +14,8 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use fastcp_model::{Entry, EntryKind, Listing, ListingEnd, Name, RelPath, Status};
-use fastcp_net::NetError;
+use fastcp_model::{Entry, EntryKind, Listing, ListingEnd, RelPath, Status};
 use fastcp_sys::Root;
-use fastcp_wire::WireError;
 use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
@@ -376,7 +374,7 @@ impl<'a> Planner<'a> {
             self.report.failed(listing.dir.clone(), Cause::Source(status));
         }
         for failure in &listing.failures {
-            let path = listing.dir.join(&failure.name).unwrap_or_else(|_| listing.dir.clone());
+            let path = listing.dir.join(&failure.name);
             self.report.failed(path, Cause::Source(failure.cause));
         }
         if matches!(listing.end, ListingEnd::Broken(_)) || !listing.failures.is_empty() {
@@ -426,7 +424,7 @@ impl<'a> Planner<'a> {
     }
 
     fn place_dir(&mut self, parent: &Arc<DirState>, ground: &Ground, entry: &Entry) -> Result<(), RunError> {
-        let path = self.path_of(parent, &entry.name)?;
+        let path = parent.path.join(&entry.name);
         let age = match self.plan_dir(parent, ground, entry, &path) {
             Ok(age) => age,
             Err(source) => {
@@ -440,13 +438,6 @@ impl<'a> Planner<'a> {
             None => Ok(()),
             Some(_) => Err(broken_offer("it names a directory twice")),
         }
-    }
-
-    fn path_of(&self, dir: &DirState, name: &Name) -> Result<RelPath, RunError> {
-        dir.path.join(name).map_err(|error| RunError::Net {
-            during: "reading offers",
-            source: NetError::Protocol(WireError::Path(error)),
-        })
     }
 
     /// One entry failed, or, where the failure concerns all of them, the run did.

@@ -3,8 +3,9 @@
 //! A thread that waits for a processor looks to its own clock like one that waits for the network. Only
 //! the machine as a whole can tell the two apart: where no processor is idle, work is what things cost.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::lock::Lock;
 
 /// How often the kernel is asked. Its own count goes in steps of 10 ms for each processor.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
@@ -15,7 +16,7 @@ const IDLE_SHARE_MIN: f64 = 0.15;
 #[derive(Debug)]
 pub(crate) struct Processors {
     count: usize,
-    last: Mutex<Option<Sample>>,
+    last: Lock<Option<Sample>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +35,7 @@ pub(crate) struct Ticks {
 
 impl Processors {
     pub(crate) fn new() -> Self {
-        Self { count: std::thread::available_parallelism().map_or(1, usize::from), last: Mutex::default() }
+        Self { count: std::thread::available_parallelism().map_or(1, usize::from), last: Lock::default() }
     }
 
     /// How many this process may use.
@@ -44,7 +45,7 @@ impl Processors {
 
     /// Whether all processors were busy of late. Where nobody can say, they were not.
     pub(crate) fn are_busy(&self) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         let now = Instant::now();
         match &mut *last {
             Some(sample) if now.duration_since(sample.at) < SAMPLE_EVERY => sample.is_busy,

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastcp_model::{RelPath, SpecialKind, Status};
@@ -15,6 +15,7 @@ use fastcp_net::WireCount;
 
 use crate::budget::Limited;
 use crate::difference::Difference;
+use crate::lock::Lock;
 use crate::processor::Ticks;
 use crate::run_state::RunState;
 
@@ -285,13 +286,13 @@ pub struct Report {
     /// The machine's processor time when the transfer began.
     begun: Option<Ticks>,
     scan_done: AtomicBool,
-    retry_told: Mutex<Option<Instant>>,
-    tally: Mutex<BTreeMap<&'static str, u64>>,
+    retry_told: Lock<Option<Instant>>,
+    tally: Lock<BTreeMap<&'static str, u64>>,
     only_moving_source: AtomicBool,
     dry_run: AtomicBool,
-    refusal: Mutex<Option<Refusal>>,
-    difference_tally: Mutex<BTreeMap<Difference, u64>>,
-    events: Mutex<Option<SyncSender<Event>>>,
+    refusal: Lock<Option<Refusal>>,
+    difference_tally: Lock<BTreeMap<Difference, u64>>,
+    events: Lock<Option<SyncSender<Event>>>,
 }
 
 impl Report {
@@ -304,13 +305,13 @@ impl Report {
             begun: Ticks::now(),
             scan_done: AtomicBool::new(false),
             run: RunState::default(),
-            retry_told: Mutex::default(),
-            tally: Mutex::default(),
+            retry_told: Lock::default(),
+            tally: Lock::default(),
             only_moving_source: AtomicBool::new(true),
             dry_run: AtomicBool::new(false),
-            refusal: Mutex::default(),
-            difference_tally: Mutex::default(),
-            events: Mutex::new(Some(events)),
+            refusal: Lock::default(),
+            difference_tally: Lock::default(),
+            events: Lock::leaf(Some(events)),
         }
     }
 
@@ -321,12 +322,12 @@ impl Report {
 
     /// Failures by cause.
     pub fn failures(&self) -> BTreeMap<&'static str, u64> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tally.lock().clone()
     }
 
     /// Differences by kind.
     pub fn differences(&self) -> BTreeMap<Difference, u64> {
-        self.difference_tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.difference_tally.lock().clone()
     }
 
     /// Whether all failures are of a source that moved on meanwhile.
@@ -345,12 +346,12 @@ impl Report {
 
     /// Why nothing was deleted, where deletion was asked for and refused.
     pub fn refusal(&self) -> Option<Refusal> {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.refusal.lock()
     }
 
     /// Nothing will be deleted.
     pub(crate) fn refuse(&self, refusal: Refusal) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        *self.refusal.lock() = Some(refusal);
         self.tell(Event::NotDeleting(refusal));
     }
 
@@ -380,7 +381,7 @@ impl Report {
     pub(crate) fn failed(&self, path: RelPath, cause: Cause) {
         self.run.set_failed();
         self.counters.files_failed.add(1);
-        *self.tally.lock().unwrap_or_else(PoisonError::into_inner).entry(cause.kind()).or_insert(0) += 1;
+        *self.tally.lock().entry(cause.kind()).or_insert(0) += 1;
         if !cause.is_moving_source() {
             self.only_moving_source.store(false, Ordering::Relaxed);
         }
@@ -389,13 +390,13 @@ impl Report {
 
     pub(crate) fn differs(&self, path: RelPath, what: Difference) {
         self.counters.differences.add(1);
-        *self.difference_tally.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_insert(0) += 1;
+        *self.difference_tally.lock().entry(what).or_insert(0) += 1;
         self.tell(Event::Differs { path, what });
     }
 
     /// Connections that break together need not all say so: `true` for one in a while.
     pub(crate) fn may_tell_retry(&self) -> bool {
-        let mut told = self.retry_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.retry_told.lock();
         let may = told.is_none_or(|told| told.elapsed() >= RETRY_TOLD_EVERY);
         if may {
             *told = Some(Instant::now());
@@ -405,13 +406,13 @@ impl Report {
 
     /// Nobody listening any more is no reason to stop.
     pub(crate) fn tell(&self, event: Event) {
-        if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(events) = &*self.events.lock() {
             drop(events.send(event));
         }
     }
 
     /// Ends the stream of events: whoever reads them gets to its end.
     pub fn close(&self) {
-        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.events.lock() = None;
     }
 }

@@ -142,7 +142,7 @@ impl<'a> Reuse<'a> {
 
     fn find_in(&mut self, job: &Arc<FileJob>) -> Result<(), RunError> {
         let bases = open_bases(self.transfer, job);
-        let path = self.transfer.path_at_sender(job.path());
+        let path = self.transfer.path_at_sender(&job.path());
         let Some(basis) = basis_of(self.transfer.cutter, &bases) else { return Ok(()) };
         let file = delta_file(job, path.as_bytes(), basis);
         let (copier, line, transfer) = (&mut self.copier, &mut self.line, self.transfer);
@@ -163,7 +163,7 @@ impl<'a> Reuse<'a> {
 
     /// Many small files at a time, so that each does not cost a round trip.
     fn find_in_small(&mut self, jobs: Vec<Arc<FileJob>>) -> Result<(), RunError> {
-        let paths: Vec<_> = jobs.iter().map(|job| self.transfer.path_at_sender(job.path())).collect();
+        let paths: Vec<_> = jobs.iter().map(|job| self.transfer.path_at_sender(&job.path())).collect();
         let mut left: Vec<usize> = (0..jobs.len()).collect();
         let (copier, line, transfer, cutter) = (&mut self.copier, &mut self.line, self.transfer, self.transfer.cutter);
         let mut failed = Ok(());

@@ -23,19 +23,19 @@
 //!
 //! Nobody waits for what only he can bring about: the planner waits only while files are queued, connections only
 //! while none are, the reuse thread never for the queue as a whole, and the committing thread for nobody when it has
-//! work. A file's own lock is taken under the schedule's, so nobody who holds it waits or touches a disk for long. Each
-//! has news of its own ([`News`]) and is woken by nothing else; the end of the run is news to all.
+//! work. A file's own lock is taken under the schedule's ([`Rank`] has the order of all of them), and no file is touched
+//! under either. Each has news of its own ([`News`]) and is woken by nothing else; the end of the run is news to all.
 //!
 //! May import: target, content.
 //! Never makes a call about a socket.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::ByteRange;
 
+use crate::lock::{Guard, Lock, News, Rank};
 use crate::schedule::job::{Arrival, FileJob};
-use crate::schedule::waiting::{Lock, News};
 use crate::schedule::want::Want;
 
 pub(crate) mod answered;
@@ -44,7 +44,6 @@ pub(crate) mod share;
 mod state;
 pub(crate) mod stop_watch;
 pub(crate) mod tune;
-pub(crate) mod waiting;
 pub(crate) mod want;
 
 use state::State;
@@ -125,7 +124,7 @@ impl Schedule {
         let held_back = held_back == HoldBack::UntilClosed;
         let queued_max = if held_back { usize::MAX } else { bounds.queued_max };
         Self {
-            state: Lock::new(State { held_back, active: active.into(), ..State::default() }),
+            state: Lock::new(Rank::Schedule, State { held_back, active: active.into(), ..State::default() }),
             news: AllNews::default(),
             cut,
             bundling,
@@ -421,7 +420,7 @@ impl Schedule {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> Guard<'_, State> {
         self.state.lock()
     }
 }

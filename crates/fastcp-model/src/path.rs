@@ -102,20 +102,25 @@ impl RelPath {
         self.0.is_empty()
     }
 
-    /// This path with `name` below it.
-    ///
-    /// # Errors
-    /// [`PathError::PathTooLong`] where the result would not fit.
-    pub fn join(&self, name: &Name) -> Result<Self, PathError> {
+    /// This path with `name` below it. It may become too long to be sent, or for a system call: see
+    /// [`RelPath::is_too_long`].
+    pub fn join(&self, name: &Name) -> Self {
         self.append(&name.0)
     }
 
-    /// This path with all of `below` below it.
-    ///
-    /// # Errors
-    /// [`PathError::PathTooLong`] where the result would not fit.
-    pub fn join_path(&self, below: &Self) -> Result<Self, PathError> {
-        if below.is_root() { Ok(self.clone()) } else { self.append(&below.0) }
+    /// This path with all of `below` below it, with the same reservation.
+    pub fn join_path(&self, below: &Self) -> Self {
+        if below.is_root() { self.clone() } else { self.append(&below.0) }
+    }
+
+    /// Whether it is longer than [`PATH_BYTES_MAX`]. Paths that are read never are; what is joined may be.
+    pub fn is_too_long(&self) -> bool {
+        self.0.len() > PATH_BYTES_MAX
+    }
+
+    /// How long the path of a name of so many bytes would be below this one.
+    pub fn joined_bytes(&self, name_bytes: usize) -> usize {
+        if self.is_root() { name_bytes } else { self.0.len() + 1 + name_bytes }
     }
 
     /// The path above and the last name; `None` for the root.
@@ -136,19 +141,15 @@ impl RelPath {
         self.0.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).map(|part| Name(part.into()))
     }
 
-    fn append(&self, below: &[u8]) -> Result<Self, PathError> {
+    fn append(&self, below: &[u8]) -> Self {
         if self.is_root() {
-            return Ok(Self(below.into()));
+            return Self(below.into());
         }
-        let length = self.0.len() + 1 + below.len();
-        if length > PATH_BYTES_MAX {
-            return Err(PathError::PathTooLong);
-        }
-        let mut joined = Vec::with_capacity(length);
+        let mut joined = Vec::with_capacity(self.joined_bytes(below.len()));
         joined.extend_from_slice(&self.0);
         joined.push(b'/');
         joined.extend_from_slice(below);
-        Ok(Self(joined.into()))
+        Self(joined.into())
     }
 }
 
@@ -281,7 +282,7 @@ mod tests {
     fn join_and_split_are_inverse() {
         let path = RelPath::new(b"a/b").expect("lawful");
         let name = Name::new(b"c").expect("lawful");
-        let joined = path.join(&name).expect("short");
+        let joined = path.join(&name);
         assert_eq!(joined.as_bytes(), b"a/b/c");
         assert_eq!(joined.split(), Some((path, name)));
         assert_eq!(RelPath::root().split(), None);
@@ -290,11 +291,13 @@ mod tests {
     }
 
     #[test]
-    fn a_path_cannot_grow_past_its_limit() {
+    fn a_path_that_has_grown_too_long_is_told_apart() {
         let long = RelPath::new(&[b"x/".repeat(2047), b"y".to_vec()].concat()).expect("fits");
         assert_eq!(long.as_bytes().len(), PATH_BYTES_MAX);
         let name = Name::new(b"abc").expect("lawful");
-        assert_eq!(long.join(&name), Err(PathError::PathTooLong));
+        assert!(!long.is_too_long() && long.join(&name).is_too_long());
+        assert_eq!(long.join(&name).as_bytes().len(), long.joined_bytes(3));
+        assert_eq!(RelPath::new(long.join(&name).as_bytes()), Err(PathError::PathTooLong));
     }
 
     #[test]

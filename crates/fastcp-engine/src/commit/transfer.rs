@@ -50,8 +50,8 @@ impl Transfer<'_> {
     }
 
     /// Where the sender has what is `path` here.
-    pub(crate) fn path_at_sender(&self, path: RelPath) -> RelPath {
-        self.base.join_path(&path).unwrap_or(path)
+    pub(crate) fn path_at_sender(&self, path: &RelPath) -> RelPath {
+        self.base.join_path(path)
     }
 
     /// Reports a file as failed, once; ends the run where the failure concerns every file.

@@ -10,8 +10,8 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use fastcp_model::ByteRange;
 use fastcp_sys::Stat;
@@ -25,6 +25,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::content::cuts::{Cuts, WINDOW_BYTES, candidates, cuts_of};
 use crate::content::strong_hash::StrongHasher;
 use crate::content::zeros::SLICE_BYTES;
+use crate::lock::Lock;
 
 /// What one thread looks through for candidates before it takes the next.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -35,7 +36,7 @@ const THREADS_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Cutter {
     /// Made when first needed: most runs cut nothing.
-    pool: Mutex<Option<Arc<ThreadPool>>>,
+    pool: Lock<Option<Arc<ThreadPool>>>,
     is_stopped: AtomicBool,
 }
 
@@ -112,7 +113,7 @@ impl Cutter {
     }
 
     fn pool(&self) -> io::Result<Arc<ThreadPool>> {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self.pool.lock();
         if let Some(pool) = &*pool {
             return Ok(Arc::clone(pool));
         }

@@ -20,7 +20,7 @@ impl Fetcher<'_> {
         let file_of = |want: &Want| BundledFile { name: want.job.name.as_bytes().into(), len: want.range.len() };
         BundleRequest {
             id,
-            dir: self.transfer.path_at_sender(dir).as_bytes().into(),
+            dir: self.transfer.path_at_sender(&dir).as_bytes().into(),
             accept,
             files: wants.iter().map(file_of).collect(),
         }

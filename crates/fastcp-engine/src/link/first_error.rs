@@ -1,21 +1,20 @@
 //! The error that ends a run: the first one is kept, and all threads are told to stop.
 
-use std::sync::{Mutex, PoisonError};
-
 use crate::error::RunError;
 use crate::link::line::{Ending, Line};
+use crate::lock::Lock;
 
 /// The error that stopped a run. Others that follow from the stop are not kept.
 pub(crate) struct FirstError<'a> {
     line: &'a Line<'a>,
     /// Tells all threads of the run to stop.
     stop: &'a (dyn Fn() + Sync),
-    error: Mutex<Option<RunError>>,
+    error: Lock<Option<RunError>>,
 }
 
 impl<'a> FirstError<'a> {
     pub(crate) fn new(line: &'a Line<'a>, stop: &'a (dyn Fn() + Sync)) -> Self {
-        Self { line, stop, error: Mutex::new(None) }
+        Self { line, stop, error: Lock::leaf(None) }
     }
 
     /// Keeps an error of a thread that others may be waiting with: all are told, and hung up on. Nobody need wait for
@@ -27,7 +26,7 @@ impl<'a> FirstError<'a> {
     /// As [`FirstError::keep`], and hangs up on fewer.
     pub(crate) fn keep_and_hang_up(&self, result: Result<(), RunError>, ending: Ending) {
         if let Err(error) = result {
-            self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            self.error.lock().get_or_insert(error);
             (self.stop)();
             self.line.hang_up(ending);
         }
@@ -40,7 +39,7 @@ impl<'a> FirstError<'a> {
 
     /// What was kept.
     pub(crate) fn result(&self) -> Result<(), RunError> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+        self.error.lock().take().map_or(Ok(()), Err)
     }
 }
 

@@ -4,7 +4,7 @@
 //! under the same terms; the plan is the receiver's and survives. The line knows every connection that was made over
 //! it, so that the end of a run need not wait for a peer that says nothing.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_net::{Agreed, Attempt, Connection, ConnectionSource, Live, NetError, Session, Terms};
@@ -12,6 +12,7 @@ use fastcp_net::{Agreed, Attempt, Connection, ConnectionSource, Live, NetError, 
 use crate::budget::{Budget, Limits};
 use crate::error::RunError;
 use crate::link::patience::{Patience, absence_max, silence_max};
+use crate::lock::{Guard, Lock};
 use crate::report::{Event, Report};
 use crate::settings::LinkSettings;
 
@@ -23,7 +24,7 @@ pub(crate) struct Line<'a> {
     pub(crate) budget: Budget,
     /// What was agreed when the line was opened, and holds from then on.
     pub(crate) agreed: Agreed,
-    session: Mutex<Arc<Session>>,
+    session: Lock<Arc<Session>>,
     live: Arc<Live>,
 }
 
@@ -72,7 +73,7 @@ impl<'a> Line<'a> {
             Err(source) => return Err(RunError::Net { during: "opening the session", source }),
         };
         let agreed = session.agreed;
-        Ok(Self { source, report, retry, budget, agreed, session: Mutex::new(Arc::new(session)), live })
+        Ok(Self { source, report, retry, budget, agreed, session: Lock::leaf(Arc::new(session)), live })
     }
 
     /// A retry loop for whoever uses the line.
@@ -164,8 +165,8 @@ impl<'a> Line<'a> {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<Session>> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Arc<Session>> {
+        self.session.lock()
     }
 }
 

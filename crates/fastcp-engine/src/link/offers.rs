@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use fastcp_model::{RelPath, Status};
+use fastcp_model::{PATH_BYTES_MAX, PathError, RelPath, Status};
 use fastcp_net::{Connection, NetError};
+use fastcp_wire::WireError;
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::known::{BatchId, encode_known};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest};
@@ -25,6 +26,7 @@ pub(crate) enum Offered {
 pub(crate) struct Offers<'a> {
     control: &'a Connection,
     path: &'a RelPath,
+    base: Base,
     cache: Option<TreeCache<'a>>,
 }
 
@@ -44,7 +46,7 @@ impl<'a> Offers<'a> {
             control.write_frame(FrameType::OfferKnown, &encode_known(&cache.known())).map_err(reading)?;
         }
         control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(reading)?;
-        Ok(Self { control, path: &request.path, cache })
+        Ok(Self { control, path: &request.path, base: Base(request.base()), cache })
     }
 
     /// Waits for what comes next. After the end nothing does.
@@ -61,7 +63,7 @@ impl<'a> Offers<'a> {
         };
         match (frame_type, &mut self.cache) {
             (FrameType::OfferBatch, cache) => {
-                let batch = decode(&payload)?;
+                let batch = self.base.decode(&payload)?;
                 if let Some(cache) = cache.as_mut().filter(|_| !batch.listings.is_empty()) {
                     cache.sent(&payload);
                 }
@@ -70,7 +72,7 @@ impl<'a> Offers<'a> {
             (FrameType::OfferSame, Some(cache)) => {
                 let id = BatchId::decode(&payload).map_err(|error| reading(error.into()))?;
                 let unknown = || reading(NetError::Offer("a batch that is not known here"));
-                decode(cache.recall(id).ok_or_else(unknown)?).map(Offered::Batch)
+                self.base.decode(cache.recall(id).ok_or_else(unknown)?).map(Offered::Batch)
             }
             (FrameType::OfferEnd, cache) => {
                 let end = OfferEnd::decode(&payload).map_err(|error| reading(error.into()))?;
@@ -84,8 +86,22 @@ impl<'a> Offers<'a> {
     }
 }
 
-fn decode(payload: &[u8]) -> Result<OfferBatch, RunError> {
-    OfferBatch::decode(payload).map_err(|error| reading(error.into()))
+/// The directory at the sender that offered paths are relative to.
+struct Base(RelPath);
+
+impl Base {
+    /// A batch of which every path can be asked for.
+    fn decode(&self, payload: &[u8]) -> Result<OfferBatch, RunError> {
+        let batch = OfferBatch::decode(payload).map_err(|error| reading(error.into()))?;
+        for listing in &batch.listings {
+            let longest = listing.entries.iter().map(|entry| entry.name.as_bytes().len()).max();
+            let bytes = self.0.join_path(&listing.dir).joined_bytes(longest.unwrap_or(0));
+            if bytes > PATH_BYTES_MAX {
+                return Err(reading(WireError::Path(PathError::PathTooLong).into()));
+            }
+        }
+        Ok(batch)
+    }
 }
 
 fn reading(source: NetError) -> RunError {

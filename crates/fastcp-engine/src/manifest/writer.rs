@@ -8,7 +8,6 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fastcp_model::Escaped;
 use fastcp_sys::Dir;
@@ -17,6 +16,7 @@ use fastcp_sys::typed_path::{self, Opened};
 
 use super::{HEADER_BYTES_MAX, Record, header, parse_header};
 use crate::error::ManifestError;
+use crate::lock::{Guard, Lock, Rank};
 use crate::settings::{ManifestFile, ManifestHash};
 
 /// Records leave at this size though their group is not complete.
@@ -31,7 +31,7 @@ pub(crate) struct ManifestWriter {
     path: PathBuf,
     /// Where it lies, to make its name durable.
     dir: Dir,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl ManifestWriter {
         }
         let lines = if kept_bytes == 0 { header(hash) } else { Vec::new() };
         let state = State { file, lines, file_bytes: kept_bytes, has_failed: false };
-        let writer = Self { hash, path: path.clone(), dir, state: Mutex::new(state) };
+        let writer = Self { hash, path: path.clone(), dir, state: Lock::new(Rank::Files, state) };
         writer.flush()?;
         Ok(writer)
     }
@@ -127,8 +127,8 @@ impl ManifestWriter {
         ManifestError::File { operation, path: shown(&self.path), source }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 }
 

@@ -98,11 +98,11 @@ impl Planner<'_> {
         entry: &Entry,
     ) -> Result<Outcome, RunError> {
         if self.backups.has(&state.path, &entry.name) {
-            self.report.failed(self.path_of(state, &entry.name)?, Cause::BackupDirectory);
+            self.report.failed(state.path.join(&entry.name), Cause::BackupDirectory);
             return Ok(Outcome::Settled);
         }
         if let Some(cause) = too_large(entry) {
-            self.report.failed(self.path_of(state, &entry.name)?, cause);
+            self.report.failed(state.path.join(&entry.name), cause);
             return Ok(Outcome::Settled);
         }
         let result = decide(ground, state.age, entry, self.owners, self.kept_times)
@@ -111,7 +111,7 @@ impl Planner<'_> {
         match result {
             Ok(outcome) => Ok(outcome),
             Err((operation, source)) => {
-                self.fail(&self.path_of(state, &entry.name)?, operation, source)?;
+                self.fail(&state.path.join(&entry.name), operation, source)?;
                 Ok(Outcome::Settled)
             }
         }
@@ -131,7 +131,7 @@ impl Planner<'_> {
         match &decision {
             Decision::Skip(kind) => {
                 counters.special_skipped.add(1);
-                let path = state.path.join(&entry.name).unwrap_or_else(|_| state.path.clone());
+                let path = state.path.join(&entry.name);
                 self.report.tell(Event::Skipped { path, kind: *kind });
                 return Ok(Outcome::Settled);
             }
@@ -170,10 +170,8 @@ impl Planner<'_> {
     }
 
     fn tell_entry(&self, state: &DirState, entry: &Entry, how: How, there: Option<&Stat>) {
-        if self.itemize == Itemize::Changes
-            && let Ok(path) = state.path.join(&entry.name)
-        {
-            self.tell_item(&entry.kind, &entry.metadata, how, there, &path);
+        if self.itemize == Itemize::Changes {
+            self.tell_item(&entry.kind, &entry.metadata, how, there, &state.path.join(&entry.name));
         }
     }
 

@@ -156,7 +156,7 @@ impl Removal<'_> {
     /// Empties the directory `name`, which something else is to replace. Like an empty directory that
     /// gives way, it does not count itself.
     pub(crate) fn displace(&mut self, place: &Place<'_>, name: &Name) -> Result<(), RunError> {
-        let path = place.path.join(name).unwrap_or_else(|_| place.path.clone());
+        let path = place.path.join(name);
         if self.backups.has_path(&path) {
             return Ok(());
         }
@@ -194,10 +194,7 @@ impl Removal<'_> {
 
     /// Removes `name`, unless it is a directory: that is entered.
     fn begin<'p>(&mut self, place: &Place<'p>, name: &Name) -> Result<Visit<'p>, RunError> {
-        let path = match place.path.join(name) {
-            Ok(path) => path,
-            Err(error) => return self.fail(&place.path, io::Error::other(error)).map(Visit::Done),
-        };
+        let path = place.path.join(name);
         let is_stopped = self.schedule.is_some_and(Schedule::is_stopped);
         if is_stopped || self.backups.has_path(&path) {
             return Ok(Visit::Done(Fate::Stays));

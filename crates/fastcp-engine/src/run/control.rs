@@ -85,7 +85,7 @@ impl<'a> Control<'a> {
         job: &Arc<FileJob>,
     ) -> Result<Option<Arc<FileJob>>, RunError> {
         self.replay_if(nth);
-        let path = self.transfer.path_at_sender(job.path());
+        let path = self.transfer.path_at_sender(&job.path());
         let request = OfferRequest { path: path.clone(), scope: Scope::Itself };
         let mut offers = Offers::ask(&session.control, &request, self.transfer.line.silence_max(), None)?;
         let mut found = None;

@@ -1,15 +1,15 @@
 //! One file being brought over, shared by the connections that fetch its ranges.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
 
 use crate::content::crc_runs::{CrcRuns, gaps, zeros_of};
 use crate::content::zeros::crc_of_zeros;
+use crate::lock::{Guard, Lock, Rank};
 use crate::schedule::answered::{Proof, SenderCrc};
-use crate::schedule::waiting::Lock;
 use crate::target::dirs::DirState;
 use crate::target::journal::{Binding, Record};
 use crate::target::part::{Mismatch, PartFile};
@@ -105,7 +105,8 @@ impl FileJob {
         replaces: bool,
     ) -> Self {
         let (offered_before, start) = (0, Start::Afresh);
-        let (failed, making, progress) = (AtomicBool::new(false), Lock::default(), Lock::default());
+        let failed = AtomicBool::new(false);
+        let (making, progress) = (Lock::new(Rank::Making, ()), Lock::new(Rank::Job, Progress::default()));
         Self { dir, name, metadata, grid, sparse, replaces, offered_before, start, failed, making, progress }
     }
 
@@ -133,7 +134,7 @@ impl FileJob {
             Trust::Taken => records.iter().for_each(|record| progress.runs.insert(record.range, record.crc)),
             Trust::ToCheck => progress.doubtful = records,
         }
-        (self.start, self.grid, self.progress) = (Start::Resumed, grid, Lock::new(progress));
+        (self.start, self.grid, self.progress) = (Start::Resumed, grid, Lock::new(Rank::Job, progress));
         self
     }
 
@@ -224,7 +225,14 @@ impl FileJob {
 
     /// Takes a part file that was written in one piece, to have it confirmed.
     pub(crate) fn adopt(&self, part: PartFile) {
-        self.lock().part = Some(Arc::new(part));
+        let mut progress = self.lock();
+        let part = match self.has_failed() {
+            true => Some(Arc::new(part)),
+            false => progress.part.replace(Arc::new(part)),
+        };
+        // What it was to take the place of, or is not needed, ends outside of the lock.
+        drop(progress);
+        drop(part);
     }
 
     /// What its journal is bound to.
@@ -239,7 +247,7 @@ impl FileJob {
 
     /// The file's path below the destination. The planner made sure that it fits.
     pub(crate) fn path(&self) -> RelPath {
-        self.dir.path.join(&self.name).unwrap_or_else(|_| self.dir.path.clone())
+        self.dir.path.join(&self.name)
     }
 
     /// The part file that all ranges are written to, made by whoever asks first.
@@ -316,7 +324,9 @@ impl FileJob {
         match progress.runs.crc_of(sender.range()) {
             Some(crc) if crc == sender.crc() => {}
             other => {
-                progress.part.iter().for_each(|part| part.discard());
+                let part = progress.part.clone();
+                drop(progress);
+                part.iter().for_each(|part| part.discard());
                 return Confirmation::Mismatch(Mismatch { want: sender.crc(), got: other.unwrap_or(0) });
             }
         }
@@ -351,7 +361,7 @@ impl FileJob {
         self.failed.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Progress> {
+    fn lock(&self) -> Guard<'_, Progress> {
         self.progress.lock()
     }
 }

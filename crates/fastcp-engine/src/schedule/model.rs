@@ -15,8 +15,8 @@ use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
 use super::{Bounds, Bundling, Cut, Held, HoldBack, Next, Schedule};
 use crate::commit::group::gathering::{Gathered, Gathering};
+use crate::lock::model::{Actor, Random, Stuck, run};
 use crate::schedule::job::{Arrival, FileJob, Start};
-use crate::schedule::waiting::model::{Actor, Random, Stuck, run};
 use crate::schedule::want::{Purpose, Want};
 use crate::target::dirs::{Age, DirState};
 

@@ -95,9 +95,7 @@ impl<'a> Scan<'a> {
 
     /// Lists a directory or the next part of one; answers what is left of it, too.
     fn take_step(&self, step: Step) -> (Arc<Listing>, Option<Rest>) {
-        let Ok(full) = self.base.join_path(step.dir()) else {
-            return (Arc::new(broken(step.dir().clone(), Status::NameTooLong)), None);
-        };
+        let full = self.base.join_path(step.dir());
         let is_whole = matches!(step, Step::Dir(_));
         if let Some(listing) = self.shared.listed_since(&full, self.since).filter(|_| is_whole) {
             return (at_place(listing, step.dir()), None);
@@ -178,7 +176,7 @@ impl Iterator for Scan<'_> {
         for (listing, rest) in listings.iter().zip(rests).rev() {
             let dirs = listing.entries.iter().rev().filter(|entry| entry.kind == EntryKind::Dir);
             // Too long a path was made a failure when the entry was examined.
-            self.stack.extend(dirs.filter_map(|entry| listing.dir.join(&entry.name).ok()).map(Step::Dir));
+            self.stack.extend(dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name))));
             // On top: one large directory is finished before the next is begun.
             self.stack.extend(rest.map(Step::Rest));
         }
@@ -213,7 +211,7 @@ fn examine_raw(dir: &Dir, full: &RelPath, raw: &[u8]) -> Option<Examined> {
         Ok(name) => name,
         Err(_) => return Some(Err(EntryFailure { name: shown(raw), cause: Status::BadPath })),
     };
-    if full.as_bytes().len() + 1 + raw.len() > PATH_BYTES_MAX {
+    if full.joined_bytes(raw.len()) > PATH_BYTES_MAX {
         return Some(Err(EntryFailure { name, cause: Status::NameTooLong }));
     }
     match examine(dir, &name) {

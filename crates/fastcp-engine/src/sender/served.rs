@@ -6,13 +6,13 @@
 //! change without showing at any time: a receiver that finds a confirmation wrong has what is remembered forgotten.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastcp_model::ByteRange;
 use fastcp_sys::Identity;
 
 use crate::content::crc_runs::CrcRuns;
+use crate::lock::Lock;
 
 /// The most files remembered.
 const FILES_MAX: usize = 1024;
@@ -23,7 +23,7 @@ const GRAIN_SECS: i64 = 2;
 
 #[derive(Debug, Default)]
 pub(crate) struct ServedCrcs {
-    files: Mutex<Files>,
+    files: Lock<Files>,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl ServedCrcs {
         if changed_recently(&identity) {
             return;
         }
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.lock();
         if !files.runs.contains_key(&identity) {
             files.make_room();
             files.oldest_first.push_back(identity);
@@ -52,13 +52,13 @@ impl ServedCrcs {
 
     /// How much of a range is known from its start on, in bytes, and the CRC of that; `None` where nothing is.
     pub(crate) fn recall(&self, identity: Identity, range: ByteRange) -> Option<(u64, u32)> {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.files.lock();
         files.runs.get(&identity)?.beginning_of(range)
     }
 
     /// What is remembered of a file may be wrong.
     pub(crate) fn forget(&self, identity: Identity) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.lock();
         if files.runs.remove(&identity).is_some() {
             files.oldest_first.retain(|one| *one != identity);
         }

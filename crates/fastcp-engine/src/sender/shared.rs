@@ -8,17 +8,19 @@
 //! Nothing is kept while only one scan runs. No scan ever waits for another.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{Listing, RelPath};
+
+use crate::lock::{Guard, Lock};
 
 /// The most entries that are kept, of all listings together.
 const ENTRIES_MAX: usize = 200_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct SharedListings {
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Debug, Default)]
@@ -47,8 +49,8 @@ impl SharedListings {
         Sharing { all: self }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 }
 

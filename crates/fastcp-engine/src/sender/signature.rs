@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::slice;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_sys::Identity;
@@ -16,6 +16,7 @@ use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
 use crate::content::crc_runs::CONFIRM_BYTES;
 use crate::content::cutter::{CutError, CutFile, Cutter, fine_chunks};
+use crate::lock::{Guard, Lock};
 use crate::sender::served::{ServedCrcs, changed_recently};
 use crate::sender::source::{OpenFile, status_of};
 
@@ -28,7 +29,7 @@ const LIST_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Signatures {
     cutter: Cutter,
-    remembered: Mutex<Remembered>,
+    remembered: Lock<Remembered>,
 }
 
 /// The coarse list of one range of a file in one state.
@@ -94,8 +95,8 @@ impl Signatures {
         self.lock().forget(identity);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Remembered> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Remembered> {
+        self.remembered.lock()
     }
 }
 

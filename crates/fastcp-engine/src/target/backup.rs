@@ -111,7 +111,7 @@ impl Backup {
             Some(within) => (destination, within),
             None => (self.root()?, &RelPath::root()),
         };
-        let full = top.join_path(path).map_err(io::Error::other)?;
+        let full = top.join_path(path);
         if let Ok(dir) = root.dir(&full) {
             return Ok(dir);
         }
@@ -121,7 +121,7 @@ impl Backup {
         }
         let mut walked = RelPath::root();
         for name in path.names() {
-            walked = walked.join(&name).map_err(io::Error::other)?;
+            walked = walked.join(&name);
             at = match enter_or_make(&at, &name, destination, &walked) {
                 // An older backup of the same path, or a link that was planted.
                 Err(error) if matches!(error.raw_os_error(), Some(ENOTDIR | ELOOP)) => {

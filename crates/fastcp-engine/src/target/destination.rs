@@ -9,13 +9,14 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use fastcp_model::{Name, RelPath, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, FileSystem, Root, Stat, SyncHandle, Volume};
 
 use crate::content::strong_hash::hash_of_name;
 use crate::error::RunError;
+use crate::lock::Lock;
 use crate::settings::ReceiverSettings;
 use crate::target::backup::Backup;
 use crate::target::backup_dirs;
@@ -39,7 +40,7 @@ pub(crate) struct Destination {
     own_dirs: RwLock<HashSet<(u64, u64)>>,
     /// Whether it was noted where that is.
     is_backup_noted: OnceLock<()>,
-    mounts: Mutex<HashMap<Volume, Arc<Mount>>>,
+    mounts: Lock<HashMap<Volume, Arc<Mount>>>,
 }
 
 /// One mount of the destination, or a subvolume on it.
@@ -70,7 +71,7 @@ impl Destination {
             backup: None,
             own_dirs: RwLock::default(),
             is_backup_noted: OnceLock::new(),
-            mounts: Mutex::default(),
+            mounts: Lock::default(),
         })
     }
 
@@ -130,7 +131,7 @@ impl Destination {
 
     /// Where the part file of `name` in `dir` lies: the same place for the same target, run after run.
     pub(crate) fn part_place(&self, dir: &Arc<DirState>, target: &Dir, name: &Name) -> io::Result<PartPlace> {
-        let path = dir.path.join(name).unwrap_or_else(|_| dir.path.clone());
+        let path = dir.path.join(name);
         let hash = hash_of_name(path.as_bytes());
         Ok(match self.parts_dir(dir, target)? {
             Some(parts) => {
@@ -182,7 +183,7 @@ impl Destination {
     /// The mount that a directory is on.
     pub(crate) fn mount_of(&self, dir: &Dir) -> io::Result<Arc<Mount>> {
         let volume = dir.volume()?;
-        let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mounts = self.mounts.lock();
         if let Some(known) = mounts.get(&volume) {
             return Ok(Arc::clone(known));
         }
@@ -195,7 +196,7 @@ impl Destination {
 
     /// The directories of part files of all mounts that are known by now, and of the root's in any case.
     pub(crate) fn parts_dirs(&self) -> Vec<Arc<Dir>> {
-        let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mounts = self.mounts.lock();
         let known = mounts.values().filter_map(|mount| mount.parts.get()?.clone());
         let of_root = self.state_dir_if_there().and_then(|dir| dir.own_dir(&lawful_name_of(PARTS_DIR)));
         known.chain(of_root.map(Arc::new)).collect()

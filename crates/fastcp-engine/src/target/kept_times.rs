@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
 
 use fastcp_model::{Metadata, Name, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, FileSystem, Stat, metadata};
 
+use crate::lock::Lock;
 use crate::target::destination::LOCK_NAME;
 
 /// The steps, in nanoseconds, in which file systems keep times, beyond the first.
@@ -82,7 +82,7 @@ fn floor(time: Timestamp, step_ns: u64) -> Timestamp {
 /// What is known of the destination's file systems, by device.
 #[derive(Debug, Default)]
 pub(crate) struct KeptTimes {
-    devices: Mutex<HashMap<u64, Known>>,
+    devices: Lock<HashMap<u64, Known>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +103,7 @@ impl KeptTimes {
 
     fn is_kept_of(&self, dir: &Dir, there: &Stat, wanted: Timestamp) -> bool {
         let device = there.identity.device;
-        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut devices = self.devices.lock();
         let known = devices.entry(device).or_insert_with(|| Known { kept: ask(dir, device), is_told: false });
         let is_kept = known.kept.of(wanted) == there.metadata.mtime;
         if is_kept && !std::mem::replace(&mut known.is_told, true) {

@@ -10,11 +10,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use fastcp_model::{ByteRange, Metadata, Name};
 use fastcp_sys::{Dir, Stat};
 
+use crate::lock::{Lock, Rank, touches_files};
 use crate::target::across;
 use crate::target::attributes;
 use crate::target::journal::{Binding, Journal, Record, Replayed};
@@ -32,7 +32,7 @@ pub(crate) struct PartFile {
     doubts: AtomicUsize,
     /// The kernel lets one thread at a time write to an inode and has the others spin for it. Waiting
     /// here instead leaves them the processor.
-    writing: Mutex<()>,
+    writing: Lock<()>,
 }
 
 #[derive(Debug)]
@@ -122,11 +122,13 @@ impl PartFile {
     }
 
     fn new(file: File, place: Place) -> Self {
-        Self { file, place, journal: None, doubts: AtomicUsize::new(0), writing: Mutex::default() }
+        touches_files();
+        Self { file, place, journal: None, doubts: AtomicUsize::new(0), writing: Lock::new(Rank::Files, ()) }
     }
 
     /// Takes note, for a rerun, that a range stands in the file. Its bytes were written before.
     pub(crate) fn record(&self, range: ByteRange, crc: u32) {
+        touches_files();
         if let Some(journal) = &self.journal {
             journal.record(Record { range, crc });
         }
@@ -139,7 +141,8 @@ impl PartFile {
 
     /// Writes all of `bytes` at `offset`.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        touches_files();
+        let _writing = self.writing.lock();
         self.file.write_all_at(bytes, offset)
     }
 
@@ -150,6 +153,7 @@ impl PartFile {
 
     /// What is in it is not what the sender has. It goes, and its journal: nothing may be resumed from it.
     pub(crate) fn discard(&self) {
+        touches_files();
         if let Some(journal) = &self.journal {
             journal.abandon();
         }
@@ -175,6 +179,7 @@ fn is_no_file(error: &io::Error) -> bool {
 /// A part file that does not become the target now may do so in a rerun.
 impl Drop for PartFile {
     fn drop(&mut self) {
+        touches_files();
         if let Some(journal) = self.journal.take()
             && *self.doubts.get_mut() == 0
         {

@@ -228,7 +228,7 @@ impl<'a> Asker<'a> {
     }
 
     fn put_request(&mut self, check: Check) {
-        let path = self.verification.base.join_path(&check.file.path).unwrap_or_else(|_| check.file.path.clone());
+        let path = self.verification.base.join_path(&check.file.path);
         let (id, ask) = (self.owed.next_id(), self.verification.hashing.ask());
         let request = RangeRequest { id, path: path.as_bytes().into(), range: check.range, ask };
         self.asked_bytes += check.range.len();

@@ -12,9 +12,7 @@ use std::io;
 use fastcp_model::{
     Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, STATE_DIR, SpecialKind, Status,
 };
-use fastcp_net::NetError;
 use fastcp_sys::{Dir, FileType, Root, Stat};
-use fastcp_wire::WireError;
 use fastcp_wire::offer::{OfferBatch, OfferEnd};
 use rayon::prelude::*;
 
@@ -161,7 +159,7 @@ impl<'a> Comparer<'a> {
         }
         self.order.check(&listing)?;
         for entry in listing.entries.iter().filter(|entry| entry.kind == EntryKind::Dir) {
-            if !self.awaited.insert(path_of(&listing.dir, &entry.name)?) {
+            if !self.awaited.insert(listing.dir.join(&entry.name)) {
                 return Err(broken_offer("it names a directory twice"));
             }
         }
@@ -247,7 +245,7 @@ impl<'a> Comparer<'a> {
             self.report.failed(listing.dir.clone(), Cause::Source(status));
         }
         for EntryFailure { name, cause } in &listing.failures {
-            let path = listing.dir.join(name).unwrap_or_else(|_| listing.dir.clone());
+            let path = listing.dir.join(name);
             self.report.failed(path, Cause::Source(*cause));
         }
     }
@@ -255,7 +253,7 @@ impl<'a> Comparer<'a> {
     /// Compares one entry, of a directory that is here or not. A file whose contents are to be compared is
     /// answered.
     fn compare_entry(&self, above: &RelPath, dir: Option<&Dir>, entry: &Entry) -> Result<Option<FileCheck>, RunError> {
-        let path = path_of(above, &entry.name)?;
+        let path = above.join(&entry.name);
         if let EntryKind::File { size_bytes, .. } = entry.kind {
             self.report.counters.files.add(1);
             self.report.counters.bytes_total.add(size_bytes);
@@ -354,7 +352,7 @@ impl<'a> Comparer<'a> {
     fn tell_extraneous(&self, dir: &Dir, path: &RelPath, names: impl IntoIterator<Item = Vec<u8>>) {
         for raw in names {
             let is_state = raw == STATE_DIR && self.is_top_of_volume(dir, path);
-            match Name::new(&raw).and_then(|name| Ok((path.join(&name)?, name))) {
+            match Name::new(&raw).map(|name| (path.join(&name), name)) {
                 // What deletion leaves alone is no difference either.
                 Ok((path, name)) if is_state || is_part_file(&name) || self.backups.has_below(&path) => {}
                 Ok((path, _)) => self.report.differs(path, Difference::Extraneous),
@@ -379,11 +377,6 @@ impl<'a> Comparer<'a> {
 fn named(listing: &Listing) -> impl Iterator<Item = &Name> {
     let entries = listing.entries.iter().map(|entry| &entry.name);
     entries.chain(listing.failures.iter().map(|failure| &failure.name))
-}
-
-fn path_of(dir: &RelPath, name: &Name) -> Result<RelPath, RunError> {
-    dir.join(name)
-        .map_err(|error| RunError::Net { during: "reading offers", source: NetError::Protocol(WireError::Path(error)) })
 }
 
 fn file_type(kind: &EntryKind) -> FileType {

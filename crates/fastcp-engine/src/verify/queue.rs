@@ -9,13 +9,13 @@
 //! and for ranges that others give back. Nobody waits for both.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard};
 
 use fastcp_model::{ByteRange, RelPath, Timestamp};
 
 use crate::breaks::Breaks;
-use crate::schedule::waiting::{Lock, News};
+use crate::lock::{Guard, Lock, News, Rank};
 
 /// Files queued at most.
 const FILES_MAX: usize = 16_384;
@@ -143,7 +143,8 @@ impl CheckQueue {
     }
 
     fn with_files_max(range_bytes_max: u64, files_max: usize) -> Self {
-        let (state, work, room) = (Lock::default(), News::default(), News::default());
+        let state = Lock::new(Rank::Checks, State::default());
+        let (work, room) = (News::default(), News::default());
         Self { state, work, room, files_max, range_bytes_max }
     }
 
@@ -261,7 +262,7 @@ impl CheckQueue {
         self.room.tell_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> Guard<'_, State> {
         self.state.lock()
     }
 }
@@ -273,7 +274,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::{CheckQueue, FileCheck, IfEmpty, Next};
-    use crate::schedule::waiting::model::{Actor, Random, run};
+    use crate::lock::model::{Actor, Random, run};
 
     fn file(size_bytes: u64) -> FileCheck {
         FileCheck::new(RelPath::new(b"file").expect("lawful"), size_bytes, Timestamp::default())

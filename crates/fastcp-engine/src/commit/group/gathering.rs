@@ -5,13 +5,12 @@
 //! not been taken; the committing thread waits for files, and for nobody else. When it has ended, whatever ended it,
 //! nobody waits for it any more.
 
-use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use fastcp_sys::scarce::is_short;
 
 use crate::budget::GROUP_FILES_MAX;
-use crate::schedule::waiting::{Lock, News};
+use crate::lock::{Guard, Lock, News, Rank};
 
 /// A group closes when its files hold this much.
 const GROUP_BYTES_MAX: u64 = 32 << 20;
@@ -54,7 +53,7 @@ impl<T: Gathered> Gathering<T> {
     pub(crate) fn new(files_max: usize) -> Self {
         let state = State { files: Vec::new(), bytes: 0, opened: None, is_last: false, is_over: false };
         Self {
-            state: Lock::new(state),
+            state: Lock::new(Rank::Group, state),
             filled: News::default(),
             emptied: News::default(),
             files_max: files_max.clamp(1, GROUP_FILES_MAX),
@@ -103,7 +102,7 @@ impl<T: Gathered> Gathering<T> {
         }
     }
 
-    fn take(&self, mut state: MutexGuard<'_, State<T>>) -> Vec<T> {
+    fn take(&self, mut state: Guard<'_, State<T>>) -> Vec<T> {
         (state.bytes, state.opened) = (0, None);
         self.emptied.tell_all();
         std::mem::take(&mut state.files)

@@ -198,7 +198,7 @@ impl FileSink {
         if self.unfinished.is_some() {
             return Ok(());
         }
-        let path = RelPath::root().join(&self.name).map_err(|error| self.failed("use", io::Error::other(error)))?;
+        let path = RelPath::root().join(&self.name);
         let SourceState { file_bytes, mtime } = state;
         let binding = Binding { path, file_bytes, mtime, chunk_kb: CHUNK_KB };
         let part = match PartFile::journaled(self.place.clone(), &binding) {

@@ -5,12 +5,13 @@
 //! (`docs/protocol.md`). Answers that were gathered before go first: what is on the connection stays in order.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastcp_net::{Connection, NetError};
 use fastcp_wire::limits::PROGRESS_BYTES_MIN;
 use fastcp_wire::progress::Progress;
+
+use crate::lock::Lock;
 
 /// A fraction of the shortest time that anybody waits for a byte (`patience.rs`).
 const PULSE_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +22,7 @@ pub(super) struct Pulse<'a> {
     id: u32,
     every: Duration,
     done_bytes: AtomicU64,
-    told: Mutex<Told>,
+    told: Lock<Told>,
 }
 
 struct Told {
@@ -35,7 +36,7 @@ struct Told {
 impl<'a> Pulse<'a> {
     /// The answer to the request with this id, which comes after `gathered`.
     pub(super) fn new(connection: &'a Connection, id: u32, gathered: Vec<u8>) -> Self {
-        let told = Mutex::new(Told { gathered, at: Instant::now(), done_bytes: 0, result: Ok(()) });
+        let told = Lock::leaf(Told { gathered, at: Instant::now(), done_bytes: 0, result: Ok(()) });
         Self { connection, id, every: PULSE_EVERY, done_bytes: AtomicU64::new(0), told }
     }
 
@@ -43,7 +44,7 @@ impl<'a> Pulse<'a> {
     pub(super) fn read(&self, bytes: u64) {
         let done_bytes = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // Whoever holds it is sending.
-        let Ok(mut told) = self.told.try_lock() else { return };
+        let Some(mut told) = self.told.try_lock() else { return };
         let is_enough = done_bytes >= told.done_bytes + PROGRESS_BYTES_MIN;
         if told.result.is_err() || !is_enough || told.at.elapsed() < self.every {
             return;
@@ -60,7 +61,7 @@ impl<'a> Pulse<'a> {
     /// # Errors
     /// The connection broke while word was sent.
     pub(super) fn end(self) -> Result<Vec<u8>, NetError> {
-        let told = self.told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let told = self.told.into_inner();
         told.result.map(|()| told.gathered)
     }
 }
