@@ -34,54 +34,23 @@ use std::time::{Duration, Instant};
 
 use fastcp_model::ByteRange;
 
-use crate::lock::{Guard, Lock, News, Rank};
+use crate::lock::{Guard, Lock, Rank};
 use crate::schedule::job::{Arrival, FileJob};
 use crate::schedule::want::Want;
 
 pub(crate) mod answered;
 pub(crate) mod job;
+mod news;
 pub(crate) mod share;
 mod state;
 pub(crate) mod stop_watch;
+mod terms;
 pub(crate) mod tune;
 pub(crate) mod want;
 
+use news::AllNews;
 use state::State;
-
-/// How much may wait.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// Files that are queued; the planner pauses there.
-    pub(crate) queued_max: usize,
-    /// Files that have been searched for and wait to be fetched: each holds its part file open.
-    pub(crate) prepared_max: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { queued_max: 16_384, prepared_max: 64 }
-    }
-}
-
-/// How a connection came to its turn to work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    AtOnce,
-    AfterRest,
-}
-
-/// What to do next.
-#[derive(Debug)]
-pub(crate) enum Next {
-    /// Ask for what was added to the wants: several at a time where they can be asked for as one.
-    Wants,
-    /// Ask for nothing more until some answers are in.
-    Enough,
-    /// This connection is not needed for now.
-    Rest,
-    /// Everything is done, or the run was stopped.
-    Done,
-}
+pub(crate) use terms::{Bounds, Bundling, Cut, Held, HoldBack, Next, Turn};
 
 #[derive(Debug)]
 pub(crate) struct Schedule {
@@ -90,31 +59,6 @@ pub(crate) struct Schedule {
     cut: Cut,
     bundling: Bundling,
     bounds: Bounds,
-}
-
-/// What is waited for, each by its own kind of waiter.
-#[derive(Debug, Default)]
-struct AllNews {
-    /// Connections that owe nothing: there are wants.
-    work: News,
-    /// Connections that rest: more of them are to work.
-    turn: News,
-    /// The planner: the queue has room.
-    room: News,
-    /// The reuse thread: there are files to search, or fewer that it has prepared.
-    reuse: News,
-    /// The planner after the offer: nothing is left but files that changed.
-    settled: News,
-    /// Those who only pass time: the run is over.
-    end: News,
-}
-
-impl AllNews {
-    fn tell_everybody(&self) {
-        for news in [&self.work, &self.turn, &self.room, &self.reuse, &self.settled, &self.end] {
-            news.tell_all();
-        }
-    }
 }
 
 impl Schedule {
@@ -382,93 +326,8 @@ impl Schedule {
         self.tell_of_wants(&state);
     }
 
-    /// Files were added: of some the bytes are wanted, others are searched for first.
-    fn tell_of_files(&self, state: &State) {
-        if !state.to_reuse.is_empty() {
-            self.news.reuse.tell_all();
-        }
-        self.tell_of_wants(state);
-        self.tell_if_settled(state);
-    }
-
-    fn tell_of_wants(&self, state: &State) {
-        let files = if state.held_back { 0 } else { state.files.len() };
-        self.news.work.tell(state.urgent.len() + files);
-    }
-
-    /// The planner comes back to some room, not to a single place.
-    /// Files may have left the queue since so many were prepared.
-    fn tell_of_taken(&self, state: &State, prepared: usize) {
-        if prepared >= self.bounds.prepared_max && state.prepared < self.bounds.prepared_max {
-            self.news.reuse.tell_all();
-        }
-        self.tell_of_room(state);
-    }
-
-    fn tell_of_room(&self, state: &State) {
-        let queued_max = self.bounds.queued_max;
-        if self.news.room.is_awaited() && state.queued() < queued_max - queued_max / 8 {
-            self.news.room.tell_all();
-        }
-    }
-
-    fn tell_if_settled(&self, state: &State) {
-        if state.closed && state.is_settled() {
-            self.news.tell_everybody();
-        } else if self.news.settled.is_awaited() && state.is_settled() {
-            self.news.settled.tell_all();
-        }
-    }
-
     fn lock(&self) -> Guard<'_, State> {
         self.state.lock()
-    }
-}
-
-/// Whether fetching waits for the last offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HoldBack {
-    /// Fetching starts with the first offer.
-    No,
-    /// Fetching starts after the last one.
-    UntilClosed,
-}
-
-/// Where a large file may be cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// So finely that connections finish together.
-    Evenly,
-    /// At its chunks.
-    AtChunks,
-}
-
-/// Whether small files of one directory are handed out together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bundling {
-    Yes,
-    No,
-}
-
-/// What a connection has in flight, and how fast it gets it.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Held {
-    pub(crate) connection: usize,
-    pub(crate) wants: usize,
-    pub(crate) cost: u64,
-    /// Cost for each second.
-    pub(crate) rate: u64,
-}
-
-impl Held {
-    pub(crate) fn add(&mut self, want: &Want) {
-        self.wants += 1;
-        self.cost += want.cost();
-    }
-
-    pub(crate) fn remove(&mut self, want: &Want) {
-        self.wants -= 1;
-        self.cost -= want.cost();
     }
 }
 

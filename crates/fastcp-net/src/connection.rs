@@ -1,15 +1,14 @@
 //! One TCP stream.
 //!
 //! Reads and writes are blocking with a timeout on each call; whoever must bound a whole message uses
-//! [`Connection::read_exact_by`]. The stream itself is lent out for sendfile and splice, whose users
-//! add what they moved to the counts.
+//! [`Connection::read_exact_by`]. Bytes that bypass the process, by sendfile and splice, go through here too and are
+//! counted like all others.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastcp_sys::tcp::TcpInfo;
@@ -19,54 +18,7 @@ use fastcp_wire::hello::decode_failure;
 use fastcp_wire::limits::FRAME_PAYLOAD_BYTES_MAX;
 use fastcp_wire::reply::REPLY_MAGIC;
 
-use crate::{Foreign, NetError};
-
-/// So many bytes received are progress. Fewer may be greetings of a server that does nothing else.
-const PROGRESS_BYTES: u64 = 64 << 10;
-
-/// Bytes that went over the wire, of all connections that share the count, and when they last were of use.
-#[derive(Debug)]
-pub struct WireCount {
-    /// Received.
-    pub bytes_in: AtomicU64,
-    /// Sent.
-    pub bytes_out: AtomicU64,
-    begun: Instant,
-    /// In milliseconds since then.
-    progress_ms: AtomicU64,
-}
-
-impl Default for WireCount {
-    fn default() -> Self {
-        Self {
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            begun: Instant::now(),
-            progress_ms: AtomicU64::new(0),
-        }
-    }
-}
-
-impl WireCount {
-    /// Something that was asked for has arrived.
-    pub fn progressed(&self) {
-        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.progress_ms.store(now_ms, Ordering::Relaxed);
-    }
-
-    /// When something last arrived that was of use, or, before that, when the count began.
-    pub fn last_progress(&self) -> Instant {
-        self.begun + Duration::from_millis(self.progress_ms.load(Ordering::Relaxed))
-    }
-
-    fn add(&self, bytes_in: u64, bytes_out: u64) {
-        let before = self.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
-        self.bytes_out.fetch_add(bytes_out, Ordering::Relaxed);
-        if before / PROGRESS_BYTES != (before + bytes_in) / PROGRESS_BYTES {
-            self.progressed();
-        }
-    }
-}
+use crate::{Foreign, NetError, WireCount};
 
 /// How long the kernel waits before it asks a silent peer whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);

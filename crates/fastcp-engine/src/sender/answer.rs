@@ -5,35 +5,31 @@
 //! After the last byte the file is looked at once more: one that changed under the read is said to
 //! have, in the trailer, and a body that could not be completed is padded to its announced length.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Connection, Inbox, NetError};
 use fastcp_sys::Stat;
-use fastcp_sys::file::{next_data, read_at};
+use fastcp_sys::file::read_at;
 use fastcp_wire::WireError;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
-use fastcp_wire::reply::{
-    BodyKind, HOLE_BODY_BYTES, HoleEnd, PIECE_HEADER_BYTES, PieceHeader, Reply, TRAILER_BYTES, Trailer,
-};
+use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, TRAILER_BYTES, Trailer};
 use fastcp_wire::request::{
     Ask, ExtendedRequest, ID_UNREADABLE, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader,
 };
-use fastcp_wire::signature::{Level, RANGE_HASH_BYTES, RangeHash, encode_hash};
 
 use crate::content::compress::{RangeCompressor, SAMPLE_BYTES};
-use crate::content::crc_runs::CONFIRM_BYTES;
-use crate::content::strong_hash::hash_of;
-use crate::content::zeros::{SLICE_BYTES, crc_of_zeros};
+use crate::content::zeros::SLICE_BYTES;
 use crate::sender::adapt::{Adaptive, Spent};
 use crate::sender::source::{OpenFile, Source};
 use crate::settings::Compression;
 
 mod bundle;
+mod bytes;
+mod computed;
 mod pulse;
 
-use pulse::Pulse;
+use computed::hole_end;
 
 /// An attached connection may ask for nothing this long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -263,144 +259,6 @@ impl<'a> Answerer<'a> {
         }
     }
 
-    fn confirm(&mut self, request: &RangeRequest, open: &OpenFile, mut reply: Reply) -> Result<(), NetError> {
-        if request.ask == Ask::ConfirmAnew {
-            self.source.forget(open);
-        }
-        self.body.resize(SLICE_BYTES, 0);
-        let pulse = self.pulse(request);
-        let crc = self.source.crc_of(open, request.range, &mut self.body, |bytes| pulse.read(bytes));
-        self.out = pulse.end()?;
-        match crc {
-            Ok(crc32) if open.is_unchanged() => reply.crc32 = crc32,
-            // What is only added to, such as a log, never holds still: its beginning was read all the same.
-            Ok(crc32) => match open.grown() {
-                Some(now) => reply = Reply { crc32, ..reply_of(&now) },
-                None => reply.status = Status::Changed,
-            },
-            Err(status) => reply.status = status,
-        }
-        self.put_header(request.id, reply, BodyKind::Raw, 0);
-        Ok(())
-    }
-
-    /// An answer that may take long begins; until it ends, what is gathered is the pulse's.
-    fn pulse(&mut self, request: &RangeRequest) -> Pulse<'a> {
-        Pulse::new(self.connection, request.id, std::mem::take(&mut self.out))
-    }
-
-    fn answer_hash(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) -> Result<(), NetError> {
-        self.body.resize(SLICE_BYTES, 0);
-        let pulse = self.pulse(request);
-        let hash = hash_of(&open.file, request.range, &mut self.body, |bytes| pulse.read(bytes));
-        self.out = pulse.end()?;
-        let (hash, status) = match hash {
-            Ok(Some(hash)) => (hash, Status::Ok),
-            Ok(None) => (RangeHash([0; RANGE_HASH_BYTES]), Status::Changed),
-            Err(_) => (RangeHash([0; RANGE_HASH_BYTES]), Status::InputOutput),
-        };
-        self.answer_computed(request.id, BodyKind::Hash, &encode_hash(hash), status, open, reply);
-        Ok(())
-    }
-
-    fn answer_signature(
-        &mut self,
-        request: &RangeRequest,
-        level: Level,
-        open: &OpenFile,
-        reply: Reply,
-    ) -> Result<(), NetError> {
-        let mut buffer = std::mem::take(&mut self.body);
-        let (source, pulse) = (self.source, self.pulse(request));
-        let on_read = |bytes| pulse.read(bytes);
-        let list = source.signatures.list(&source.served, open, level, request.range, &mut buffer, &on_read);
-        self.out = pulse.end()?;
-        let (list, status) = list.map_or_else(|status| (Arc::default(), status), |list| (list, Status::Ok));
-        self.body = buffer;
-        self.answer_computed(request.id, BodyKind::Signature, &list, status, open, reply);
-        // Cutting tells nothing of what compression costs.
-        (self.busy_since, self.blocked) = (Instant::now(), Duration::ZERO);
-        Ok(())
-    }
-
-    /// A body that is not of the file's bytes but says something of them.
-    fn answer_computed(&mut self, id: u32, kind: BodyKind, body: &[u8], status: Status, open: &OpenFile, reply: Reply) {
-        self.put_header(id, reply, kind, body.len() as u32);
-        self.out.extend_from_slice(body);
-        let status = if status == Status::Ok && !open.is_unchanged() { Status::Changed } else { status };
-        self.out.extend_from_slice(&Trailer { crc32: crc32fast::hash(body), status }.encode());
-    }
-
-    fn answer_hole(&mut self, id: u32, range: ByteRange, end: HoleEnd, open: &OpenFile, reply: Reply) {
-        self.answer_computed(id, BodyKind::Hole, &end.encode(), Status::Ok, open, reply);
-        // What the receiver need not ask for any more counts as served. Of the middle there is nothing to remember:
-        // a segment that is all hole is confirmed as quickly.
-        let segment_end = (range.start() / CONFIRM_BYTES + 1) * CONFIRM_BYTES;
-        let last_start = end.offset() / CONFIRM_BYTES * CONFIRM_BYTES;
-        let known = [(range.start(), end.offset().min(segment_end)), (last_start.max(segment_end), end.offset())];
-        for (start, end) in known.into_iter().filter(|(start, end)| start < end) {
-            if let Ok(zeros) = ByteRange::new(start, end - start)
-                && zeros.len() < open.stat.size_bytes()
-            {
-                self.source.served.remember(open.stat.identity, zeros, crc_of_zeros(zeros.len()));
-            }
-        }
-    }
-
-    /// A short range: read straight behind its header.
-    fn answer_gathered(&mut self, id: u32, range: ByteRange, open: &OpenFile, reply: Reply) {
-        let length = range.len() as usize;
-        self.put_header(id, reply, BodyKind::Raw, length as u32);
-        let start = self.out.len();
-        self.out.resize(start + length, 0);
-        let status = read_or_pad(open, range.start(), &mut self.out[start..]);
-        let crc32 = crc32fast::hash(&self.out[start..]);
-        self.put_trailer(open, range, crc32, status);
-    }
-
-    /// A range that may shrink: read whole, and sent whichever way is shorter.
-    fn answer_compressed(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) {
-        let mut body = std::mem::take(&mut self.body);
-        body.clear();
-        body.resize(request.range.len() as usize, 0);
-        let status = read_or_pad(open, request.range.start(), &mut body);
-        let crc32 = crc32fast::hash(&body);
-        let header_at = self.out.len();
-        self.put_header(request.id, reply, BodyKind::Raw, body.len() as u32);
-        match self.compressor.as_mut().and_then(|compressor| compressor.compress(&body, &mut self.out)) {
-            Some(length) => {
-                let header =
-                    PieceHeader { reply, id: request.id, kind: BodyKind::Zstd, body_bytes: length as u32 }.encode();
-                self.out[header_at..header_at + PIECE_HEADER_BYTES].copy_from_slice(&header);
-            }
-            None => self.out.extend_from_slice(&body),
-        }
-        self.put_trailer(open, request.range, crc32, status);
-        self.body = body;
-    }
-
-    /// A long range: a slice at a time, read for its CRC and sent by the kernel while it is in cache.
-    fn answer_slices(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) -> Result<(), NetError> {
-        self.put_header(request.id, reply, BodyKind::Raw, request.range.len() as u32);
-        self.send_out_before_body()?;
-        self.body.resize(SLICE_BYTES, 0);
-        let mut hasher = crc32fast::Hasher::new();
-        let mut status = Status::Ok;
-        let mut at = request.range.start();
-        while at < request.range.end() {
-            let length = SLICE_BYTES.min((request.range.end() - at) as usize);
-            let slice = &mut self.body[..length];
-            status = worse(status, read_or_pad(open, at, slice));
-            hasher.update(slice);
-            let start = Instant::now();
-            send_slice(self.connection, open, at, slice, status)?;
-            self.blocked += start.elapsed();
-            at += length as u64;
-        }
-        self.put_trailer(open, request.range, hasher.finalize(), status);
-        Ok(())
-    }
-
     fn put_header(&mut self, id: u32, reply: Reply, kind: BodyKind, body_bytes: u32) {
         self.out.extend_from_slice(&PieceHeader { reply, id, kind, body_bytes }.encode());
     }
@@ -443,45 +301,4 @@ impl<'a> Answerer<'a> {
 /// The reply about a file in a state.
 fn reply_of(stat: &Stat) -> Reply {
     Reply { status: Status::Ok, file_bytes: stat.size_bytes(), mtime_ns: stat.metadata.mtime.wire_ns(), crc32: 0 }
-}
-
-/// Reads a slice; what cannot be read becomes zeros and a status that says so.
-fn read_or_pad(open: &OpenFile, offset: u64, slice: &mut [u8]) -> Status {
-    let (got, status) = match read_at(&open.file, slice, offset) {
-        Ok(got) if got == slice.len() => return Status::Ok,
-        Ok(got) => (got, Status::Changed),
-        Err(_) => (0, Status::InputOutput),
-    };
-    slice[got..].fill(0);
-    status
-}
-
-/// The first failure is the one that is told.
-fn worse(before: Status, now: Status) -> Status {
-    if before == Status::Ok { now } else { before }
-}
-
-fn send_slice(
-    connection: &Connection,
-    open: &OpenFile,
-    offset: u64,
-    slice: &[u8],
-    status: Status,
-) -> Result<(), NetError> {
-    let mut sent = 0;
-    if status == Status::Ok {
-        // Where it was cut off just now, the rest is sent from memory, and the last look at the file tells.
-        sent = connection.send_file(&open.file, offset, slice.len() as u64)?.bytes_of(slice.len() as u64);
-    }
-    connection.write_all(&slice[sent as usize..])
-}
-
-/// Where the hole ends that a range lies in; `None` where it lies in none. To say so costs more than a few bytes.
-fn hole_end(open: &OpenFile, range: ByteRange) -> Option<HoleEnd> {
-    let file_bytes = open.stat.size_bytes();
-    if open.stat.allocated_bytes >= file_bytes || range.len() <= HOLE_BODY_BYTES as u64 {
-        return None;
-    }
-    let data = next_data(&open.file, range.start()).ok()?.unwrap_or(file_bytes).min(file_bytes);
-    (data >= range.end()).then(|| HoleEnd::new(range, data))
 }

@@ -1,0 +1,56 @@
+//! What is told as it happens.
+
+use std::time::Duration;
+
+use fastcp_model::{RelPath, SpecialKind};
+
+use crate::budget::Limited;
+use crate::difference::Difference;
+use crate::report::{Cause, Item, Refusal};
+
+/// Something worth telling as it happens.
+#[derive(Debug)]
+pub enum Event {
+    /// An entry could not be brought over.
+    Failed {
+        /// Relative to the destination.
+        path: RelPath,
+        /// Why.
+        cause: Cause,
+    },
+    /// An entry is not what it should be.
+    Differs {
+        /// Relative to the destination.
+        path: RelPath,
+        /// In which way.
+        what: Difference,
+    },
+    /// A device, pipe or socket was passed over.
+    Skipped {
+        /// Relative to the destination.
+        path: RelPath,
+        /// What it is.
+        kind: SpecialKind,
+    },
+    /// An entry changes, or would.
+    Item(Item),
+    /// Nothing is deleted, though deletion was asked for.
+    NotDeleting(Refusal),
+    /// What the system allows is less than was asked for.
+    Limited(Limited),
+    /// Nothing answers; trying again.
+    Retrying {
+        /// Who is waited for.
+        address: String,
+        /// What is the matter with them, in few words.
+        reason: String,
+        /// What went wrong.
+        error: String,
+        /// How long until the next attempt.
+        wait: Duration,
+        /// For how long there has been no progress.
+        failing: Duration,
+        /// How long it will be tried without any.
+        left: Duration,
+    },
+}

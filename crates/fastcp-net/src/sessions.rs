@@ -1,0 +1,317 @@
+//! The sessions of a server: the tickets that it knows, and what it has promised.
+//!
+//! A session lives as long as its control connection: its ticket is forgotten when that ends. Connections are
+//! promised to sessions before they are made, and no address is promised more than it may make. A session that uses
+//! nothing of what it was promised is ended where others need it: its client finds the connection closed, and opens
+//! another session when it needs one.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fastcp_model::{CHUNK_KB_DEFAULT, Status};
+use fastcp_wire::frame::FrameType;
+use fastcp_wire::hello::{Hello, HelloReply, Ticket, VERSION};
+use fastcp_wire::limits::CONNECTIONS_MAX;
+
+use crate::session::intersect;
+use crate::{Agreed, CONNECTIONS_PER_PEER_MAX, Connection, NetError, Terms};
+
+/// A session that has had no data connection for this long, and whose control connection has neither brought nor taken
+/// anything, makes room for others. A receiver that plans slowly has data connections.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// The sessions of a server.
+#[derive(Debug)]
+pub struct Sessions {
+    terms: Terms,
+    /// The most connections of all sessions together.
+    total_max: usize,
+    idle_max: Duration,
+    open: Arc<Mutex<HashMap<Ticket, Open>>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    agreed: Agreed,
+    attached: u16,
+    peer: IpAddr,
+    control: Arc<TcpStream>,
+    /// Since when nothing is attached, where nothing is.
+    detached: Instant,
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// An address has all that it may have.
+    Peer(IpAddr),
+    /// The server has as many as it can serve.
+    Server,
+}
+
+impl Open {
+    /// The connections that it may make: those for data, one for control and one that asks for signatures.
+    fn promised(&self) -> usize {
+        usize::from(self.agreed.connections) + 2
+    }
+
+    fn is_idle(&self, idle_max: Duration) -> bool {
+        self.attached == 0
+            && self.detached.elapsed() >= idle_max
+            && fastcp_sys::tcp::info(self.control.as_fd()).is_ok_and(|info| info.quiet >= idle_max)
+    }
+}
+
+/// How many data connections a session may have: half of what nobody was promised, so that there is something for
+/// others, too.
+fn share(max: usize, promised: usize) -> Option<u16> {
+    match max.saturating_sub(promised) {
+        0 | 1 => None,
+        left => Some(u16::try_from((left - 2) / 2).unwrap_or(u16::MAX).max(1)),
+    }
+}
+
+/// An open session at the server, or one of its data connections; given back when dropped.
+#[derive(Debug)]
+pub struct SessionGuard {
+    /// The terms.
+    pub agreed: Agreed,
+    ticket: Ticket,
+    is_control: bool,
+    open: Arc<Mutex<HashMap<Ticket, Open>>>,
+}
+
+impl Sessions {
+    /// No sessions yet, and the terms for those to come. Together they may have `total_max` connections.
+    pub fn new(terms: Terms, total_max: usize) -> Self {
+        Self { terms, total_max, idle_max: IDLE_MAX, open: Arc::default() }
+    }
+
+    /// How many data connections the next session of this address may have.
+    fn allowed(&self, open: &HashMap<Ticket, Open>, peer: IpAddr) -> Result<u16, Full> {
+        let of_all = open.values().map(Open::promised).sum();
+        let of_peer = open.values().filter(|session| session.peer == peer).map(Open::promised).sum();
+        let left = share(self.total_max, of_all).ok_or(Full::Server)?;
+        let left_to_peer = share(CONNECTIONS_PER_PEER_MAX, of_peer).ok_or(Full::Peer(peer))?;
+        Ok(left.min(left_to_peer))
+    }
+
+    /// As [`Sessions::allowed`], at the cost of idle sessions where there would be no room.
+    fn room_for(&self, open: &mut HashMap<Ticket, Open>, peer: IpAddr) -> Result<u16, NetError> {
+        self.allowed(open, peer)
+            .or_else(|full| {
+                self.end_idle(open, full);
+                self.allowed(open, peer)
+            })
+            .map_err(|_| NetError::Refused(Status::Busy))
+    }
+
+    /// Ends idle sessions, of which each keeps a thread: for others there are none left. Only those that are in the way.
+    pub fn make_room(&self, full: Full) {
+        self.end_idle(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner), full);
+    }
+
+    fn end_idle(&self, open: &mut HashMap<Ticket, Open>, full: Full) {
+        open.retain(|_, session| {
+            let is_in_the_way = full == Full::Server || full == Full::Peer(session.peer);
+            if !is_in_the_way || !session.is_idle(self.idle_max) {
+                return true;
+            }
+            tracing::info!(peer = %session.peer, "idle session ended: others need room");
+            // Its thread wakes, be it that it reads or that it writes. One that is gone already needs no end.
+            let _ = session.control.shutdown(Shutdown::Both);
+            false
+        });
+    }
+
+    /// Agrees on terms with a client and answers its HELLO.
+    ///
+    /// # Errors
+    /// A version that is not spoken here, [`Status::Busy`] where all connections are promised to others, or a broken
+    /// connection.
+    pub fn open(&self, connection: &Connection, hello: &Hello) -> Result<SessionGuard, NetError> {
+        if hello.version < VERSION {
+            return Err(NetError::Refused(Status::BadVersion));
+        }
+        let ticket = Ticket(fastcp_sys::process::random_bytes().map_err(NetError::Socket)?);
+        let peer = connection.peer_address()?.ip();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = self.room_for(&mut open, peer)?;
+        let agreed = Agreed {
+            capabilities: intersect(hello.capability_bits, self.terms.capabilities, connection.peer()),
+            connections: hello.connections.min(self.terms.connections).min(CONNECTIONS_MAX).min(allowed),
+            chunk_kb: match hello.chunk_kb {
+                0 => self.terms.chunk_kb.unwrap_or(CHUNK_KB_DEFAULT),
+                wanted => wanted,
+            },
+        };
+        let control = connection.shared_stream();
+        open.insert(ticket, Open { agreed, attached: 0, peer, control, detached: Instant::now() });
+        drop(open);
+        let guard = SessionGuard { agreed, ticket, is_control: true, open: Arc::clone(&self.open) };
+        let reply = HelloReply {
+            version: VERSION,
+            capability_bits: self.terms.capabilities.bits(),
+            connections: agreed.connections,
+            chunk_kb: agreed.chunk_kb,
+            ticket,
+        };
+        connection.write_frame(FrameType::HelloReply, &reply.encode())?;
+        Ok(guard)
+    }
+
+    /// Attaches a data connection and answers its ATTACH.
+    ///
+    /// # Errors
+    /// [`NetError::Refused`] for an unknown ticket or where too many are attached, or a broken connection.
+    pub fn attach(&self, connection: &Connection, ticket: Ticket) -> Result<SessionGuard, NetError> {
+        let agreed = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let session = open.get_mut(&ticket).ok_or(NetError::Refused(Status::UnknownTicket))?;
+            // A client dials again long before this side knows that a connection is dead: as many as
+            // were agreed may linger beside as many that live.
+            if session.attached >= 2 * session.agreed.connections {
+                return Err(NetError::Refused(Status::TooManyConnections));
+            }
+            session.attached += 1;
+            session.agreed
+        };
+        let guard = SessionGuard { agreed, ticket, is_control: false, open: Arc::clone(&self.open) };
+        connection.write_frame(FrameType::AttachReply, &[])?;
+        Ok(guard)
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_control {
+            open.remove(&self.ticket);
+        } else if let Some(session) = open.get_mut(&self.ticket) {
+            session.attached -= 1;
+            session.detached = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use fastcp_model::{Capabilities, Status};
+    use fastcp_wire::frame::FRAME_HEADER_BYTES;
+    use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket, VERSION};
+
+    use super::{Agreed, Full, Open, Sessions, Terms};
+    use crate::{Connection, NetError, WireCount};
+
+    fn sessions(total_max: usize, wanted: u16) -> Sessions {
+        let terms = Terms { capabilities: Capabilities::SUPPORTED, connections: wanted, chunk_kb: None };
+        Sessions::new(terms, total_max)
+    }
+
+    /// Both ends of a connection on loopback: of the server, and of the client.
+    fn connected() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let there = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
+        let (here, _) = listener.accept().expect("accept");
+        (Connection::new(here, Arc::<WireCount>::default()).expect("connected"), there)
+    }
+
+    fn address(nth: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, nth).into()
+    }
+
+    /// What sessions that want as much as they can get are allowed, one after another, each from the address that
+    /// `peer_of` gives it, and what then is in the way of another one.
+    fn allowed(total_max: usize, wanted: u16, peer_of: impl Fn(u8) -> IpAddr) -> (Vec<u16>, Full) {
+        let sessions = sessions(total_max, wanted);
+        let control = connected().0.shared_stream();
+        let mut open = sessions.open.lock().expect("sound");
+        let mut all = Vec::new();
+        loop {
+            let nth = all.len() as u8;
+            let peer = peer_of(nth);
+            match sessions.allowed(&open, peer) {
+                Ok(connections) => {
+                    let connections = connections.min(wanted);
+                    let agreed = Agreed { capabilities: Capabilities::SUPPORTED, connections, chunk_kb: 1024 };
+                    all.push(connections);
+                    let (control, detached) = (Arc::clone(&control), Instant::now());
+                    open.insert(Ticket([nth; 16]), Open { agreed, attached: 0, peer, control, detached });
+                }
+                Err(full) => return (all, full),
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_session_leaves_something_for_others() {
+        let one = |total_max, wanted| allowed(total_max, wanted, |_| address(1)).0;
+        assert_eq!(one(1, 4), []);
+        assert_eq!(one(4, 64), [1]);
+        assert_eq!(one(16, 64), [7, 2, 1]);
+        assert_eq!(one(16, 1), [1; 5]);
+        assert_eq!(allowed(4096, 64, address).0[..60], [64; 60]);
+    }
+
+    #[test]
+    fn sessions_of_one_address_together_are_promised_no_more_than_it_may_connect() {
+        let (of_one, full) = allowed(4096, 64, |_| address(1));
+        assert_eq!(full, Full::Peer(address(1)));
+        assert_eq!(of_one[..30], [64; 30]);
+        let promised: usize = of_one.iter().map(|connections| usize::from(*connections) + 2).sum();
+        assert!((2047..=2049).contains(&promised), "{promised}");
+        let others = |nth| if usize::from(nth) < of_one.len() { address(1) } else { address(2) };
+        let (of_two, full) = allowed(4096, 64, others);
+        assert_eq!((of_two[of_one.len()], full), (64, Full::Server));
+    }
+
+    fn opened(sessions: &Sessions) -> Result<(super::SessionGuard, Connection, TcpStream), NetError> {
+        let (here, there) = connected();
+        let hello = Hello {
+            version: VERSION,
+            role: Role::Receiver,
+            capability_bits: Capabilities::SUPPORTED.bits(),
+            connections: 64,
+            chunk_kb: 0,
+        };
+        let guard = sessions.open(&here, &hello)?;
+        Ok((guard, here, there))
+    }
+
+    #[test]
+    fn an_idle_session_is_ended_where_another_needs_room() {
+        let mut sessions = sessions(4, 64);
+        let is_busy = |result| matches!(result, Err(NetError::Refused(Status::Busy)));
+        let (first, _control, mut client) = opened(&sessions).expect("room for one");
+        assert!(is_busy(opened(&sessions).map(drop)), "it was opened just now");
+        sessions.idle_max = Duration::ZERO;
+        let (data, mut receiver) = connected();
+        let attached = sessions.attach(&data, first.ticket).expect("known");
+        assert!(is_busy(opened(&sessions).map(drop)), "it has a data connection");
+        drop(attached);
+        let (second, ..) = opened(&sessions).expect("room again");
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).expect("hung up");
+        assert!(rest.len() > FRAME_HEADER_BYTES + size_of::<HelloReply>() / 2, "nothing was lost");
+        let again = sessions.attach(&data, first.ticket).map(drop);
+        assert!(matches!(again, Err(NetError::Refused(Status::UnknownTicket))));
+        // That its thread ends later takes nothing from the second.
+        drop(first);
+        drop(sessions.attach(&data, second.ticket).expect("known"));
+        sessions.make_room(Full::Peer(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))));
+        drop(sessions.attach(&data, second.ticket).expect("it is in nobody's way"));
+        sessions.make_room(Full::Server);
+        let mut bytes = Vec::new();
+        drop(data);
+        receiver.read_to_end(&mut bytes).expect("closed");
+        assert!(sessions.attach(&connected().0, second.ticket).is_err());
+    }
+}
