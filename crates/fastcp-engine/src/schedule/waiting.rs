@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use fastcp_sys::counts;
+
 #[cfg(test)]
 pub(crate) mod model;
 
@@ -23,6 +25,7 @@ impl<T> Lock<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        counts::lock_taken();
         #[cfg(test)]
         if let Some(guard) = model::lock(&self.0) {
             return guard;
