@@ -53,24 +53,3 @@ pub(crate) fn allocated() {
     #[cfg(feature = "counts")]
     ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
 }
-
-#[cfg(all(test, feature = "counts"))]
-mod tests {
-    use std::time::Duration;
-
-    use super::{allocated, lock_taken, taken};
-
-    #[test]
-    fn what_is_done_is_counted() {
-        let before = taken().expect("counts");
-        for _ in 0..3 {
-            allocated();
-            lock_taken();
-        }
-        std::thread::sleep(Duration::from_millis(1));
-        let after = taken().expect("counts");
-        assert!(after.allocations >= before.allocations + 3);
-        assert!(after.locks >= before.locks + 3);
-        assert!(after.context_switches > before.context_switches);
-    }
-}

@@ -1,0 +1,158 @@
+//! Which figures have grown, and by how much they may.
+//!
+//! A tenth for what follows from the work alone, the double for what depends on who ran when. A name that has no
+//! figure counts as one that was too rare to be written. A few calls more are nobody's fault, be the figure ever so
+//! small: threads start and files of the system are read whatever the work is.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::counts::record::{BYTES_COPIED, CONTEXT_SWITCHES, Figures, Record, WorkRecord, rounded};
+use crate::counts::work::Work;
+
+/// What happens less often in a whole run has no figure.
+pub(super) const RARE: f64 = 500.0;
+
+/// A run may have so many more of anything, and copy so many more bytes.
+const SLACK: f64 = 100.0;
+const SLACK_BYTES: f64 = 65_536.0;
+
+/// By how much a figure may grow.
+const GROWTH_MAX: f64 = 1.1;
+const GROWTH_MAX_OF_MOMENTARY: f64 = 2.0;
+
+/// What depends on the moment: waking, waiting, and how much has arrived when a socket is looked at.
+const MOMENTARY: [&str; 5] = [CONTEXT_SWITCHES, "futex", "recvfrom", "sched_yield", "sendto"];
+
+/// A figure that is not as it was.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Finding {
+    pub(super) change: Change,
+    work: Work,
+    end: &'static str,
+    name: String,
+    before: f64,
+    now: f64,
+}
+
+/// How a figure differs from what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// By more than it may.
+    Grown,
+    /// By so much that what is written should be written anew.
+    Shrunk,
+}
+
+/// Whether a name stands for what depends on the moment.
+pub(super) fn is_momentary(name: &str) -> bool {
+    MOMENTARY.contains(&name)
+}
+
+/// Every figure of the work that has grown or shrunk.
+pub(super) fn findings(work: Work, counted: &WorkRecord, known: &Record) -> Vec<Finding> {
+    let ends = counted.ends().into_iter().zip(known.of(work).ends());
+    ends.flat_map(|((end, now), (_, before))| findings_of_end(work, end, now, before)).collect()
+}
+
+fn findings_of_end(work: Work, end: &'static str, now: &Figures, before: &Figures) -> Vec<Finding> {
+    let names: BTreeSet<&String> = now.keys().chain(before.keys()).collect();
+    let finding = |name: &String| {
+        let (now, before) = (now.get(name).copied().unwrap_or(0.0), before.get(name).copied());
+        let change = change(name, before, now, work.units())?;
+        Some(Finding { change, work, end, name: name.clone(), before: before.unwrap_or(0.0), now })
+    };
+    names.into_iter().filter_map(finding).collect()
+}
+
+/// `None` where nothing is to be said.
+fn change(name: &str, before: Option<f64>, now: f64, units: u64) -> Option<Change> {
+    let units = units as f64;
+    let slack = if name == BYTES_COPIED { SLACK_BYTES } else { SLACK };
+    let growth_max = if is_momentary(name) { GROWTH_MAX_OF_MOMENTARY } else { GROWTH_MAX };
+    let (before, now) = (before.map_or(RARE, |before| before * units), now * units);
+    if now > before * growth_max && now > before + slack {
+        return Some(Change::Grown);
+    }
+    let is_smaller = now < before / growth_max && now < before - slack && before > RARE;
+    is_smaller.then_some(Change::Shrunk)
+}
+
+impl Finding {
+    /// Whether it makes a check fail.
+    pub(super) fn is_failure(&self) -> bool {
+        self.change == Change::Grown
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { work, end, name, .. } = self;
+        write!(out, "{work}/{end}: {name} {} -> {} per {}", rounded(self.before), rounded(self.now), work.unit())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, change, findings, is_momentary};
+    use crate::counts::record::{Record, WorkRecord};
+    use crate::counts::work::Work;
+
+    const FILES: u64 = 50_000;
+
+    #[test]
+    fn a_tenth_is_allowed_and_no_more() {
+        assert_eq!(change("openat", Some(2.0), 2.19, FILES), None);
+        assert_eq!(change("openat", Some(2.0), 2.21, FILES), Some(Change::Grown));
+        assert_eq!(change("openat", Some(2.0), 1.83, FILES), None);
+        assert_eq!(change("openat", Some(2.0), 1.81, FILES), Some(Change::Shrunk));
+    }
+
+    #[test]
+    fn what_depends_on_the_moment_may_double() {
+        assert!(is_momentary("context switches") && is_momentary("futex") && !is_momentary("openat"));
+        assert_eq!(change("futex", Some(0.5), 0.99, FILES), None);
+        assert_eq!(change("futex", Some(0.5), 1.01, FILES), Some(Change::Grown));
+        assert_eq!(change("futex", Some(0.5), 0.26, FILES), None);
+        assert_eq!(change("futex", Some(0.5), 0.24, FILES), Some(Change::Shrunk));
+    }
+
+    #[test]
+    fn a_few_more_are_nobodys_fault() {
+        // 150 calls more in the whole run, then 90, at 200; bytes have a slack of their own.
+        assert_eq!(change("mmap", Some(0.004), 0.007, FILES), Some(Change::Grown));
+        assert_eq!(change("mmap", Some(0.004), 0.0058, FILES), None);
+        assert_eq!(change("bytes copied", Some(1.0), 2.0, FILES), None);
+        assert_eq!(change("bytes copied", Some(1.0), 3.0, FILES), Some(Change::Grown));
+    }
+
+    #[test]
+    fn a_new_name_counts_as_rare_until_now() {
+        assert_eq!(change("fsync", None, 0.0118, FILES), None);
+        assert_eq!(change("fsync", None, 0.0122, FILES), Some(Change::Grown));
+        assert_eq!(change("fsync", None, 0.0, FILES), None);
+        assert_eq!(change("futex", None, 0.019, FILES), None);
+        assert_eq!(change("futex", None, 0.021, FILES), Some(Change::Grown));
+    }
+
+    #[test]
+    fn findings_say_which_end_and_by_how_much() {
+        let mut known = Record::default();
+        let mut before = WorkRecord::default();
+        before.client.extend([("futex".to_owned(), 0.52), ("statx".to_owned(), 1.0)]);
+        known.works.insert("small".to_owned(), before);
+        let mut now = WorkRecord::default();
+        now.client.insert("futex".to_owned(), 1.310_04);
+        now.server.insert("openat".to_owned(), 2.0);
+        let findings = findings(Work::Small, &now, &known);
+        let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        let expected = [
+            "small/client: futex 0.52 -> 1.31 per file",
+            "small/client: statx 1 -> 0 per file",
+            "small/server: openat 0 -> 2 per file",
+        ];
+        assert_eq!(said, expected);
+        let failures: Vec<bool> = findings.iter().map(super::Finding::is_failure).collect();
+        assert_eq!(failures, [true, false, true]);
+    }
+}
