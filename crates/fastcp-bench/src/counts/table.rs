@@ -22,7 +22,7 @@ pub(super) fn text(counted: &Record, known: Option<&Record>) -> String {
                     continue;
                 }
                 let before = before.map_or_else(|| "-".to_owned(), |before| before.to_string());
-                let mark = if is_momentary(name) { "  depends on the moment" } else { "" };
+                let mark = if is_momentary(work, name) { "  depends on the moment" } else { "" };
                 let _ = writeln!(out, "  {name:20} {:>10}  {before:>10}{mark}", rounded(now));
             }
         }

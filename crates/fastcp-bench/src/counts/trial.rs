@@ -9,6 +9,7 @@ use std::fs::{self, File, FileTimes};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -36,6 +37,9 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 const CHANGED_EVERY: u64 = 100;
 /// In October of 2030: later than any tree's.
 const CHANGED_MTIME: Duration = Duration::from_secs(1_917_000_000);
+
+/// A server trusts less in what it knows of a file that has changed in the last two seconds.
+const SETTLING: Duration = Duration::from_millis(2500);
 
 /// The variable that names the file for a program's own counts.
 const COUNTS_VARIABLE: &str = "FASTCP_COUNTS";
@@ -199,15 +203,20 @@ impl Destination {
     /// Makes it what the work begins with, and the tree too.
     fn prepare(&mut self, work: Work, bench: &Bench<'_>) -> Result<Tree, BenchError> {
         let recipe = work.recipe();
-        if let Some(other) = self.recipe.replace(recipe).filter(|other| *other != recipe) {
+        let last = self.recipe.replace(recipe);
+        if let Some(other) = last.filter(|other| *other != recipe) {
             bench.trees.forget(other)?;
         }
         let tree = bench.trees.tree(recipe)?;
+        if last != Some(recipe) {
+            thread::sleep(SETTLING);
+        }
         match work {
             Work::Unchanged => {}
             Work::Changed => {
                 self.version += 1;
                 change(&tree, self.version)?;
+                thread::sleep(SETTLING);
             }
             Work::Small | Work::Dirs | Work::Big => {
                 remove(&self.path)?;
