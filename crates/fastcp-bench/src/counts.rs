@@ -116,24 +116,21 @@ fn count(work: Work, bench: &Bench<'_>, destination: &mut Destination, rounds: u
 fn verdict(counted: &Record, known: &Record, path: &Path) -> Result<ExitCode, BenchError> {
     let of_work = |work: Work| compare::findings(work, counted.of(work), known);
     let findings: Vec<Finding> = WORKS.into_iter().flat_map(of_work).collect();
+    let lines_of = |change: Change| -> String {
+        findings.iter().filter(|finding| finding.change == change).map(|finding| format!("  {finding}\n")).collect()
+    };
+    let (path, shrunk, grown) = (path.display(), lines_of(Change::Shrunk), lines_of(Change::Grown));
+    let is_grown = !grown.is_empty();
     let mut text = String::new();
-    for (change, head) in [(Change::Shrunk, "smaller than in"), (Change::Grown, "larger than in")] {
-        let lines: Vec<String> = findings
-            .iter()
-            .filter(|finding| finding.change == change)
-            .map(|finding| format!("  {finding}\n"))
-            .collect();
-        if !lines.is_empty() {
-            text += &format!("\n{head} {}:\n{}", path.display(), lines.concat());
-        }
+    if !shrunk.is_empty() {
+        text += &format!("\nsmaller than in {path}, which should be written anew:\n{shrunk}");
     }
-    if findings.iter().any(|finding| finding.change == Change::Shrunk) {
-        text += "fastcp-bench counts --write takes what is smaller over.\n";
-    }
-    let is_grown = findings.iter().any(Finding::is_failure);
-    if !is_grown {
-        text += &format!("\nno figure is larger than in {}\n", path.display());
-    }
+    text += &match is_grown {
+        true => format!(
+            "\nlarger than in {path}:\n{grown}for a change that needs more, see docs/performance.md, \"Counts\"\n"
+        ),
+        false => format!("\nno figure is larger than in {path}\n"),
+    };
     crate::write_out(&text)?;
     Ok(if is_grown { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

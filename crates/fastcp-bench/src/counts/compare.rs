@@ -45,8 +45,9 @@ pub(super) enum Change {
     Shrunk,
 }
 
-/// The same where the file is large: it is cut by the speed of the connections, and each piece costs some of these.
-const MOMENTARY_OF_PIECES: [&str; 2] = [ALLOCATIONS, LOCKS];
+/// The same where the file is large: it is cut by the speed of the connections, each piece costs some of these, and
+/// what has arrived of it is written at once.
+const MOMENTARY_OF_PIECES: [&str; 3] = [ALLOCATIONS, LOCKS, "pwrite64"];
 
 /// Whether a name stands for what depends on the moment.
 pub(super) fn is_momentary(work: Work, name: &str) -> bool {
