@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::bare::{FetchWords, ServeWords};
+use crate::counts::CountsWords;
 use crate::create::CreateWords;
 use crate::error::BenchError;
 use crate::link::LinkSettings;
@@ -88,6 +89,8 @@ enum Action {
         #[arg(required = true, num_args = 2.., value_name = "FILE.json.. OUT.svg")]
         files: Vec<PathBuf>,
     },
+    /// Count what fastcp does for each file: system calls, bytes copied, allocations, locks, waits
+    Counts(CountsWords),
     /// Run a command while an emulated long-distance link is up
     Link(LinkArgs),
     /// Run a client's command and measure it
@@ -112,6 +115,7 @@ enum Action {
 pub(crate) enum Job {
     Bench(Settings),
     List,
+    Counts(CountsWords),
     Link(LinkArgs),
     Draw { from: Vec<PathBuf>, to: PathBuf },
     Measure(MeasureWords),
@@ -147,6 +151,7 @@ impl Args {
                 let to = files.pop().ok_or(BenchError::Usage("expected reports and a drawing"))?;
                 Job::Draw { from: files, to }
             }
+            Some(Action::Counts(words)) => Job::Counts(words),
             Some(Action::Link(words)) => Job::Link(words),
             Some(Action::Measure(words)) => Job::Measure(words),
             Some(Action::Tether(words)) => Job::Tether(words),

@@ -42,6 +42,9 @@ pub(crate) enum BenchError {
     /// A peer of the bare loop sent something else than a record.
     #[error("the bare stream is broken: {0}")]
     BareStream(&'static str),
+    /// Something is missing without which nothing is counted.
+    #[error("cannot count: {0}")]
+    CannotCount(String),
     /// fastcp is not built.
     #[error("{} is missing; build it: cargo build --release", path.display())]
     NotBuilt { path: PathBuf },

@@ -18,6 +18,7 @@ mod case;
 mod census;
 mod chart;
 mod contents;
+mod counts;
 mod create;
 mod error;
 mod ext4;
@@ -57,8 +58,8 @@ const EXIT_FAILED: u8 = 1;
 /// What a shell answers for a program that SIGINT ended.
 const EXIT_INTERRUPTED: u8 = 130;
 
-/// Parses the process's arguments, runs, and answers how it ended: 0, 1 when a run was wrong or
-/// none could be made, 130 when it was interrupted.
+/// Parses the process's arguments, runs, and answers how it ended: 0, 1 when a run was wrong,
+/// none could be made or a count has grown, 130 when it was interrupted.
 pub fn main() -> ExitCode {
     match Args::parse().job().and_then(run_job) {
         Ok(code) => code,
@@ -74,6 +75,7 @@ fn run_job(job: Job) -> Result<ExitCode, BenchError> {
     match job {
         Job::Bench(settings) => run::run(&settings),
         Job::List => write_out(&run::list()).map(|()| ExitCode::SUCCESS),
+        Job::Counts(words) => counts::run(&words),
         Job::Link(words) => Ok(link_command::run(&words)?.into()),
         Job::Draw { from, to } => run::draw(&from, &to).map(|()| ExitCode::SUCCESS),
         Job::Measure(words) => measure::run(&words).map(|()| ExitCode::SUCCESS),

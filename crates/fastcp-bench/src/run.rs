@@ -35,7 +35,7 @@ const SCRATCH_BYTES: u64 = 14 << 30;
 pub(crate) fn run(settings: &Settings) -> Result<ExitCode, BenchError> {
     let interrupt = Interrupt::watch()?;
     let programs = Programs::find(settings.bin_dir.as_deref())?;
-    let scratch = Scratch::make(settings)?;
+    let scratch = Scratch::make(settings.scratch.as_deref(), SCRATCH_BYTES / settings.scale.divisor())?;
     let machine = Machine::here(&programs.version);
     let report = Report::new(machine, settings, settings.to_string());
     let trees = Trees::new(scratch.path())?;
@@ -81,15 +81,16 @@ pub(crate) fn list() -> String {
 
 /// Where trees and copies lie.
 #[derive(Debug)]
-enum Scratch {
+pub(crate) enum Scratch {
     Temporary(TempDir),
     Given(PathBuf),
 }
 
 impl Scratch {
-    fn make(settings: &Settings) -> Result<Self, BenchError> {
-        let Some(dir) = &settings.scratch else {
-            let parent = scratch_parent(SCRATCH_BYTES / settings.scale.divisor());
+    /// The directory that was named, or a temporary one with room for `bytes`.
+    pub(crate) fn make(dir: Option<&Path>, bytes: u64) -> Result<Self, BenchError> {
+        let Some(dir) = dir else {
+            let parent = scratch_parent(bytes);
             let made = tempfile::Builder::new().prefix("fastcp-bench-").tempdir_in(&parent);
             return made.map(Self::Temporary).map_err(BenchError::file("make a directory in", parent));
         };
@@ -97,7 +98,7 @@ impl Scratch {
         dir.canonicalize().map(Self::Given).map_err(BenchError::file("find", dir))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Temporary(dir) => dir.path(),
             Self::Given(dir) => dir,

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,15 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::error::BenchError;
+use crate::interrupt::Interrupt;
 use crate::launch::Ready;
 use crate::measure::Usage;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(2);
+
+/// How often to look whether a program has ended. A client's time is taken by `measure`, not here.
+const END_POLL: Duration = Duration::from_millis(5);
 
 /// The state of a listening socket, see proc_net_tcp in the kernel's documentation.
 const STATE_LISTEN: &str = "0A";
@@ -39,14 +43,32 @@ impl ProcessGroup {
         let program = || command.get_program().to_string_lossy().into_owned();
         Ok(Self { leader: spawned.map_err(|source| BenchError::Spawn { program: program(), source })? })
     }
+
+    /// Until it ends; `None` where that takes longer than `timeout`.
+    pub(crate) fn wait(&mut self, interrupt: &Interrupt, timeout: Duration) -> Result<Option<ExitStatus>, BenchError> {
+        let deadline = Instant::now() + timeout;
+        while Instant::now() < deadline {
+            interrupt.check()?;
+            let status = self.leader.try_wait().map_err(BenchError::system("wait for a program"))?;
+            if status.is_some() {
+                return Ok(status);
+            }
+            thread::sleep(END_POLL);
+        }
+        Ok(None)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Ok(id) = i32::try_from(self.leader.id()) {
+            // The group outlives its leader where the leader's children do.
+            let _ = killpg(Pid::from_raw(id), signal);
+        }
+    }
 }
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        if let Ok(id) = i32::try_from(self.leader.id()) {
-            // The group outlives its leader where the leader's children do.
-            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
-        }
+        self.signal(Signal::SIGKILL);
         let _ = self.leader.kill();
         let _ = self.leader.wait();
     }
@@ -55,7 +77,7 @@ impl Drop for ProcessGroup {
 /// A server that listens.
 #[derive(Debug)]
 pub(crate) struct Server {
-    processes: ProcessGroup,
+    pub(crate) processes: ProcessGroup,
     pub(crate) address: SocketAddrV4,
     /// Open as long as the server is, or its next line would kill it.
     _stdout: Option<ChildStdout>,
@@ -75,6 +97,11 @@ impl Server {
             Some(address) => Ok(Self { processes, address, _stdout: stdout }),
             None => Err(BenchError::NotListening { program: name.to_owned(), said: last_words(log) }),
         }
+    }
+
+    /// Tells it to end, which its processes then do.
+    pub(crate) fn tell_to_end(&self) {
+        self.processes.signal(Signal::SIGTERM);
     }
 
     /// What it has used, as long as it is there.

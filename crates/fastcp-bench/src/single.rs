@@ -5,8 +5,7 @@ use std::fs::{self, File};
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::census::Census;
 use crate::contents;
@@ -23,9 +22,6 @@ use crate::tool::Tool;
 use crate::trees::Tree;
 use crate::variant::Variant;
 use crate::wire_bytes::WireBytes;
-
-/// How often to look whether a client has ended. Its time is taken by `measure`, not here.
-const CLIENT_POLL: Duration = Duration::from_millis(5);
 
 /// What every run of a case has in common.
 #[derive(Debug)]
@@ -145,7 +141,7 @@ impl SingleRun<'_> {
         command.stdout(File::create(&out).map_err(BenchError::file("create", &out))?);
         command.stderr(File::create(&err).map_err(BenchError::file("create", &err))?);
         let failed = |ended| BenchError::Program { program: tool.to_string(), ended, said: last_words(&err) };
-        match self.wait(&mut ProcessGroup::spawn(&mut command)?)? {
+        match ProcessGroup::spawn(&mut command)?.wait(self.interrupt, self.timeout)? {
             None => return Ok(None),
             Some(status) if !status.success() => return Err(failed(status.to_string())),
             Some(_) => {}
@@ -156,20 +152,6 @@ impl SingleRun<'_> {
             None => Ok(Some(measurement)),
         }
     }
-
-    /// Until the client ends; `None` where it has to be stopped.
-    fn wait(&self, client: &mut ProcessGroup) -> Result<Option<std::process::ExitStatus>, BenchError> {
-        let deadline = Instant::now() + self.timeout;
-        while Instant::now() < deadline {
-            self.interrupt.check()?;
-            let status = client.leader.try_wait().map_err(BenchError::system("wait for a client"))?;
-            if status.is_some() {
-                return Ok(status);
-            }
-            thread::sleep(CLIENT_POLL);
-        }
-        Ok(None)
-    }
 }
 
 fn client_out(route: &Route<'_>) -> PathBuf {
@@ -177,7 +159,7 @@ fn client_out(route: &Route<'_>) -> PathBuf {
 }
 
 /// Nothing that the user has set for fastcp or its rivals reaches them.
-fn clean_environment(command: &mut Command) {
+pub(crate) fn clean_environment(command: &mut Command) {
     command.env("PATH", search_path());
     let is_setting =
         |name: &str| ["FASTCP_", "RSYNC_", "RCLONE_", "TAR_OPTIONS"].iter().any(|own| name.starts_with(own));

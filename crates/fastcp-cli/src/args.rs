@@ -212,6 +212,8 @@ fn log_only(command: clap::Command) -> clap::Command {
 /// other: they may share an environment.
 pub(crate) fn mistaken_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
     let named = variables.filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.into_string().ok());
+    #[cfg(feature = "counts")]
+    let named = named.filter(|name| name != crate::counts::VARIABLE);
     let named: Vec<String> = named.filter(|name| name.starts_with("FASTCP_")).collect();
     if named.is_empty() {
         return Vec::new();

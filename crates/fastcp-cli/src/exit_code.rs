@@ -123,7 +123,10 @@ pub(crate) fn exit_when_out_of_memory() {
     }));
 }
 
+/// To be the last thing that `main` calls.
 pub(crate) fn exit(code: u8) -> ExitCode {
+    #[cfg(feature = "counts")]
+    crate::counts::write();
     ExitCode::from(code)
 }
 

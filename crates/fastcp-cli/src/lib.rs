@@ -8,6 +8,8 @@ pub mod server;
 
 mod address;
 mod args;
+#[cfg(feature = "counts")]
+mod counts;
 mod course;
 mod events;
 mod exit_code;

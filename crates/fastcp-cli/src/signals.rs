@@ -30,6 +30,8 @@ pub(crate) fn on_signal(
         while signals.wait().is_ok() {
             if std::mem::replace(&mut is_second, true) || end() == Heard::No {
                 at_once();
+                #[cfg(feature = "counts")]
+                crate::counts::write();
                 std::process::exit(INTERRUPTED.into());
             }
         }

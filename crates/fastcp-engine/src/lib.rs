@@ -48,6 +48,8 @@ pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;
 
 pub use fastcp_net::{ConnectionSource, Dialer, Endpoint};
+#[cfg(feature = "counts")]
+pub use fastcp_sys::counts;
 pub use fastcp_sys::memory::{ExitingAllocator, OUT_OF_MEMORY, exit_if_none_is_left, share_heap_where_limited};
 pub use fastcp_sys::process::{ignore_file_size_signal, raise_descriptor_limit};
 pub use fastcp_sys::scarce::is_exhaustion;

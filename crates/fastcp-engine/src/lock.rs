@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
+use fastcp_sys::counts;
+
 #[cfg(test)]
 pub(crate) mod model;
 
@@ -86,6 +88,7 @@ impl<T> Lock<T> {
     }
 
     pub(crate) fn lock(&self) -> Guard<'_, T> {
+        counts::lock_taken();
         let held = Held::take(self.rank);
         #[cfg(test)]
         if let Some(value) = model::lock(&self.value) {
@@ -96,6 +99,7 @@ impl<T> Lock<T> {
 
     /// As [`Lock::lock`], where nobody holds it.
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        counts::lock_taken();
         let held = Held::take(self.rank);
         match self.value.try_lock() {
             Ok(value) => Some(Guard { value, held }),

@@ -5,7 +5,7 @@
 //! prove nothing here: to find what is wrong behind them is the point. Nothing is written, made or locked,
 //! and the offer is not remembered, so that a look at a destination leaves no trace in it.
 //!
-//! May import: plan, schedule, link, target, content.
+//! May import: plan, link, target, content.
 //! Never makes, changes or locks anything.
 
 use std::path::Path;

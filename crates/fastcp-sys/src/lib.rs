@@ -10,6 +10,7 @@
 //! - [`resolve`]: the addresses of a name.
 //! - [`tcp`]: what holds a connection back.
 //! - [`memory`]: an allocator that says when there is none left.
+//! - [`counts`]: with the feature of that name, how much the program allocates and locks.
 //! - [`process`]: limits and identity of this process.
 //! - [`terminal`]: how wide it is.
 //! - [`scarce`]: waiting for descriptors.
@@ -17,6 +18,7 @@
 //!
 //! Nothing here knows of protocols, plans or policies.
 
+pub mod counts;
 pub mod file;
 pub mod memory;
 pub mod metadata;

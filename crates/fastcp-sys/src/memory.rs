@@ -6,6 +6,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
+use crate::counts;
+
 /// The exit code of a process that has run out of memory: rsync's, for the same.
 pub const OUT_OF_MEMORY: u8 = 22;
 
@@ -14,23 +16,26 @@ const LEFT_BYTES_MIN: usize = 2 << 20;
 
 const MESSAGE: &[u8] = b"fastcp: out of memory; see ulimit -a\n";
 
-/// The system's allocator, but for its end. To be a program's `#[global_allocator]`.
+/// The system's allocator, but for its end, and counted with the feature `counts`. To be a program's `#[global_allocator]`.
 #[derive(Debug)]
 pub struct ExitingAllocator;
 
 // SAFETY: all that is answered is what the system's allocator answered for the same arguments.
 unsafe impl GlobalAlloc for ExitingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        counts::allocated();
         // SAFETY: the caller's promises are those that the system's allocator asks for.
         there(unsafe { System.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        counts::allocated();
         // SAFETY: as above.
         there(unsafe { System.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        counts::allocated();
         // SAFETY: as above.
         there(unsafe { System.realloc(memory, layout, bytes) })
     }
