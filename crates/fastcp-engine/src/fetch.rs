@@ -8,10 +8,11 @@
 //! May import: commit, schedule, link, target, content.
 //! Never decides what is wanted.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::Capabilities;
-use fastcp_net::{Connection, NetError};
+use fastcp_net::{Connection, DataConnection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES};
 use fastcp_wire::request::{Ask, RangeRequest};
@@ -68,8 +69,9 @@ impl Work for Fetching<'_> {
         }
     }
 
-    fn run(&self, connection: &Connection) -> End {
-        Fetcher::new(self.transfer, connection, self.connection).run()
+    fn run(&self, mut data: DataConnection) -> End {
+        let connection = Arc::clone(&data.connection);
+        Fetcher::new(self.transfer, &connection, self.connection).run(&mut data)
     }
 
     fn is_over(&self) -> bool {
@@ -88,6 +90,8 @@ struct Fetcher<'a> {
     dialled: Instant,
     /// Ranges proven over all connections, when it was dialled.
     proven_before: u64,
+    /// The sender has said that this is a data connection.
+    is_answered: bool,
     /// Something has come of the answer to the first that is owed.
     is_begun: bool,
     /// What the schedule has just handed out.
@@ -109,6 +113,7 @@ impl<'a> Fetcher<'a> {
             pace: Pace::new(Instant::now()),
             dialled: Instant::now(),
             proven_before: transfer.report.run.proven(),
+            is_answered: false,
             is_begun: false,
             wants: Vec::new(),
             scratch: Vec::new(),
@@ -117,11 +122,14 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    fn run(mut self) -> End {
-        let end = loop {
-            if let Err(end) = self.step() {
-                break end;
-            }
+    fn run(mut self, data: &mut DataConnection) -> End {
+        let end = match self.begin(data) {
+            Err(end) => end,
+            Ok(()) => loop {
+                if let Err(end) = self.step() {
+                    break end;
+                }
+            },
         };
         let end = match end {
             End::Broken(error) => self.end_broken(error),
@@ -129,6 +137,16 @@ impl<'a> Fetcher<'a> {
         };
         self.transfer.schedule.give_back(self.held.connection, self.owed.into_owed());
         end
+    }
+
+    /// Asks on a connection of which the sender may not have said yet that it is one, and hears what it says of that.
+    fn begin(&mut self, data: &mut DataConnection) -> Result<(), End> {
+        if !data.is_answered() {
+            self.ask()?;
+            self.transfer.line.hear_answer(data).map_err(End::Broken)?;
+        }
+        self.is_answered = true;
+        Ok(())
     }
 
     /// Asks for as much as may be in flight, then takes one answer. While answers wait in the buffer they

@@ -23,6 +23,7 @@ use crate::commit::transfer::Transfer;
 use crate::content::cutter::Cutter;
 use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::error::RunError;
+use crate::link::line::Nth;
 use crate::reuse::basis::Basis;
 use crate::reuse::copying::Copier;
 use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
@@ -226,7 +227,8 @@ fn asking<T>(
 }
 
 fn open(transfer: &Transfer<'_>, deadline: Instant) -> Result<AskingLine, NetError> {
-    Ok(AskingLine { connection: transfer.line.data(deadline)?, inbox: Inbox::new() })
+    let data = transfer.line.data(Nth::Again, deadline)?;
+    Ok(AskingLine { connection: data.connection, inbox: Inbox::new() })
 }
 
 fn is_small(job: &FileJob) -> bool {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastcp_model::RelPath;
-use fastcp_net::{Connection, ConnectionSource};
+use fastcp_net::{Ahead, Connection, ConnectionSource};
 use fastcp_sys::Root;
 use fastcp_wire::offer::{OfferRequest, Scope};
 
@@ -69,12 +69,11 @@ fn verify_in_ranges(
     range_bytes_max: u64,
 ) -> Result<(), RunError> {
     let root = Root::open(against).map_err(RunError::not_verifiable(against))?;
-    let line = Line::open(source, settings, limits, report, Arc::default())?;
+    let frames = Offers::question(request, None)?;
+    let ahead = Ahead { frames: &frames, connections: begin_with(settings.connections) };
+    let line = Line::open(source, settings, limits, report, Arc::default(), ahead)?;
     let hashing = Hashing::agreed(line.agreed.capabilities);
-    let connections = match settings.connections {
-        Connections::Fixed(_) => line.agreed.connections,
-        Connections::Auto => line.agreed.connections.min(AUTO_CONNECTIONS),
-    };
+    let connections = line.agreed.connections.min(begin_with(settings.connections));
     let queue = CheckQueue::new(range_bytes_max.min(hashing.range_bytes_max()));
     let verification = Verification { line: &line, base: request.base(), root: &root, queue: &queue, report, hashing };
     let stop = || queue.stop();
@@ -103,6 +102,13 @@ fn verify_in_ranges(
     first_error.result()
 }
 
+fn begin_with(connections: Connections) -> u16 {
+    match connections {
+        Connections::Fixed(connections) => connections,
+        Connections::Auto => AUTO_CONNECTIONS,
+    }
+}
+
 /// Compares all that is offered. An offer that is broken off is asked for again, on a new session.
 fn compare_offer(request: &OfferRequest, verification: &Verification<'_>) -> Result<(), RunError> {
     let owners = Owners::new();
@@ -112,17 +118,22 @@ fn compare_offer(request: &OfferRequest, verification: &Verification<'_>) -> Res
         if nth == Nth::Again {
             comparer.replay();
         }
-        take_offer(&session.control, request, &mut comparer, verification)
+        take_offer(&session.control, nth, request, &mut comparer, verification)
     })
 }
 
 fn take_offer(
     control: &Connection,
+    nth: Nth,
     request: &OfferRequest,
     comparer: &mut Comparer<'_>,
     verification: &Verification<'_>,
 ) -> Result<(), RunError> {
-    let mut offers = Offers::ask(control, request, verification.line.silence_max(), None)?;
+    let silence_max = verification.line.silence_max();
+    let mut offers = match nth {
+        Nth::First => Offers::asked(control, request, silence_max, None)?,
+        Nth::Again => Offers::ask(control, request, silence_max, None)?,
+    };
     while !verification.queue.is_stopped() {
         match offers.next()? {
             Offered::Batch(batch) => comparer.compare(batch)?,

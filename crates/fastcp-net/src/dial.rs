@@ -10,12 +10,14 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::os::fd::AsFd;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastcp_sys::resolve::{ResolveError, addresses};
 use fastcp_sys::scarce::patiently;
+use fastcp_sys::tcp::{EINPROGRESS, wait_until_connected};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{Connection, Incoming, Live, NetError, WireCount};
@@ -52,16 +54,28 @@ impl fmt::Display for Endpoint {
 }
 
 /// Makes connections to one endpoint, all counted together.
-#[derive(Clone)]
 pub struct Dialer {
     endpoint: Endpoint,
     count: Arc<WireCount>,
+    /// Connections on their way that nobody has asked for yet.
+    begun: Mutex<Vec<Begun>>,
 }
+
+/// A connection that the kernel is making.
+struct Begun {
+    stream: Arc<TcpStream>,
+    at: Instant,
+}
+
+/// The most connections that are begun before they are needed.
+const BEGUN_MAX: u16 = 8;
+/// One that nobody has asked for by then is dropped: the server waits no longer for a first word.
+const BEGUN_AGE_MAX: Duration = Duration::from_secs(5);
 
 impl Dialer {
     /// A dialer whose connections add to `count`.
     pub fn new(endpoint: Endpoint, count: Arc<WireCount>) -> Self {
-        Self { endpoint, count }
+        Self { endpoint, count, begun: Mutex::default() }
     }
 
     /// Where it dials.
@@ -87,6 +101,30 @@ impl Dialer {
         Connection::new(stream, Arc::clone(&self.count)).map(Arc::new)
     }
 
+    /// Begins connections to where `control` leads, so that they are there when they are asked for. What goes wrong
+    /// with one is nobody's error: another is made.
+    pub(crate) fn begin(&self, control: &Connection, count: u16, live: &Live) {
+        let Ok(address) = control.peer_address() else { return };
+        let begun = (0..count.min(BEGUN_MAX)).map_while(|_| begin(address, live).ok());
+        let begun: Vec<_> = begun.map(|stream| Begun { stream, at: Instant::now() }).collect();
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+    }
+
+    /// One of those that were begun, as soon as it is there.
+    pub(crate) fn begun(&self, deadline: Instant) -> Option<Arc<Connection>> {
+        loop {
+            let Begun { stream, at } = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if at.elapsed() < BEGUN_AGE_MAX
+                && wait_until_connected(stream.as_fd(), left).is_ok()
+                && stream.set_nonblocking(false).is_ok()
+                && let Ok(connection) = Connection::new(stream, Arc::clone(&self.count))
+            {
+                return Some(Arc::new(connection));
+            }
+        }
+    }
+
     fn connect(&self, host: &str, port: u16, live: &Live, deadline: Instant) -> Result<Arc<TcpStream>, NetError> {
         let found = look_up(host, port, live, deadline)?;
         let mut last = io::ErrorKind::NotFound.into();
@@ -109,6 +147,19 @@ impl Dialer {
     fn failed(&self, source: io::Error) -> NetError {
         NetError::Connect { address: self.endpoint.to_string(), source }
     }
+}
+
+/// Has the kernel make a connection.
+fn begin(address: SocketAddr, live: &Live) -> io::Result<Arc<TcpStream>> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let stream = Arc::new(TcpStream::from(socket));
+    live.keep(&stream).map_err(io::Error::other)?;
+    Ok(stream)
 }
 
 /// The addresses of a host. A lookup cannot be interrupted: it has a thread of its own, which may be left behind.

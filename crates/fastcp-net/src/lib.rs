@@ -38,5 +38,5 @@ pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTA
 pub use live::Live;
 pub use session::{Agreed, Attached, Session, Terms};
 pub use sessions::{Full, SessionGuard, Sessions};
-pub use source::{Attempt, ConnectionSource};
+pub use source::{Ahead, Attempt, ConnectionSource, DataConnection};
 pub use wire_count::WireCount;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, Status};
-use fastcp_wire::frame::FrameType;
+use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket, VERSION, encode_attach};
 
 use crate::{Connection, NetError};
@@ -68,6 +68,20 @@ impl Session {
     /// # Errors
     /// A server that refuses, or breaks the protocol; a connection that breaks.
     pub fn greet(control: Arc<Connection>, role: Role, terms: &Terms, deadline: Instant) -> Result<Self, NetError> {
+        Self::greet_and_ask(control, role, terms, &[], deadline)
+    }
+
+    /// As [`Session::greet`]. `frames` go out behind the greeting: what they ask for need not wait for the reply.
+    ///
+    /// # Errors
+    /// As [`Session::greet`].
+    pub fn greet_and_ask(
+        control: Arc<Connection>,
+        role: Role,
+        terms: &Terms,
+        frames: &[u8],
+        deadline: Instant,
+    ) -> Result<Self, NetError> {
         control.set_timeouts(None, Some(time_left(deadline)))?;
         let hello = Hello {
             version: VERSION,
@@ -76,7 +90,9 @@ impl Session {
             connections: terms.connections,
             chunk_kb: terms.chunk_kb.unwrap_or(0),
         };
-        control.write_frame(FrameType::Hello, &hello.encode())?;
+        let mut opening = encode_frame(FrameType::Hello, &hello.encode())?;
+        opening.extend_from_slice(frames);
+        control.write_all(&opening)?;
         let reply = match control.read_frame_by(deadline)? {
             (FrameType::HelloReply, payload) => HelloReply::decode(&payload)?,
             (other, _) => return Err(NetError::UnexpectedFrame(other)),
@@ -110,12 +126,22 @@ impl Attached {
     /// # Errors
     /// A server that does not know the session; a connection that breaks.
     pub fn greet(&self, connection: &Connection, deadline: Instant) -> Result<(), NetError> {
+        self.ask(connection, deadline)?;
+        take_reply(connection, deadline)
+    }
+
+    /// Asks for it alone: the reply is still to be taken.
+    pub(crate) fn ask(&self, connection: &Connection, deadline: Instant) -> Result<(), NetError> {
         connection.set_timeouts(None, Some(time_left(deadline)))?;
-        connection.write_frame(FrameType::Attach, &encode_attach(self.ticket))?;
-        match connection.read_frame_by(deadline)? {
-            (FrameType::AttachReply, _) => Ok(()),
-            (other, _) => Err(NetError::UnexpectedFrame(other)),
-        }
+        connection.write_frame(FrameType::Attach, &encode_attach(self.ticket))
+    }
+}
+
+/// Takes the reply that makes this a data connection.
+pub(crate) fn take_reply(connection: &Connection, deadline: Instant) -> Result<(), NetError> {
+    match connection.read_frame_by(deadline)? {
+        (FrameType::AttachReply, _) => Ok(()),
+        (other, _) => Err(NetError::UnexpectedFrame(other)),
     }
 }
 

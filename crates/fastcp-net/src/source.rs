@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::Status;
 use fastcp_wire::hello::Role;
 
+use crate::session::take_reply;
 use crate::{Agreed, Connection, Dialer, Endpoint, Live, NetError, Session, Terms};
 
 /// One attempt to get a connection.
@@ -21,6 +22,52 @@ pub struct Attempt<'a> {
     pub deadline: Instant,
     /// How long the peer's kernel may acknowledge nothing, from then on: [`Connection::end_without_peer`].
     pub absence_max: Duration,
+}
+
+/// What need not wait for a session: it goes on its way while the session is being agreed on, and saves a round trip
+/// each.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ahead<'a> {
+    /// Frames that are sent behind the greeting.
+    pub frames: &'a [u8],
+    /// Data connections that will be wanted at once.
+    pub connections: u16,
+}
+
+impl Ahead<'_> {
+    /// Nothing.
+    pub const NONE: Self = Self { frames: &[], connections: 0 };
+}
+
+/// A data connection of which the peer may not have said yet that it is one.
+#[derive(Debug)]
+pub struct DataConnection {
+    /// Requests may be sent on it at once.
+    pub connection: Arc<Connection>,
+    is_answered: bool,
+}
+
+impl DataConnection {
+    /// Takes the peer's word that this is a data connection, before anything else is taken off it.
+    ///
+    /// # Errors
+    /// The peer refuses, or the connection breaks. [`NetError::Closed`] where the session is not known any more:
+    /// [`ConnectionSource::data`] finds out what else can be done.
+    pub fn answer(&mut self, deadline: Instant) -> Result<(), NetError> {
+        if !self.is_answered {
+            take_reply(&self.connection, deadline).map_err(|error| match error {
+                NetError::Refused(Status::UnknownTicket) | NetError::Protocol(_) => NetError::Closed,
+                other => other,
+            })?;
+            self.is_answered = true;
+        }
+        Ok(())
+    }
+
+    /// Whether the peer has said so.
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
+    }
 }
 
 /// Gives a receiver connections to its sender.
@@ -35,13 +82,19 @@ pub trait ConnectionSource: Sync {
     ///
     /// # Errors
     /// Nobody there, a peer that refuses or breaks the protocol, or the end of the attempt.
-    fn session(&self, terms: &Terms, attempt: Attempt<'_>) -> Result<Session, NetError>;
+    fn session(&self, terms: &Terms, ahead: Ahead<'_>, attempt: Attempt<'_>) -> Result<Session, NetError>;
+
+    /// A data connection of a session that was opened just now: its first answer is not waited for.
+    ///
+    /// # Errors
+    /// As [`ConnectionSource::session`].
+    fn first_data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError>;
 
     /// A data connection of this session, or one to another replica of the same tree, on the same terms.
     ///
     /// # Errors
     /// As [`ConnectionSource::session`].
-    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<Arc<Connection>, NetError>;
+    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError>;
 }
 
 impl ConnectionSource for Dialer {
@@ -53,20 +106,34 @@ impl ConnectionSource for Dialer {
         matches!(self.endpoint(), Endpoint::Embedded(_))
     }
 
-    fn session(&self, terms: &Terms, attempt: Attempt<'_>) -> Result<Session, NetError> {
-        Session::greet(connect(self, attempt)?, Role::Receiver, terms, attempt.deadline)
+    fn session(&self, terms: &Terms, ahead: Ahead<'_>, attempt: Attempt<'_>) -> Result<Session, NetError> {
+        let control = connect(self, attempt)?;
+        // Where a round trip takes no time, the threads that need connections make them as soon.
+        if control.is_long() {
+            self.begin(&control, ahead.connections, attempt.live);
+        }
+        Session::greet_and_ask(control, Role::Receiver, terms, ahead.frames, attempt.deadline)
+    }
+
+    fn first_data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
+        let connection = match self.begun(attempt.deadline) {
+            Some(connection) => ready(connection, attempt)?,
+            None => connect(self, attempt)?,
+        };
+        session.attach_right().ask(&connection, attempt.deadline)?;
+        Ok(DataConnection { connection, is_answered: false })
     }
 
     /// Where the server does not know the session, since it was started again or is another replica of the tree, the
     /// connection opens one of its own: a second connection might land on yet another replica.
-    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<Arc<Connection>, NetError> {
+    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
         let connection = connect(self, attempt)?;
         let attached = match session.attach_right().greet(&connection, attempt.deadline) {
             Err(NetError::Refused(Status::UnknownTicket)) => attach_alone(&connection, &session.agreed, attempt),
             result => result,
         };
         match attached {
-            Ok(()) => Ok(connection),
+            Ok(()) => Ok(DataConnection { connection, is_answered: true }),
             // Nothing was said yet but the greeting, and a damaged one is best said again.
             Err(NetError::Protocol(_)) => Err(NetError::Closed),
             Err(other) => Err(other),
@@ -75,7 +142,10 @@ impl ConnectionSource for Dialer {
 }
 
 fn connect(dialer: &Dialer, attempt: Attempt<'_>) -> Result<Arc<Connection>, NetError> {
-    let connection = dialer.dial(attempt.live, attempt.deadline)?;
+    ready(dialer.dial(attempt.live, attempt.deadline)?, attempt)
+}
+
+fn ready(connection: Arc<Connection>, attempt: Attempt<'_>) -> Result<Arc<Connection>, NetError> {
     // What a receiver sends are requests, never more than the sender's socket takes.
     connection.end_without_peer(attempt.absence_max)?;
     Ok(connection)

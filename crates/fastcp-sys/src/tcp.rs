@@ -5,7 +5,14 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::SocketError;
+
+pub use libc::EINPROGRESS;
 
 /// A connection's state, of `tcp_info` in Linux's `linux/tcp.h`. Fields that the kernel does not have
 /// read as zero.
@@ -59,6 +66,28 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         buffer_limited: Duration::from_micros(raw.tcpi_sndbuf_limited),
         quiet: Duration::from_millis(raw.tcpi_last_data_sent.min(raw.tcpi_last_data_recv).into()),
     })
+}
+
+/// Waits until a connection that is being made is there.
+///
+/// # Errors
+/// Why it could not be made; `TimedOut` where it is not there in time.
+pub fn wait_until_connected(socket: BorrowedFd<'_>, within: Duration) -> io::Result<()> {
+    let until = Instant::now() + within;
+    let mut waiting = [PollFd::new(socket, PollFlags::POLLOUT)];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match poll(&mut waiting, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) if left.is_zero() => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match getsockopt(&socket, SocketError)? {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 #[cfg(test)]

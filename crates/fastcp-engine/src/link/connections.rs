@@ -1,9 +1,9 @@
 //! One data connection after another, until nothing is left to do over them: dialling, resting, giving up.
 
-use fastcp_net::{Connection, NetError};
+use fastcp_net::{DataConnection, NetError};
 
 use crate::error::RunError;
-use crate::link::line::{Ending, Line};
+use crate::link::line::{Ending, Line, Nth};
 use crate::link::patience::Patience;
 
 /// A connection for which there is no room so often in a row is done without.
@@ -30,8 +30,8 @@ pub(crate) trait Work {
     /// trying is no time in vain: whoever waits for something else than work renews the patience.
     fn wait(&self, patience: &mut Patience<'_>) -> bool;
 
-    /// Works on a connection to which nothing was said.
-    fn run(&self, connection: &Connection) -> End;
+    /// Works on a connection on which nothing was asked for.
+    fn run(&self, data: DataConnection) -> End;
 
     /// Whether a connection that is not there is no longer needed.
     fn is_over(&self) -> bool;
@@ -50,15 +50,17 @@ impl Line<'_> {
     pub(crate) fn keep_working<W: Work>(&self, work: &W, spare: Spare) -> Result<(), RunError> {
         let mut patience = self.patience();
         let (mut is_first, mut shortages) = (true, 0);
+        let mut nth = Nth::First;
         while work.wait(&mut patience) {
-            let end = match patience.attempt(|deadline| self.data(deadline)) {
+            let end = match patience.attempt(|deadline| self.data(nth, deadline)) {
                 Err(error) => End::Broken(error),
-                Ok(connection) => {
+                Ok(data) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));
                     is_first = false;
-                    work.run(&connection)
+                    work.run(data)
                 }
             };
+            nth = Nth::Again;
             let error = match end {
                 End::Done => {
                     // Those that are still trying to get through need not.

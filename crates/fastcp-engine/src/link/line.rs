@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastcp_net::{Agreed, Attempt, Connection, ConnectionSource, Live, NetError, Session, Terms};
+use fastcp_net::{Agreed, Ahead, Attempt, ConnectionSource, DataConnection, Live, NetError, Session, Terms};
 
 use crate::budget::{Budget, Limits};
 use crate::error::RunError;
@@ -45,13 +45,15 @@ pub(crate) enum Nth {
 }
 
 impl<'a> Line<'a> {
-    /// Opens the first session, trying for as long as the settings say, or until `live` is ended.
+    /// Opens the first session, trying for as long as the settings say, or until `live` is ended. What is sent ahead is
+    /// answered on its control connection.
     pub(crate) fn open(
         source: &'a dyn ConnectionSource,
         settings: &LinkSettings,
         limits: &Limits,
         report: &'a Report,
         live: Arc<Live>,
+        ahead: Ahead<'_>,
     ) -> Result<Self, RunError> {
         let budget = Budget::of(settings.connections, limits, source.is_in_this_process());
         match budget.limited {
@@ -64,7 +66,7 @@ impl<'a> Line<'a> {
         let retry = settings.retry;
         let address = source.peer_name();
         let opened = Patience::new(&live, report, address.clone(), retry)
-            .persist(|deadline| source.session(&terms, attempt(&live, retry, deadline)));
+            .persist(|deadline| source.session(&terms, ahead, attempt(&live, retry, deadline)));
         let session = match opened {
             Ok(session) => session,
             Err(source) if source.is_transient() => {
@@ -100,7 +102,7 @@ impl<'a> Line<'a> {
     ) -> Result<Arc<Session>, RunError> {
         let opened = patience.failed(error).and_then(|()| {
             patience.persist(|deadline| {
-                let session = self.source.session(&self.agreed.terms(), self.attempt(deadline))?;
+                let session = self.source.session(&self.agreed.terms(), Ahead::NONE, self.attempt(deadline))?;
                 session.agreed.must_allow(&self.agreed)?;
                 Ok(Arc::new(session))
             })
@@ -132,13 +134,27 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A data connection to which nothing was said.
-    pub(crate) fn data(&self, deadline: Instant) -> Result<Arc<Connection>, NetError> {
-        let connection = self.source.data(&self.session(), self.attempt(deadline))?;
-        // A sender that has much to read for an answer says so meanwhile.
+    /// A data connection on which nothing was asked for. The first one of each user need not have been answered.
+    pub(crate) fn data(&self, nth: Nth, deadline: Instant) -> Result<DataConnection, NetError> {
+        let attempt = self.attempt(deadline);
+        let data = match nth {
+            Nth::First => self.source.first_data(&self.session(), attempt)?,
+            Nth::Again => self.source.data(&self.session(), attempt)?,
+        };
+        self.set_silence_max(&data)?;
+        Ok(data)
+    }
+
+    /// Hears whether this is a data connection, before anything else is taken off it.
+    pub(crate) fn hear_answer(&self, data: &mut DataConnection) -> Result<(), NetError> {
+        data.answer(Instant::now() + self.silence_max())?;
+        self.set_silence_max(data)
+    }
+
+    /// A sender that has much to read for an answer says so meanwhile.
+    fn set_silence_max(&self, data: &DataConnection) -> Result<(), NetError> {
         let silence_max = Some(self.silence_max());
-        connection.set_timeouts(silence_max, silence_max)?;
-        Ok(connection)
+        data.connection.set_timeouts(silence_max, silence_max)
     }
 
     fn attempt(&self, deadline: Instant) -> Attempt<'_> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastcp_model::{PATH_BYTES_MAX, PathError, RelPath, Status};
 use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
-use fastcp_wire::frame::FrameType;
+use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::known::{BatchId, encode_known};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest};
 
@@ -41,12 +41,32 @@ impl<'a> Offers<'a> {
         silence_max: Duration,
         cache: Option<TreeCache<'a>>,
     ) -> Result<Self, RunError> {
+        let asked = Self::asked(control, request, silence_max, cache)?;
+        control.write_all(&Self::question(request, asked.cache.as_ref())?).map_err(reading)?;
+        Ok(asked)
+    }
+
+    /// As [`Offers::ask`], where that was done already.
+    pub(crate) fn asked(
+        control: &'a Connection,
+        request: &'a OfferRequest,
+        silence_max: Duration,
+        cache: Option<TreeCache<'a>>,
+    ) -> Result<Self, RunError> {
         control.set_timeouts(Some(silence_max), Some(silence_max)).map_err(reading)?;
-        if let Some(cache) = &cache {
-            control.write_frame(FrameType::OfferKnown, &encode_known(&cache.known())).map_err(reading)?;
-        }
-        control.write_frame(FrameType::OfferRequest, &request.encode()).map_err(reading)?;
         Ok(Self { control, path: &request.path, base: Base(request.base()), cache })
+    }
+
+    /// The frames that ask for an offer.
+    pub(crate) fn question(request: &OfferRequest, cache: Option<&TreeCache<'_>>) -> Result<Vec<u8>, RunError> {
+        let encode =
+            |frame_type, payload: &[u8]| encode_frame(frame_type, payload).map_err(|error| reading(error.into()));
+        let mut frames = match cache {
+            Some(cache) => encode(FrameType::OfferKnown, &encode_known(&cache.known()))?,
+            None => Vec::new(),
+        };
+        frames.extend(encode(FrameType::OfferRequest, &request.encode())?);
+        Ok(frames)
     }
 
     /// Waits for what comes next. After the end nothing does.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use fastcp_model::{Capabilities, Entry, Status};
+use fastcp_model::{Entry, Status};
 use fastcp_net::{Backoff, Session};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
@@ -28,12 +28,9 @@ pub(crate) struct Control<'a> {
 }
 
 impl<'a> Control<'a> {
-    pub(crate) fn new(transfer: &'a Transfer<'a>) -> Self {
-        Self {
-            transfer,
-            planner: Planner::new(transfer),
-            cache: transfer.agrees(Capabilities::TREE_CACHE).then(|| TreeCache::open(transfer.destination)),
-        }
+    /// Where the offer was asked for already, with what is in `cache`.
+    pub(crate) fn new(transfer: &'a Transfer<'a>, cache: Option<TreeCache<'a>>) -> Self {
+        Self { transfer, planner: Planner::new(transfer), cache }
     }
 
     /// Takes the offer, and offers anew until nothing changes any more or has changed too often.
@@ -67,7 +64,10 @@ impl<'a> Control<'a> {
     ) -> Result<Option<OfferEnd>, RunError> {
         self.replay_if(nth);
         let silence_max = self.transfer.line.silence_max();
-        let mut offers = Offers::ask(&session.control, request, silence_max, self.cache.take())?;
+        let mut offers = match nth {
+            Nth::First => Offers::asked(&session.control, request, silence_max, self.cache.take())?,
+            Nth::Again => Offers::ask(&session.control, request, silence_max, None)?,
+        };
         while !self.transfer.schedule.is_stopped() {
             match offers.next()? {
                 Offered::Batch(batch) => self.planner.plan(batch)?,

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastcp_model::{Capabilities, Escaped};
-use fastcp_net::Connection;
+use fastcp_net::{Ahead, Connection};
 use fastcp_sys::Root;
 use fastcp_wire::offer::OfferRequest;
 
@@ -43,7 +43,9 @@ pub(super) fn preview(run: &Pull<'_>, report: &Report) -> Result<(), RunError> {
         ..run.link
     };
     let limits = &run.process.limits;
-    let line = Line::open(run.source, &link, limits, report, Arc::default())?;
+    let frames = Offers::question(&run.request, None)?;
+    let ahead = Ahead { frames: &frames, connections: 0 };
+    let line = Line::open(run.source, &link, limits, report, Arc::default(), ahead)?;
     let looking = Looking {
         root: root.as_ref(),
         backups,
@@ -56,7 +58,7 @@ pub(super) fn preview(run: &Pull<'_>, report: &Report) -> Result<(), RunError> {
         if nth == Nth::Again {
             planner.replay();
         }
-        take_offers(&session.control, &run.request, &mut planner, &line)
+        take_offers(&session.control, nth, &run.request, &mut planner, &line)
     })?;
     report.set_scan_done();
     Ok(())
@@ -77,11 +79,15 @@ fn open_destination(into: &Path) -> Result<Option<Root>, RunError> {
 
 fn take_offers(
     control: &Connection,
+    nth: Nth,
     request: &OfferRequest,
     planner: &mut Planner<'_>,
     line: &Line<'_>,
 ) -> Result<(), RunError> {
-    let mut offers = Offers::ask(control, request, line.silence_max(), None)?;
+    let mut offers = match nth {
+        Nth::First => Offers::asked(control, request, line.silence_max(), None)?,
+        Nth::Again => Offers::ask(control, request, line.silence_max(), None)?,
+    };
     loop {
         match offers.next()? {
             Offered::Batch(batch) => planner.plan(batch)?,

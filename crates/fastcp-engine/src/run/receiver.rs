@@ -13,7 +13,8 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, Escaped};
-use fastcp_net::WireCount;
+use fastcp_net::{Ahead, WireCount};
+use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::OfferRequest;
 
 use crate::commit::group::{Groups, commit_groups};
@@ -24,6 +25,8 @@ use crate::error::RunError;
 use crate::interrupt::{Interrupt, Listening};
 use crate::link::first_error::FirstError;
 use crate::link::line::{Ending, Line};
+use crate::link::offers::Offers;
+use crate::link::tree_cache::TreeCache;
 use crate::manifest::ManifestWriter;
 use crate::report::Report;
 use crate::reuse::Reuse;
@@ -79,8 +82,13 @@ fn pull_to(
     report: &Report,
 ) -> Result<(), RunError> {
     let live = Arc::default();
-    let open = || Line::open(run.source, &run.link, &run.process.limits, report, Arc::clone(&live));
+    let cache = run.link.capabilities.contains(Capabilities::TREE_CACHE).then(|| TreeCache::open(destination));
+    let frames = Offers::question(&run.request, cache.as_ref())?;
+    let ahead = Ahead { frames: &frames, connections: begin_with(run.link.connections) };
+    let open = || Line::open(run.source, &run.link, &run.process.limits, report, Arc::clone(&live), ahead);
     let line = listening.while_opening(&live, open)?;
+    // One that the sender cannot make use of was passed over.
+    let cache = cache.filter(|_| line.agreed.capabilities.contains(Capabilities::TREE_CACHE));
     let tuner = match run.link.connections {
         Connections::Fixed(_) => None,
         Connections::Auto => Some(Tuner::new(line.agreed.connections)),
@@ -100,10 +108,18 @@ fn pull_to(
         cutter: &Cutter::default(),
         budget: line.budget,
     };
-    let result = run_threads(&transfer, &run.request, tuner, listening);
+    let result = run_threads(&transfer, &run.request, cache, tuner, listening);
     // Records of what was committed are kept, however the run ended.
     let recorded = manifest.map_or(Ok(()), ManifestWriter::finish);
     result.and(recorded.map_err(RunError::from))
+}
+
+/// How many data connections are needed as soon as the session is open.
+fn begin_with(connections: Connections) -> u16 {
+    match connections {
+        Connections::Fixed(connections) => connections,
+        Connections::Auto => Tuner::new(CONNECTIONS_MAX).active(),
+    }
 }
 
 /// A schedule for what was agreed, which so many connections begin with.
@@ -120,6 +136,7 @@ fn schedule_for(line: &Line<'_>, active: u16) -> Schedule {
 fn run_threads(
     transfer: &Transfer<'_>,
     request: &OfferRequest,
+    cache: Option<TreeCache<'_>>,
     tuner: Option<Tuner>,
     listening: &Listening,
 ) -> Result<(), RunError> {
@@ -147,7 +164,7 @@ fn run_threads(
         }
         // The control connection is this thread's own. As long as it is there, those that are being greeted on are
         // no strangers to the server.
-        first_error.keep_and_hang_up(Control::new(transfer).run(request), Ending::Data);
+        first_error.keep_and_hang_up(Control::new(transfer, cache).run(request), Ending::Data);
         let results: Vec<_> = fetching.into_iter().map(ScopedJoinHandle::join).collect();
         if let Some(panic) = results.into_iter().find_map(Result::err) {
             resume_unwind(panic);

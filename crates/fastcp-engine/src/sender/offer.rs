@@ -54,7 +54,13 @@ pub(crate) fn serve_offers(connection: &Connection, source: &Source, agreed: Agr
     let mut known = HashSet::new();
     loop {
         match connection.read_frame_within(RECEIVER_FRAME_BYTES_MAX) {
-            Ok((FrameType::OfferKnown, payload)) => known = decode_known(&payload)?.into_iter().collect(),
+            Ok((FrameType::OfferKnown, payload)) => {
+                // A receiver may have asked before it knew what was agreed.
+                let named = decode_known(&payload)?;
+                if agreed.capabilities.contains(Capabilities::TREE_CACHE) {
+                    known = named.into_iter().collect();
+                }
+            }
             Ok((FrameType::OfferRequest, payload)) => {
                 let request = OfferRequest::decode(&payload)?;
                 serve_offer(connection, source, agreed, &request, &known)?;

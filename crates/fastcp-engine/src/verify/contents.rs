@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{ByteRange, RelPath};
-use fastcp_net::{Connection, Inbox, NetError};
+use fastcp_net::{Connection, DataConnection, Inbox, NetError};
 use fastcp_sys::file::next_data_range;
 use fastcp_sys::{Root, Stat};
 use fastcp_wire::request::RangeRequest;
@@ -54,8 +54,9 @@ impl Work for Verification<'_> {
         self.queue.wait_for_work()
     }
 
-    fn run(&self, connection: &Connection) -> End {
-        match Asker::new(self, connection).run() {
+    fn run(&self, mut data: DataConnection) -> End {
+        let connection = Arc::clone(&data.connection);
+        match Asker::new(self, &connection).run(&mut data) {
             Ok(()) => End::Done,
             Err(error) => End::Broken(error),
         }
@@ -131,12 +132,12 @@ impl<'a> Asker<'a> {
     }
 
     /// Works until nothing is left. Whatever is owed when the connection breaks is for others to ask for.
-    fn run(mut self) -> Result<(), NetError> {
+    fn run(mut self, data: &mut DataConnection) -> Result<(), NetError> {
         let dialled = Instant::now();
         let done_before = self.verification.queue.done_count();
-        let result = self.work();
+        let result = self.begin(data).and_then(|()| self.work());
         let was_to_blame = self.owed.first().is_some_and(|check| check.breaks.is_suspect());
-        let is_broken = matches!(&result, Err(error) if !error.is_shortage());
+        let is_broken = data.is_answered() && matches!(&result, Err(error) if !error.is_shortage());
         if is_broken && (was_to_blame || self.verification.queue.done_count() > done_before) {
             self.blame_first(dialled);
         }
@@ -156,6 +157,15 @@ impl<'a> Asker<'a> {
             self.verification.settle(&check.file, Outcome::Failed(cause));
             self.verification.queue.done();
         }
+    }
+
+    /// Asks on a connection of which the sender may not have said yet that it is one, and hears what it says of that.
+    fn begin(&mut self, data: &mut DataConnection) -> Result<(), NetError> {
+        if data.is_answered() {
+            return Ok(());
+        }
+        self.ask()?;
+        self.verification.line.hear_answer(data)
     }
 
     fn work(&mut self) -> Result<(), NetError> {
