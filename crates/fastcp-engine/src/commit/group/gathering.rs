@@ -129,3 +129,6 @@ impl<T> Drop for Committing<'_, T> {
         self.0.emptied.tell_all();
     }
 }
+
+#[cfg(test)]
+mod tests;
