@@ -325,15 +325,22 @@ fn nothing_is_deleted_where_it_is_not_known_what_the_source_has() {
     }
 }
 
+/// The only file that was asked for.
+fn only_job(transfer: &Transfer<'_>) -> Arc<FileJob> {
+    // Nobody waits for a file that was not.
+    transfer.schedule.close();
+    let mut wants = Vec::new();
+    transfer.schedule.next(&Held::default(), &mut wants);
+    Arc::clone(&wants.pop().expect("a want").job)
+}
+
 /// Plans a file, has it change, and offers it anew as `entry`; hands on what comes of it.
 fn offered_anew(stage: &Stage, entry: &Entry, check: impl FnOnce(Option<FileJob>, &FileJob)) {
     stage.transfer(|transfer| {
         let mut planner = Planner::new(transfer);
         planner.plan(batch(vec![listing("", vec![file("file", 100)])])).expect("planned");
         planner.finish(&OfferEnd { entries: 1, failures: 0 }).expect("finished");
-        let mut wants = Vec::new();
-        transfer.schedule.next(&Held::default(), &mut wants);
-        let job = Arc::clone(&wants.pop().expect("a want").job);
+        let job = only_job(transfer);
         assert!(job.fail());
         assert!(!stage.report.is_root_finished());
         let again = planner.plan_again(&job, entry).expect("the run goes on");
@@ -387,9 +394,7 @@ fn a_directory_that_has_taken_the_place_of_a_file_stays() {
     stage.transfer(|transfer| {
         let mut planner = Planner::new(transfer);
         planner.plan(batch(vec![listing("", vec![file("file", 100)])])).expect("planned");
-        let mut wants = Vec::new();
-        transfer.schedule.next(&Held::default(), &mut wants);
-        let job = Arc::clone(&wants.pop().expect("a want").job);
+        let job = only_job(transfer);
         fs::create_dir_all(stage.at("file/full")).expect("create");
         assert!(planner.plan_again(&job, &file("file", 77)).expect("the run goes on").is_none());
     });

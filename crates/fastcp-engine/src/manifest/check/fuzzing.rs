@@ -142,7 +142,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let whole = format!("fastcp-manifest 1 xxh3-128\n{LINES}");
         let seeds = [whole.as_bytes(), LINES.as_bytes(), LINES.split_at(80).1.as_bytes(), b""];
-        crate::fuzzing::mutated(&seeds, 1000, |bytes| manifest(dir.path(), bytes));
+        crate::fuzzing::mutated(&seeds, 300, |bytes| manifest(dir.path(), bytes));
         let long = [LINES.as_bytes(), &[b'x'; 20_000], b"\n", LINES.as_bytes(), b"\n"].concat();
         manifest(dir.path(), &long);
     }
