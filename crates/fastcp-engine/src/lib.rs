@@ -29,6 +29,21 @@ mod target;
 mod threads;
 mod verify;
 
+/// For fuzz targets only: what holds of any bytes that an earlier run left. Each function works in a directory of its own.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::link::tree_cache::fuzzing::tree_cache;
+    pub use crate::manifest::check::fuzzing::manifest;
+    pub use crate::target::journal::fuzzing::journal;
+
+    #[cfg(test)]
+    pub(crate) use tests::mutated;
+
+    #[cfg(test)]
+    mod tests;
+}
+
 pub use budget::{Allowance, Limited, Limits, Resource, Served};
 pub use difference::Difference;
 pub use error::{BackupProblem, ManifestError, RunError};

@@ -14,7 +14,7 @@ use crate::content::content_hash::ContentHash;
 use crate::error::ManifestError;
 use crate::settings::ManifestHash;
 
-mod check;
+pub(crate) mod check;
 mod writer;
 
 pub use check::verify_manifest;

@@ -454,3 +454,6 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

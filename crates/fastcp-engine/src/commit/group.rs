@@ -138,3 +138,6 @@ pub(crate) fn commit_one(transfer: &Transfer<'_>, landed: Landed) -> Result<(), 
 fn cannot_sync(source: io::Error) -> RunError {
     RunError::Destination { operation: "sync", path: ".".to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,6 @@ fn is_beneath(parts: &Dir, part: &Name, top: &Option<Name>) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,3 +113,6 @@ impl Transfer<'_> {
 fn is_moving(status: Status) -> bool {
     matches!(status, Status::Changed | Status::BadRange | Status::InUse)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

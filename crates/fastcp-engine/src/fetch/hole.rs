@@ -96,3 +96,6 @@ pub(super) fn is_clean(want: &Want, range: ByteRange, part: &PartFile) -> bool {
     let is_untouched = part.is_new() && (want.attempt == 0 || want.is_whole_file());
     is_untouched || punch_hole(part.file(), range.start(), range.len()).unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,3 +140,6 @@ fn silence(error: &NetError) -> Duration {
         _ => Duration::ZERO,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,6 +181,8 @@ fn name(bytes: &[u8]) -> Name {
     Name::new(bytes).expect("our own names are lawful")
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests {
     use std::fs;

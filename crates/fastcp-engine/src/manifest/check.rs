@@ -25,6 +25,9 @@ use crate::report::{Cause, Report};
 use crate::settings::ManifestHash;
 use crate::target::read_back::read_whole;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
 /// Records that one thread takes at a time.
 const RECORDS_PER_STEP: usize = 64;
 

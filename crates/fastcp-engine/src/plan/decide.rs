@@ -98,3 +98,6 @@ fn points_there(dir: &Dir, name: &Name, there: &Stat, target: &[u8]) -> io::Resu
 fn is_empty(dir: &Dir) -> io::Result<bool> {
     Ok(dir.names()?.next().transpose()?.is_none())
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,6 +223,8 @@ mod tests {
     use crate::error::{BackupProblem, RunError};
     use crate::settings::Durability;
 
+    mod across;
+
     fn name(text: &str) -> Name {
         Name::new(text.as_bytes()).expect("lawful")
     }

@@ -325,6 +325,8 @@ impl Fields<'_> {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests {
     use fastcp_model::{ByteRange, RelPath, Timestamp};
@@ -352,7 +354,7 @@ mod tests {
     }
 
     /// A head, two records, a mark; and where each ends.
-    fn sample() -> (Vec<u8>, [usize; 4]) {
+    pub(super) fn sample() -> (Vec<u8>, [usize; 4]) {
         let parts = [
             encode_head(&binding(), 77),
             encode_range(record(0, 1)),

@@ -128,3 +128,6 @@ impl<T> Drop for Committing<'_, T> {
         self.0.emptied.tell_all();
     }
 }
+
+#[cfg(test)]
+mod tests;
