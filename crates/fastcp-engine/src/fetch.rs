@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::Capabilities;
-use fastcp_net::{Connection, DataConnection, NetError};
+use fastcp_net::{Attachment, Connection, DataConnection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES};
 use fastcp_wire::request::{Ask, RangeRequest};
@@ -142,11 +142,20 @@ impl<'a> Fetcher<'a> {
     /// Asks on a connection of which the sender may not have said yet that it is one, and hears what it says of that.
     fn begin(&mut self, data: &mut DataConnection) -> Result<(), End> {
         if !data.is_answered() {
-            self.ask()?;
-            self.transfer.line.hear_answer(data).map_err(End::Broken)?;
+            self.ask(Some(self.transfer.line.answer_due(data)))?;
+            if self.transfer.line.hear_answer(data).map_err(End::Broken)? == Attachment::Anew {
+                self.forget();
+            }
         }
         self.is_answered = true;
         Ok(())
+    }
+
+    /// What was asked for is lost: it is for whoever asks next.
+    fn forget(&mut self) {
+        let owed = std::mem::take(&mut self.owed);
+        self.transfer.schedule.give_back(self.held.connection, owed.into_owed());
+        self.held = Held { connection: self.held.connection, ..Held::default() };
     }
 
     /// Asks for as much as may be in flight, then takes one answer. While answers wait in the buffer they
@@ -154,12 +163,13 @@ impl<'a> Fetcher<'a> {
     fn step(&mut self) -> Result<(), End> {
         let has_answer = !self.owed.is_empty() && self.body.inbox.buffered().len() >= PIECE_HEADER_BYTES;
         if !has_answer {
-            self.ask()?;
+            self.ask(None)?;
         }
         self.take_piece()
     }
 
-    fn ask(&mut self) -> Result<(), End> {
+    /// With nothing on its way it waits until there is something to ask for, or until the time given.
+    fn ask(&mut self, until: Option<Instant>) -> Result<(), End> {
         self.held.rate = self.pace.rate();
         let held_max = match self.transfer.budget.reach {
             Reach::Full => self.pace.held_max(),
@@ -171,7 +181,7 @@ impl<'a> Fetcher<'a> {
                 break;
             }
             let start = Instant::now();
-            let next = self.transfer.schedule.next(&self.held, &mut self.wants);
+            let next = self.transfer.schedule.next_until(&self.held, &mut self.wants, until);
             match next {
                 Next::Done => return Err(End::Done),
                 Next::Rest => return Err(End::Rest),

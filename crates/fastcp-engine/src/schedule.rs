@@ -249,8 +249,15 @@ impl Schedule {
         (!state.is_finished()).then_some(state.wants_done)
     }
 
-    /// Adds the next wants for a connection to `wants`; with none in flight it waits for one.
+    /// As [`Schedule::next_until`], without an end.
+    #[cfg(test)]
     pub(crate) fn next(&self, held: &Held, wants: &mut Vec<Want>) -> Next {
+        self.next_until(held, wants, None)
+    }
+
+    /// Adds the next wants for a connection to `wants`; with none in flight it waits for one, and no longer than until
+    /// the time given: [`Next::Enough`].
+    pub(crate) fn next_until(&self, held: &Held, wants: &mut Vec<Want>, until: Option<Instant>) -> Next {
         let mut state = self.lock();
         state.shares.set(held.connection, held.rate);
         loop {
@@ -273,7 +280,11 @@ impl Schedule {
             if state.is_finished() {
                 return Next::Done;
             }
-            state = self.state.wait(&self.news.work, state);
+            state = match until {
+                None => self.state.wait(&self.news.work, state),
+                Some(until) if Instant::now() < until => self.state.wait_until(&self.news.work, state, until),
+                Some(_) => return Next::Enough,
+            };
         }
     }
 

@@ -38,6 +38,43 @@ pub fn greet(connection: &Connection, timeout: Duration) -> Result<Greeting, Net
     })
 }
 
+/// Reads the next message of a peer who was told that his session is not known. He may have asked for ranges before he
+/// heard that: what he asked for is passed over.
+///
+/// # Errors
+/// As [`greet`]; a peer that goes on asking.
+pub fn greet_again(connection: &Connection, timeout: Duration) -> Result<Greeting, NetError> {
+    let deadline = Instant::now() + timeout;
+    let mut passed_over = 0;
+    loop {
+        let mut first = [0; 4];
+        connection.read_exact_by(&mut first, deadline)?;
+        if u32::from_be_bytes(first) != REQUEST_MAGIC {
+            return read_opening(connection, first, deadline);
+        }
+        passed_over += skip_request(connection, first, deadline)?;
+        if passed_over > PASSED_OVER_BYTES_MAX {
+            return Err(NetError::UnknownDialect(first));
+        }
+    }
+}
+
+/// More than a receiver asks for before it takes an answer.
+const PASSED_OVER_BYTES_MAX: usize = 1 << 20;
+
+fn skip_request(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<usize, NetError> {
+    let mut header = [0; REQUEST_HEADER_BYTES];
+    header[..4].copy_from_slice(&first);
+    connection.read_exact_by(&mut header[4..], deadline)?;
+    let decoded = RequestHeader::decode(&header).map_err(NetError::Request)?;
+    let mut rest = vec![0; decoded.rest_bytes()];
+    connection.read_exact_by(&mut rest, deadline)?;
+    match Request::decode(&header, decoded, &rest).map_err(NetError::Request)? {
+        Request::Extended(_) => Ok(REQUEST_HEADER_BYTES + rest.len()),
+        Request::Plain(_) => Err(NetError::UnknownDialect(first)),
+    }
+}
+
 fn read_greeting(connection: &Connection, first: &mut [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
     connection.read_exact_by(first, deadline)?;
     match *first {

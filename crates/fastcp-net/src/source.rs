@@ -44,24 +44,43 @@ impl Ahead<'_> {
 pub struct DataConnection {
     /// Requests may be sent on it at once.
     pub connection: Arc<Connection>,
+    agreed: Agreed,
     is_answered: bool,
 }
 
+/// What the peer says to whoever makes a data connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attachment {
+    /// It is one.
+    AsAsked,
+    /// It did not know the session, since it was started again or is another replica of the tree. The connection has
+    /// opened a session of its own, on the same terms, and what was asked for before is lost.
+    Anew,
+}
+
 impl DataConnection {
-    /// Takes the peer's word that this is a data connection, before anything else is taken off it.
+    /// Takes the peer's word that this is a data connection, before anything else is taken off it. A second connection
+    /// might land on yet another replica: so where the peer does not know the session, this one opens its own.
     ///
     /// # Errors
-    /// The peer refuses, or the connection breaks. [`NetError::Closed`] where the session is not known any more:
-    /// [`ConnectionSource::data`] finds out what else can be done.
-    pub fn answer(&mut self, deadline: Instant) -> Result<(), NetError> {
-        if !self.is_answered {
-            take_reply(&self.connection, deadline).map_err(|error| match error {
-                NetError::Refused(Status::UnknownTicket) | NetError::Protocol(_) => NetError::Closed,
-                other => other,
-            })?;
-            self.is_answered = true;
+    /// The peer refuses, or the connection breaks.
+    pub fn answer(&mut self, deadline: Instant) -> Result<Attachment, NetError> {
+        if self.is_answered {
+            return Ok(Attachment::AsAsked);
         }
-        Ok(())
+        let answer = match take_reply(&self.connection, deadline) {
+            Ok(()) => Ok(Attachment::AsAsked),
+            Err(NetError::Refused(Status::UnknownTicket)) => {
+                attach_alone(&self.connection, &self.agreed, deadline).map(|()| Attachment::Anew)
+            }
+            Err(error) => Err(error),
+        };
+        self.is_answered = answer.is_ok();
+        answer.map_err(|error| match error {
+            // Nothing was said yet but the greeting, and a damaged one is best said again.
+            NetError::Protocol(_) => NetError::Closed,
+            other => other,
+        })
     }
 
     /// Whether the peer has said so.
@@ -84,13 +103,7 @@ pub trait ConnectionSource: Sync {
     /// Nobody there, a peer that refuses or breaks the protocol, or the end of the attempt.
     fn session(&self, terms: &Terms, ahead: Ahead<'_>, attempt: Attempt<'_>) -> Result<Session, NetError>;
 
-    /// A data connection of a session that was opened just now: its first answer is not waited for.
-    ///
-    /// # Errors
-    /// As [`ConnectionSource::session`].
-    fn first_data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError>;
-
-    /// A data connection of this session, or one to another replica of the same tree, on the same terms.
+    /// A data connection of this session, whose first answer is not waited for.
     ///
     /// # Errors
     /// As [`ConnectionSource::session`].
@@ -115,29 +128,13 @@ impl ConnectionSource for Dialer {
         Session::greet_and_ask(control, Role::Receiver, terms, ahead.frames, attempt.deadline)
     }
 
-    fn first_data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
+    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
         let connection = match self.begun(attempt.deadline) {
             Some(connection) => ready(connection, attempt)?,
             None => connect(self, attempt)?,
         };
         session.attach_right().ask(&connection, attempt.deadline)?;
-        Ok(DataConnection { connection, is_answered: false })
-    }
-
-    /// Where the server does not know the session, since it was started again or is another replica of the tree, the
-    /// connection opens one of its own: a second connection might land on yet another replica.
-    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
-        let connection = connect(self, attempt)?;
-        let attached = match session.attach_right().greet(&connection, attempt.deadline) {
-            Err(NetError::Refused(Status::UnknownTicket)) => attach_alone(&connection, &session.agreed, attempt),
-            result => result,
-        };
-        match attached {
-            Ok(()) => Ok(DataConnection { connection, is_answered: true }),
-            // Nothing was said yet but the greeting, and a damaged one is best said again.
-            Err(NetError::Protocol(_)) => Err(NetError::Closed),
-            Err(other) => Err(other),
-        }
+        Ok(DataConnection { connection, agreed: session.agreed, is_answered: false })
     }
 }
 
@@ -151,10 +148,10 @@ fn ready(connection: Arc<Connection>, attempt: Attempt<'_>) -> Result<Arc<Connec
     Ok(connection)
 }
 
-fn attach_alone(connection: &Arc<Connection>, agreed: &Agreed, attempt: Attempt<'_>) -> Result<(), NetError> {
+fn attach_alone(connection: &Arc<Connection>, agreed: &Agreed, deadline: Instant) -> Result<(), NetError> {
     // Of one connection, whatever the run has in all.
     let terms = Terms { connections: 1, ..agreed.terms() };
-    let session = Session::greet(Arc::clone(connection), Role::Receiver, &terms, attempt.deadline)?;
+    let session = Session::greet(Arc::clone(connection), Role::Receiver, &terms, deadline)?;
     session.agreed.must_allow(agreed)?;
-    session.attach_right().greet(connection, attempt.deadline)
+    session.attach_right().greet(connection, deadline)
 }

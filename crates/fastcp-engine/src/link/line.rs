@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastcp_net::{Agreed, Ahead, Attempt, ConnectionSource, DataConnection, Live, NetError, Session, Terms};
+use fastcp_net::{
+    Agreed, Ahead, Attachment, Attempt, ConnectionSource, DataConnection, Live, NetError, Session, Terms,
+};
 
 use crate::budget::{Budget, Limits};
 use crate::error::RunError;
@@ -134,21 +136,27 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A data connection on which nothing was asked for. The first one of each user need not have been answered.
+    /// A data connection on which nothing was asked for. The first one of each user need not have been answered: of
+    /// later ones it is known that something may go wrong, so that is part of the attempt.
     pub(crate) fn data(&self, nth: Nth, deadline: Instant) -> Result<DataConnection, NetError> {
-        let attempt = self.attempt(deadline);
-        let data = match nth {
-            Nth::First => self.source.first_data(&self.session(), attempt)?,
-            Nth::Again => self.source.data(&self.session(), attempt)?,
-        };
+        let mut data = self.source.data(&self.session(), self.attempt(deadline))?;
+        if nth == Nth::Again {
+            data.answer(deadline)?;
+        }
         self.set_silence_max(&data)?;
         Ok(data)
     }
 
     /// Hears whether this is a data connection, before anything else is taken off it.
-    pub(crate) fn hear_answer(&self, data: &mut DataConnection) -> Result<(), NetError> {
-        data.answer(Instant::now() + self.silence_max())?;
-        self.set_silence_max(data)
+    pub(crate) fn hear_answer(&self, data: &mut DataConnection) -> Result<Attachment, NetError> {
+        let answer = data.answer(Instant::now() + self.silence_max())?;
+        self.set_silence_max(data)?;
+        Ok(answer)
+    }
+
+    /// Until when there is no use in hearing the answer: it is on its way. What is asked for until then goes along.
+    pub(crate) fn answer_due(&self, data: &DataConnection) -> Instant {
+        Instant::now() + data.connection.tcp_info().round_trip.min(self.silence_max())
     }
 
     /// A sender that has much to read for an answer says so meanwhile.

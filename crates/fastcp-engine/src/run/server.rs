@@ -10,6 +10,7 @@ use std::time::Duration;
 use fastcp_model::{Escaped, Status};
 use fastcp_net::{
     Connection, Endpoint, Full, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, WireCount, greet,
+    greet_again,
 };
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Hello, Role};
@@ -123,7 +124,7 @@ impl Server {
     fn serve_stranger(&self, connection: &Connection) -> Result<(), NetError> {
         tracing::debug!("unknown session ticket");
         send_failure(connection, Status::UnknownTicket);
-        match greet(connection, self.settings.handshake_timeout)? {
+        match greet_again(connection, self.settings.handshake_timeout)? {
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
             Greeting::Attach(_) => Err(NetError::UnexpectedFrame(FrameType::Attach)),
             Greeting::Plain(_) => Err(NetError::UnknownDialect(REQUEST_MAGIC.to_be_bytes())),

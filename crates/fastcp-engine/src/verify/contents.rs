@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{ByteRange, RelPath};
-use fastcp_net::{Connection, DataConnection, Inbox, NetError};
+use fastcp_net::{Attachment, Connection, DataConnection, Inbox, NetError};
 use fastcp_sys::file::next_data_range;
 use fastcp_sys::{Root, Stat};
 use fastcp_wire::request::RangeRequest;
@@ -164,13 +164,19 @@ impl<'a> Asker<'a> {
         if data.is_answered() {
             return Ok(());
         }
-        self.ask()?;
-        self.verification.line.hear_answer(data)
+        let line = self.verification.line;
+        self.ask(IfEmpty::WaitUntil(line.answer_due(data)))?;
+        if line.hear_answer(data)? == Attachment::Anew {
+            // What was asked for is lost: it is for whoever asks next.
+            self.verification.queue.give_back(std::mem::take(&mut self.owed).into_owed());
+            self.asked_bytes = 0;
+        }
+        Ok(())
     }
 
     fn work(&mut self) -> Result<(), NetError> {
         loop {
-            self.ask()?;
+            self.ask(IfEmpty::Wait)?;
             let Some(check) = self.owed.first().cloned() else { return Ok(()) };
             if self.verification.queue.is_stopped() {
                 return Ok(());
@@ -183,14 +189,14 @@ impl<'a> Asker<'a> {
     }
 
     /// Fills the window up once half of it is free.
-    fn ask(&mut self) -> Result<(), NetError> {
+    fn ask(&mut self, with_nothing_owed: IfEmpty) -> Result<(), NetError> {
         // One that may be to blame is asked about alone: what is answered before it could be lost with it.
         let asks_alone = self.owed.last().is_some_and(|check| check.breaks.is_suspect());
         if asks_alone || !self.owed.is_half_empty() || self.asked_bytes > ASKED_BYTES_MAX / 2 {
             return Ok(());
         }
         while self.owed.is_empty() || (self.owed.has_room() && self.asked_bytes < ASKED_BYTES_MAX) {
-            let if_empty = if self.owed.is_empty() { IfEmpty::Wait } else { IfEmpty::Return };
+            let if_empty = if self.owed.is_empty() { with_nothing_owed } else { IfEmpty::Return };
             match self.verification.queue.next(if_empty) {
                 Next::Check(check) if check.breaks.is_suspect() => {
                     self.put_request(check);

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use fastcp_model::{ByteRange, RelPath, Timestamp};
 
@@ -75,6 +76,8 @@ pub(super) struct Check {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfEmpty {
     Wait,
+    /// Not beyond this.
+    WaitUntil(Instant),
     Return,
 }
 
@@ -217,8 +220,15 @@ impl CheckQueue {
                     return Next::Check(check);
                 }
                 None if state.is_over() => return Next::Over,
-                None if if_empty == IfEmpty::Return => return Next::Later,
-                None => state = self.state.wait(&self.work, state),
+                None => {
+                    state = match if_empty {
+                        IfEmpty::WaitUntil(until) if Instant::now() < until => {
+                            self.state.wait_until(&self.work, state, until)
+                        }
+                        IfEmpty::WaitUntil(_) | IfEmpty::Return => return Next::Later,
+                        IfEmpty::Wait => self.state.wait(&self.work, state),
+                    }
+                }
             }
         }
     }
