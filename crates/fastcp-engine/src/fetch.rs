@@ -90,8 +90,6 @@ struct Fetcher<'a> {
     dialled: Instant,
     /// Ranges proven over all connections, when it was dialled.
     proven_before: u64,
-    /// The sender has said that this is a data connection.
-    is_answered: bool,
     /// Something has come of the answer to the first that is owed.
     is_begun: bool,
     /// What the schedule has just handed out.
@@ -113,7 +111,6 @@ impl<'a> Fetcher<'a> {
             pace: Pace::new(Instant::now()),
             dialled: Instant::now(),
             proven_before: transfer.report.run.proven(),
-            is_answered: false,
             is_begun: false,
             wants: Vec::new(),
             scratch: Vec::new(),
@@ -135,6 +132,9 @@ impl<'a> Fetcher<'a> {
             End::Broken(error) => self.end_broken(error),
             end => end,
         };
+        if matches!(end, End::Broken(_) | End::Unanswered(_)) {
+            self.transfer.line.note_broken();
+        }
         self.transfer.schedule.give_back(self.held.connection, self.owed.into_owed());
         end
     }
@@ -143,11 +143,10 @@ impl<'a> Fetcher<'a> {
     fn begin(&mut self, data: &mut DataConnection) -> Result<(), End> {
         if !data.is_answered() {
             self.ask(Some(self.transfer.line.answer_due(data)))?;
-            if self.transfer.line.hear_answer(data).map_err(End::Broken)? == Attachment::Anew {
+            if self.transfer.line.hear_answer(data).map_err(End::Unanswered)? == Attachment::Anew {
                 self.forget();
             }
         }
-        self.is_answered = true;
         Ok(())
     }
 

@@ -23,7 +23,6 @@ use crate::commit::transfer::Transfer;
 use crate::content::cutter::Cutter;
 use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::error::RunError;
-use crate::link::line::Nth;
 use crate::reuse::basis::Basis;
 use crate::reuse::copying::Copier;
 use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
@@ -227,7 +226,8 @@ fn asking<T>(
 }
 
 fn open(transfer: &Transfer<'_>, deadline: Instant) -> Result<AskingLine, NetError> {
-    let data = transfer.line.data(Nth::Again, deadline)?;
+    let mut data = transfer.line.data(deadline)?;
+    transfer.line.hear_answer(&mut data)?;
     Ok(AskingLine { connection: data.connection, inbox: Inbox::new() })
 }
 

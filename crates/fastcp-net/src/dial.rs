@@ -11,8 +11,8 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastcp_sys::resolve::{ResolveError, addresses};
@@ -54,17 +54,10 @@ impl fmt::Display for Endpoint {
 }
 
 /// Makes connections to one endpoint, all counted together.
+#[derive(Clone)]
 pub struct Dialer {
     endpoint: Endpoint,
     count: Arc<WireCount>,
-    /// Connections on their way that nobody has asked for yet.
-    begun: Mutex<Vec<Begun>>,
-}
-
-/// A connection that the kernel is making.
-struct Begun {
-    stream: Arc<TcpStream>,
-    at: Instant,
 }
 
 /// The most connections that are begun before they are needed.
@@ -75,7 +68,7 @@ const BEGUN_AGE_MAX: Duration = Duration::from_secs(5);
 impl Dialer {
     /// A dialer whose connections add to `count`.
     pub fn new(endpoint: Endpoint, count: Arc<WireCount>) -> Self {
-        Self { endpoint, count, begun: Mutex::default() }
+        Self { endpoint, count }
     }
 
     /// Where it dials.
@@ -105,15 +98,18 @@ impl Dialer {
     /// with one is nobody's error: another is made.
     pub(crate) fn begin(&self, control: &Connection, count: u16, live: &Live) {
         let Ok(address) = control.peer_address() else { return };
-        let begun = (0..count.min(BEGUN_MAX)).map_while(|_| begin(address, live).ok());
-        let begun: Vec<_> = begun.map(|stream| Begun { stream, at: Instant::now() }).collect();
-        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        // An embedded server hears of no connection but those that are handed to it.
+        if matches!(self.endpoint, Endpoint::Tcp { .. }) {
+            (0..count.min(BEGUN_MAX))
+                .map_while(|_| begin(address, live).ok())
+                .for_each(|stream| live.keep_begun(stream));
+        }
     }
 
     /// One of those that were begun, as soon as it is there.
-    pub(crate) fn begun(&self, deadline: Instant) -> Option<Arc<Connection>> {
+    pub(crate) fn begun(&self, live: &Live, deadline: Instant) -> Option<Arc<Connection>> {
         loop {
-            let Begun { stream, at } = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let (stream, at) = live.take_begun()?;
             let left = deadline.saturating_duration_since(Instant::now());
             if at.elapsed() < BEGUN_AGE_MAX
                 && wait_until_connected(stream.as_fd(), left).is_ok()

@@ -3,6 +3,7 @@
 //! A stream is known from before it is connected: connecting, being greeted and reading may each take a while, and
 //! whoever ends the run need not wait for any of it.
 
+use std::collections::VecDeque;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -19,6 +20,9 @@ pub struct Live {
 #[derive(Debug, Default)]
 struct State {
     streams: Vec<Weak<TcpStream>>,
+    /// Connections on their way that nobody has asked for yet, and when they were begun. The first are those that a
+    /// server has room for.
+    begun: VecDeque<(Arc<TcpStream>, Instant)>,
     is_ended: bool,
 }
 
@@ -34,10 +38,26 @@ impl Live {
         Ok(())
     }
 
+    /// Keeps a connection that is on its way, for whoever asks next.
+    pub(crate) fn keep_begun(&self, stream: Arc<TcpStream>) {
+        self.lock().begun.push_back((stream, Instant::now()));
+    }
+
+    /// The connection that was begun first of those that nobody has asked for.
+    pub(crate) fn take_begun(&self) -> Option<(Arc<TcpStream>, Instant)> {
+        self.lock().begun.pop_front()
+    }
+
+    /// No more than this many will be asked for.
+    pub(crate) fn drop_begun_beyond(&self, count: u16) {
+        self.lock().begun.truncate(count.into());
+    }
+
     /// Ends all connections but this one, those to come, and all waits.
     pub fn end_all_but(&self, kept: Option<&Connection>) {
         let mut state = self.lock();
         state.is_ended = true;
+        state.begun.clear();
         self.ended.notify_all();
         for stream in state.streams.iter().filter_map(Weak::upgrade) {
             if kept.is_none_or(|kept| !Arc::ptr_eq(&kept.shared_stream(), &stream)) {

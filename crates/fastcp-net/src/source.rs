@@ -125,11 +125,13 @@ impl ConnectionSource for Dialer {
         if control.is_long() {
             self.begin(&control, ahead.connections, attempt.live);
         }
-        Session::greet_and_ask(control, Role::Receiver, terms, ahead.frames, attempt.deadline)
+        let session = Session::greet_and_ask(control, Role::Receiver, terms, ahead.frames, attempt.deadline);
+        attempt.live.drop_begun_beyond(session.as_ref().map_or(0, |session| session.agreed.connections));
+        session
     }
 
     fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
-        let connection = match self.begun(attempt.deadline) {
+        let connection = match self.begun(attempt.live, attempt.deadline) {
             Some(connection) => ready(connection, attempt)?,
             None => connect(self, attempt)?,
         };
@@ -154,4 +156,95 @@ fn attach_alone(connection: &Arc<Connection>, agreed: &Agreed, deadline: Instant
     let session = Session::greet(Arc::clone(connection), Role::Receiver, &terms, deadline)?;
     session.agreed.must_allow(agreed)?;
     session.attach_right().greet(connection, deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use fastcp_model::{ByteRange, Capabilities, Status};
+    use fastcp_wire::frame::FrameType;
+    use fastcp_wire::hello::encode_failure;
+    use fastcp_wire::request::{Ask, RangeRequest};
+
+    use super::{Ahead, Attachment, Attempt, ConnectionSource};
+    use crate::{
+        Connection, Dialer, Endpoint, Greeting, Live, NetError, Sessions, Terms, WireCount, greet, greet_again,
+    };
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+    const TERMS: Terms = Terms { capabilities: Capabilities::SUPPORTED, connections: 4, chunk_kb: None };
+
+    /// Serves one connection as a server does, as far as greetings go; answers what was asked for behind them.
+    fn serve(sessions: &Sessions, connection: &Connection) -> Result<u8, NetError> {
+        let greeting = match greet(connection, TIMEOUT)? {
+            Greeting::Attach(ticket) if sessions.attach(connection, ticket).is_err() => {
+                let failure = encode_failure(Status::UnknownTicket);
+                connection.write_frame(FrameType::Failure, &failure)?;
+                greet_again(connection, TIMEOUT)?
+            }
+            other => other,
+        };
+        if let Greeting::Hello(hello) = greeting {
+            let _session = sessions.open(connection, &hello)?;
+            match connection.read_frame() {
+                Ok((FrameType::Attach, payload)) => {
+                    let ticket = fastcp_wire::hello::decode_attach(&payload)?;
+                    let _data = sessions.attach(connection, ticket)?;
+                    return first_byte(connection);
+                }
+                Ok((other, _)) => return Err(NetError::UnexpectedFrame(other)),
+                Err(error) => return Err(error),
+            }
+        }
+        first_byte(connection)
+    }
+
+    fn first_byte(connection: &Connection) -> Result<u8, NetError> {
+        let mut byte = [0];
+        connection.read_exact(&mut byte)?;
+        Ok(byte[0])
+    }
+
+    /// The session of one server, and a data connection that lands on another one: it goes on there, and of what was
+    /// asked for before nothing is left over.
+    #[test]
+    fn a_connection_that_lands_elsewhere_opens_a_session_there() {
+        let replicas = [0, 1].map(|_| Sessions::new(TERMS, usize::MAX));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let count = Arc::new(WireCount::default());
+        let dialer = Dialer::new(Endpoint::Tcp { host: "127.0.0.1".to_owned(), port }, Arc::clone(&count));
+        let live = Live::default();
+        let attempt = Attempt { live: &live, deadline: Instant::now() + TIMEOUT, absence_max: TIMEOUT };
+        std::thread::scope(|threads| {
+            let served = threads.spawn(|| {
+                let accepted = replicas.iter().map(|sessions| {
+                    let (stream, _) = listener.accept().expect("accept");
+                    let connection = Connection::accept(stream.into(), Arc::clone(&count)).expect("connected");
+                    threads.spawn(move || serve(sessions, &connection))
+                });
+                accepted.collect::<Vec<_>>()
+            });
+            let session = dialer.session(&TERMS, Ahead::NONE, attempt).expect("a session");
+            let mut data = dialer.data(&session, attempt).expect("a connection");
+            assert!(!data.is_answered());
+            let range = ByteRange::new(0, 9).expect("lawful");
+            let mut requests = Vec::new();
+            for id in 0..100 {
+                RangeRequest { id, path: (*b"file").into(), range, ask: Ask::Bytes }.encode(&mut requests);
+            }
+            data.connection.write_all(&requests).expect("sent");
+            assert_eq!(data.answer(attempt.deadline).expect("attached"), Attachment::Anew);
+            assert_eq!(data.answer(attempt.deadline).expect("known"), Attachment::AsAsked, "it was heard");
+            data.connection.write_all(b"!").expect("sent");
+            let mut served = served.join().expect("join");
+            let second = served.pop().expect("two").join().expect("join");
+            assert_eq!(second.expect("served"), b'!', "what was asked for before is passed over");
+            session.control.hang_up();
+            assert!(served.pop().expect("one").join().expect("join").is_err());
+        });
+    }
 }

@@ -31,8 +31,8 @@ impl Fetcher<'_> {
     /// How the connection ends that broke with `error`. What it owes is told apart from what was never asked for.
     pub(super) fn end_broken(&mut self, error: NetError) -> End {
         let blamed = match leave(&mut self.owed, &error) {
-            Suspect::First if self.is_answered => self.blame_first(),
-            Suspect::First | Suspect::Nobody => Ok(()),
+            Suspect::First => self.blame_first(),
+            Suspect::Nobody => Ok(()),
         };
         match blamed {
             Ok(()) => End::Broken(error),

@@ -3,7 +3,7 @@
 use fastcp_net::{DataConnection, NetError};
 
 use crate::error::RunError;
-use crate::link::line::{Ending, Line, Nth};
+use crate::link::line::{Ending, Line};
 use crate::link::patience::Patience;
 
 /// A connection for which there is no room so often in a row is done without.
@@ -17,6 +17,8 @@ pub(crate) enum End {
     Rest,
     /// It broke; the rest may still work.
     Broken(NetError),
+    /// It was never known to be a data connection. That costs nothing but its time: the next is known before it works.
+    Unanswered(NetError),
     /// The run is over.
     Fatal(RunError),
 }
@@ -50,17 +52,18 @@ impl Line<'_> {
     pub(crate) fn keep_working<W: Work>(&self, work: &W, spare: Spare) -> Result<(), RunError> {
         let mut patience = self.patience();
         let (mut is_first, mut shortages) = (true, 0);
-        let mut nth = Nth::First;
         while work.wait(&mut patience) {
-            let end = match patience.attempt(|deadline| self.data(nth, deadline)) {
-                Err(error) => End::Broken(error),
+            let end = match patience.attempt(|deadline| self.data(deadline)) {
+                Err(error) => {
+                    self.note_broken();
+                    End::Broken(error)
+                }
                 Ok(data) => {
                     self.report.counters.reconnects.add(u64::from(!is_first));
                     is_first = false;
                     work.run(data)
                 }
             };
-            nth = Nth::Again;
             let error = match end {
                 End::Done => {
                     // Those that are still trying to get through need not.
@@ -72,6 +75,10 @@ impl Line<'_> {
                     continue;
                 }
                 End::Fatal(error) => return Err(error),
+                End::Unanswered(error) => {
+                    tracing::debug!(%error, "no answer to a greeting");
+                    continue;
+                }
                 End::Broken(error) => error,
             };
             if work.is_over() {

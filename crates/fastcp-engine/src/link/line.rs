@@ -5,6 +5,7 @@
 //! it, so that the end of a run need not wait for a peer that says nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fastcp_net::{
@@ -13,7 +14,7 @@ use fastcp_net::{
 
 use crate::budget::{Budget, Limits};
 use crate::error::RunError;
-use crate::link::patience::{Patience, absence_max, silence_max};
+use crate::link::patience::{Patience, absence_max, answer_max, silence_max};
 use crate::lock::{Guard, Lock};
 use crate::report::{Event, Report};
 use crate::settings::LinkSettings;
@@ -28,6 +29,8 @@ pub(crate) struct Line<'a> {
     pub(crate) agreed: Agreed,
     session: Lock<Arc<Session>>,
     live: Arc<Live>,
+    /// A connection has broken.
+    has_broken: AtomicBool,
 }
 
 /// Which connections end.
@@ -65,6 +68,7 @@ impl<'a> Line<'a> {
         }
         let terms =
             Terms { capabilities: settings.capabilities, connections: budget.connections, chunk_kb: settings.chunk_kb };
+        let ahead = Ahead { connections: ahead.connections.min(budget.connections), ..ahead };
         let retry = settings.retry;
         let address = source.peer_name();
         let opened = Patience::new(&live, report, address.clone(), retry)
@@ -77,7 +81,16 @@ impl<'a> Line<'a> {
             Err(source) => return Err(RunError::Net { during: "opening the session", source }),
         };
         let agreed = session.agreed;
-        Ok(Self { source, report, retry, budget, agreed, session: Lock::leaf(Arc::new(session)), live })
+        Ok(Self {
+            source,
+            report,
+            retry,
+            budget,
+            agreed,
+            session: Lock::leaf(Arc::new(session)),
+            live,
+            has_broken: AtomicBool::new(false),
+        })
     }
 
     /// A retry loop for whoever uses the line.
@@ -136,20 +149,26 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A data connection on which nothing was asked for. The first one of each user need not have been answered: of
-    /// later ones it is known that something may go wrong, so that is part of the attempt.
-    pub(crate) fn data(&self, nth: Nth, deadline: Instant) -> Result<DataConnection, NetError> {
+    /// A data connection on which nothing was asked for. Where the way is long it need not have been answered, unless one
+    /// has broken before: then it is known that something may go wrong, and the answer is part of the attempt.
+    pub(crate) fn data(&self, deadline: Instant) -> Result<DataConnection, NetError> {
         let mut data = self.source.data(&self.session(), self.attempt(deadline))?;
-        if nth == Nth::Again {
+        if self.has_broken.load(Ordering::Relaxed) || !data.connection.is_long() {
             data.answer(deadline)?;
         }
         self.set_silence_max(&data)?;
         Ok(data)
     }
 
-    /// Hears whether this is a data connection, before anything else is taken off it.
+    /// A connection has broken. To be told before others are given what it owed.
+    pub(crate) fn note_broken(&self) {
+        self.has_broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Hears whether this is a data connection, before anything else is taken off it. It takes no longer than an attempt
+    /// to connect: what was asked for is in hand meanwhile.
     pub(crate) fn hear_answer(&self, data: &mut DataConnection) -> Result<Attachment, NetError> {
-        let answer = data.answer(Instant::now() + self.silence_max())?;
+        let answer = data.answer(Instant::now() + answer_max(self.retry))?;
         self.set_silence_max(data)?;
         Ok(answer)
     }

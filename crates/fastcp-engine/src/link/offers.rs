@@ -114,9 +114,9 @@ impl Base {
     fn decode(&self, payload: &[u8]) -> Result<OfferBatch, RunError> {
         let batch = OfferBatch::decode(payload).map_err(|error| reading(error.into()))?;
         for listing in &batch.listings {
+            let dir = self.0.join_path(&listing.dir);
             let longest = listing.entries.iter().map(|entry| entry.name.as_bytes().len()).max();
-            let bytes = self.0.join_path(&listing.dir).joined_bytes(longest.unwrap_or(0));
-            if bytes > PATH_BYTES_MAX {
+            if longest.map_or(dir.is_too_long(), |name| dir.joined_bytes(name) > PATH_BYTES_MAX) {
                 return Err(reading(WireError::Path(PathError::PathTooLong).into()));
             }
         }
@@ -130,4 +130,38 @@ fn reading(source: NetError) -> RunError {
 
 fn is_about_the_path(status: Status) -> bool {
     !matches!(status, Status::BadRequest | Status::Unauthorised | Status::Busy | Status::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use fastcp_model::{Entry, EntryKind, Listing, ListingEnd, Metadata, Name, PATH_BYTES_MAX, RelPath, Timestamp};
+    use fastcp_wire::offer::{BatchCodec, OfferBatch};
+
+    use super::Base;
+
+    fn path(bytes: usize) -> RelPath {
+        let last = if bytes % 2 == 0 { "yz" } else { "y" };
+        RelPath::new(("x/".repeat((bytes - 1) / 2) + last).as_bytes()).expect("lawful")
+    }
+
+    /// Whether a directory may be offered below `base` whose only entry, if it has one, has a name of so many bytes.
+    fn is_taken(base: RelPath, dir_bytes: usize, name_bytes: usize) -> bool {
+        let metadata = Metadata { mode: 0o755, uid: 0, gid: 0, mtime: Timestamp::default() };
+        let name = (name_bytes > 0).then(|| Name::new(&b"n".repeat(name_bytes)).expect("lawful"));
+        let entries = name.into_iter().map(|name| Entry { name, kind: EntryKind::Dir, metadata }).collect();
+        let (dir, failures, end) = (path(dir_bytes), Vec::new(), ListingEnd::Complete);
+        let listings = vec![Listing { dir, root: None, entries, failures, end }];
+        let batch = OfferBatch { owners: Vec::new(), listings }.encode(BatchCodec::Raw).expect("lawful");
+        Base(base).decode(&batch).is_ok()
+    }
+
+    #[test]
+    fn every_path_that_is_offered_can_be_asked_for() {
+        let root = RelPath::root;
+        assert!(is_taken(root(), PATH_BYTES_MAX, 0), "an empty directory as deep as can be");
+        assert!(!is_taken(root(), PATH_BYTES_MAX, 1));
+        assert!(is_taken(root(), PATH_BYTES_MAX - 3, 2) && !is_taken(root(), PATH_BYTES_MAX - 3, 3));
+        assert!(is_taken(path(3), PATH_BYTES_MAX - 4, 0) && !is_taken(path(3), PATH_BYTES_MAX - 3, 0));
+        assert!(is_taken(path(3), PATH_BYTES_MAX - 9, 4) && !is_taken(path(3), PATH_BYTES_MAX - 9, 5));
+    }
 }

@@ -35,6 +35,11 @@ pub(crate) fn absence_max(retry: Duration) -> Duration {
     retry.max(SILENCE_MIN)
 }
 
+/// How long the answer to a greeting may take where something was asked for behind it.
+pub(crate) fn answer_max(retry: Duration) -> Duration {
+    ATTEMPT_FIRST.min(silence_max(retry))
+}
+
 pub(crate) struct Patience<'a> {
     live: &'a Live,
     report: &'a Report,

@@ -157,7 +157,7 @@ impl Removal<'_> {
     /// gives way, it does not count itself.
     pub(crate) fn displace(&mut self, place: &Place<'_>, name: &Name) -> Result<(), RunError> {
         let path = place.path.join(name);
-        if self.backups.has_path(&path) {
+        if path.is_too_long() || self.backups.has_path(&path) {
             return Ok(());
         }
         // Whoever wants the name finds out what else is wrong with it, and says so.
@@ -195,6 +195,10 @@ impl Removal<'_> {
     /// Removes `name`, unless it is a directory: that is entered.
     fn begin<'p>(&mut self, place: &Place<'p>, name: &Name) -> Result<Visit<'p>, RunError> {
         let path = place.path.join(name);
+        if path.is_too_long() {
+            // Each level would hold its own, and none could be opened again.
+            return self.fail(&place.path, io::Error::from_raw_os_error(nix::libc::ENAMETOOLONG)).map(Visit::Done);
+        }
         let is_stopped = self.schedule.is_some_and(Schedule::is_stopped);
         if is_stopped || self.backups.has_path(&path) {
             return Ok(Visit::Done(Fate::Stays));
@@ -321,7 +325,7 @@ mod tests {
     use std::fs;
     use std::sync::mpsc::sync_channel;
 
-    use fastcp_model::{Name, RelPath};
+    use fastcp_model::{Name, PATH_BYTES_MAX, RelPath};
 
     use super::{Action, Removal};
     use crate::report::Report;
@@ -361,5 +365,33 @@ mod tests {
         assert_eq!(walk(Action::Remove(&destination)), 0);
         assert!(tree.path().join("gone/below").exists());
         assert_eq!(report.counters.files_failed.now(), 0);
+    }
+
+    /// What cannot be opened by its path is not gone through: it could be of any depth.
+    #[test]
+    fn a_directory_that_is_too_deep_to_be_named_is_a_failure() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let destination = Destination::open(tree.path()).expect("open");
+        let name = Name::new(b"gone").expect("lawful");
+        let mut at = destination.root.dir(&RelPath::root()).expect("open");
+        for _ in 0..PATH_BYTES_MAX / 5 + 100 {
+            at.make_dir(&name).expect("create");
+            at = at.dir(&name).expect("enter");
+        }
+        let (report, owners) = (Report::new(sync_channel(10).0), Owners::new());
+        let mut removal = Removal {
+            action: Action::Count,
+            owners: &owners,
+            report: &report,
+            itemize: Itemize::No,
+            backups: &BackupDirs::default(),
+            schedule: None,
+            count: 0,
+        };
+        let entered =
+            removal.enter(&destination.root, &RelPath::root(), |removal, place| removal.visit(place, &name).map(drop));
+        entered.expect("no failure of all");
+        assert!(removal.count <= PATH_BYTES_MAX as u64 / 5 + 1, "{}", removal.count);
+        assert_eq!(report.counters.deleted.now(), 0);
     }
 }

@@ -58,7 +58,8 @@ impl Work for Verification<'_> {
         let connection = Arc::clone(&data.connection);
         match Asker::new(self, &connection).run(&mut data) {
             Ok(()) => End::Done,
-            Err(error) => End::Broken(error),
+            Err(error) if data.is_answered() => End::Broken(error),
+            Err(error) => End::Unanswered(error),
         }
     }
 
@@ -140,6 +141,9 @@ impl<'a> Asker<'a> {
         let is_broken = data.is_answered() && matches!(&result, Err(error) if !error.is_shortage());
         if is_broken && (was_to_blame || self.verification.queue.done_count() > done_before) {
             self.blame_first(dialled);
+        }
+        if result.is_err() {
+            self.verification.line.note_broken();
         }
         self.verification.queue.give_back(self.owed.into_owed());
         result

@@ -10,7 +10,6 @@ use super::Fetcher;
 use crate::commit::transfer::Transfer;
 use crate::commit::transfer::tests::{Jobs, Stage, root};
 use crate::content::zeros::SLICE_BYTES;
-use crate::link::line::Nth;
 use crate::schedule::want::Want;
 use crate::target::part::PartFile;
 
@@ -24,8 +23,7 @@ fn with_part(act: impl FnOnce(&Transfer<'_>, &mut Fetcher<'_>, &Want, &PartFile)
     }
     let stage = Stage::below(Path::new("/dev/shm"));
     stage.transfer(|transfer| {
-        let connection =
-            transfer.line.data(Nth::Again, Instant::now() + Duration::from_secs(60)).expect("a connection").connection;
+        let connection = transfer.line.data(Instant::now() + Duration::from_secs(60)).expect("a connection").connection;
         let mut fetcher = Fetcher::new(transfer, &connection, 0);
         let (dir, open) = root(transfer);
         let job = Arc::new(Jobs::new(&dir).job("file", FILE_BYTES));
