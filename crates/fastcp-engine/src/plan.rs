@@ -103,7 +103,7 @@ pub(crate) struct Placed {
 }
 
 /// What planning an entry leads to.
-enum Outcome {
+enum Planned {
     /// Nothing more.
     Settled,
     Fetch(FileJob),
@@ -205,7 +205,7 @@ impl<'a> Planner<'a> {
             }
         }
         self.look_for_extraneous(&placed)?;
-        let planned: Vec<Vec<Outcome>> =
+        let planned: Vec<Vec<Planned>> =
             placed.par_iter().map(|placed| self.plan_entries(placed)).collect::<Result<_, _>>()?;
         for (placed, outcomes) in placed.into_iter().zip(planned) {
             self.report.counters.entries.add(placed.listing.entries.len() as u64);
@@ -334,16 +334,16 @@ impl<'a> Planner<'a> {
     }
 
     /// Hands jobs to the schedule and keeps what has to wait. `false` where the run was stopped.
-    fn take_over(&mut self, state: &Arc<DirState>, outcomes: Vec<Outcome>) -> bool {
+    fn take_over(&mut self, state: &Arc<DirState>, outcomes: Vec<Planned>) -> bool {
         let mut jobs = Vec::new();
         for outcome in outcomes {
             match (outcome, &mut self.extraneous) {
-                (Outcome::Fetch(job), _) => jobs.push(Arc::new(job)),
-                (Outcome::Displaces(entry), Some(extraneous)) => {
+                (Planned::Fetch(job), _) => jobs.push(Arc::new(job)),
+                (Planned::Displaces(entry), Some(extraneous)) => {
                     state.expect(1);
                     extraneous.displacing.push(Displacing { state: Arc::clone(state), entry });
                 }
-                (Outcome::Displaces(_) | Outcome::Settled, _) => {}
+                (Planned::Displaces(_) | Planned::Settled, _) => {}
             }
         }
         match &self.actor {

@@ -75,7 +75,7 @@ impl Deref for Writing {
 
 /// A directory that files land in.
 #[derive(Clone)]
-struct Place {
+struct LandingDir {
     dir: Arc<Dir>,
     mount: Arc<Mount>,
 }
@@ -83,7 +83,7 @@ struct Place {
 pub(crate) struct Landing<'a> {
     transfer: &'a Transfer<'a>,
     /// The directory of the last file: files come directory by directory.
-    last_dir: Option<(Arc<DirState>, Place)>,
+    last_dir: Option<(Arc<DirState>, LandingDir)>,
 }
 
 impl<'a> Landing<'a> {
@@ -94,7 +94,7 @@ impl<'a> Landing<'a> {
     /// The file that a range is written to; `None` where it cannot be made, which fails the file.
     pub(crate) fn part_for(&mut self, want: &Want) -> Result<Option<Writing>, RunError> {
         let job = &want.job;
-        let made = self.place_of(job).and_then(|Place { dir, mount }| {
+        let made = self.place_of(job).and_then(|LandingDir { dir, mount }| {
             if want.is_whole_file() {
                 self.make_part(job, &dir, self.naming_of_short(job, &mount)).map(Writing::Whole)
             } else {
@@ -176,13 +176,13 @@ impl<'a> Landing<'a> {
         self.transfer.destination.part_place(&job.dir, dir, &job.name)
     }
 
-    fn place_of(&mut self, job: &FileJob) -> io::Result<Place> {
+    fn place_of(&mut self, job: &FileJob) -> io::Result<LandingDir> {
         match &self.last_dir {
             Some((state, place)) if Arc::ptr_eq(state, &job.dir) => Ok(place.clone()),
             _ => {
                 let dir = Arc::new(self.transfer.destination.root.dir(&job.dir.path)?);
                 let mount = self.transfer.destination.mount_of(&dir)?;
-                let place = Place { dir, mount };
+                let place = LandingDir { dir, mount };
                 self.last_dir = Some((Arc::clone(&job.dir), place.clone()));
                 Ok(place)
             }

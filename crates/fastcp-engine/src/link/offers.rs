@@ -140,7 +140,7 @@ mod tests {
     use super::Base;
 
     fn path(bytes: usize) -> RelPath {
-        let last = if bytes % 2 == 0 { "yz" } else { "y" };
+        let last = if bytes.is_multiple_of(2) { "yz" } else { "y" };
         RelPath::new(("x/".repeat((bytes - 1) / 2) + last).as_bytes()).expect("lawful")
     }
 

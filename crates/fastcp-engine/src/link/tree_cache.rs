@@ -29,12 +29,12 @@ const READ_BYTES_MAX: u64 = 1 << 30;
 
 /// The batches of the last offer, and those of the one that is coming in.
 pub(crate) struct TreeCache<'a> {
-    old: Option<Kept>,
+    old: Option<OldOffer>,
     new: Next<'a>,
 }
 
 /// The batches of the last offer.
-struct Kept {
+struct OldOffer {
     bytes: FileBytes,
     places: HashMap<BatchId, Range<u64>>,
 }
@@ -56,7 +56,7 @@ impl<'a> TreeCache<'a> {
     pub(crate) fn open(destination: &'a Destination) -> Self {
         let file = destination.state_dir_if_there().and_then(|dir| dir.open_own_file(&name(CACHE_NAME)));
         let old = match file.and_then(|file| FileBytes::of(file, READ_BYTES_MAX)) {
-            Ok(bytes) => Some(Kept::new(bytes)),
+            Ok(bytes) => Some(OldOffer::new(bytes)),
             Err(error) => {
                 tracing::debug!(%error, "there is no cached offer");
                 None
@@ -105,7 +105,7 @@ impl<'a> TreeCache<'a> {
     }
 }
 
-impl Kept {
+impl OldOffer {
     /// Finds the batches in a file, up to the first that is torn.
     fn new(bytes: FileBytes) -> Self {
         let mut places = HashMap::new();
@@ -129,7 +129,7 @@ impl Kept {
 
 impl Next<'_> {
     /// Begins a file as soon as there is something new and enough of it all.
-    fn grown(&mut self, bytes: usize, old: Option<&Kept>) {
+    fn grown(&mut self, bytes: usize, old: Option<&OldOffer>) {
         self.bytes += bytes as u64;
         if self.pending.is_empty() || self.bytes < KEPT_BYTES_MIN {
             return;
@@ -142,7 +142,7 @@ impl Next<'_> {
     }
 
     /// Begins a file with what came so far.
-    fn begin(&self, old: Option<&Kept>) -> io::Result<BufWriter<File>> {
+    fn begin(&self, old: Option<&OldOffer>) -> io::Result<BufWriter<File>> {
         let dir = self.destination.state_dir()?;
         dir.remove_if_there(&name(NEW_NAME))?;
         let mut file = BufWriter::new(dir.create_file(&name(NEW_NAME))?);

@@ -153,11 +153,11 @@ fn check_record(record: &Record, hash: ManifestHash, root: &Root, report: &Repor
     let Some((parent, name)) = record.path.split() else { return };
     let differs = |what| report.differs(record.path.clone(), what);
     match compare(record, hash, root, &parent, &name, &differs) {
-        Ok(Outcome::Same) => {
+        Ok(Checked::Same) => {
             report.counters.files_verified.add(1);
             report.counters.bytes_verified.add(record.size_bytes);
         }
-        Ok(Outcome::Differs) => {}
+        Ok(Checked::Differs) => {}
         Err(error) if is_not_there(&error) => differs(Difference::Missing),
         Err(source) => {
             report.failed(record.path.clone(), Cause::Destination { operation: "cannot read", source });
@@ -166,7 +166,7 @@ fn check_record(record: &Record, hash: ManifestHash, root: &Root, report: &Repor
 }
 
 /// Whether the contents are those of the record.
-enum Outcome {
+enum Checked {
     Same,
     Differs,
 }
@@ -178,19 +178,19 @@ fn compare(
     parent: &RelPath,
     name: &Name,
     differs: &impl Fn(Difference),
-) -> io::Result<Outcome> {
+) -> io::Result<Checked> {
     let dir = root.dir(parent)?;
     let stat = dir.stat_name(name)?;
     if stat.file_type != FileType::File {
         differs(Difference::Type);
-        return Ok(Outcome::Differs);
+        return Ok(Checked::Differs);
     }
     if stat.metadata.mtime != record.mtime {
         differs(Difference::Mtime);
     }
     if stat.size_bytes() != record.size_bytes {
         differs(Difference::Size);
-        return Ok(Outcome::Differs);
+        return Ok(Checked::Differs);
     }
     let mut hasher = ContentHasher::new(hash);
     let hash_bytes = |bytes: &[u8]| {
@@ -198,15 +198,15 @@ fn compare(
         Ok(())
     };
     match read_whole(&dir.open_file(name)?, record.size_bytes, hash_bytes) {
-        Ok(()) if hasher.finish() == record.hash => Ok(Outcome::Same),
+        Ok(()) if hasher.finish() == record.hash => Ok(Checked::Same),
         Ok(()) => {
             differs(Difference::Contents);
-            Ok(Outcome::Differs)
+            Ok(Checked::Differs)
         }
         // It grew or shrank since it was examined.
         Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) => {
             differs(Difference::Size);
-            Ok(Outcome::Differs)
+            Ok(Checked::Differs)
         }
         Err(error) => Err(error),
     }

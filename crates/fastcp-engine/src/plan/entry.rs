@@ -8,7 +8,7 @@ use fastcp_sys::{FileType, Stat};
 use fastcp_wire::limits::FILE_BYTES_MAX;
 use rayon::prelude::*;
 
-use super::{Outcome, Placed, Planner};
+use super::{Placed, Planned, Planner};
 use crate::error::RunError;
 use crate::plan::act::prepare;
 use crate::plan::decide::{Decision, Ground, decide, existing};
@@ -65,11 +65,11 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn plan_entries(&self, placed: &Placed) -> Result<Vec<Outcome>, RunError> {
+    pub(super) fn plan_entries(&self, placed: &Placed) -> Result<Vec<Planned>, RunError> {
         if matches!(placed.ground, Ground::Lost) {
             return Ok(Vec::new());
         }
-        let outcomes: Vec<Outcome> = placed
+        let outcomes: Vec<Planned> = placed
             .listing
             .entries
             .par_iter()
@@ -80,7 +80,7 @@ impl Planner<'_> {
                 self.plan_entry(&placed.state, &placed.ground, entry)
             })
             .collect::<Result<_, _>>()?;
-        Ok(outcomes.into_iter().filter(|outcome| !matches!(outcome, Outcome::Settled)).collect())
+        Ok(outcomes.into_iter().filter(|outcome| !matches!(outcome, Planned::Settled)).collect())
     }
 
     fn count_offered(&self, entry: &Entry) {
@@ -96,14 +96,14 @@ impl Planner<'_> {
         state: &Arc<DirState>,
         ground: &Ground,
         entry: &Entry,
-    ) -> Result<Outcome, RunError> {
+    ) -> Result<Planned, RunError> {
         if self.backups.has(&state.path, &entry.name) {
             self.report.failed(state.path.join(&entry.name), Cause::BackupDirectory);
-            return Ok(Outcome::Settled);
+            return Ok(Planned::Settled);
         }
         if let Some(cause) = too_large(entry) {
             self.report.failed(state.path.join(&entry.name), cause);
-            return Ok(Outcome::Settled);
+            return Ok(Planned::Settled);
         }
         let result = decide(ground, state.age, entry, self.owners, self.kept_times)
             .map_err(|error| ("cannot examine", error))
@@ -112,7 +112,7 @@ impl Planner<'_> {
             Ok(outcome) => Ok(outcome),
             Err((operation, source)) => {
                 self.fail(&state.path.join(&entry.name), operation, source)?;
-                Ok(Outcome::Settled)
+                Ok(Planned::Settled)
             }
         }
     }
@@ -123,7 +123,7 @@ impl Planner<'_> {
         ground: &Ground,
         entry: &Entry,
         decision: Decision,
-    ) -> Result<Outcome, (&'static str, io::Error)> {
+    ) -> Result<Planned, (&'static str, io::Error)> {
         let counters = &self.report.counters;
         let was_there = !matches!(decision, Decision::Make(None) | Decision::Skip(_));
         self.there_before.add(u64::from(was_there));
@@ -133,9 +133,9 @@ impl Planner<'_> {
                 counters.special_skipped.add(1);
                 let path = state.path.join(&entry.name);
                 self.report.tell(Event::Skipped { path, kind: *kind });
-                return Ok(Outcome::Settled);
+                return Ok(Planned::Settled);
             }
-            Decision::InTheWay if self.extraneous.is_some() => return Ok(Outcome::Displaces(entry.clone())),
+            Decision::InTheWay if self.extraneous.is_some() => return Ok(Planned::Displaces(entry.clone())),
             Decision::InTheWay => {
                 return Err(("cannot create", io::Error::from_raw_os_error(nix::libc::ENOTEMPTY)));
             }
@@ -144,13 +144,13 @@ impl Planner<'_> {
             Decision::Unchanged => {}
         }
         self.count_decided(entry, &decision);
-        let (Some(actor), Some(dir)) = (&self.actor, ground.dir()) else { return Ok(Outcome::Settled) };
+        let (Some(actor), Some(dir)) = (&self.actor, ground.dir()) else { return Ok(Planned::Settled) };
         let operation = match &entry.kind {
             EntryKind::Symlink { .. } => "cannot create link",
             _ => "cannot replace",
         };
         let job = actor.act(state, dir, entry, decision).map_err(|error| (operation, error))?;
-        Ok(job.map_or(Outcome::Settled, Outcome::Fetch))
+        Ok(job.map_or(Planned::Settled, Planned::Fetch))
     }
 
     fn count_decided(&self, entry: &Entry, decision: &Decision) {

@@ -59,7 +59,7 @@ pub(crate) enum Fate {
 const HELD_DEPTH_MAX: usize = 16;
 
 /// A directory of the destination.
-pub(crate) struct Place<'p> {
+pub(crate) struct OpenedDir<'p> {
     /// `None` while it is closed.
     dir: RefCell<Option<Dir>>,
     identity: (u64, u64),
@@ -69,7 +69,7 @@ pub(crate) struct Place<'p> {
     depth: usize,
 }
 
-impl<'p> Place<'p> {
+impl<'p> OpenedDir<'p> {
     fn new(root: &'p Root, path: RelPath, dir: Dir) -> io::Result<Self> {
         let (mount, identity) = (dir.mount_id()?, place_of(&dir)?);
         Ok(Self { dir: RefCell::new(Some(dir)), identity, root, path, mount, depth: 0 })
@@ -112,7 +112,7 @@ struct Level<'p> {
     name: Name,
     /// Its own, which changes as it is emptied.
     mtime: Timestamp,
-    here: Place<'p>,
+    here: OpenedDir<'p>,
     /// What has not been visited yet.
     left: std::vec::IntoIter<Vec<u8>>,
     /// Of all that has been.
@@ -128,7 +128,7 @@ impl Level<'_> {
 }
 
 /// What was found under a name.
-enum Found<'p> {
+enum Examined<'p> {
     Dir(Level<'p>),
     MountPoint,
     Other,
@@ -143,7 +143,7 @@ enum Visit<'p> {
 
 impl Removal<'_> {
     /// Removes `name` and all that is in it.
-    pub(crate) fn visit(&mut self, place: &Place<'_>, name: &Name) -> Result<Fate, RunError> {
+    pub(crate) fn visit(&mut self, place: &OpenedDir<'_>, name: &Name) -> Result<Fate, RunError> {
         match self.begin(place, name)? {
             Visit::Done(fate) => Ok(fate),
             Visit::Entered(level) => {
@@ -155,13 +155,13 @@ impl Removal<'_> {
 
     /// Empties the directory `name`, which something else is to replace. Like an empty directory that
     /// gives way, it does not count itself.
-    pub(crate) fn displace(&mut self, place: &Place<'_>, name: &Name) -> Result<(), RunError> {
+    pub(crate) fn displace(&mut self, place: &OpenedDir<'_>, name: &Name) -> Result<(), RunError> {
         let path = place.path.join(name);
         if path.is_too_long() || self.backups.has_path(&path) {
             return Ok(());
         }
         // Whoever wants the name finds out what else is wrong with it, and says so.
-        let Ok(Found::Dir(level)) = self.examine(place, name, &path) else { return Ok(()) };
+        let Ok(Examined::Dir(level)) = self.examine(place, name, &path) else { return Ok(()) };
         let emptied = self.empty(level)?;
         if emptied.fate == Fate::Gone
             && let Err(source) = self.remove_dir(place, &emptied)
@@ -193,7 +193,7 @@ impl Removal<'_> {
     }
 
     /// Removes `name`, unless it is a directory: that is entered.
-    fn begin<'p>(&mut self, place: &Place<'p>, name: &Name) -> Result<Visit<'p>, RunError> {
+    fn begin<'p>(&mut self, place: &OpenedDir<'p>, name: &Name) -> Result<Visit<'p>, RunError> {
         let path = place.path.join(name);
         if path.is_too_long() {
             // Each level would hold its own, and none could be opened again.
@@ -204,12 +204,12 @@ impl Removal<'_> {
             return Ok(Visit::Done(Fate::Stays));
         }
         let fate = match self.examine(place, name, &path) {
-            Ok(Found::Dir(level)) => return Ok(Visit::Entered(level)),
-            Ok(Found::MountPoint) => {
+            Ok(Examined::Dir(level)) => return Ok(Visit::Entered(level)),
+            Ok(Examined::MountPoint) => {
                 self.tell_failed(&path, Cause::MountPoint);
                 Fate::Stays
             }
-            Ok(Found::Other) => match self.remove_other(place, name) {
+            Ok(Examined::Other) => match self.remove_other(place, name) {
                 Ok(()) => self.gone(path, ItemKind::Other),
                 Err(source) => self.fail(&path, source)?,
             },
@@ -219,7 +219,7 @@ impl Removal<'_> {
     }
 
     /// Removes a directory in `place` of which all has been visited.
-    fn finish(&mut self, place: &Place<'_>, emptied: Level<'_>) -> Result<Fate, RunError> {
+    fn finish(&mut self, place: &OpenedDir<'_>, emptied: Level<'_>) -> Result<Fate, RunError> {
         if emptied.fate == Fate::Stays {
             return Ok(Fate::Stays);
         }
@@ -229,15 +229,15 @@ impl Removal<'_> {
         }
     }
 
-    fn examine<'p>(&self, place: &Place<'p>, name: &Name, path: &RelPath) -> io::Result<Found<'p>> {
+    fn examine<'p>(&self, place: &OpenedDir<'p>, name: &Name, path: &RelPath) -> io::Result<Examined<'p>> {
         let above = place.dir()?;
         if above.stat_name(name)?.file_type != FileType::Dir {
-            return Ok(Found::Other);
+            return Ok(Examined::Other);
         }
         let dir = above.dir(name)?;
         drop(above);
         if dir.mount_id()? != place.mount {
-            return Ok(Found::MountPoint);
+            return Ok(Examined::MountPoint);
         }
         let stat = dir.stat()?;
         let mut names = dir.names()?.collect::<io::Result<Vec<_>>>()?;
@@ -248,17 +248,17 @@ impl Removal<'_> {
         place.let_go();
         let here = place.below(path.clone(), dir)?;
         let (mtime, left) = (stat.metadata.mtime, names.into_iter());
-        Ok(Found::Dir(Level { name: name.clone(), mtime, here, left, fate: Fate::Gone }))
+        Ok(Examined::Dir(Level { name: name.clone(), mtime, here, left, fate: Fate::Gone }))
     }
 
-    fn remove_other(&self, place: &Place<'_>, name: &Name) -> io::Result<()> {
+    fn remove_other(&self, place: &OpenedDir<'_>, name: &Name) -> io::Result<()> {
         match self.action {
             Action::Remove(destination) => destination.remove(&*place.dir()?, name, &place.path),
             Action::Count | Action::Preview => Ok(()),
         }
     }
 
-    fn remove_dir(&self, place: &Place<'_>, emptied: &Level<'_>) -> io::Result<()> {
+    fn remove_dir(&self, place: &OpenedDir<'_>, emptied: &Level<'_>) -> io::Result<()> {
         let Level { name, mtime, here, .. } = emptied;
         match self.action {
             Action::Remove(destination) => destination.remove_dir(&*place.dir()?, name, &here.path, *mtime),
@@ -296,9 +296,9 @@ impl Removal<'_> {
         &mut self,
         root: &Root,
         path: &RelPath,
-        work: impl FnOnce(&mut Self, &Place<'_>) -> Result<(), RunError>,
+        work: impl FnOnce(&mut Self, &OpenedDir<'_>) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        match root.dir(path).and_then(|dir| Place::new(root, path.clone(), dir)) {
+        match root.dir(path).and_then(|dir| OpenedDir::new(root, path.clone(), dir)) {
             Ok(place) => work(self, &place),
             Err(source) => self.fail(path, source).map(drop),
         }

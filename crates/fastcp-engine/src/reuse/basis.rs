@@ -15,7 +15,7 @@ use fastcp_sys::Stat;
 use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
 
 use crate::content::cutter::{CutError, CutFile, Cutter, MarkedChunk, fine_chunks};
-use crate::reuse::index::{ENTRIES_MAX, Index, Kinds, Place};
+use crate::reuse::index::{BasisChunk, ENTRIES_MAX, Index, Kinds};
 
 /// Of a basis for a small file no more than this is looked at, of each file.
 const SMALL_BASIS_BYTES_MAX: u64 = 16 << 20;
@@ -103,7 +103,7 @@ impl<'a> Basis<'a> {
         (0..).zip(self.files.iter().map(|(file, stat)| CutFile::new(file, stat)))
     }
 
-    fn cut_coarse(&self, number: u32, file: &CutFile<'_>, places: &mut Vec<Place>) -> Result<(), CutError> {
+    fn cut_coarse(&self, number: u32, file: &CutFile<'_>, places: &mut Vec<BasisChunk>) -> Result<(), CutError> {
         let mut at = 0;
         while at < file.bytes() && places.len() < ENTRIES_MAX {
             let step = range(at, SIGNATURE_BYTES_MAX.min(file.bytes() - at))?;
@@ -114,15 +114,15 @@ impl<'a> Basis<'a> {
 }
 
 /// Places for chunks that follow each other from `at` on.
-fn put_places(file: u32, at: &mut u64, chunks: &[MarkedChunk], places: &mut Vec<Place>) {
+fn put_places(file: u32, at: &mut u64, chunks: &[MarkedChunk], places: &mut Vec<BasisChunk>) {
     for chunk in chunks {
-        places.push(Place { weak: chunk.weak, len: chunk.len, file, offset: *at });
+        places.push(BasisChunk { weak: chunk.weak, len: chunk.len, file, offset: *at });
         *at += u64::from(chunk.len);
     }
 }
 
 /// The fine chunks of one coarse chunk. Those of a hole are of no use: the sender sends none either.
-fn fine_places(file: &CutFile<'_>, coarse: Place, buffer: &mut Vec<u8>) -> Result<Vec<Place>, CutError> {
+fn fine_places(file: &CutFile<'_>, coarse: BasisChunk, buffer: &mut Vec<u8>) -> Result<Vec<BasisChunk>, CutError> {
     let mut places = Vec::new();
     if !file.is_hole(range(coarse.offset, coarse.len.into())?) {
         buffer.resize(coarse.len as usize, 0);
@@ -133,7 +133,12 @@ fn fine_places(file: &CutFile<'_>, coarse: Place, buffer: &mut Vec<u8>) -> Resul
 }
 
 /// The fine chunks of a file from its start.
-fn cut_finely(number: u32, file: &CutFile<'_>, buffer: &mut Vec<u8>, places: &mut Vec<Place>) -> Result<(), CutError> {
+fn cut_finely(
+    number: u32,
+    file: &CutFile<'_>,
+    buffer: &mut Vec<u8>,
+    places: &mut Vec<BasisChunk>,
+) -> Result<(), CutError> {
     let end = file.bytes().min(SMALL_BASIS_BYTES_MAX);
     let mut at = 0;
     while at < end {

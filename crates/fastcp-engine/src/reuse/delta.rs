@@ -18,14 +18,14 @@ use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
 use fastcp_wire::signature::{Level, SignedChunk, StrongHash};
 
 use crate::reuse::basis::Basis;
-use crate::reuse::index::{Index, Kind, Kinds, Place};
+use crate::reuse::index::{BasisChunk, Index, Kind, Kinds};
 
 mod asker;
 mod effort;
 mod waiting;
 
 pub(crate) use asker::Asker;
-use asker::{Asked, Outcome, Search};
+use asker::{Asked, Listed, Search};
 use effort::Effort;
 use waiting::{Early, Made};
 
@@ -151,11 +151,11 @@ impl From<io::Error> for Stop {
     }
 }
 
-fn listed(outcome: Outcome) -> Result<Vec<SignedChunk>, Stop> {
+fn listed(outcome: Listed) -> Result<Vec<SignedChunk>, Stop> {
     match outcome {
-        Outcome::List(chunks) => Ok(chunks),
-        Outcome::Changed => Err(Stop::File(DeltaEnd::Changed)),
-        Outcome::Refused(status) => Err(Stop::File(DeltaEnd::Refused(status))),
+        Listed::List(chunks) => Ok(chunks),
+        Listed::Changed => Err(Stop::File(DeltaEnd::Changed)),
+        Listed::Refused(status) => Err(Stop::File(DeltaEnd::Refused(status))),
     }
 }
 
@@ -290,7 +290,8 @@ fn look_up(index: &Index, start: u64, chunks: &[SignedChunk], mut each: impl FnM
     let mut at = start;
     for chunk in chunks {
         let range = range(at, chunk.len.into());
-        let found = |place: Place| Found { range, file: place.file as usize, offset: place.offset, hash: chunk.hash };
+        let found =
+            |place: BasisChunk| Found { range, file: place.file as usize, offset: place.offset, hash: chunk.hash };
         each(range, index.find(chunk, at).map(|(kind, place)| (kind, found(place))));
         at = range.end();
     }

@@ -11,7 +11,7 @@ pub(crate) const ENTRIES_MAX: usize = 6 << 20;
 
 /// A chunk of a basis. The order of the fields is the order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct BasisChunk {
     pub(crate) weak: WeakHash,
     /// Its length in bytes.
     pub(crate) len: u32,
@@ -20,7 +20,7 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
 }
 
-impl Place {
+impl BasisChunk {
     /// What is the same of equal chunks.
     fn key(&self) -> (WeakHash, u32) {
         (self.weak, self.len)
@@ -30,7 +30,7 @@ impl Place {
 /// The chunks of a basis.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    places: Vec<Place>,
+    places: Vec<BasisChunk>,
 }
 
 /// A number for all chunks of an index that are equal, as far as the weak hash tells.
@@ -38,18 +38,18 @@ pub(crate) struct Index {
 pub(crate) struct Kind(usize);
 
 impl Index {
-    pub(crate) fn new(mut places: Vec<Place>) -> Self {
+    pub(crate) fn new(mut places: Vec<BasisChunk>) -> Self {
         places.truncate(ENTRIES_MAX);
         places.sort_unstable();
         Self { places }
     }
 
     /// A chunk of these bytes, at this offset of the first file if there is one.
-    pub(crate) fn find(&self, chunk: &SignedChunk, offset: u64) -> Option<(Kind, Place)> {
+    pub(crate) fn find(&self, chunk: &SignedChunk, offset: u64) -> Option<(Kind, BasisChunk)> {
         let wanted = (chunk.weak, chunk.len);
         let kind = self.first_at_least(wanted);
         let first = *self.places.get(kind).filter(|place| place.key() == wanted)?;
-        let best = Place { offset, ..first };
+        let best = BasisChunk { offset, ..first };
         let place = self.places[kind..].binary_search(&best).map_or(first, |_| best);
         Some((Kind(kind), place))
     }
@@ -75,7 +75,7 @@ impl Index {
     }
 
     /// One place for each kind of chunk that is not in `kinds`, in the order of the files.
-    pub(crate) fn others(&self, kinds: &Kinds) -> Vec<Place> {
+    pub(crate) fn others(&self, kinds: &Kinds) -> Vec<BasisChunk> {
         let mut others = Vec::new();
         let mut at = 0;
         for equal in self.places.chunk_by(|one, other| one.key() == other.key()) {
@@ -108,10 +108,10 @@ impl Kinds {
 mod tests {
     use fastcp_wire::signature::{STRONG_HASH_BYTES, SignedChunk, StrongHash, WeakHash};
 
-    use super::{Index, Place};
+    use super::{BasisChunk, Index};
 
-    fn place(weak: u32, file: u32, offset: u64) -> Place {
-        Place { weak: WeakHash(weak), len: 10, file, offset }
+    fn place(weak: u32, file: u32, offset: u64) -> BasisChunk {
+        BasisChunk { weak: WeakHash(weak), len: 10, file, offset }
     }
 
     fn chunk(weak: u32) -> SignedChunk {
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_chunk_of_another_length_is_another_chunk() {
         assert!(index().find(&SignedChunk { len: 11, ..chunk(5) }, 20).is_none());
-        let longer = Place { len: 11, ..place(5, 0, 70) };
+        let longer = BasisChunk { len: 11, ..place(5, 0, 70) };
         let index = Index::new(vec![place(5, 0, 20), longer]);
         let found = |len| index.find(&SignedChunk { len, ..chunk(5) }, 0).map(|(_, place)| place);
         assert_eq!((found(10), found(11)), (Some(place(5, 0, 20)), Some(longer)));
@@ -152,8 +152,8 @@ mod tests {
         for choose in choices.into_iter().chain([spread as fn(u32) -> u32]) {
             for count in [0, 1, 2, 15, 16, 17, 1000] {
                 let places = |step: usize| (0..count).step_by(step).map(|n| place(choose(n), 0, n.into())).collect();
-                let (index, all): (Index, Vec<Place>) = (Index::new(places(2)), places(1));
-                for one in all.iter().map(Place::key).chain([(WeakHash(0), 0), (WeakHash(u32::MAX), u32::MAX)]) {
+                let (index, all): (Index, Vec<BasisChunk>) = (Index::new(places(2)), places(1));
+                for one in all.iter().map(BasisChunk::key).chain([(WeakHash(0), 0), (WeakHash(u32::MAX), u32::MAX)]) {
                     let expected = index.places.partition_point(|place| place.key() < one);
                     assert_eq!(index.first_at_least(one), expected, "{one:?} of {count}");
                 }

@@ -162,7 +162,7 @@ pub fn get(
         GetOutput::Stream(stream) => Sink::Stream(StreamSink::new(stream)),
     };
     let live = Live::default();
-    let mut line = Line {
+    let mut line = PlainLine {
         dialer,
         live: &live,
         patience: Patience::new(&live, report, dialer.endpoint().to_string(), settings.retry),
@@ -187,7 +187,7 @@ pub fn get(
 }
 
 /// The way to the server.
-struct Line<'a> {
+struct PlainLine<'a> {
     dialer: &'a Dialer,
     live: &'a Live,
     patience: Patience<'a>,
@@ -198,7 +198,7 @@ struct Line<'a> {
 
 /// One connection's worth; a second one where what is there turns out to be of another state.
 fn attempt(
-    line: &mut Line<'_>,
+    line: &mut PlainLine<'_>,
     request: &PlainRequest,
     sink: &mut Sink<'_>,
     settings: &GetSettings,
@@ -228,8 +228,12 @@ fn state_of(heard: &HeardPlain) -> SourceState {
     SourceState { file_bytes: heard.file_bytes, mtime: Timestamp::from_wire_ns(heard.mtime_ns) }
 }
 
-fn ask(line: &mut Line<'_>, request: &PlainRequest, offset: u64) -> Result<(Arc<Connection>, HeardPlain), GetError> {
-    let Line { dialer, live, ref mut patience, retry, .. } = *line;
+fn ask(
+    line: &mut PlainLine<'_>,
+    request: &PlainRequest,
+    offset: u64,
+) -> Result<(Arc<Connection>, HeardPlain), GetError> {
+    let PlainLine { dialer, live, ref mut patience, retry, .. } = *line;
     let connection = patience.attempt(|deadline| dialer.dial(live, deadline)).map_err(GetError::Net)?;
     let silence_max = Some(silence_max(retry));
     connection.end_without_peer(absence_max(retry)).map_err(GetError::Net)?;

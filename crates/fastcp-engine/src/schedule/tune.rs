@@ -39,8 +39,8 @@ pub(crate) struct Tuner {
     trial: Option<Direction>,
     /// The window after a change is not judged.
     settling: bool,
-    more: Patience,
-    fewer: Patience,
+    more: Trial,
+    fewer: Trial,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +51,12 @@ enum Direction {
 
 /// When a direction is tried again.
 #[derive(Debug)]
-struct Patience {
+struct Trial {
     due: u32,
     next_wait: u32,
 }
 
-impl Patience {
+impl Trial {
     fn new(wait: u32) -> Self {
         Self { due: wait, next_wait: wait }
     }
@@ -78,8 +78,8 @@ impl Tuner {
             rate: 0.0,
             trial: None,
             settling: false,
-            more: Patience::new(MORE_WAIT),
-            fewer: Patience::new(FEWER_WAIT),
+            more: Trial::new(MORE_WAIT),
+            fewer: Trial::new(FEWER_WAIT),
         }
     }
 
@@ -115,7 +115,7 @@ impl Tuner {
 
     fn rest(&mut self, rate: f64) {
         if rate < self.rate * FALLEN {
-            (self.rate, self.more, self.fewer) = (rate, Patience::new(MORE_WAIT), Patience::new(FEWER_WAIT));
+            (self.rate, self.more, self.fewer) = (rate, Trial::new(MORE_WAIT), Trial::new(FEWER_WAIT));
             return self.try_out(Direction::More);
         }
         self.rate = if self.rate == 0.0 { rate } else { self.rate + NEW_WEIGHT * (rate - self.rate) };
@@ -141,7 +141,7 @@ impl Tuner {
         }
     }
 
-    fn patience(&mut self, direction: Direction) -> &mut Patience {
+    fn patience(&mut self, direction: Direction) -> &mut Trial {
         match direction {
             Direction::More => &mut self.more,
             Direction::Fewer => &mut self.fewer,

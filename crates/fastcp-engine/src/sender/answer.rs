@@ -98,7 +98,7 @@ struct Answerer<'a> {
     /// A range on its way through the compressor, or a slice on its way to the CRC.
     body: Vec<u8>,
     /// The file of the last request: chunks of one file come one after the other.
-    open: Option<Kept>,
+    open: Option<KeptOpen>,
     compressor: Option<RangeCompressor>,
     adaptive: Adaptive,
     /// When the last answer was done, or the last wait for a request was over.
@@ -110,7 +110,7 @@ struct Answerer<'a> {
 }
 
 /// A file that is kept open from one request to the next.
-struct Kept {
+struct KeptOpen {
     path: Box<[u8]>,
     open: OpenFile,
     /// From when on it, or its directory, may have lost its name.
@@ -155,7 +155,7 @@ impl<'a> Answerer<'a> {
             }
         };
         let result = self.answer_from(request, &open);
-        self.open = Some(Kept { path: request.path.clone(), open, since });
+        self.open = Some(KeptOpen { path: request.path.clone(), open, since });
         if request.ask == Ask::BytesOrZstd {
             self.learn(request.range.len());
         }
@@ -207,7 +207,7 @@ impl<'a> Answerer<'a> {
     /// The file of the request. A confirmation opens it anew: it must speak of what has the name now. So does
     /// whoever finds that it has not been opened for a while.
     fn opened(&mut self, request: &RangeRequest) -> Result<(OpenFile, Instant), Status> {
-        if let Some(Kept { path, mut open, since }) = self.open.take()
+        if let Some(KeptOpen { path, mut open, since }) = self.open.take()
             && path == request.path
             && !request.ask.is_confirmation()
             && since.elapsed() < KEPT_OPEN_MAX

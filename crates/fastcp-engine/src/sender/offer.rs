@@ -88,7 +88,7 @@ fn serve_offer(
         true => BatchCodec::Zstd,
         false => BatchCodec::Raw,
     };
-    let mut offers = Offers {
+    let mut offers = OfferSender {
         connection,
         codec,
         known,
@@ -125,7 +125,7 @@ fn run_scan(scan: &mut Scan<'_>, scanned: &SyncSender<Vec<Arc<Listing>>>) {
     }
 }
 
-struct Offers<'a> {
+struct OfferSender<'a> {
     connection: &'a Connection,
     codec: BatchCodec,
     /// What the receiver has.
@@ -140,7 +140,7 @@ struct Offers<'a> {
     beats: u32,
 }
 
-impl Offers<'_> {
+impl OfferSender<'_> {
     fn send_all(&mut self, scanned: &Receiver<Vec<Arc<Listing>>>) -> Result<(), NetError> {
         loop {
             match scanned.recv_timeout(OFFER_HEARTBEAT) {

@@ -26,7 +26,7 @@ use crate::target::proof::{NotGiven, WholeCrc};
 #[derive(Debug)]
 pub(crate) struct PartFile {
     file: File,
-    place: Place,
+    place: Location,
     journal: Option<Journal>,
     /// Reasons why the journal may say what is not so. While there is one, no mark vouches for it.
     doubts: AtomicUsize,
@@ -36,7 +36,7 @@ pub(crate) struct PartFile {
 }
 
 #[derive(Debug)]
-enum Place {
+enum Location {
     /// In the target's directory, without a name: gone with the process.
     Unnamed,
     /// Under a name that only part files have.
@@ -49,14 +49,14 @@ impl PartFile {
     /// A part file without a name, for a target that is new and comes in one answer. It may as well have
     /// the target's mode from the start: nobody can open it.
     pub(crate) fn unnamed(dir: &Dir, mode: u16) -> io::Result<Self> {
-        Ok(Self::new(dir.create_unnamed(mode)?, Place::Unnamed))
+        Ok(Self::new(dir.create_unnamed(mode)?, Location::Unnamed))
     }
 
     /// An empty part file at `place`. An older one is removed and never written to: it may be a
     /// hard link to something else.
     pub(crate) fn named(place: PartPlace) -> io::Result<Self> {
         place.dir.remove_if_there(&place.name)?;
-        Ok(Self::new(place.dir.create_file(&place.name)?, Place::Named(place)))
+        Ok(Self::new(place.dir.create_file(&place.name)?, Location::Named(place)))
     }
 
     /// The same, with a journal: what arrives in it need not arrive again.
@@ -81,7 +81,7 @@ impl PartFile {
         if Stat::of_fd(&file)?.size_bytes() > file_bytes {
             file.set_len(file_bytes)?;
         }
-        Ok(Self::new(file, Place::Target))
+        Ok(Self::new(file, Location::Target))
     }
 
     /// The part file that an earlier run left, and what its journal says of it.
@@ -92,7 +92,7 @@ impl PartFile {
         if !replayed.is_of(&stat) {
             return None;
         }
-        let mut part = Self::new(file, Place::Named(place.clone()));
+        let mut part = Self::new(file, Location::Named(place.clone()));
         part.journal = Some(journal);
         if !replayed.is_untouched(&stat) {
             part.doubt();
@@ -116,12 +116,12 @@ impl PartFile {
             journal.remove();
         }
         match &self.place {
-            Place::Named(place) => place.dir.rename(&place.name, &place.dir, name),
-            Place::Unnamed | Place::Target => Ok(()),
+            Location::Named(place) => place.dir.rename(&place.name, &place.dir, name),
+            Location::Unnamed | Location::Target => Ok(()),
         }
     }
 
-    fn new(file: File, place: Place) -> Self {
+    fn new(file: File, place: Location) -> Self {
         touches_files();
         Self { file, place, journal: None, doubts: AtomicUsize::new(0), writing: Lock::new(Rank::Files, ()) }
     }
@@ -136,7 +136,7 @@ impl PartFile {
 
     /// Whether it began empty, and holds nothing but what was written to it.
     pub(crate) fn is_new(&self) -> bool {
-        !matches!(self.place, Place::Target)
+        !matches!(self.place, Location::Target)
     }
 
     /// Writes all of `bytes` at `offset`.
@@ -157,7 +157,7 @@ impl PartFile {
         if let Some(journal) = &self.journal {
             journal.abandon();
         }
-        if let Place::Named(place) = &self.place
+        if let Location::Named(place) = &self.place
             && let Err(error) = place.dir.remove_file(&place.name)
         {
             tracing::debug!(%error, "cannot remove a part file with wrong contents");
@@ -274,9 +274,9 @@ impl Dressed {
         fallback: impl FnOnce() -> io::Result<PartPlace>,
     ) -> io::Result<()> {
         let named = match &self.part.place {
-            Place::Target => Ok(()),
-            Place::Named(place) => name_part(&self.part.file, place, dir, name),
-            Place::Unnamed => name_unnamed(&self.part.file, dir, name, fallback),
+            Location::Target => Ok(()),
+            Location::Named(place) => name_part(&self.part.file, place, dir, name),
+            Location::Unnamed => name_unnamed(&self.part.file, dir, name, fallback),
         };
         match named {
             Err(error) if across::is_refused(&error) => self.commit_copy(dir, name)?,
@@ -290,7 +290,7 @@ impl Dressed {
 
     fn commit_copy(&self, dir: &Dir, name: &Name) -> io::Result<()> {
         match (across::commit_copy(&self.part.file, self.crc, dir, name), &self.part.place) {
-            (Ok(()), Place::Named(place)) => {
+            (Ok(()), Location::Named(place)) => {
                 remove_name(&self.part.file, place);
                 Ok(())
             }

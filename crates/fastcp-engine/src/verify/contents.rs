@@ -18,7 +18,7 @@ use fastcp_wire::request::RangeRequest;
 use fastcp_wire::signature::RangeHash;
 
 use super::answer::{Answer, Hashing, take_answer};
-use super::queue::{Check, CheckQueue, FileCheck, IfEmpty, Next};
+use super::queue::{Check, CheckQueue, FileCheck, IfEmpty, NextCheck};
 use crate::breaks::BREAKS_MAX;
 use crate::content::strong_hash::{hash_of, hash_of_zeros};
 use crate::content::zeros::SLICE_BYTES;
@@ -56,7 +56,7 @@ impl Work for Verification<'_> {
 
     fn run(&self, mut data: DataConnection) -> End {
         let connection = Arc::clone(&data.connection);
-        match Asker::new(self, &connection).run(&mut data) {
+        match ContentAsker::new(self, &connection).run(&mut data) {
             Ok(()) => End::Done,
             Err(error) if data.is_answered() => End::Broken(error),
             Err(error) => End::Unanswered(error),
@@ -70,20 +70,20 @@ impl Work for Verification<'_> {
 
 impl Verification<'_> {
     /// Says what became of a file, if nothing was said of it yet.
-    fn settle(&self, file: &FileCheck, outcome: Outcome) {
+    fn settle(&self, file: &FileCheck, outcome: Fault) {
         if !file.settle() {
             return;
         }
         let path = file.path.clone();
         match outcome {
-            Outcome::Differs(what) => self.report.differs(path, what),
-            Outcome::Failed(cause) => self.report.failed(path, cause),
+            Fault::Differs(what) => self.report.differs(path, what),
+            Fault::Failed(cause) => self.report.failed(path, cause),
         }
     }
 }
 
-fn differ(there: RangeHash, here: RangeHash) -> Option<Outcome> {
-    (there != here).then_some(Outcome::Differs(Difference::Contents))
+fn differ(there: RangeHash, here: RangeHash) -> Option<Fault> {
+    (there != here).then_some(Fault::Differs(Difference::Contents))
 }
 
 /// What is in a range of a file here.
@@ -102,13 +102,13 @@ impl Here {
 }
 
 /// What ends the comparison of a file early.
-enum Outcome {
+enum Fault {
     Differs(Difference),
     Failed(Cause),
 }
 
 /// One data connection at work.
-struct Asker<'a> {
+struct ContentAsker<'a> {
     verification: &'a Verification<'a>,
     connection: &'a Connection,
     inbox: Inbox,
@@ -119,7 +119,7 @@ struct Asker<'a> {
     open: Option<(Arc<FileCheck>, File)>,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> ContentAsker<'a> {
     fn new(verification: &'a Verification<'a>, connection: &'a Connection) -> Self {
         Self {
             verification,
@@ -158,7 +158,7 @@ impl<'a> Asker<'a> {
             && let Some(check) = self.owed.pop()
         {
             let cause = Cause::Broken { connections: BREAKS_MAX };
-            self.verification.settle(&check.file, Outcome::Failed(cause));
+            self.verification.settle(&check.file, Fault::Failed(cause));
             self.verification.queue.done();
         }
     }
@@ -202,15 +202,15 @@ impl<'a> Asker<'a> {
         while self.owed.is_empty() || (self.owed.has_room() && self.asked_bytes < ASKED_BYTES_MAX) {
             let if_empty = if self.owed.is_empty() { with_nothing_owed } else { IfEmpty::Return };
             match self.verification.queue.next(if_empty) {
-                Next::Check(check) if check.breaks.is_suspect() => {
+                NextCheck::Check(check) if check.breaks.is_suspect() => {
                     self.put_request(check);
                     break;
                 }
-                Next::Check(check) => {
+                NextCheck::Check(check) => {
                     let check = self.cut_at_hole(check);
                     self.put_request(check);
                 }
-                Next::Later | Next::Over => break,
+                NextCheck::Later | NextCheck::Over => break,
             }
         }
         self.owed.send(self.connection)
@@ -287,9 +287,9 @@ impl<'a> Asker<'a> {
                 verification.report.counters.chunks_refetched.add(1);
                 return verification.queue.give_back([Check { attempt: check.attempt + 1, ..check }]);
             }
-            (Answer::Again(status) | Answer::Failed(status), _) => Some(Outcome::Failed(Cause::Source(status))),
-            (_, Err(source)) => Some(Outcome::Failed(Cause::Destination { operation: "cannot read", source })),
-            (Answer::Hash(_) | Answer::Hole, Ok(None)) => Some(Outcome::Differs(Difference::Size)),
+            (Answer::Again(status) | Answer::Failed(status), _) => Some(Fault::Failed(Cause::Source(status))),
+            (_, Err(source)) => Some(Fault::Failed(Cause::Destination { operation: "cannot read", source })),
+            (Answer::Hash(_) | Answer::Hole, Ok(None)) => Some(Fault::Differs(Difference::Size)),
             (Answer::Hole, Ok(Some(Here::Hole))) => None,
             (Answer::Hash(there), Ok(Some(here))) => differ(there, here.hash(check.range)),
             (Answer::Hole, Ok(Some(here))) => differ(hash_of_zeros(check.range.len()), here.hash(check.range)),

@@ -83,7 +83,7 @@ pub(super) enum IfEmpty {
 
 /// The queue's answer.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum NextCheck {
     Check(Check),
     /// Nothing now; there may be later.
     Later,
@@ -200,11 +200,11 @@ impl CheckQueue {
     }
 
     /// Hands out a range.
-    pub(super) fn next(&self, if_empty: IfEmpty) -> Next {
+    pub(super) fn next(&self, if_empty: IfEmpty) -> NextCheck {
         let mut state = self.lock();
         loop {
             if state.is_over() {
-                return Next::Over;
+                return NextCheck::Over;
             }
             let taken = state.take(self.range_bytes_max);
             if state.files.len() < self.files_max {
@@ -217,15 +217,15 @@ impl CheckQueue {
             match taken {
                 Some(check) => {
                     state.out += 1;
-                    return Next::Check(check);
+                    return NextCheck::Check(check);
                 }
-                None if state.is_over() => return Next::Over,
+                None if state.is_over() => return NextCheck::Over,
                 None => {
                     state = match if_empty {
                         IfEmpty::WaitUntil(until) if Instant::now() < until => {
                             self.state.wait_until(&self.work, state, until)
                         }
-                        IfEmpty::WaitUntil(_) | IfEmpty::Return => return Next::Later,
+                        IfEmpty::WaitUntil(_) | IfEmpty::Return => return NextCheck::Later,
                         IfEmpty::Wait => self.state.wait(&self.work, state),
                     }
                 }
@@ -283,7 +283,7 @@ mod tests {
 
     use std::sync::Mutex;
 
-    use super::{CheckQueue, FileCheck, IfEmpty, Next};
+    use super::{CheckQueue, FileCheck, IfEmpty, NextCheck};
     use crate::lock::model::{Actor, Random, run};
 
     fn file(size_bytes: u64) -> FileCheck {
@@ -297,7 +297,7 @@ mod tests {
             assert!(queue.add([file(size)]));
             queue.close();
             let (mut end, mut count) = (0, 0);
-            while let Next::Check(check) = queue.next(IfEmpty::Wait) {
+            while let NextCheck::Check(check) = queue.next(IfEmpty::Wait) {
                 assert_eq!(check.range.start(), end);
                 assert!((1..=10).contains(&check.range.len()));
                 (end, count) = (check.range.end(), count + 1);
@@ -312,13 +312,13 @@ mod tests {
     fn what_is_out_keeps_the_queue_from_its_end() {
         let queue = CheckQueue::new(10);
         queue.add([file(5)]);
-        let Next::Check(check) = queue.next(IfEmpty::Wait) else { panic!("a range") };
+        let NextCheck::Check(check) = queue.next(IfEmpty::Wait) else { panic!("a range") };
         queue.close();
-        assert!(matches!(queue.next(IfEmpty::Return), Next::Later));
+        assert!(matches!(queue.next(IfEmpty::Return), NextCheck::Later));
         queue.give_back([check]);
-        let Next::Check(_) = queue.next(IfEmpty::Wait) else { panic!("the same again") };
+        let NextCheck::Check(_) = queue.next(IfEmpty::Wait) else { panic!("the same again") };
         queue.done();
-        assert!(matches!(queue.next(IfEmpty::Wait), Next::Over));
+        assert!(matches!(queue.next(IfEmpty::Wait), NextCheck::Over));
         assert!(!queue.wait_for_work());
     }
 
@@ -326,13 +326,13 @@ mod tests {
     fn the_rest_of_a_settled_file_is_not_handed_out() {
         let queue = CheckQueue::new(10);
         queue.add([file(35), file(5)]);
-        let Next::Check(first) = queue.next(IfEmpty::Wait) else { panic!("a range") };
+        let NextCheck::Check(first) = queue.next(IfEmpty::Wait) else { panic!("a range") };
         assert!(first.file.settle() && !first.file.settle());
-        let Next::Check(other) = queue.next(IfEmpty::Wait) else { panic!("a range") };
+        let NextCheck::Check(other) = queue.next(IfEmpty::Wait) else { panic!("a range") };
         assert_eq!(other.file.size_bytes, 5);
         queue.stop();
         assert!(!queue.add([file(1)]));
-        assert!(matches!(queue.next(IfEmpty::Wait), Next::Over));
+        assert!(matches!(queue.next(IfEmpty::Wait), NextCheck::Over));
     }
 
     /// One connection of several: it takes some ranges, settles some files, breaks now and then.
@@ -342,9 +342,9 @@ mod tests {
             loop {
                 let if_empty = if owed.is_empty() { IfEmpty::Wait } else { IfEmpty::Return };
                 match queue.next(if_empty) {
-                    Next::Over => return,
-                    Next::Check(check) => owed.push(check),
-                    Next::Later => {}
+                    NextCheck::Over => return,
+                    NextCheck::Check(check) => owed.push(check),
+                    NextCheck::Later => {}
                 }
                 if random.once_in(10) {
                     break;

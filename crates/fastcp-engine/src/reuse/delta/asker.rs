@@ -55,7 +55,7 @@ pub(crate) struct Asked<'p> {
 
 /// What came of a request.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum Listed {
     List(Vec<SignedChunk>),
     /// The file is not what it was when it was offered.
     Changed,
@@ -66,11 +66,11 @@ pub(crate) enum Outcome {
 /// The requests of one search.
 pub(crate) struct Search<'a, 'c, 'p> {
     asker: &'a mut Asker<'c>,
-    owed: Pipeline<(Asked<'p>, Attempt)>,
+    owed: Pipeline<(Asked<'p>, Tries)>,
 }
 
 /// How often a request was made before.
-type Attempt = u32;
+type Tries = u32;
 
 impl<'a> Asker<'a> {
     pub(crate) fn new(connection: &'a Connection, inbox: &'a mut Inbox) -> Self {
@@ -94,7 +94,7 @@ impl<'a, 'c, 'p> Search<'a, 'c, 'p> {
     }
 
     /// The next answer; `None` where nothing was asked.
-    pub(crate) fn answer(&mut self) -> Result<Option<(Asked<'p>, Outcome)>, NetError> {
+    pub(crate) fn answer(&mut self) -> Result<Option<(Asked<'p>, Listed)>, NetError> {
         loop {
             self.owed.send(self.asker.connection)?;
             let Some(&(asked, attempt)) = self.owed.first() else { return Ok(None) };
@@ -117,7 +117,7 @@ impl<'a, 'c, 'p> Search<'a, 'c, 'p> {
         Ok(())
     }
 
-    fn put(&mut self, asked: Asked<'p>, attempt: Attempt) {
+    fn put(&mut self, asked: Asked<'p>, attempt: Tries) {
         let (id, ask) = (self.owed.next_id(), Ask::Signature(asked.level));
         let request = RangeRequest { id, path: asked.path.into(), range: asked.range, ask };
         let request_bytes = self.owed.put((asked, attempt), |out| request.encode(out));
@@ -126,25 +126,25 @@ impl<'a, 'c, 'p> Search<'a, 'c, 'p> {
     }
 
     /// Reads one answer whole; `None` where it was damaged.
-    fn read(&mut self, asked: &Asked<'_>) -> Result<Option<Outcome>, NetError> {
+    fn read(&mut self, asked: &Asked<'_>) -> Result<Option<Listed>, NetError> {
         let header = self.owed.header(self.asker.inbox, self.asker.connection, Some(asked.range.len()))?;
         self.asker.tally.wire_bytes += PIECE_HEADER_BYTES as u64;
         let is_offered = header.reply.file_bytes == asked.file_bytes && header.reply.mtime_ns == asked.mtime_ns;
         match header.reply.status {
             Status::Ok => {}
-            Status::Changed => return Ok(Some(Outcome::Changed)),
-            Status::BadRange if !is_offered => return Ok(Some(Outcome::Changed)),
-            other => return Ok(Some(Outcome::Refused(other))),
+            Status::Changed => return Ok(Some(Listed::Changed)),
+            Status::BadRange if !is_offered => return Ok(Some(Listed::Changed)),
+            other => return Ok(Some(Listed::Refused(other))),
         }
         let (body, trailer) = self.body(&header, asked)?;
         Ok(match trailer {
             Ok(Trailer { crc32, .. }) if crc32 != crc32fast::hash(&body) => None,
             // A status that is not known was damaged on its way: the checksum is not over it.
             Err(_) => None,
-            _ if !is_offered => Some(Outcome::Changed),
-            Ok(Trailer { status: Status::Ok, .. }) => Some(Outcome::List(self.list(asked, &body)?)),
-            Ok(Trailer { status: Status::Changed, .. }) => Some(Outcome::Changed),
-            Ok(Trailer { status, .. }) => Some(Outcome::Refused(status)),
+            _ if !is_offered => Some(Listed::Changed),
+            Ok(Trailer { status: Status::Ok, .. }) => Some(Listed::List(self.list(asked, &body)?)),
+            Ok(Trailer { status: Status::Changed, .. }) => Some(Listed::Changed),
+            Ok(Trailer { status, .. }) => Some(Listed::Refused(status)),
         })
     }
 
