@@ -216,3 +216,6 @@ impl<'a> Line<'a> {
 fn attempt(live: &Live, retry: Duration, deadline: Instant) -> Attempt<'_> {
     Attempt { live, deadline, absence_max: absence_max(retry) }
 }
+
+#[cfg(test)]
+mod tests;
