@@ -53,6 +53,17 @@ impl Name {
         Ok(Self(bytes.into()))
     }
 
+    /// As [`Name::new`], without a copy.
+    ///
+    /// # Errors
+    /// The bytes, where they break a rule.
+    pub fn from_vec(bytes: Vec<u8>) -> Result<Self, Vec<u8>> {
+        match check_name(&bytes) {
+            Ok(()) => Ok(Self(bytes.into())),
+            Err(_) => Err(bytes),
+        }
+    }
+
     /// The bytes of the name.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{
-    Entry, EntryFailure, EntryKind, Escaped, Listing, ListingEnd, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath,
-    STATE_DIR, SpecialKind, Status,
+    Entry, EntryFailure, EntryKind, Escaped, Listing, ListingEnd, Metadata, NAME_BYTES_MAX, Name, PATH_BYTES_MAX,
+    RelPath, STATE_DIR, SpecialKind, Status,
 };
 use fastcp_sys::scarce::persistently;
 use fastcp_sys::{Dir, FileType, Root, Stat};
@@ -81,7 +81,7 @@ impl<'a> Scan<'a> {
         self.base = base;
         let dir = self.root.dir(&self.base).map_err(|error| status_of(&error))?;
         let entry = match examine(&dir, name) {
-            Ok(Some(entry)) => entry,
+            Ok(Some((kind, metadata))) => Entry { name: name.clone(), kind, metadata },
             Ok(None) => return Err(Status::NotFound),
             Err(status) => return Err(status),
         };
@@ -127,7 +127,7 @@ impl<'a> Scan<'a> {
         };
         let part = names.split_off(names.len().saturating_sub(PART_ENTRIES));
         let examined: Vec<Option<Examined>> = part
-            .par_iter()
+            .into_par_iter()
             .rev()
             .with_min_len(ENTRIES_PER_THREAD_MIN)
             .map(|name| examine_raw(&dir, full, name))
@@ -206,25 +206,25 @@ fn at_place(listing: Arc<Listing>, dir: &RelPath) -> Arc<Listing> {
 
 type Examined = Result<Entry, EntryFailure>;
 
-fn examine_raw(dir: &Dir, full: &RelPath, raw: &[u8]) -> Option<Examined> {
-    let name = match Name::new(raw) {
+fn examine_raw(dir: &Dir, full: &RelPath, raw: Vec<u8>) -> Option<Examined> {
+    let name = match Name::from_vec(raw) {
         Ok(name) => name,
-        Err(_) => return Some(Err(EntryFailure { name: shown(raw), cause: Status::BadPath })),
+        Err(raw) => return Some(Err(EntryFailure { name: shown(&raw), cause: Status::BadPath })),
     };
-    if full.joined_bytes(raw.len()) > PATH_BYTES_MAX {
+    if full.joined_bytes(name.as_bytes().len()) > PATH_BYTES_MAX {
         return Some(Err(EntryFailure { name, cause: Status::NameTooLong }));
     }
     match examine(dir, &name) {
-        Ok(entry) => entry.map(Ok),
+        Ok(found) => found.map(|(kind, metadata)| Ok(Entry { name, kind, metadata })),
         Err(cause) => Some(Err(EntryFailure { name, cause })),
     }
 }
 
 /// What an entry is; `None` where it vanished since the directory was read.
-fn examine(dir: &Dir, name: &Name) -> Result<Option<Entry>, Status> {
+fn examine(dir: &Dir, name: &Name) -> Result<Option<(EntryKind, Metadata)>, Status> {
     let result = dir.stat_name(name).and_then(|stat| Ok((stat, kind_of(dir, name, &stat)?)));
     match result {
-        Ok((stat, kind)) => Ok(Some(Entry { name: name.clone(), kind, metadata: stat.metadata })),
+        Ok((stat, kind)) => Ok(Some((kind, stat.metadata))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(status_of(&error)),
     }
