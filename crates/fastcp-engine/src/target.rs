@@ -21,3 +21,4 @@ pub(crate) mod part;
 pub(crate) mod proof;
 pub(crate) mod reach;
 pub(crate) mod read_back;
+pub(crate) mod volume;

@@ -21,6 +21,7 @@ use crate::plan::candidates::Candidates;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::dirs::{Age, DirState};
 use crate::target::journal::Journal;
+use crate::target::volume::is_top_of_volume;
 
 /// Where names of the file that holds many candidates are made.
 pub(crate) type MakeFile<'a> = Box<dyn Fn() -> io::Result<File> + Sync + 'a>;
@@ -121,7 +122,9 @@ impl<'a> Extraneous<'a> {
     /// A directory's listing is complete.
     fn close(&mut self, search: Search) -> io::Result<()> {
         let Search { state, mut extraneous, offered, .. } = search;
-        if extraneous.iter().any(|name| name.as_bytes() == STATE_DIR) && self.is_top_of_volume(&state) {
+        // In doubt it is one that keeps a state.
+        let keeps_state = |root: &Root| is_top_of_volume(root, &state.path).unwrap_or(true);
+        if extraneous.iter().any(|name| name.as_bytes() == STATE_DIR) && self.root.is_none_or(keeps_state) {
             extraneous.retain(|name| name.as_bytes() != STATE_DIR);
         }
         if extraneous.is_empty() {
@@ -134,16 +137,6 @@ impl<'a> Extraneous<'a> {
     /// Whether a directory is what the user asked for, as against one that came with it.
     fn is_top(&self, path: &RelPath) -> bool {
         path.is_root() || (self.is_root_selected && path.names().count() == 1)
-    }
-
-    /// Where part files of a volume lie. In doubt it is such a place.
-    fn is_top_of_volume(&self, state: &Arc<DirState>) -> bool {
-        let (Some(root), Some(parent)) = (self.root, state.parent()) else { return true };
-        let id = |path| root.dir(path).and_then(|dir| dir.volume());
-        match (id(&state.path), id(&parent.path)) {
-            (Ok(own), Ok(above)) => own != above,
-            _ => true,
-        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::target::attributes::owner_to_set;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::kept_times::KeptTimes;
 use crate::target::owners::Owners;
+use crate::target::volume::is_top_of_volume;
 
 /// Entries of one directory compared on one thread before another is asked to help.
 const ENTRIES_PER_THREAD_MIN: usize = 128;
@@ -194,7 +195,7 @@ impl<'a> Comparer<'a> {
         }
         match listing.end {
             ListingEnd::More => drop(self.in_parts.insert(listing.dir.clone(), unnamed)),
-            ListingEnd::Complete => self.tell_extraneous(dir, &listing.dir, unnamed),
+            ListingEnd::Complete => self.tell_extraneous(&listing.dir, unnamed),
             ListingEnd::Selected | ListingEnd::Broken(_) => {}
         }
         Parts::Several
@@ -236,7 +237,7 @@ impl<'a> Comparer<'a> {
             let mut unnamed = self.names_in(dir, &listing.dir);
             let known: HashSet<&[u8]> = named(listing).map(Name::as_bytes).collect();
             unnamed.retain(|name| !known.contains(name.as_slice()));
-            self.tell_extraneous(dir, &listing.dir, unnamed);
+            self.tell_extraneous(&listing.dir, unnamed);
         }
     }
 
@@ -349,9 +350,9 @@ impl<'a> Comparer<'a> {
         })
     }
 
-    fn tell_extraneous(&self, dir: &Dir, path: &RelPath, names: impl IntoIterator<Item = Vec<u8>>) {
+    fn tell_extraneous(&self, path: &RelPath, names: impl IntoIterator<Item = Vec<u8>>) {
         for raw in names {
-            let is_state = raw == STATE_DIR && self.is_top_of_volume(dir, path);
+            let is_state = raw == STATE_DIR && is_top_of_volume(self.root, path).unwrap_or(false);
             match Name::new(&raw).map(|name| (path.join(&name), name)) {
                 // What deletion leaves alone is no difference either.
                 Ok((path, name)) if is_state || is_part_file(&name) || self.backups.has_below(&path) => {}
@@ -359,13 +360,6 @@ impl<'a> Comparer<'a> {
                 Err(error) => self.fail(path.clone(), "cannot name an entry", io::Error::other(error)),
             }
         }
-    }
-
-    /// Where a receiver keeps its state: at the root, and where another file system begins.
-    fn is_top_of_volume(&self, dir: &Dir, path: &RelPath) -> bool {
-        let Some((parent, _)) = path.split() else { return true };
-        let mounts = self.root.dir(&parent).and_then(|above| Ok((above.volume()?, dir.volume()?)));
-        mounts.is_ok_and(|(above, here)| above != here)
     }
 
     fn fail(&self, path: RelPath, operation: &'static str, source: io::Error) {
