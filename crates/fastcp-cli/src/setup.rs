@@ -1,4 +1,5 @@
-//! What the programs need before they run, above all the commands of the client: threads, the source's end point, settings from options.
+//! What the programs need before they run, above all the commands of the client: threads, the source's end point,
+//! settings from options.
 
 use std::path::Path;
 use std::sync::Arc;

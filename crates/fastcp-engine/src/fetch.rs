@@ -43,9 +43,7 @@ pub(crate) mod receive_path;
 impl Transfer<'_> {
     /// Fetches until nothing is left. `connection` is a number that tells those that work at a time apart.
     pub(crate) fn run_connection(&self, connection: usize) -> Result<(), RunError> {
-        // What another holds may be what the others lack. The first stays, whatever comes.
-        let spare = if connection > 0 { Spare::Yes } else { Spare::No };
-        self.line.keep_working(&Fetching { transfer: self, connection }, spare)
+        self.line.keep_working(&Fetching { transfer: self, connection }, Spare::of(connection))
     }
 }
 

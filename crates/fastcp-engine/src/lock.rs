@@ -116,29 +116,24 @@ impl<T> Lock<T> {
     /// Waits until the news are told, or for no reason: the caller looks again. All waiters of the same news use
     /// the same lock.
     pub(crate) fn wait<'a>(&'a self, news: &News, guard: Guard<'a, T>) -> Guard<'a, T> {
-        news.waiting.fetch_add(1, Ordering::Relaxed);
-        #[cfg(test)]
-        if model::is_on() {
-            drop(guard);
-            model::wait(news.address(), model::Limit::News);
-            return self.lock();
-        }
-        let Guard { value, held } = guard;
-        Guard { value: news.told.wait(value).unwrap_or_else(PoisonError::into_inner), held }
+        self.wait_at_most(news, guard, None)
     }
 
-    /// As [`Lock::wait`], but not beyond `until`.
-    pub(crate) fn wait_until<'a>(&'a self, news: &News, guard: Guard<'a, T>, until: Instant) -> Guard<'a, T> {
+    /// As [`Lock::wait`], but not beyond `until`, where there is such a time.
+    pub(crate) fn wait_at_most<'a>(&'a self, news: &News, guard: Guard<'a, T>, until: Option<Instant>) -> Guard<'a, T> {
         news.waiting.fetch_add(1, Ordering::Relaxed);
         #[cfg(test)]
         if model::is_on() {
             drop(guard);
-            model::wait(news.address(), model::Limit::NewsOrTime);
+            model::wait(news.address(), if until.is_some() { model::Limit::NewsOrTime } else { model::Limit::News });
             return self.lock();
         }
         let Guard { value, held } = guard;
-        let left = until.saturating_duration_since(Instant::now());
-        Guard { value: news.told.wait_timeout(value, left).unwrap_or_else(PoisonError::into_inner).0, held }
+        let value = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            None => news.told.wait(value).unwrap_or_else(PoisonError::into_inner),
+            Some(left) => news.told.wait_timeout(value, left).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        Guard { value, held }
     }
 }
 

@@ -234,7 +234,7 @@ impl Schedule {
         let until = Instant::now() + wait;
         let mut state = self.lock();
         while !state.stopped && Instant::now() < until {
-            state = self.state.wait_until(&self.news.end, state, until);
+            state = self.state.wait_at_most(&self.news.end, state, Some(until));
         }
     }
 
@@ -244,7 +244,7 @@ impl Schedule {
         let until = Instant::now() + wait;
         let mut state = self.lock();
         while !state.is_finished() && Instant::now() < until {
-            state = self.state.wait_until(&self.news.end, state, until);
+            state = self.state.wait_at_most(&self.news.end, state, Some(until));
         }
         (!state.is_finished()).then_some(state.wants_done)
     }
@@ -280,11 +280,10 @@ impl Schedule {
             if state.is_finished() {
                 return Next::Done;
             }
-            state = match until {
-                None => self.state.wait(&self.news.work, state),
-                Some(until) if Instant::now() < until => self.state.wait_until(&self.news.work, state, until),
-                Some(_) => return Next::Enough,
-            };
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Next::Enough;
+            }
+            state = self.state.wait_at_most(&self.news.work, state, until);
         }
     }
 

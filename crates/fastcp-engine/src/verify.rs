@@ -81,7 +81,7 @@ fn verify_in_ranges(
     std::thread::scope(|threads| {
         let _guard = first_error.stop_on_panic();
         for number in 0..connections {
-            let spare = if number > 0 { Spare::Yes } else { Spare::No };
+            let spare = Spare::of(number.into());
             let verification = &verification;
             let first_error = &first_error;
             let started = spawn(threads, "verify", move || {
@@ -129,11 +129,7 @@ fn take_offer(
     comparer: &mut Comparer<'_>,
     verification: &Verification<'_>,
 ) -> Result<(), RunError> {
-    let silence_max = verification.line.silence_max();
-    let mut offers = match nth {
-        Nth::First => Offers::asked(control, request, silence_max, None)?,
-        Nth::Again => Offers::ask(control, request, silence_max, None)?,
-    };
+    let mut offers = Offers::asked_ahead(nth, control, request, verification.line.silence_max(), None)?;
     while !verification.queue.is_stopped() {
         match offers.next()? {
             Offered::Batch(batch) => comparer.compare(batch)?,

@@ -52,8 +52,9 @@ pub fn greet_again(connection: &Connection, timeout: Duration) -> Result<Greetin
         if u32::from_be_bytes(first) != REQUEST_MAGIC {
             return read_opening(connection, first, deadline);
         }
-        passed_over += skip_request(connection, first, deadline)?;
-        if passed_over > PASSED_OVER_BYTES_MAX {
+        let (request, bytes) = read_request(connection, first, deadline)?;
+        passed_over += bytes;
+        if matches!(request, Request::Plain(_)) || passed_over > PASSED_OVER_BYTES_MAX {
             return Err(NetError::UnknownDialect(first));
         }
     }
@@ -62,39 +63,32 @@ pub fn greet_again(connection: &Connection, timeout: Duration) -> Result<Greetin
 /// More than a receiver asks for before it takes an answer.
 const PASSED_OVER_BYTES_MAX: usize = 1 << 20;
 
-fn skip_request(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<usize, NetError> {
-    let mut header = [0; REQUEST_HEADER_BYTES];
-    header[..4].copy_from_slice(&first);
-    connection.read_exact_by(&mut header[4..], deadline)?;
-    let decoded = RequestHeader::decode(&header).map_err(NetError::Request)?;
-    let mut rest = vec![0; decoded.rest_bytes()];
-    connection.read_exact_by(&mut rest, deadline)?;
-    match Request::decode(&header, decoded, &rest).map_err(NetError::Request)? {
-        Request::Extended(_) => Ok(REQUEST_HEADER_BYTES + rest.len()),
-        Request::Plain(_) => Err(NetError::UnknownDialect(first)),
-    }
-}
-
 fn read_greeting(connection: &Connection, first: &mut [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
     connection.read_exact_by(first, deadline)?;
     match *first {
-        _ if u32::from_be_bytes(*first) == REQUEST_MAGIC => read_request(connection, *first, deadline),
+        _ if u32::from_be_bytes(*first) == REQUEST_MAGIC => plain(read_request(connection, *first, deadline)?.0),
         [0, 1 | 2, ..] => read_opening(connection, *first, deadline),
         _ => Err(NetError::UnknownDialect(*first)),
     }
 }
 
-fn read_request(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
+fn plain(request: Request) -> Result<Greeting, NetError> {
+    match request {
+        Request::Plain(request) => Ok(Greeting::Plain(request)),
+        Request::Extended(_) => Err(NetError::Request(WireError::Value { field: "flags", value: FLAG_RANGE.into() })),
+    }
+}
+
+/// Reads the rest of a request; answers how long all of it is, too.
+fn read_request(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<(Request, usize), NetError> {
     let mut header = [0; REQUEST_HEADER_BYTES];
     header[..4].copy_from_slice(&first);
     connection.read_exact_by(&mut header[4..], deadline)?;
     let decoded = RequestHeader::decode(&header).map_err(NetError::Request)?;
     let mut rest = vec![0; decoded.rest_bytes()];
     connection.read_exact_by(&mut rest, deadline)?;
-    match Request::decode(&header, decoded, &rest).map_err(NetError::Request)? {
-        Request::Plain(request) => Ok(Greeting::Plain(request)),
-        Request::Extended(_) => Err(NetError::Request(WireError::Value { field: "flags", value: FLAG_RANGE.into() })),
-    }
+    let request = Request::decode(&header, decoded, &rest).map_err(NetError::Request)?;
+    Ok((request, header.len() + rest.len()))
 }
 
 /// The longest opening frame: HELLO is 13 bytes, ATTACH 16.

@@ -26,7 +26,7 @@ pub struct Attempt<'a> {
 
 /// What need not wait for a session: it goes on its way while the session is being agreed on, and saves a round trip
 /// each.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Ahead<'a> {
     /// Frames that are sent behind the greeting.
     pub frames: &'a [u8],

@@ -47,6 +47,14 @@ pub(crate) enum Spare {
     No,
 }
 
+impl Spare {
+    /// By the connection's number among those that work at a time. What another holds may be what the others lack; the
+    /// first stays.
+    pub(crate) fn of(number: usize) -> Self {
+        if number > 0 { Self::Yes } else { Self::No }
+    }
+}
+
 impl Line<'_> {
     /// Has the work done over as many connections, one after another, as it takes.
     pub(crate) fn keep_working<W: Work>(&self, work: &W, spare: Spare) -> Result<(), RunError> {

@@ -13,6 +13,7 @@ use fastcp_wire::known::{BatchId, encode_known};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest};
 
 use crate::error::RunError;
+use crate::link::line::Nth;
 use crate::link::tree_cache::TreeCache;
 
 /// What comes next of an offer.
@@ -41,13 +42,29 @@ impl<'a> Offers<'a> {
         silence_max: Duration,
         cache: Option<TreeCache<'a>>,
     ) -> Result<Self, RunError> {
-        let asked = Self::asked(control, request, silence_max, cache)?;
-        control.write_all(&Self::question(request, asked.cache.as_ref())?).map_err(reading)?;
-        Ok(asked)
+        let offers = Self::to_come(control, request, silence_max, cache)?;
+        control.write_all(&Self::question(request, offers.cache.as_ref())?).map_err(reading)?;
+        Ok(offers)
     }
 
-    /// As [`Offers::ask`], where that was done already.
-    pub(crate) fn asked(
+    /// An offer that was asked for with the greeting of the run's first session; on any other it is asked for now.
+    ///
+    /// # Errors
+    /// As [`Offers::ask`].
+    pub(crate) fn asked_ahead(
+        nth: Nth,
+        control: &'a Connection,
+        request: &'a OfferRequest,
+        silence_max: Duration,
+        cache: Option<TreeCache<'a>>,
+    ) -> Result<Self, RunError> {
+        match nth {
+            Nth::First => Self::to_come(control, request, silence_max, cache),
+            Nth::Again => Self::ask(control, request, silence_max, cache),
+        }
+    }
+
+    fn to_come(
         control: &'a Connection,
         request: &'a OfferRequest,
         silence_max: Duration,

@@ -64,10 +64,7 @@ impl<'a> Control<'a> {
     ) -> Result<Option<OfferEnd>, RunError> {
         self.replay_if(nth);
         let silence_max = self.transfer.line.silence_max();
-        let mut offers = match nth {
-            Nth::First => Offers::asked(&session.control, request, silence_max, self.cache.take())?,
-            Nth::Again => Offers::ask(&session.control, request, silence_max, None)?,
-        };
+        let mut offers = Offers::asked_ahead(nth, &session.control, request, silence_max, self.cache.take())?;
         while !self.transfer.schedule.is_stopped() {
             match offers.next()? {
                 Offered::Batch(batch) => self.planner.plan(batch)?,

@@ -84,10 +84,7 @@ fn take_offers(
     planner: &mut Planner<'_>,
     line: &Line<'_>,
 ) -> Result<(), RunError> {
-    let mut offers = match nth {
-        Nth::First => Offers::asked(control, request, line.silence_max(), None)?,
-        Nth::Again => Offers::ask(control, request, line.silence_max(), None)?,
-    };
+    let mut offers = Offers::asked_ahead(nth, control, request, line.silence_max(), None)?;
     loop {
         match offers.next()? {
             Offered::Batch(batch) => planner.plan(batch)?,

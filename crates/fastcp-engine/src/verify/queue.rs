@@ -223,7 +223,7 @@ impl CheckQueue {
                 None => {
                     state = match if_empty {
                         IfEmpty::WaitUntil(until) if Instant::now() < until => {
-                            self.state.wait_until(&self.work, state, until)
+                            self.state.wait_at_most(&self.work, state, Some(until))
                         }
                         IfEmpty::WaitUntil(_) | IfEmpty::Return => return NextCheck::Later,
                         IfEmpty::Wait => self.state.wait(&self.work, state),

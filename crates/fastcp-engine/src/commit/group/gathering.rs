@@ -94,9 +94,9 @@ impl<T: Gathered> Gathering<T> {
             }
             state = match state.opened {
                 Some(_) if self.files_max < SCARCE_FILES_MAX => {
-                    self.state.wait_until(&self.filled, state, Instant::now() + SHORT_LOOK_EVERY)
+                    self.state.wait_at_most(&self.filled, state, Some(Instant::now() + SHORT_LOOK_EVERY))
                 }
-                Some(opened) => self.state.wait_until(&self.filled, state, opened + GROUP_AGE_MAX),
+                Some(opened) => self.state.wait_at_most(&self.filled, state, Some(opened + GROUP_AGE_MAX)),
                 None => self.state.wait(&self.filled, state),
             };
         }

@@ -60,6 +60,10 @@ fn report() -> Report {
     Report::new(sync_channel(1000).0)
 }
 
+fn opened<'a>(source: &'a Counted, report: &'a Report) -> Line<'a> {
+    Line::open(source, &LinkSettings::default(), &Limits::NONE, report, Arc::default(), Ahead::NONE).expect("open")
+}
+
 fn lost() -> RunError {
     RunError::Net { during: "a test", source: NetError::Closed }
 }
@@ -68,8 +72,7 @@ fn lost() -> RunError {
 fn a_session_is_tried_for_until_it_is_there() {
     let report = report();
     let source = Counted::new(2, &report);
-    let line = Line::open(&source, &LinkSettings::default(), &Limits::NONE, &report, Arc::default(), Ahead::NONE)
-        .expect("open");
+    let line = opened(&source, &report);
     assert_eq!(source.sessions.load(Ordering::Relaxed), 3);
     assert_eq!(report.counters.reconnects.now(), 0, "there was nothing to connect again");
     assert_eq!(line.agreed.connections, 4);
@@ -79,8 +82,7 @@ fn a_session_is_tried_for_until_it_is_there() {
 fn what_breaks_with_its_session_is_tried_again_on_a_new_one() {
     let report = report();
     let source = Counted::new(0, &report);
-    let line = Line::open(&source, &LinkSettings::default(), &Limits::NONE, &report, Arc::default(), Ahead::NONE)
-        .expect("open");
+    let line = opened(&source, &report);
     let first = line.session();
     let mut seen = Vec::new();
     let tried = line.on_session(&mut line.patience(), |_, nth| {
@@ -98,8 +100,7 @@ fn what_breaks_with_its_session_is_tried_again_on_a_new_one() {
 fn what_no_session_helps_is_not_tried_again() {
     let report = report();
     let source = Counted::new(0, &report);
-    let line = Line::open(&source, &LinkSettings::default(), &Limits::NONE, &report, Arc::default(), Ahead::NONE)
-        .expect("open");
+    let line = opened(&source, &report);
     let mut tried = 0;
     let failed: Result<(), _> = line.on_session(&mut line.patience(), |_, _| {
         tried += 1;
