@@ -25,9 +25,10 @@ use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::error::RunError;
 use crate::reuse::basis::Basis;
 use crate::reuse::copying::Copier;
-use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
+use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, Reach, SMALL_BYTES_MAX, find, find_small};
 use crate::schedule::job::{Arrival, FileJob, Start};
 use crate::schedule::want::Want;
+use crate::settings::Placement;
 use crate::target::journal::Record;
 
 pub(crate) mod basis;
@@ -144,17 +145,19 @@ impl<'a> Reuse<'a> {
         let bases = open_bases(self.transfer, job);
         let path = self.transfer.path_at_sender(&job.path());
         let Some(basis) = basis_of(self.transfer.cutter, &bases) else { return Ok(()) };
-        let file = delta_file(job, path.as_bytes(), basis);
+        let file = delta_file(self.transfer, job, path.as_bytes(), basis);
         let (copier, line, transfer) = (&mut self.copier, &mut self.line, self.transfer);
         let mut failed = Ok(());
         let mut take = |found: &[Found], decided: Option<ByteRange>| {
+            let mut wrong = Vec::new();
             if failed.is_ok() && !job.has_failed() && !found.is_empty() {
-                failed = copier.copy(job, &bases, found);
+                failed = copier.copy(job, &bases, found).map(|ranges| wrong = ranges);
             }
             // Fetched while the search goes on: on a slow link that takes longer than the search.
             if let Some(gaps) = decided.map(|range| job.decided(range)).filter(|gaps| !gaps.is_empty()) {
                 transfer.schedule.lacking(job, gaps);
             }
+            wrong
         };
         let end = asking(transfer, line, |asker| find(asker, &file, &mut take));
         failed?;
@@ -173,13 +176,13 @@ impl<'a> Reuse<'a> {
             let files = left.iter().map(|&number| {
                 let bases = open_bases(transfer, &jobs[number]);
                 let basis = basis_of(cutter, &bases).unwrap_or_else(|| Basis::empty(cutter));
-                delta_file(&jobs[number], paths[number].as_bytes(), basis)
+                delta_file(transfer, &jobs[number], paths[number].as_bytes(), basis)
             });
             find_small(asker, files, &mut |position, found, end| {
                 let number = left[position];
                 let job = &jobs[number];
                 if failed.is_ok() && !found.is_empty() {
-                    failed = copier.copy(job, &open_bases(transfer, job), found);
+                    failed = copier.copy(job, &open_bases(transfer, job), found).map(drop);
                 }
                 if failed.is_ok() {
                     failed = ended(transfer, job, end);
@@ -241,8 +244,12 @@ fn basis_of<'c>(cutter: &'c Cutter, bases: &[File]) -> Option<Basis<'c>> {
     Basis::new(cutter, handles).ok().filter(|basis| !basis.is_empty())
 }
 
-fn delta_file<'p>(job: &FileJob, path: &'p [u8], basis: Basis<'p>) -> DeltaFile<'p> {
-    DeltaFile { path, file_bytes: job.grid.file_bytes(), mtime_ns: job.metadata.mtime.wire_ns(), basis }
+fn delta_file<'p>(transfer: &Transfer<'_>, job: &FileJob, path: &'p [u8], basis: Basis<'p>) -> DeltaFile<'p> {
+    let reach = match transfer.settings.placement {
+        Placement::PartFile => Reach::Anywhere,
+        Placement::InPlace => Reach::SamePlace,
+    };
+    DeltaFile { path, file_bytes: job.grid.file_bytes(), mtime_ns: job.metadata.mtime.wire_ns(), basis, reach }
 }
 
 fn ended(transfer: &Transfer<'_>, job: &Arc<FileJob>, end: DeltaEnd) -> Result<(), RunError> {

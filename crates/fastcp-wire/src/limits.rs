@@ -20,9 +20,9 @@ pub const BUNDLE_BYTES_MAX: u64 = 1 << 20;
 /// it by what is left of its last chunk.
 pub const SIGNATURE_BYTES_MAX: u64 = 256 << 20;
 /// The shortest coarse chunk of a signature but for the last of a file, in bytes.
-pub const SIGNATURE_CHUNK_BYTES_MIN: u64 = 32 << 10;
+pub const SIGNATURE_CHUNK_BYTES_MIN: u64 = 16 << 10;
 /// One position in so many is a candidate for a coarse cut.
-pub const SIGNATURE_CANDIDATE_EVERY: u64 = 128 << 10;
+pub const SIGNATURE_CANDIDATE_EVERY: u64 = 64 << 10;
 /// The longest coarse chunk of a signature, in bytes.
 pub const SIGNATURE_CHUNK_BYTES_MAX: u64 = 1 << 20;
 /// The longest range of which one request may ask for the fine signature, in bytes.

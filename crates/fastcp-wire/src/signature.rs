@@ -24,7 +24,7 @@ const WEAK_HASH_BYTES: usize = 4;
 /// How long chunks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// About 160 KiB. The list starts at the start of the range, and ends with the first cut at or past its
+    /// About 80 KiB. The list starts at the start of the range, and ends with the first cut at or past its
     /// end, or with the file.
     Coarse,
     /// About 5 KiB. The list is of the range and nothing else: the last chunk ends with it.

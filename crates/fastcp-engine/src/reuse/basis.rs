@@ -5,6 +5,9 @@
 //! for only where no coarse chunk of the new file was found: in what differs. Nothing of the contents is kept in
 //! memory. Chunks are found by their length and weak hash, which prove nothing, and a basis may change while it is
 //! used: whoever copies from it must compare the strong hash of what was copied.
+//!
+//! Cutting all of it takes as long as reading it twice, so it is put off until something is known to be elsewhere
+//! than where it would be expected (`delta.rs`).
 
 use std::fs::File;
 use std::io;
@@ -12,8 +15,9 @@ use std::sync::OnceLock;
 
 use fastcp_model::ByteRange;
 use fastcp_sys::Stat;
-use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
+use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX, SIGNATURE_CHUNK_BYTES_MAX};
 
+use crate::content::crc_runs::CrcRuns;
 use crate::content::cutter::{CutError, CutFile, Cutter, MarkedChunk, fine_chunks};
 use crate::reuse::index::{BasisChunk, ENTRIES_MAX, Index, Kinds};
 
@@ -29,6 +33,27 @@ pub(crate) struct Basis<'a> {
     files: Vec<(File, Stat)>,
     /// Made when first needed, and kept for when the connection breaks.
     coarse: OnceLock<Index>,
+}
+
+/// Which ranges of a basis the new file is known to have.
+#[derive(Debug)]
+pub(crate) struct Used {
+    files: Vec<CrcRuns>,
+}
+
+impl Used {
+    /// Adds a range of one file.
+    pub(crate) fn add(&mut self, file: usize, range: Option<ByteRange>) {
+        if let (Some(runs), Some(range)) = (self.files.get_mut(file), range) {
+            // Two chunks of the new file may be the same one here.
+            runs.gaps_in(range).into_iter().for_each(|gap| runs.insert(gap, 0));
+        }
+    }
+
+    fn has(&self, place: &BasisChunk) -> bool {
+        let range = ByteRange::new(place.offset, place.len.into());
+        range.is_ok_and(|range| self.files[place.file as usize].gaps_in(range).is_empty())
+    }
 }
 
 impl<'a> Basis<'a> {
@@ -52,6 +77,46 @@ impl<'a> Basis<'a> {
         self.files.iter().all(|(_, stat)| stat.size_bytes() == 0)
     }
 
+    /// Whether all of it has been cut.
+    #[cfg(test)]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.coarse.get().is_some()
+    }
+
+    /// The length of all files together.
+    pub(crate) fn bytes(&self) -> u64 {
+        (0..self.files.len()).map(|file| self.file_bytes(file)).sum()
+    }
+
+    /// The length of one file; nothing of one that there is not.
+    pub(crate) fn file_bytes(&self, file: usize) -> u64 {
+        self.files.get(file).map_or(0, |(_, stat)| stat.size_bytes())
+    }
+
+    /// None of it.
+    pub(crate) fn unused(&self) -> Used {
+        Used { files: self.files.iter().map(|_| CrcRuns::default()).collect() }
+    }
+
+    /// Whether more is left than the last chunk of a file that grew.
+    pub(crate) fn has_more(&self, used: &Used) -> bool {
+        let used: u64 = used.files.iter().flat_map(CrcRuns::ranges).map(ByteRange::len).sum();
+        self.bytes().saturating_sub(used) > SIGNATURE_CHUNK_BYTES_MAX
+    }
+
+    /// The coarse chunks of one file between two offsets.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn coarse_near(&self, number: usize, (from, end): (u64, u64)) -> io::Result<Index> {
+        let mut places = Vec::new();
+        if let Some((number, file)) = self.cut_files().nth(number) {
+            let end = end.min(file.bytes());
+            until_end(self.cut_coarse_within(number, &file, (from, end), &mut places))?;
+        }
+        Ok(Index::new(places))
+    }
+
     /// The coarse chunks of all files. Made once: it takes a second for a few GB, or as long as the disk needs.
     ///
     /// # Errors
@@ -67,14 +132,16 @@ impl<'a> Basis<'a> {
         Ok(self.coarse.get_or_init(|| Index::new(places)))
     }
 
-    /// The fine chunks of what is in coarse chunks other than those `found`.
+    /// The fine chunks of what is in coarse chunks other than those `found` and those `used`.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub(crate) fn fine(&self, coarse: &Index, found: &Kinds) -> io::Result<Index> {
+    pub(crate) fn fine(&self, coarse: &Index, found: &Kinds, used: &Used) -> io::Result<Index> {
         let files: Vec<CutFile<'_>> = self.cut_files().map(|(_, file)| file).collect();
         let mut places = Vec::new();
-        for batch in coarse.others(found).chunks(FINE_BATCH) {
+        let mut others = coarse.others(found);
+        others.retain(|place| !used.has(place));
+        for batch in others.chunks(FINE_BATCH) {
             let cut =
                 self.cutter.map(batch, |buffer, place| Ok(fine_places(&files[place.file as usize], *place, buffer)));
             for cut in cut.map_err(io_error)? {
@@ -104,9 +171,18 @@ impl<'a> Basis<'a> {
     }
 
     fn cut_coarse(&self, number: u32, file: &CutFile<'_>, places: &mut Vec<BasisChunk>) -> Result<(), CutError> {
-        let mut at = 0;
-        while at < file.bytes() && places.len() < ENTRIES_MAX {
-            let step = range(at, SIGNATURE_BYTES_MAX.min(file.bytes() - at))?;
+        self.cut_coarse_within(number, file, (0, file.bytes()), places)
+    }
+
+    fn cut_coarse_within(
+        &self,
+        number: u32,
+        file: &CutFile<'_>,
+        (mut at, end): (u64, u64),
+        places: &mut Vec<BasisChunk>,
+    ) -> Result<(), CutError> {
+        while at < end && places.len() < ENTRIES_MAX {
+            let step = range(at, SIGNATURE_BYTES_MAX.min(end - at))?;
             put_places(number, &mut at, &self.cutter.coarse_marked(file, step)?, places);
         }
         Ok(())

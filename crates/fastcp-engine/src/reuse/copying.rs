@@ -22,12 +22,15 @@ use crate::report::Cause;
 use crate::reuse::delta::Found;
 use crate::schedule::job::FileJob;
 use crate::settings::Durability;
+use crate::target::journal::Record;
 use crate::target::part::PartFile;
 
 /// What was copied is journaled in runs of at most this length.
 const RUN_BYTES_MAX: u64 = 64 << 20;
 /// Neighbours are read and written together up to so many bytes, and a single chunk whatever its length.
 const READ_BYTES_MAX: u64 = 256 << 10;
+/// Runs with gaps shorter than this are given to the disk as one.
+const WRITE_BACK_GAP_BYTES_MAX: u64 = 1 << 20;
 /// The grain in which holes are kept.
 const HOLE_BYTES: usize = 4096;
 
@@ -46,11 +49,13 @@ enum Standing {
     Elsewhere,
 }
 
-/// A range that was copied, with the CRC-32 of what now stands there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Copied {
-    range: ByteRange,
-    crc: u32,
+/// What became of what was found.
+#[derive(Debug, Default)]
+struct Taken {
+    /// With the CRC-32 of what now stands there.
+    copied: Vec<Record>,
+    /// What is not what the sender has.
+    wrong: Vec<ByteRange>,
 }
 
 impl<'a> Copier<'a> {
@@ -58,36 +63,42 @@ impl<'a> Copier<'a> {
         Self { transfer, landing: Landing::new(transfer), last: None }
     }
 
-    /// Copies what was found in the bases of a file.
-    pub(crate) fn copy(&mut self, job: &Arc<FileJob>, bases: &[File], found: &[Found]) -> Result<(), RunError> {
+    /// Copies what was found in the bases of a file; answers, in their order, the ranges that did not hold: the
+    /// bytes are not there.
+    pub(crate) fn copy(
+        &mut self,
+        job: &Arc<FileJob>,
+        bases: &[File],
+        found: &[Found],
+    ) -> Result<Vec<ByteRange>, RunError> {
         // A search that is done again finds what is there already, and may find what it did not find before.
         let new = found.iter().filter(|found| job.may_be_copied(found.range)).collect::<Vec<_>>();
         match self.copy_into_part(job, bases, &new) {
-            Ok(copied) => {
-                for copied in copied {
-                    self.transfer.report.counters.bytes_reused.add(copied.range.len());
-                    // It is confirmed when its gaps have been looked at, even if there are none.
-                    job.arrived(copied.range, copied.crc);
-                }
-                Ok(())
+            Ok(Taken { copied, wrong }) => {
+                self.transfer.report.counters.bytes_reused.add(copied.iter().map(|copied| copied.range.len()).sum());
+                // It is confirmed when its gaps have been looked at, even if there are none.
+                job.all_arrived(&copied);
+                Ok(wrong)
             }
-            Err(source) => self.transfer.give_up(job, Cause::Destination { operation: "cannot write", source }),
+            Err(source) => {
+                self.transfer.give_up(job, Cause::Destination { operation: "cannot write", source })?;
+                Ok(Vec::new())
+            }
         }
     }
 
-    fn copy_into_part(&mut self, job: &Arc<FileJob>, bases: &[File], found: &[&Found]) -> io::Result<Vec<Copied>> {
+    fn copy_into_part(&mut self, job: &Arc<FileJob>, bases: &[File], found: &[&Found]) -> io::Result<Taken> {
         let (part, sharing) = self.part_of(job, bases)?;
-        let copied: Vec<Vec<Copied>> = neighbours(found)
+        let taken: Vec<Taken> = neighbours(found)
             .par_iter()
             .map_init(Vec::new, |buffer, found| copy_neighbours(job, &part, sharing, bases, found, buffer))
             .collect::<io::Result<_>>()?;
-        let runs = joined(copied.into_iter().flatten());
+        let wrong = taken.iter().flat_map(|taken| &taken.wrong).copied().collect();
+        let runs = joined(taken.into_iter().flat_map(|taken| taken.copied));
         if self.transfer.settings.durability != Durability::None {
-            for run in &runs {
-                fastcp_sys::file::start_write_back(part.file(), run.range.start(), run.range.len());
-            }
+            start_write_back(part.file(), &runs);
         }
-        Ok(runs)
+        Ok(Taken { copied: runs, wrong })
     }
 
     fn part_of(&mut self, job: &Arc<FileJob>, bases: &[File]) -> io::Result<(Arc<PartFile>, Sharing)> {
@@ -96,6 +107,19 @@ impl<'a> Copier<'a> {
         let sharing = known.unwrap_or(sharing);
         self.last = Some((Arc::clone(job), sharing));
         Ok((part, sharing))
+    }
+}
+
+/// Has the disk begin with what was copied. A change here and there leaves many short runs with short gaps between
+/// them, and each call costs: the gaps come along.
+fn start_write_back(file: &File, runs: &[Record]) {
+    for near in runs.chunk_by(|one, next| next.range.start() - one.range.end() < WRITE_BACK_GAP_BYTES_MAX) {
+        if let [first, ..] = near
+            && let [.., last] = near
+        {
+            let start = first.range.start();
+            fastcp_sys::file::start_write_back(file, start, last.range.end() - start);
+        }
     }
 }
 
@@ -124,8 +148,8 @@ fn copy_neighbours(
     bases: &[File],
     found: &[&Found],
     buffer: &mut Vec<u8>,
-) -> io::Result<Vec<Copied>> {
-    let [first, ..] = found else { return Ok(Vec::new()) };
+) -> io::Result<Taken> {
+    let [first, ..] = found else { return Ok(Taken::default()) };
     let (file, offset) = (first.file, first.offset);
     let stands_there = file == 0 && offset == first.range.start();
     let (from, standing) = match sharing {
@@ -139,7 +163,8 @@ fn copy_neighbours(
     // What the basis lacks at its end is not what the sender has.
     let got = from.and_then(|from| read_at(from, buffer, offset).ok()).unwrap_or(0);
     let mut copied = Vec::new();
-    for (range, bytes) in equal_runs(found, &buffer[..got]) {
+    let (runs, wrong) = equal_runs(found, &buffer[..got]);
+    for (range, bytes) in runs {
         if job.sparse {
             put_sparse(part, range.start(), bytes, standing)?;
         } else if standing == Standing::Elsewhere {
@@ -147,17 +172,22 @@ fn copy_neighbours(
         }
         copied.extend(pieces(range, bytes));
     }
-    Ok(copied)
+    Ok(Taken { copied, wrong })
 }
 
-/// What of the bytes at the place of these neighbours is what the sender has, in runs as long as may be.
-fn equal_runs<'b>(found: &[&Found], bytes: &'b [u8]) -> Vec<(ByteRange, &'b [u8])> {
-    let mut runs: Vec<(ByteRange, &[u8])> = Vec::new();
+/// A range of the new file and its bytes.
+type Run<'b> = (ByteRange, &'b [u8]);
+
+/// What of the bytes at the place of these neighbours is what the sender has, in runs as long as may be, and which
+/// ranges are not.
+fn equal_runs<'b>(found: &[&Found], bytes: &'b [u8]) -> (Vec<Run<'b>>, Vec<ByteRange>) {
+    let (mut runs, mut wrong): (Vec<Run<'b>>, Vec<ByteRange>) = Default::default();
     let mut at = 0;
     for found in found {
         let start = at;
         at += found.range.len() as usize;
         if bytes.get(start..at).is_none_or(|chunk| StrongHash::of(chunk) != found.hash) {
+            wrong.push(found.range);
             continue;
         }
         let (first, from) = match runs.last() {
@@ -170,7 +200,7 @@ fn equal_runs<'b>(found: &[&Found], bytes: &'b [u8]) -> Vec<(ByteRange, &'b [u8]
         let run = ByteRange::new(first, (at - from) as u64).expect("neighbours within one file");
         runs.push((run, &bytes[from..at]));
     }
-    runs
+    (runs, wrong)
 }
 
 /// Makes holes of zeros, and writes the others unless they stand there.
@@ -205,19 +235,19 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// The CRC-32 of a range, in two where it lies across the border of what is confirmed at a time.
-fn pieces(range: ByteRange, bytes: &[u8]) -> Vec<Copied> {
+fn pieces(range: ByteRange, bytes: &[u8]) -> Vec<Record> {
     let border = (range.start() / CONFIRM_BYTES + 1) * CONFIRM_BYTES;
     let (near, far) = bytes.split_at(border.saturating_sub(range.start()).min(bytes.len() as u64) as usize);
     let piece = |start, bytes: &[u8]| {
         let range = ByteRange::new(start, bytes.len() as u64).expect("within a lawful range");
-        (!range.is_empty()).then(|| Copied { range, crc: crc32fast::hash(bytes) })
+        (!range.is_empty()).then(|| Record { range, crc: crc32fast::hash(bytes) })
     };
     piece(range.start(), near).into_iter().chain(piece(border, far)).collect()
 }
 
 /// Neighbours as one, so that neither the journal nor the memory holds each chunk by itself.
-fn joined(copied: impl Iterator<Item = Copied>) -> Vec<Copied> {
-    let mut runs: Vec<Copied> = Vec::new();
+fn joined(copied: impl Iterator<Item = Record>) -> Vec<Record> {
+    let mut runs: Vec<Record> = Vec::new();
     for next in copied {
         match runs.last_mut() {
             Some(last)
@@ -241,7 +271,7 @@ mod tests {
     use fastcp_wire::signature::StrongHash;
 
     use super::{
-        CONFIRM_BYTES, Copied, Found, HOLE_BYTES, READ_BYTES_MAX, RUN_BYTES_MAX, equal_runs, is_zero, joined,
+        CONFIRM_BYTES, Found, HOLE_BYTES, READ_BYTES_MAX, RUN_BYTES_MAX, Record, equal_runs, is_zero, joined,
         neighbours, pieces, spans,
     };
 
@@ -278,25 +308,27 @@ mod tests {
         let starts = [100, 104, 108, 114];
         let found: Vec<Found> = parts.iter().zip(starts).map(|(part, start)| found(start, part, start)).collect();
         let found: Vec<&Found> = found.iter().collect();
-        assert_eq!(equal_runs(&found, &bytes), [(range(100, 18), &bytes[..])]);
+        assert_eq!(equal_runs(&found, &bytes), (vec![(range(100, 18), &bytes[..])], vec![]));
         let mut changed = bytes.clone();
         changed[5] ^= 1;
-        assert_eq!(equal_runs(&found, &changed), [(range(100, 4), &b"one "[..]), (range(108, 10), &b"three four"[..])]);
-        assert_eq!(equal_runs(&found, &bytes[..17]), [(range(100, 14), &bytes[..14])], "the basis became shorter");
-        assert_eq!(equal_runs(&found, &[]), []);
+        let around = vec![(range(100, 4), &b"one "[..]), (range(108, 10), &b"three four"[..])];
+        assert_eq!(equal_runs(&found, &changed), (around, vec![range(104, 4)]));
+        let shorter = (vec![(range(100, 14), &bytes[..14])], vec![range(114, 4)]);
+        assert_eq!(equal_runs(&found, &bytes[..17]), shorter, "the basis became shorter");
+        assert_eq!(equal_runs(&found, &[]).1.len(), 4);
     }
 
     #[test]
     fn a_range_across_a_border_is_two() {
         let bytes = b"near and far";
         let whole = pieces(range(5, 12), bytes);
-        assert_eq!(whole, [Copied { range: range(5, 12), crc: crc32fast::hash(bytes) }]);
+        assert_eq!(whole, [Record { range: range(5, 12), crc: crc32fast::hash(bytes) }]);
         let ends_there = pieces(range(CONFIRM_BYTES - 12, 12), bytes);
         assert_eq!(ends_there.len(), 1);
         let across = pieces(range(2 * CONFIRM_BYTES - 4, 12), bytes);
         let halves = [
-            Copied { range: range(2 * CONFIRM_BYTES - 4, 4), crc: crc32fast::hash(&bytes[..4]) },
-            Copied { range: range(2 * CONFIRM_BYTES, 8), crc: crc32fast::hash(&bytes[4..]) },
+            Record { range: range(2 * CONFIRM_BYTES - 4, 4), crc: crc32fast::hash(&bytes[..4]) },
+            Record { range: range(2 * CONFIRM_BYTES, 8), crc: crc32fast::hash(&bytes[4..]) },
         ];
         assert_eq!(across, halves);
     }
@@ -320,8 +352,8 @@ mod tests {
 
     #[test]
     fn neighbours_become_runs_of_bounded_length_within_a_segment() {
-        let copied = |start, len| Copied { range: range(start, len), crc: 0 };
-        let lengths = |copied: &[Copied]| -> Vec<u64> {
+        let copied = |start, len| Record { range: range(start, len), crc: 0 };
+        let lengths = |copied: &[Record]| -> Vec<u64> {
             joined(copied.iter().copied()).iter().map(|run| run.range.len()).collect()
         };
         assert_eq!(lengths(&[copied(0, 5), copied(5, 5), copied(11, 5)]), [10, 5]);
@@ -329,7 +361,7 @@ mod tests {
         assert_eq!(lengths(&[copied(0, RUN_BYTES_MAX), copied(RUN_BYTES_MAX, 1)]), [RUN_BYTES_MAX, 1]);
         let [first, second] = [b"one ", b"more"].map(|bytes| crc32fast::hash(bytes));
         let run =
-            joined([Copied { range: range(0, 4), crc: first }, Copied { range: range(4, 4), crc: second }].into_iter());
-        assert_eq!(run, [Copied { range: range(0, 8), crc: crc32fast::hash(b"one more") }]);
+            joined([Record { range: range(0, 4), crc: first }, Record { range: range(4, 4), crc: second }].into_iter());
+        assert_eq!(run, [Record { range: range(0, 8), crc: crc32fast::hash(b"one more") }]);
     }
 }

@@ -1,33 +1,36 @@
 //! Which ranges of a changed file the receiver has already, somewhere in what it has of it.
 //!
-//! The sender lists the chunks of the new file, coarse ones first; the receiver looks them up in its basis. Only
-//! for coarse chunks that it lacks it asks for the fine ones. So the lists stay small: 27 bytes for some 160 KiB
-//! that are the same, and for some 5 KiB where something changed. What is found is handed over as it is found,
-//! and nothing is kept but the coarse chunks that were missed. Nothing is fetched or written here: the rest is
-//! the plan's.
+//! The sender lists the chunks of the new file, coarse ones first (`coarse.rs`); only for those that the receiver
+//! lacks it asks for the fine ones (`fine.rs`). So the lists stay small: 27 bytes for some 80 KiB that are the same,
+//! and for some 5 KiB where something changed. What is found is handed over as it is found, and nothing is kept but
+//! the coarse chunks that were missed. Nothing is fetched or written here: the rest is the plan's.
 //!
-//! The basis is cut by a thread of its own while the sender cuts the file; lists that come before it is done wait.
+//! A chunk is first tried where it is expected (`expected.rs`), which takes one reading of the basis. Only where too
+//! much is not there the basis is cut, by a thread of its own; lists that come before it is done wait (`waiting.rs`).
 
 use std::collections::HashMap;
 use std::io;
-use std::thread;
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::NetError;
-use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
+use fastcp_wire::limits::FINE_SIGNATURE_BYTES_MAX;
 use fastcp_wire::signature::{Level, SignedChunk, StrongHash};
 
 use crate::reuse::basis::Basis;
-use crate::reuse::index::{BasisChunk, Index, Kind, Kinds};
+use crate::reuse::index::{BasisChunk, Index, Kind};
 
 mod asker;
+mod coarse;
 mod effort;
+mod expected;
+mod fine;
 mod waiting;
 
 pub(crate) use asker::Asker;
 use asker::{Asked, Listed, Search};
+use coarse::find_coarse;
 use effort::Effort;
-use waiting::{Early, Made};
+use fine::find_fine;
 
 /// The longest file for [`find_small`], in bytes.
 pub(crate) const SMALL_BYTES_MAX: u64 = FINE_SIGNATURE_BYTES_MAX;
@@ -41,6 +44,15 @@ pub(crate) struct DeltaFile<'a> {
     /// As offered.
     pub(crate) mtime_ns: u64,
     pub(crate) basis: Basis<'a>,
+    pub(crate) reach: Reach,
+}
+
+/// From where in the basis bytes can be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Anywhere,
+    /// Only from the first file, where they are to stand: it is the file that is written to.
+    SamePlace,
 }
 
 /// A range of the new file that the basis has, as far as weak hashes tell.
@@ -69,9 +81,10 @@ pub(crate) enum DeltaEnd {
     Basis(io::Error),
 }
 
-/// Takes what was found: each call in ascending order of ranges, none of which overlap any other ever given. With
-/// it may come a range of which nothing more will be found: what of it was not is to be fetched.
-type Take<'t> = &'t mut dyn FnMut(&[Found], Option<ByteRange>);
+/// Takes what was found: each call in ascending order of ranges, none of which overlap any that held. Answers
+/// which ranges did not hold: other bytes are there. With it may come a range of which nothing more will be found: what
+/// of it was not is to be fetched.
+type Take<'t> = &'t mut dyn FnMut(&[Found], Option<ByteRange>) -> Vec<ByteRange>;
 
 /// Finds what the basis has of one file.
 ///
@@ -174,105 +187,12 @@ fn find_whole<'p>(search: &mut Search<'_, '_, 'p>, file: &DeltaFile<'p>, take: T
     Ok(())
 }
 
-/// What the coarse search leaves for the fine one.
-struct Coarse<'f> {
-    index: &'f Index,
-    /// Those chunks of the basis that the new file has.
-    found: Kinds,
-    /// Those ranges of the new file that the basis lacks.
-    missed: Vec<ByteRange>,
-}
-
-impl<'f> Coarse<'f> {
-    fn new(index: &'f Index) -> Self {
-        Self { index, found: index.no_kinds(), missed: Vec::new() }
-    }
-
-    /// Looks up a list that starts at `start`.
-    fn sort_out(&mut self, start: u64, chunks: &[SignedChunk], take: Take<'_>) {
-        let mut found = Vec::new();
-        look_up(self.index, start, chunks, |range, one| match one {
-            Some((kind, one)) => {
-                self.found.insert(kind);
-                found.push(one);
-            }
-            None => self.missed.push(range),
-        });
-        give(&found, take);
-    }
-}
-
-/// Looks for coarse chunks, from one end of the file to the other.
-fn find_coarse<'f, 'p>(
-    search: &mut Search<'_, '_, 'p>,
-    file: &'f DeltaFile<'p>,
-    take: Take<'_>,
-) -> Result<Coarse<'f>, Stop> {
-    thread::scope(|threads| {
-        let mut coarse = Made::by(threads, || file.basis.coarse().map(Coarse::new))?;
-        let mut early = Early::default();
-        let mut at = 0;
-        while at < file.file_bytes {
-            let step = SIGNATURE_BYTES_MAX.min(file.file_bytes - at);
-            search.ask(asked(file, range(at, step), Level::Coarse));
-            if let Some((asked, outcome)) = search.answer()? {
-                at += early.push(asked.range.start(), listed(outcome)?);
-            }
-            if at == file.file_bytes || early.may_go(&coarse) {
-                let coarse = coarse.wait()?;
-                early.take().for_each(|(start, chunks)| coarse.sort_out(start, &chunks, take));
-            }
-        }
-        Ok(coarse.finish()?)
-    })
-}
-
-/// Looks for fine chunks in the ranges that the coarse search missed.
-fn find_fine<'p>(
-    search: &mut Search<'_, '_, 'p>,
-    file: &DeltaFile<'p>,
-    coarse: &Coarse<'_>,
-    take: Take<'_>,
-) -> Result<(), Stop> {
-    if coarse.missed.is_empty() {
-        return Ok(());
-    }
-    thread::scope(|threads| {
-        let mut index = Made::by(threads, || file.basis.fine(coarse.index, &coarse.found))?;
-        let (mut early, mut effort, mut missed) = (Early::default(), Effort::default(), coarse.missed.iter());
-        loop {
-            while search.has_room()
-                && let Some(range) = missed.find(|_| effort.may_ask())
-            {
-                search.ask(asked(file, *range, Level::Fine));
-            }
-            let answer = search.answer()?;
-            let is_last = answer.is_none();
-            if let Some((asked, outcome)) = answer {
-                early.push(asked.range.start(), listed(outcome)?);
-            }
-            if is_last || early.may_go(&index) {
-                let index = index.wait()?;
-                for (start, chunks) in early.take() {
-                    let listed = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
-                    take(&in_list(index, start, &chunks, &mut effort), Some(range(start, listed)));
-                }
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
-    })
-}
-
 fn asked<'p>(file: &DeltaFile<'p>, range: ByteRange, level: Level) -> Asked<'p> {
     Asked { number: 0, path: file.path, file_bytes: file.file_bytes, mtime_ns: file.mtime_ns, range, level }
 }
 
-fn give(found: &[Found], take: Take<'_>) {
-    if !found.is_empty() {
-        take(found, None);
-    }
+fn give(found: &[Found], take: Take<'_>) -> Vec<ByteRange> {
+    if found.is_empty() { Vec::new() } else { take(found, None) }
 }
 
 /// What a fine list that starts at `start` has in common with the basis.

@@ -6,7 +6,7 @@
 
 use fastcp_wire::signature::{SignedChunk, WeakHash};
 
-/// The most chunks in an index: 144 MiB of memory, for 1 TB of coarse chunks or 30 GB of fine ones.
+/// The most chunks in an index: 144 MiB of memory, for 500 GB of coarse chunks or 30 GB of fine ones.
 pub(crate) const ENTRIES_MAX: usize = 6 << 20;
 
 /// A chunk of a basis. The order of the fields is the order of the list.

@@ -275,11 +275,18 @@ impl FileJob {
 
     /// A range was written and its CRC proven; the journal learns of it.
     pub(crate) fn arrived(&self, range: ByteRange, crc: u32) -> Arrival {
+        self.all_arrived(&[Record { range, crc }])
+    }
+
+    /// As [`FileJob::arrived`], for several.
+    pub(crate) fn all_arrived(&self, ranges: &[Record]) -> Arrival {
         let part = self.lock().part.clone();
         if let Some(part) = part {
-            part.record(range, crc);
+            part.record(ranges.iter().copied());
         }
-        self.stands(range, crc)
+        let mut progress = self.lock();
+        ranges.iter().for_each(|record| progress.runs.insert(record.range, record.crc));
+        self.arrival(&progress)
     }
 
     /// This range is a hole of the sender's file, and reads as zeros. More is to arrive.
@@ -288,7 +295,7 @@ impl FileJob {
         for range in zeros_of(hole) {
             let crc = crc_of_zeros(range.len());
             if let Some(part) = &part {
-                part.record(range, crc);
+                part.record([Record { range, crc }]);
             }
             self.lock().runs.insert(range, crc);
         }

@@ -168,9 +168,9 @@ impl Journal {
         decode_head(&head).map(|(replayed, _)| replayed.binding.path)
     }
 
-    /// A range stands in the part file. A record that cannot be written costs a rerun its bytes, no more.
-    pub(crate) fn record(&self, record: Record) {
-        self.append(&encode_range(record));
+    /// Ranges stand in the part file. Records that cannot be written cost a rerun their bytes, no more.
+    pub(crate) fn record(&self, records: impl IntoIterator<Item = Record>) {
+        self.append(&records.into_iter().flat_map(encode_range).collect::<Vec<u8>>());
     }
 
     /// Nobody writes to the part file any more. The mark vouches for its bytes, so they are synced first: a disk can

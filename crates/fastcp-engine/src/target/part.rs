@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fastcp_model::{ByteRange, Metadata, Name};
+use fastcp_model::{Metadata, Name};
 use fastcp_sys::{Dir, Stat};
 
 use crate::lock::{Lock, Rank, touches_files};
@@ -126,11 +126,11 @@ impl PartFile {
         Self { file, place, journal: None, doubts: AtomicUsize::new(0), writing: Lock::new(Rank::Files, ()) }
     }
 
-    /// Takes note, for a rerun, that a range stands in the file. Its bytes were written before.
-    pub(crate) fn record(&self, range: ByteRange, crc: u32) {
+    /// Takes note, for a rerun, that ranges stand in the file. Their bytes were written before.
+    pub(crate) fn record(&self, records: impl IntoIterator<Item = Record>) {
         touches_files();
         if let Some(journal) = &self.journal {
-            journal.record(Record { range, crc });
+            journal.record(records);
         }
     }
 

@@ -38,7 +38,7 @@ fn leave(transfer: &Transfer<'_>, job: &FileJob, part_bytes: u64, claims: &[Byte
     let part = PartFile::journaled(place, &job.binding()).expect("create");
     part.file().set_len(part_bytes).expect("lengthen");
     for (number, claim) in claims.iter().enumerate() {
-        part.record(*claim, number as u32);
+        part.record([Record { range: *claim, crc: number as u32 }]);
     }
     if left == Left::Killed {
         part.doubt();

@@ -13,7 +13,7 @@ use fastcp_wire::signature::StrongHash;
 use tempfile::TempDir;
 
 use super::asker::Tally;
-use super::{Asker, DeltaEnd, DeltaFile, Found, SMALL_BYTES_MAX, find, find_small};
+use super::{Asker, DeltaEnd, DeltaFile, Found, Reach, SMALL_BYTES_MAX, find, find_small};
 use crate::content::cutter::Cutter;
 use crate::reuse::basis::Basis;
 use crate::settings::{Compression, PlainCrc, ServerSettings};
@@ -72,7 +72,8 @@ impl Served {
         (stat.size_bytes(), stat.metadata.mtime.wire_ns())
     }
 
-    fn search(&self, file: &DeltaFile<'_>) -> (DeltaEnd, Vec<Found>, Tally) {
+    /// Searches in what `bases` hold, which are the files of the basis.
+    fn search(&self, file: &DeltaFile<'_>, bases: &[File]) -> (DeltaEnd, Vec<Found>, Tally) {
         let mut inbox = Inbox::new();
         let mut asker = Asker::new(&self.connection, &mut inbox);
         let mut all = Vec::new();
@@ -83,12 +84,26 @@ impl Served {
                 decided.is_none_or(|range| range.start() <= found.range.start() && found.range.end() <= range.end())
             };
             assert!(found.iter().all(is_within) && (decided.is_some() || !found.is_empty()));
-            all.extend_from_slice(found);
+            let (right, wrong): (Vec<Found>, Vec<Found>) = found.iter().partition(|found| holds(bases, found));
+            all.extend(right);
+            wrong.iter().map(|found| found.range).collect()
         });
         let tally = asker.tally;
         assert!(inbox.buffered().is_empty(), "an answer was left");
         (end.expect("a connection that holds"), all, tally)
     }
+}
+
+fn holds(bases: &[File], found: &Found) -> bool {
+    let mut bytes = vec![0; found.range.len() as usize];
+    let read = bases[found.file].read_exact_at(&mut bytes, found.offset);
+    read.is_ok() && StrongHash::of(&bytes) == found.hash
+}
+
+/// A basis of files, and the same files for [`Served::search`].
+fn basis_of(cutter: &Cutter, files: Vec<File>) -> (Basis<'_>, Vec<File>) {
+    let same = files.iter().map(|file| file.try_clone().expect("another handle")).collect();
+    (Basis::new(cutter, files).expect("stat"), same)
 }
 
 fn file_of(bytes: &[u8]) -> File {
@@ -115,13 +130,20 @@ fn not_found(new: &[u8], bases: &[&[u8]], found: &[Found]) -> usize {
 
 /// Searches for `new` in files that hold `bases`; answers how many bytes were not found, and what it took.
 fn searched(new: &[u8], bases: &[&[u8]]) -> (usize, Tally) {
+    let (missed, tally, _) = searched_within(Reach::Anywhere, new, bases);
+    (missed, tally)
+}
+
+/// The same, and whether all of the basis had to be cut for it.
+fn searched_within(reach: Reach, new: &[u8], bases: &[&[u8]]) -> (usize, Tally, bool) {
     let served = Served::start();
     let (file_bytes, mtime_ns) = served.put("file", new);
     let cutter = Cutter::default();
-    let basis = Basis::new(&cutter, bases.iter().map(|bytes| file_of(bytes)).collect()).expect("stat");
-    let (end, found, tally) = served.search(&DeltaFile { path: b"file", file_bytes, mtime_ns, basis });
+    let (basis, files) = basis_of(&cutter, bases.iter().map(|bytes| file_of(bytes)).collect());
+    let file = DeltaFile { path: b"file", file_bytes, mtime_ns, basis, reach };
+    let (end, found, tally) = served.search(&file, &files);
     assert!(matches!(end, DeltaEnd::Done), "{end:?}");
-    (not_found(new, bases, &found), tally)
+    (not_found(new, bases, &found), tally, file.basis.is_cut())
 }
 
 /// The most of a coarse chunk, and of a fine one.
@@ -177,6 +199,52 @@ fn a_file_that_was_cut_off_or_grew() {
 }
 
 #[test]
+fn the_basis_is_cut_only_where_something_is_not_where_it_is_expected() {
+    let old = random(40 << 20, 23);
+    let mut rewritten = old.clone();
+    (0..40).for_each(|at| rewritten[at << 20..][..4096].copy_from_slice(&random(4096, at as u64)));
+    let put_in =
+        [&old[..9 << 20], &random(5000, 24), &old[9 << 20..30 << 20], &random(77, 25), &old[30 << 20..]].concat();
+    let taken_out = [&old[..11 << 20], &old[13 << 20..]].concat();
+    let longer = [&old[..], &random(9 << 20, 26)].concat();
+    let swapped = [&old[20 << 20..], &old[..20 << 20]].concat();
+    let cases: [(&str, &[u8], bool, usize); 7] = [
+        ("the same", &old, false, 0),
+        ("pages rewritten", &rewritten, false, 40 * 4096),
+        ("bytes put in", &put_in, false, 5077),
+        ("bytes taken out", &taken_out, false, 0),
+        ("longer", &longer, false, 9 << 20),
+        ("halves that changed places", &swapped, true, 0),
+        ("another", &random(40 << 20, 27), true, 40 << 20),
+    ];
+    for (what, new, is_cut, new_bytes) in cases {
+        let (missed, _, was_cut) = searched_within(Reach::Anywhere, new, &[&old]);
+        assert_eq!(was_cut, is_cut, "{what}");
+        // The last byte of a file may be a chunk, and some other chunk's too.
+        assert!((new_bytes.saturating_sub(1)..new_bytes + 42 * FINE / 2).contains(&missed), "{what}: {missed} bytes");
+    }
+}
+
+#[test]
+fn what_was_moved_within_a_file_is_found_by_fine_chunks() {
+    let old = random(40 << 20, 28);
+    let mut new = old.clone();
+    new[7 << 20..8 << 20].copy_from_slice(&old[30 << 20..31 << 20]);
+    new[30 << 20..31 << 20].copy_from_slice(&old[7 << 20..8 << 20]);
+    let (missed, tally, was_cut) = searched_within(Reach::Anywhere, &new, &[&old]);
+    assert!(missed <= 4 * FINE && was_cut, "{missed} bytes");
+    assert!(tally.fine_bytes <= 4 << 20, "{tally:?}");
+}
+
+#[test]
+fn where_only_the_same_place_counts_nothing_is_looked_for_elsewhere() {
+    let old = random(24 << 20, 29);
+    let new = [&old[..12 << 20], &random(1000, 30), &old[12 << 20..]].concat();
+    let (missed, _, was_cut) = searched_within(Reach::SamePlace, &new, &[&old]);
+    assert!(((12 << 20) + 1000..(12 << 20) + 1000 + FINE).contains(&missed) && !was_cut, "{missed} bytes");
+}
+
+#[test]
 fn several_files_are_one_basis() {
     let new = random(20 << 20, 7);
     let (missed, _) = searched(&new, &[&new[..9 << 20], &[], &new[7 << 20..]]);
@@ -195,8 +263,9 @@ fn a_sparse_basis_is_searched_where_it_has_data() {
     let mut held = vec![0; new.len()];
     part.read_exact_at(&mut held, 0).expect("read");
     let cutter = Cutter::default();
-    let basis = Basis::new(&cutter, vec![part]).expect("stat");
-    let (end, found, _) = served.search(&DeltaFile { path: b"file", file_bytes, mtime_ns, basis });
+    let (basis, files) = basis_of(&cutter, vec![part]);
+    let file = DeltaFile { path: b"file", file_bytes, mtime_ns, basis, reach: Reach::Anywhere };
+    let (end, found, _) = served.search(&file, &files);
     assert!(matches!(end, DeltaEnd::Done), "{end:?}");
     let missed = not_found(&new, &[&held], &found);
     assert!((8 << 20..(8 << 20) + 4 * FINE).contains(&missed), "{missed} bytes");
@@ -246,6 +315,7 @@ fn many_small_files_share_the_round_trips() {
         file_bytes: *file_bytes,
         mtime_ns: *mtime_ns,
         basis: Basis::new(&cutter, vec![file_of(old)]).expect("stat"),
+        reach: Reach::Anywhere,
     });
     let mut inbox = Inbox::new();
     let mut asker = Asker::new(&served.connection, &mut inbox);
@@ -268,7 +338,7 @@ fn small_files_end_each_for_itself() {
     let (file_bytes, mtime_ns) = served.put("there", b"some bytes");
     let file = |path: &'static [u8], mtime_ns, basis: &[u8]| {
         let basis = Basis::new(&cutter, vec![file_of(basis)]).expect("stat");
-        DeltaFile { path, file_bytes, mtime_ns, basis }
+        DeltaFile { path, file_bytes, mtime_ns, basis, reach: Reach::Anywhere }
     };
     let files = [
         file(b"gone", mtime_ns, b"some bytes"),
@@ -295,9 +365,9 @@ fn a_source_that_is_not_what_was_offered_ends_the_search_and_not_the_connection(
     let (file_bytes, mtime_ns) = served.put("file", &bytes);
     let file = |path: &'static [u8], file_bytes, mtime_ns| {
         let basis = Basis::new(&cutter, vec![file_of(&bytes)]).expect("stat");
-        DeltaFile { path, file_bytes, mtime_ns, basis }
+        DeltaFile { path, file_bytes, mtime_ns, basis, reach: Reach::Anywhere }
     };
-    let ends = |file: DeltaFile<'_>| served.search(&file).0;
+    let ends = |file: DeltaFile<'_>| served.search(&file, &[file_of(&bytes)]).0;
     assert!(matches!(ends(file(b"file", file_bytes, mtime_ns + 1)), DeltaEnd::Changed));
     assert!(matches!(ends(file(b"file", file_bytes - 1, mtime_ns)), DeltaEnd::Changed));
     assert!(matches!(ends(file(b"file", file_bytes + 1, mtime_ns)), DeltaEnd::Changed));
@@ -317,10 +387,11 @@ fn a_basis_that_cannot_be_read_ends_the_search_and_not_the_connection() {
         std::fs::write(&path, &bytes[..len]).expect("write");
         // Open for writing only.
         let basis = std::fs::OpenOptions::new().append(true).open(&path).expect("open");
-        let basis = Basis::new(&cutter, vec![basis]).expect("stat");
+        let (basis, files) = basis_of(&cutter, vec![basis]);
         let (file_bytes, mtime_ns) =
             if file_bytes == 1000 { served.put("file", &bytes[..1000]) } else { (file_bytes, mtime_ns) };
-        let (end, found, _) = served.search(&DeltaFile { path: b"file", file_bytes, mtime_ns, basis });
+        let file = DeltaFile { path: b"file", file_bytes, mtime_ns, basis, reach: Reach::Anywhere };
+        let (end, found, _) = served.search(&file, &files);
         assert!(matches!(&end, DeltaEnd::Basis(error) if error.raw_os_error() == Some(nix::libc::EBADF)), "{end:?}");
         assert!(found.is_empty());
     }

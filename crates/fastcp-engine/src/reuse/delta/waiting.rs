@@ -45,12 +45,6 @@ impl<'scope, T> Made<'scope, T> {
         }
         Ok(self.made.as_mut().expect("a search ends where this fails"))
     }
-
-    /// As [`Made::wait`], for good.
-    pub(super) fn finish(mut self) -> io::Result<T> {
-        self.wait()?;
-        Ok(self.made.expect("it was waited for"))
-    }
 }
 
 /// Lists that came before the basis was cut.
@@ -67,6 +61,11 @@ impl Early {
         self.chunks += chunks.len();
         self.lists.push((start, chunks));
         listed
+    }
+
+    /// How many bytes all of them cover.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lists.iter().flat_map(|(_, chunks)| chunks).map(|chunk| u64::from(chunk.len)).sum()
     }
 
     /// Whether it is time to look them up: it can be done without waiting, or there are too many.

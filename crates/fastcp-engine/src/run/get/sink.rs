@@ -287,7 +287,7 @@ impl Unfinished {
         if let Ok(range) = ByteRange::new(self.noted, self.have - self.noted)
             && !range.is_empty()
         {
-            self.part.record(range, std::mem::take(&mut self.crc).finalize());
+            self.part.record([Record { range, crc: std::mem::take(&mut self.crc).finalize() }]);
             self.noted = self.have;
         }
     }

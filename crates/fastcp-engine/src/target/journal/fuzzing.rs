@@ -94,7 +94,7 @@ fn resume(dir: &Path, bytes: &[u8]) {
     assert_eq!(Journal::bound_path(&dir, &name).as_ref(), Some(&replayed.binding.path));
     if replayed.binding.file_bytes > 0 {
         let record = Record { range: ByteRange::new(0, 1).expect("lawful"), crc: 7 };
-        journal.record(record);
+        journal.record([record]);
         let (_, again) = Journal::resume(&dir, &name).expect("as before");
         assert_eq!(again.records, [&replayed.records[..], &[record]].concat());
     }

@@ -14,11 +14,11 @@ use fastcp_wire::request::{
 };
 use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
-use super::{file_of, not_found, random};
+use super::{file_of, holds, not_found, random};
 use crate::content::cutter::{Cutter, fine_chunks};
 use crate::reuse::basis::Basis;
 use crate::reuse::delta::asker::Tally;
-use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, find};
+use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, Reach, find};
 
 /// The truth about a file of `bytes`, as a body.
 fn list(request: &RangeRequest, bytes: &[u8]) -> Vec<SignedChunk> {
@@ -75,11 +75,15 @@ fn search_at(
             }
         });
         let basis = Basis::new(&cutter, vec![file_of(bytes)]).expect("stat");
-        let file = DeltaFile { path: b"file", file_bytes: bytes.len() as u64, mtime_ns: 7, basis };
+        let file =
+            DeltaFile { path: b"file", file_bytes: bytes.len() as u64, mtime_ns: 7, basis, reach: Reach::Anywhere };
         let mut inbox = Inbox::new();
         let mut asker = Asker::new(&connection, &mut inbox);
+        let bases = [file_of(bytes)];
         let end = find(&mut asker, &file, &mut |found, _| {
-            not_found(bytes, &[bytes], found);
+            let (right, wrong): (Vec<Found>, Vec<Found>) = found.iter().partition(|found| holds(&bases, found));
+            not_found(bytes, &[bytes], &right);
+            wrong.iter().map(|found| found.range).collect()
         });
         let tally = asker.tally;
         drop(connection);
