@@ -3,60 +3,14 @@
 //! A thread that waits for a processor looks to its own clock like one that waits for the network. Only
 //! the machine as a whole can tell the two apart: where no processor is idle, work is what things cost.
 
-use std::time::{Duration, Instant};
-
-use crate::lock::Lock;
-
-/// How often the kernel is asked. Its own count goes in steps of 10 ms for each processor.
-const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// With less of its time idle than this, the machine is busy.
 const IDLE_SHARE_MIN: f64 = 0.15;
-
-/// Samples the machine's idle time. One for all connections.
-#[derive(Debug)]
-pub(crate) struct Processors {
-    count: usize,
-    last: Lock<Option<Sample>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    at: Instant,
-    ticks: Ticks,
-    is_busy: bool,
-}
 
 /// Processor time since the machine started, in the kernel's ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticks {
     idle: u64,
     total: u64,
-}
-
-impl Processors {
-    pub(crate) fn new() -> Self {
-        Self { count: std::thread::available_parallelism().map_or(1, usize::from), last: Lock::default() }
-    }
-
-    /// How many this process may use.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Whether all processors were busy of late. Where nobody can say, they were not.
-    pub(crate) fn are_busy(&self) -> bool {
-        let mut last = self.last.lock();
-        let now = Instant::now();
-        match &mut *last {
-            Some(sample) if now.duration_since(sample.at) < SAMPLE_EVERY => sample.is_busy,
-            _ => {
-                let Some(ticks) = Ticks::now() else { return false };
-                let is_busy = last.is_some_and(|before| ticks.were_busy_since(before.ticks));
-                *last = Some(Sample { at: now, ticks, is_busy });
-                is_busy
-            }
-        }
-    }
 }
 
 impl Ticks {

@@ -27,6 +27,35 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
     Ok(filled)
 }
 
+/// Appends what a file has from `offset` on, at most `len` bytes, without filling the room for them beforehand; answers
+/// how many there were.
+///
+/// # Errors
+/// As `pread(2)`; what was read until then is appended.
+pub fn read_onto(file: &File, out: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<usize> {
+    out.reserve(len);
+    let start = out.len();
+    while out.len() - start < len {
+        let done = out.len() - start;
+        let room = &mut out.spare_capacity_mut()[..len - done];
+        let at = libc::off_t::try_from(offset + done as u64).map_err(io::Error::other)?;
+        // SAFETY: the kernel writes at most as many bytes as `room` has, and reads none of them.
+        let count = unsafe { libc::pread(file.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), at) };
+        match usize::try_from(count) {
+            Ok(0) => break,
+            // SAFETY: so many bytes behind those that were there before are written, and there is room for them.
+            Ok(count) => unsafe { out.set_len(start + done + count) },
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(out.len() - start)
+}
+
 /// Reads a range through `slice` and hands it to `take`, piece by piece and in order.
 ///
 /// # Errors
@@ -172,7 +201,21 @@ mod tests {
 
     use fastcp_model::ByteRange;
 
-    use super::{next_data, next_data_range, punch_hole, read_at, read_range};
+    use super::{next_data, next_data_range, punch_hole, read_at, read_onto, read_range};
+
+    #[test]
+    fn what_is_read_comes_behind_what_there_was() {
+        let file = tempfile::tempfile().expect("file");
+        file.write_all_at(b"some bytes", 0).expect("write");
+        let mut out = b"before ".to_vec();
+        assert_eq!(read_onto(&file, &mut out, 4, 5).expect("read"), 4);
+        assert_eq!(out, b"before byte");
+        assert_eq!(read_onto(&file, &mut out, 100, 8).expect("read"), 2, "the file ends");
+        assert_eq!(read_onto(&file, &mut out, 100, 10).expect("read"), 0);
+        assert_eq!(out, b"before bytees");
+        assert!(read_onto(&file, &mut out, 1, u64::MAX).is_err());
+        assert_eq!(out, b"before bytees");
+    }
 
     #[test]
     fn a_punched_range_reads_as_zeros() {

@@ -26,6 +26,10 @@ pub struct TcpInfo {
     pub receiver_limited: Duration,
     /// Of that, how long this side's own buffer held too little.
     pub buffer_limited: Duration,
+    /// Bytes that the peer has acknowledged.
+    pub acked_bytes: u64,
+    /// Bytes that wait here to be sent for the first time.
+    pub unsent_bytes: u64,
     /// How long nothing has arrived from the peer and nothing has left for it. What waits here until the peer has room
     /// has not left.
     pub quiet: Duration,
@@ -64,6 +68,8 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         busy: Duration::from_micros(raw.tcpi_busy_time),
         receiver_limited: Duration::from_micros(raw.tcpi_rwnd_limited),
         buffer_limited: Duration::from_micros(raw.tcpi_sndbuf_limited),
+        acked_bytes: raw.tcpi_bytes_acked,
+        unsent_bytes: raw.tcpi_notsent_bytes.into(),
         quiet: Duration::from_millis(raw.tcpi_last_data_sent.min(raw.tcpi_last_data_recv).into()),
     })
 }

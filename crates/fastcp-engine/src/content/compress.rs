@@ -14,13 +14,15 @@ pub(crate) struct RangeCompressor {
     level: i32,
     sampler: Compressor<'static>,
     compressor: Compressor<'static>,
+    /// What comes out, before it is known whether it is short enough.
+    shrunk: Vec<u8>,
 }
 
 impl RangeCompressor {
     /// A compressor, or `None` where zstd cannot get memory for it.
     pub(crate) fn new(level: i32) -> Option<Self> {
         let sampler = Compressor::new(SAMPLE_LEVEL).ok()?;
-        Some(Self { level, sampler, compressor: Compressor::new(level).ok()? })
+        Some(Self { level, sampler, compressor: Compressor::new(level).ok()?, shrunk: Vec::new() })
     }
 
     /// Changes the level for what comes next.
@@ -36,15 +38,16 @@ impl RangeCompressor {
         if bytes.len() < COMPRESS_BYTES_MIN || !self.would_shrink(middle_of(bytes)) {
             return None;
         }
-        let start = out.len();
-        out.resize(start + bytes.len() - bytes.len() / 10, 0);
-        match self.compressor.compress_to_buffer(bytes, &mut out[start..]) {
-            Ok(length) => {
-                out.truncate(start + length);
+        let length_max = bytes.len() - bytes.len() / 10;
+        self.shrunk.clear();
+        self.shrunk.reserve(length_max);
+        match self.compressor.compress_to_buffer(bytes, &mut self.shrunk) {
+            Ok(length) if length <= length_max => {
+                out.extend_from_slice(&self.shrunk);
                 Some(length)
             }
+            Ok(_) => None,
             Err(_) => {
-                out.truncate(start);
                 // The context is left in the middle of a frame; a new one is the sure way out.
                 if let Ok(fresh) = Compressor::new(self.level) {
                     self.compressor = fresh;

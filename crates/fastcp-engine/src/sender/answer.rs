@@ -11,6 +11,7 @@ use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_net::{Agreed, Connection, Inbox, NetError};
 use fastcp_sys::Stat;
 use fastcp_sys::file::read_at;
+use fastcp_sys::tcp::TcpInfo;
 use fastcp_wire::WireError;
 use fastcp_wire::limits::ZSTD_RANGE_BYTES_MAX;
 use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, TRAILER_BYTES, Trailer};
@@ -20,7 +21,7 @@ use fastcp_wire::request::{
 
 use crate::content::compress::{RangeCompressor, SAMPLE_BYTES};
 use crate::content::zeros::SLICE_BYTES;
-use crate::sender::adapt::{Adaptive, Spent};
+use crate::sender::adapt::{Adaptive, Answered, Carried};
 use crate::sender::source::{OpenFile, Source};
 use crate::settings::Compression;
 
@@ -55,9 +56,8 @@ pub(crate) fn answer_ranges(
 ) -> Result<(), NetError> {
     connection.set_timeouts(Some(IDLE_TIMEOUT), Some(SEND_TIMEOUT))?;
     connection.send_by_bbr();
-    // The first of two looks: the second will know what happened in between.
-    source.processors.are_busy();
-    let connections_for_each = f64::from(agreed.connections) / source.processors.count() as f64;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let connections_for_each = f64::from(agreed.connections) / processors as f64;
     let compression = if agreed.capabilities.contains(Capabilities::COMPRESS) { compression } else { Compression::Off };
     let mut answerer = Answerer {
         connection,
@@ -72,6 +72,7 @@ pub(crate) fn answer_ranges(
         busy_since: Instant::now(),
         left_at: Instant::now(),
         blocked: Duration::ZERO,
+        wire_bytes: 0,
     };
     loop {
         match answerer.next_request() {
@@ -105,6 +106,8 @@ struct Answerer<'a> {
     busy_since: Instant,
     /// Time since then that went into waiting for the socket.
     blocked: Duration,
+    /// What the last answer takes on the wire, as far as it is bytes of files.
+    wire_bytes: u64,
     /// When answers last left, or the last wait for a request was over.
     left_at: Instant,
 }
@@ -154,6 +157,7 @@ impl<'a> Answerer<'a> {
                 return Ok(());
             }
         };
+        self.wire_bytes = 0;
         let result = self.answer_from(request, &open);
         self.open = Some(KeptOpen { path: request.path.clone(), open, since });
         if request.ask == Ask::BytesOrZstd {
@@ -163,13 +167,17 @@ impl<'a> Answerer<'a> {
     }
 
     /// Time since the last answer goes to this one. What leaves later, with others, counts with those.
-    fn learn(&mut self, bytes: u64) {
+    fn learn(&mut self, file_bytes: u64) {
         if self.compression == Compression::Adaptive {
             let now = Instant::now();
             let blocked = std::mem::take(&mut self.blocked);
             let work = (now - self.busy_since).saturating_sub(blocked);
-            let processors = &self.source.processors;
-            self.adaptive.answered(bytes, Spent { work, blocked }, || processors.are_busy());
+            let wire_bytes = std::mem::take(&mut self.wire_bytes);
+            // A hole says nothing.
+            if wire_bytes > 0 {
+                let info = || self.connection.tcp_info();
+                self.adaptive.answered(Answered { file_bytes, wire_bytes, work }, || carried(&info()));
+            }
             self.busy_since = now;
         }
     }
@@ -296,6 +304,10 @@ impl<'a> Answerer<'a> {
         self.out.clear();
         Ok(())
     }
+}
+
+fn carried(info: &TcpInfo) -> Carried {
+    Carried { bytes: info.acked_bytes, time: info.network_limited(), waiting_bytes: info.unsent_bytes }
 }
 
 /// The reply about a file in a state.

@@ -10,7 +10,6 @@ use nix::errno::Errno;
 
 use crate::content::crc_runs::combine;
 use crate::content::zeros::{Span, SpanCrc, read_spans};
-use crate::processor::Processors;
 use crate::sender::served::ServedCrcs;
 use crate::sender::shared::SharedListings;
 use crate::sender::signature::Signatures;
@@ -23,7 +22,6 @@ const STEP_BYTES: u64 = 64 << 20;
 pub struct Source {
     pub(crate) root: Root,
     pub(crate) served: ServedCrcs,
-    pub(crate) processors: Processors,
     pub(crate) listings: SharedListings,
     pub(crate) signatures: Signatures,
 }
@@ -44,7 +42,6 @@ impl Source {
         Ok(Self {
             root: Root::open(path)?,
             served: ServedCrcs::default(),
-            processors: Processors::new(),
             listings: SharedListings::default(),
             signatures: Signatures::default(),
         })

@@ -22,6 +22,7 @@ impl Answerer<'_> {
             .map_err(|_| Status::BadPath)
             .and_then(|path| self.source.root.dir(&path).map_err(|error| status_of(&error)));
         let mut id = request.id;
+        self.wire_bytes = 0;
         for file in &request.files {
             if self.is_late() {
                 // Pieces may come one by one as well.
@@ -63,6 +64,7 @@ impl Answerer<'_> {
         let shrunk = self.ready_compressor().and_then(|compressor| compressor.compress(&pieces[start..], &mut body));
         self.out = pieces;
         if let Some(length) = shrunk {
+            self.wire_bytes = length as u64;
             let crc32 = crc32fast::hash(&self.out[start..]);
             let bundled = Bundled { pieces: request.files.len(), bytes: self.out.len() - start };
             self.out.truncate(start);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
-use fastcp_sys::file::read_at;
+use fastcp_sys::file::{read_at, read_onto};
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, Reply};
 use fastcp_wire::request::RangeRequest;
 
@@ -18,8 +18,8 @@ impl Answerer<'_> {
         let length = range.len() as usize;
         self.put_header(id, reply, BodyKind::Raw, length as u32);
         let start = self.out.len();
-        self.out.resize(start + length, 0);
-        let status = read_or_pad(open, range.start(), &mut self.out[start..]);
+        let status = append_or_pad(open, range.start(), length, &mut self.out);
+        self.wire_bytes += range.len();
         let crc32 = crc32fast::hash(&self.out[start..]);
         self.put_trailer(open, range, crc32, status);
     }
@@ -28,18 +28,21 @@ impl Answerer<'_> {
     pub(super) fn answer_compressed(&mut self, request: &RangeRequest, open: &OpenFile, reply: Reply) {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
-        body.resize(request.range.len() as usize, 0);
-        let status = read_or_pad(open, request.range.start(), &mut body);
+        let status = append_or_pad(open, request.range.start(), request.range.len() as usize, &mut body);
         let crc32 = crc32fast::hash(&body);
         let header_at = self.out.len();
         self.put_header(request.id, reply, BodyKind::Raw, body.len() as u32);
         match self.compressor.as_mut().and_then(|compressor| compressor.compress(&body, &mut self.out)) {
             Some(length) => {
+                self.wire_bytes += length as u64;
                 let header =
                     PieceHeader { reply, id: request.id, kind: BodyKind::Zstd, body_bytes: length as u32 }.encode();
                 self.out[header_at..header_at + PIECE_HEADER_BYTES].copy_from_slice(&header);
             }
-            None => self.out.extend_from_slice(&body),
+            None => {
+                self.wire_bytes += request.range.len();
+                self.out.extend_from_slice(&body);
+            }
         }
         self.put_trailer(open, request.range, crc32, status);
         self.body = body;
@@ -54,6 +57,7 @@ impl Answerer<'_> {
     ) -> Result<(), NetError> {
         self.put_header(request.id, reply, BodyKind::Raw, request.range.len() as u32);
         self.send_out_before_body()?;
+        self.wire_bytes += request.range.len();
         self.body.resize(SLICE_BYTES, 0);
         let mut hasher = crc32fast::Hasher::new();
         let mut status = Status::Ok;
@@ -81,6 +85,18 @@ fn read_or_pad(open: &OpenFile, offset: u64, slice: &mut [u8]) -> Status {
         Err(_) => (0, Status::InputOutput),
     };
     slice[got..].fill(0);
+    status
+}
+
+/// The same, behind what there is.
+fn append_or_pad(open: &OpenFile, offset: u64, length: usize, out: &mut Vec<u8>) -> Status {
+    let end = out.len() + length;
+    let status = match read_onto(&open.file, out, length, offset) {
+        Ok(got) if got == length => Status::Ok,
+        Ok(_) => Status::Changed,
+        Err(_) => Status::InputOutput,
+    };
+    out.resize(end, 0);
     status
 }
 
