@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use crate::error::BenchError;
-use crate::programs::{Programs, is_root};
+use crate::programs::{Programs, find_in_path, is_root};
 use crate::tool::Tool;
 use crate::variant::{Connections, Variant};
 
@@ -57,7 +57,7 @@ impl Route<'_> {
     ) -> Result<Option<ServerLaunch>, BenchError> {
         let said = |words| Ok(Some(ServerLaunch { words, ready: Ready::Says, is_one_process: true }));
         match tool {
-            Tool::Cp | Tool::Create => Ok(None),
+            Tool::Cp | Tool::Create | Tool::Syq { .. } => Ok(None),
             Tool::Fastcp(_) => said(self.fastcp_server()),
             Tool::Bare => {
                 let ip = self.ip.to_string();
@@ -86,6 +86,7 @@ impl Route<'_> {
             Tool::Rsync => self.rsync_client(&["-a"], address),
             Tool::RsyncZ => self.rsync_client(&["-a", "-z"], address),
             Tool::Rclone => self.rclone_client(address),
+            Tool::Syq { is_plain } => self.syq_client(is_plain),
             Tool::Bare => {
                 let address = address.to_string();
                 let fixed = ["bare-fetch", "--conns", &connections, &address];
@@ -178,7 +179,22 @@ impl Route<'_> {
         let fixed = ["copy", "--config", "", "--http-url", &url, ":http:"];
         prefixed("rclone".as_ref(), &[&fixed[..5], &transfers, &fixed[5..]].concat(), &[self.destination])
     }
+
+    /// The remote `syq` is the same program, and all that it needs to know of its host is that it is another.
+    fn syq_client(&self, is_plain: bool) -> Vec<OsString> {
+        let there = find_in_path("syq").unwrap_or_else(|| "syq".into());
+        let mut all = prefixed("syq".as_ref(), &["cp", "-q", "--rsh", REMOTE_SHELL, "--syq-path"], &[&there]);
+        all.extend(["--preserve", "times,permissions,ownership", "--from", "far", "--srcs-in"].map(OsString::from));
+        all.extend([self.source.as_os_str().to_owned(), "--into".into(), self.destination.as_os_str().to_owned()]);
+        if is_plain {
+            all.push("--tcp-plain".into());
+        }
+        all
+    }
 }
+
+/// What stands for a remote shell: it is given a host's name and a command, and runs that command here.
+const REMOTE_SHELL: &str = "sh -c 'shift; eval \"exec $*\"' sh";
 
 fn words(parts: &[&Path]) -> Vec<OsString> {
     parts.iter().map(|part| part.as_os_str().to_owned()).collect()

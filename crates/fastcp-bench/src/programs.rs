@@ -63,6 +63,7 @@ pub(crate) fn obstacle(tool: Tool) -> Option<String> {
         Tool::Tar => &["tar", "socat"],
         Tool::Rsync | Tool::RsyncZ => &["rsync"],
         Tool::Rclone => &["rclone"],
+        Tool::Syq { .. } => &["syq"],
     };
     missing(needed)
 }
@@ -77,7 +78,10 @@ pub(crate) fn missing(needed: &[&str]) -> Option<String> {
         "cp" => "coreutils",
         same => same,
     };
-    Some(format!("{absent} is not installed: apt-get install {package}"))
+    Some(match *absent {
+        "syq" => "syq is not installed: cargo install syq --locked".to_owned(),
+        _ => format!("{absent} is not installed: apt-get install {package}"),
+    })
 }
 
 /// Whether this process may mount, and make network namespaces.
@@ -85,7 +89,8 @@ pub(crate) fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-fn find_in_path(name: &str) -> Option<PathBuf> {
+/// Where a program lies.
+pub(crate) fn find_in_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = env::split_paths(&path).collect();
     dirs.extend(SYSTEM_DIRS.map(PathBuf::from));

@@ -21,6 +21,8 @@ pub(crate) enum Tool {
     RsyncZ,
     /// `rclone serve http` and `rclone copy`.
     Rclone,
+    /// `syq cp` from a `syq` that a remote shell starts, with encryption or without.
+    Syq { is_plain: bool },
     /// The least that a copy over TCP with checksums can be: our own loop, see `bare.rs`.
     Bare,
     /// The least that making the files can be: our own loop, see `create.rs`.
@@ -36,10 +38,13 @@ pub(crate) enum ToolError {
     Variant { name: String, error: VariantError },
 }
 
+const SYQ: Tool = Tool::Syq { is_plain: false };
+const SYQ_PLAIN: Tool = Tool::Syq { is_plain: true };
+
 /// The tools that run when none is named.
 pub(crate) fn usual_tools() -> Vec<Tool> {
     let fastcp = Tool::Fastcp(Variant::default());
-    vec![fastcp, Tool::Cp, Tool::Tar, Tool::Rsync, Tool::RsyncZ, Tool::Rclone, Tool::Bare, Tool::Create]
+    vec![fastcp, Tool::Cp, Tool::Tar, Tool::Rsync, Tool::RsyncZ, Tool::Rclone, SYQ, SYQ_PLAIN, Tool::Bare, Tool::Create]
 }
 
 impl Tool {
@@ -54,6 +59,8 @@ impl Tool {
             Self::Rsync => "rsync -a from a daemon",
             Self::RsyncZ => "rsync -a -z from a daemon",
             Self::Rclone => "rclone copy from rclone serve http",
+            Self::Syq { is_plain: false } => "syq cp, encrypted; its remote shell runs here",
+            Self::Syq { is_plain: true } => "the same with --tcp-plain",
             Self::Bare => "the limit: read, CRC-32, send, receive, CRC-32, write; no metadata",
             Self::Create => "the limit without a network: create, write, rename",
         }
@@ -70,6 +77,8 @@ impl Tool {
             Self::Fastcp(_) | Self::Rsync | Self::RsyncZ | Self::Rclone => true,
             // These copy everything again.
             Self::Cp => workload != Workload::Unchanged && !is_link,
+            // Its remote shell runs at this end.
+            Self::Syq { .. } => !is_link,
             Self::Tar => workload != Workload::Unchanged,
             Self::Bare => !matches!(workload, Workload::Unchanged | Workload::Million),
             Self::Create => workload == Workload::Small && !is_link,
@@ -88,6 +97,8 @@ impl FromStr for Tool {
             "rsync" => Self::Rsync,
             "rsync-z" => Self::RsyncZ,
             "rclone" => Self::Rclone,
+            "syq" => SYQ,
+            "syq-plain" => SYQ_PLAIN,
             "bare" => Self::Bare,
             "create" => Self::Create,
             _ => {
@@ -109,6 +120,8 @@ impl fmt::Display for Tool {
             Self::Rsync => "rsync",
             Self::RsyncZ => "rsync-z",
             Self::Rclone => "rclone",
+            Self::Syq { is_plain: false } => "syq",
+            Self::Syq { is_plain: true } => "syq-plain",
             Self::Bare => "bare",
             Self::Create => "create",
         };

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use fastcp_model::{ByteRange, Name, RelPath};
 use fastcp_sys::Root;
 
-use super::{HEAD_BYTES, Journal, KIND_MARK, KIND_RANGE, MAGIC, MARK_BYTES, RANGE_BYTES, Record, Replayed};
-use super::{encode_head, encode_mark, encode_range, replay, with_sum};
+use super::format::{HEAD_BYTES, KIND_MARK, KIND_RANGE, MAGIC, MARK_BYTES, RANGE_BYTES};
+use super::format::{encode_head, encode_mark, encode_range, replay, with_sum};
+use super::{Journal, Record, Replayed};
 use crate::content::crc_runs::is_confirmed_alone;
 
 const PART_NAME: &[u8] = b"part";
@@ -140,7 +141,7 @@ mod tests {
     use std::path::Path;
 
     use super::journal;
-    use crate::target::journal::tests::sample;
+    use crate::target::journal::format::tests::sample;
 
     /// Whatever is done to these bytes is done from the same seeds in every run.
     #[test]
