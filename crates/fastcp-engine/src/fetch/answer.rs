@@ -8,7 +8,9 @@ use zstd::bulk::Decompressor;
 
 use super::arrival::{SourceState, state_of_source};
 use super::body::{Received, Target};
+use super::hole::Hole;
 use super::{End, Fetcher, broken, hole};
+use crate::commit::landing::Writing;
 use crate::error::RunError;
 use crate::report::Cause;
 use crate::schedule::answered::SenderCrc;
@@ -46,12 +48,23 @@ impl Fetcher<'_> {
             self.transfer.give_up(job, Cause::Destination { operation: "cannot write", source }).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
+        self.judge(want, part, (received.crc, hole), trailer)
+    }
+
+    /// Compares what was written with what the sender says of it.
+    fn judge(
+        &mut self,
+        want: &Want,
+        part: Writing,
+        (crc, hole): (Option<u32>, Option<Hole>),
+        trailer: Result<(RangeCrc, Status), WireError>,
+    ) -> Result<Vec<Want>, End> {
         let trailer = trailer.map(|(crc, status)| {
             let crc = hole.as_ref().map_or(crc, |hole| crc.of_hole(hole.body_crc));
             (SenderCrc::new(want, crc), status)
         });
-        match (received.crc, trailer) {
-            (Some(crc), Ok((sender, status))) if crc == sender.crc() && is_as_sent(job, status) => {
+        match (crc, trailer) {
+            (Some(crc), Ok((sender, status))) if crc == sender.crc() && is_as_sent(&want.job, status) => {
                 self.transfer.report.counters.bytes_fetched.add(want.range.len());
                 self.transfer.report.run.add_proven();
                 if let Some(hole) = hole {

@@ -61,18 +61,7 @@ impl Line<'_> {
         let mut patience = self.patience();
         let (mut is_first, mut shortages) = (true, 0);
         while work.wait(&mut patience) {
-            let end = match patience.attempt(|deadline| self.data(deadline)) {
-                Err(error) => {
-                    self.note_broken();
-                    End::Broken(error)
-                }
-                Ok(data) => {
-                    self.report.counters.reconnects.add(u64::from(!is_first));
-                    is_first = false;
-                    work.run(data)
-                }
-            };
-            let error = match end {
+            let error = match self.work_over_one(work, &mut patience, &mut is_first) {
                 End::Done => {
                     // Those that are still trying to get through need not.
                     self.hang_up(Ending::Data);
@@ -105,5 +94,19 @@ impl Line<'_> {
             }
         }
         Ok(())
+    }
+
+    fn work_over_one<W: Work>(&self, work: &W, patience: &mut Patience<'_>, is_first: &mut bool) -> End {
+        match patience.attempt(|deadline| self.data(deadline)) {
+            Err(error) => {
+                self.note_broken();
+                End::Broken(error)
+            }
+            Ok(data) => {
+                let is_another = !std::mem::replace(is_first, false);
+                self.report.counters.reconnects.add(u64::from(is_another));
+                work.run(data)
+            }
+        }
     }
 }

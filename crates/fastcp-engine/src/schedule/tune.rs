@@ -1,6 +1,7 @@
 //! How many connections work, for `--conns auto`.
 //!
-//! A hill climb on throughput. Connections are doubled as long as that brings a tenth more; when it does
+//! A hill climb on throughput. Connections are doubled as long as that brings a tenth more, and become four times as
+//! many where each new one brought as much as those before; when it does
 //! not, the new ones go again, and now and then a few of the others too, as long as nothing is lost by
 //! it. A window passes unjudged after each change: new connections have to get up to speed. After a try
 //! in vain the next one waits twice as long; a throughput that falls is news and ends the wait. A link that gives each connection little (losses, a congestion control that takes every
@@ -12,6 +13,8 @@ use std::time::Duration;
 const START: u16 = 4;
 /// What more connections must bring to be kept.
 const GAIN: f64 = 1.10;
+/// Where so much of what they would bring in proportion is there, it is the connections that are slow.
+const IN_PROPORTION: f64 = 0.85;
 /// What fewer connections must keep of it.
 const KEPT: f64 = 0.97;
 /// A fall to less than this is news.
@@ -105,8 +108,10 @@ impl Tuner {
             Direction::Fewer => KEPT,
         };
         if rate >= self.rate * share_wanted {
+            let in_proportion = self.rate * f64::from(self.active) / f64::from(self.settled);
+            let times = if rate >= in_proportion * IN_PROPORTION { 4 } else { 2 };
             (self.settled, self.rate) = (self.active, rate);
-            self.try_out(direction);
+            self.try_out(direction, times);
             return;
         }
         (self.active, self.settling) = (self.settled, true);
@@ -116,21 +121,22 @@ impl Tuner {
     fn rest(&mut self, rate: f64) {
         if rate < self.rate * FALLEN {
             (self.rate, self.more, self.fewer) = (rate, Trial::new(MORE_WAIT), Trial::new(FEWER_WAIT));
-            return self.try_out(Direction::More);
+            return self.try_out(Direction::More, 2);
         }
         self.rate = if self.rate == 0.0 { rate } else { self.rate + NEW_WEIGHT * (rate - self.rate) };
         for direction in [Direction::More, Direction::Fewer] {
             let patience = self.patience(direction);
             patience.due = patience.due.saturating_sub(1);
             if patience.due == 0 && self.trial.is_none() {
-                self.try_out(direction);
+                self.try_out(direction, 2);
             }
         }
     }
 
-    fn try_out(&mut self, direction: Direction) {
+    /// More connections are so many times as many.
+    fn try_out(&mut self, direction: Direction, times: u16) {
         let tried = match direction {
-            Direction::More => (self.settled * 2).min(self.connections_max),
+            Direction::More => self.settled.saturating_mul(times).min(self.connections_max),
             Direction::Fewer => self.settled - self.settled.div_ceil(4).min(self.settled - 1),
         };
         self.active = tried;
@@ -177,8 +183,8 @@ mod tests {
     fn a_link_that_gives_each_connection_little_gets_many() {
         let mut tuner = Tuner::new(64);
         let counts = run(&mut tuner, 60, |active| f64::from(active) * 10.0);
-        assert_eq!(&counts[..9], [4, 8, 8, 16, 16, 32, 32, 64, 64]);
-        assert!(mean(&counts[9..]) > 59.0, "{counts:?}");
+        assert_eq!(&counts[..6], [4, 8, 8, 32, 32, 64]);
+        assert!(mean(&counts[6..]) > 59.0, "{counts:?}");
     }
 
     #[test]

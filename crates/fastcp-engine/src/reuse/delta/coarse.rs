@@ -62,20 +62,16 @@ pub(super) fn find_coarse<'f, 'p>(
         let mut early = Early::default();
         ask_from(search, 0);
         while let Some((asked, outcome)) = search.answer()? {
-            let (mut start, mut chunks) = (asked.range.start(), listed(outcome)?);
+            let (start, chunks) = (asked.range.start(), listed(outcome)?);
             let end = start + chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>();
             let is_last = end >= file.file_bytes;
             if !is_last {
                 // The sender works on it while this list is gone through.
                 ask_from(search, end);
             }
-            if index.is_none() {
-                let tried = coarse.go_along(start, &chunks, take)?;
-                start = with_ranges(start, &chunks).nth(tried).map_or(end, |(range, _)| range.start());
-                chunks.drain(..tried);
-            }
-            if !chunks.is_empty() {
-                early.push(start, chunks);
+            let settled = if index.is_none() { coarse.go_along(start, &chunks, take)? } else { 0 };
+            if let Some((range, _)) = with_ranges(start, &chunks).nth(settled) {
+                early.push(range.start(), chunks[settled..].to_vec());
                 if index.is_none() {
                     index = Some(Made::by(threads, || file.basis.coarse())?);
                 }

@@ -50,10 +50,8 @@ pub(super) fn find_fine<'p>(
 ) -> Result<(), Stop> {
     let make = || fine_index(file, coarse);
     thread::scope(|threads| {
-        let mut index = match coarse.found {
-            Some(_) if !coarse.missed.is_empty() => Some(Made::by(threads, make)?),
-            _ => None,
-        };
+        let has_much = coarse.found.is_some() && !coarse.missed.is_empty();
+        let mut index = if has_much { Some(Made::by(threads, make)?) } else { None };
         let (mut together, mut early, mut effort) = (Together::default(), Early::default(), Effort::default());
         let mut to_ask = coarse.missed.iter();
         loop {
@@ -69,11 +67,11 @@ pub(super) fn find_fine<'p>(
                 together.push(FineList { start, chunks: listed(outcome)?, expected: coarse.expected_of(start) });
             }
             if is_last || together.bytes >= TOGETHER_BYTES {
+                let may_wait = index.is_some() || may_cut(file, coarse);
                 for FineList { start, chunks, .. } in together.go_through(file, &mut effort, take) {
-                    if index.is_none() && !may_cut(file, coarse) {
-                        settle(start, &chunks, &mut effort, take);
-                    } else {
-                        early.push(start, chunks);
+                    match may_wait {
+                        true => drop(early.push(start, chunks)),
+                        false => settle(start, &chunks, &mut effort, take),
                     }
                 }
                 if index.is_none() && early.bytes() >= worth_cutting_bytes(file) {
@@ -83,10 +81,7 @@ pub(super) fn find_fine<'p>(
             if let Some(index) = &mut index
                 && (is_last || early.may_go(index))
             {
-                let index = index.wait()?;
-                for (start, chunks) in early.take() {
-                    take(&in_list(index, start, &chunks, &mut effort), Some(range_of(start, &chunks)));
-                }
+                look_up_all(index.wait()?, &mut early, &mut effort, take);
             }
             if is_last {
                 early.take().for_each(|(start, chunks)| settle(start, &chunks, &mut effort, take));
@@ -123,6 +118,12 @@ impl Together {
             !has_some
         });
         lists
+    }
+}
+
+fn look_up_all(index: &Index, early: &mut Early, effort: &mut Effort, take: Take<'_>) {
+    for (start, chunks) in early.take() {
+        take(&in_list(index, start, &chunks, effort), Some(range_of(start, &chunks)));
     }
 }
 
