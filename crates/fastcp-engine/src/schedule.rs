@@ -61,6 +61,15 @@ pub(crate) struct Schedule {
     bounds: Bounds,
 }
 
+/// What whoever watches sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watched {
+    /// How many wants were answered so far.
+    pub(crate) wants_done: u64,
+    /// The cost of what is known to be wanted and was asked of nobody yet.
+    pub(crate) left: u64,
+}
+
 impl Schedule {
     /// A schedule for this many connections to begin with. With `held_back`, nothing is handed out
     /// before [`Schedule::close`], and the queue has no bound.
@@ -238,15 +247,14 @@ impl Schedule {
         }
     }
 
-    /// Waits for a while, or until all is done; answers how many wants were answered so far, or `None` at
-    /// the end.
-    pub(crate) fn watch(&self, wait: Duration) -> Option<u64> {
+    /// Waits for a while, or until all is done; `None` at the end.
+    pub(crate) fn watch(&self, wait: Duration) -> Option<Watched> {
         let until = Instant::now() + wait;
         let mut state = self.lock();
         while !state.is_finished() && Instant::now() < until {
             state = self.state.wait_at_most(&self.news.end, state, Some(until));
         }
-        (!state.is_finished()).then_some(state.wants_done)
+        (!state.is_finished()).then_some(Watched { wants_done: state.wants_done, left: state.cost_left })
     }
 
     /// As [`Schedule::next_until`], without an end.

@@ -34,7 +34,7 @@ use crate::run::control::Control;
 use crate::run::pull::Pull;
 use crate::schedule::tune::{Tuner, window_for};
 use crate::schedule::want::WANT_COST;
-use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule};
+use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule, Watched};
 use crate::settings::Connections;
 use crate::target::destination::Destination;
 use crate::target::lock::{Lock, Locked};
@@ -222,15 +222,23 @@ fn start_fetching<'scope>(
     Ok(fetching)
 }
 
+/// What is done in so many windows is too little to learn anything by.
+const LATE_WINDOWS: f64 = 2.0;
+
 /// Changes the number of connections by what throughput says, until all is done.
 fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duration) {
     let (mut before, mut since) = (0, Instant::now());
-    while let Some(wants) = schedule.watch(window) {
+    while let Some(Watched { wants_done, left }) = schedule.watch(window) {
         // Bytes as they arrive: what whole answers bring comes in lumps.
-        let done = wants * WANT_COST + wire.bytes_in.load(Ordering::Relaxed);
+        let done = wants_done * WANT_COST + wire.bytes_in.load(Ordering::Relaxed);
         let rate = (done - before) as f64 / since.elapsed().as_secs_f64();
         (before, since) = (done, Instant::now());
         tracing::debug!(connections = tuner.active(), rate, "throughput");
+        // Near the end, or where planning is what takes so long. New connections would not be up to speed before the end,
+        // and then they would be waited for.
+        if (left as f64) < rate * window.as_secs_f64() * LATE_WINDOWS {
+            continue;
+        }
         tuner.window(rate);
         schedule.set_active(tuner.active());
     }
