@@ -25,7 +25,7 @@ use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::error::RunError;
 use crate::reuse::basis::Basis;
 use crate::reuse::copying::Copier;
-use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, Reach, SMALL_BYTES_MAX, find, find_small};
+use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, Outcome, Reach, SMALL_BYTES_MAX, find, find_small};
 use crate::schedule::job::{Arrival, FileJob, Start};
 use crate::schedule::want::Want;
 use crate::settings::Placement;
@@ -149,15 +149,15 @@ impl<'a> Reuse<'a> {
         let (copier, line, transfer) = (&mut self.copier, &mut self.line, self.transfer);
         let mut failed = Ok(());
         let mut take = |found: &[Found], decided: Option<ByteRange>| {
-            let mut wrong = Vec::new();
+            let mut outcome = Outcome::default();
             if failed.is_ok() && !job.has_failed() && !found.is_empty() {
-                failed = copier.copy(job, &bases, found).map(|ranges| wrong = ranges);
+                failed = copier.copy(job, &bases, found).map(|of_found| outcome = of_found);
             }
             // Fetched while the search goes on: on a slow link that takes longer than the search.
             if let Some(gaps) = decided.map(|range| job.decided(range)).filter(|gaps| !gaps.is_empty()) {
                 transfer.schedule.lacking(job, gaps);
             }
-            wrong
+            outcome
         };
         let end = asking(transfer, line, |asker| find(asker, &file, &mut take));
         failed?;

@@ -66,8 +66,8 @@ pub(crate) struct Schedule {
 pub(crate) struct Watched {
     /// How many wants were answered so far.
     pub(crate) wants_done: u64,
-    /// The cost of what is known to be wanted and was asked of nobody yet.
-    pub(crate) left: u64,
+    /// The cost of what is to come yet; `None` while old versions are looked through, for nobody knows what that leaves.
+    pub(crate) left: Option<u64>,
 }
 
 impl Schedule {
@@ -254,7 +254,8 @@ impl Schedule {
         while !state.is_finished() && Instant::now() < until {
             state = self.state.wait_at_most(&self.news.end, state, Some(until));
         }
-        (!state.is_finished()).then_some(Watched { wants_done: state.wants_done, left: state.cost_left })
+        let left = state.to_reuse.is_empty().then_some(state.cost_left);
+        (!state.is_finished()).then_some(Watched { wants_done: state.wants_done, left })
     }
 
     /// As [`Schedule::next_until`], without an end.

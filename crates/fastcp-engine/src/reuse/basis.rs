@@ -2,7 +2,7 @@
 //!
 //! A basis is one or more local files: the old target, a part file whose source has changed. Each is cut the way
 //! the sender cuts the new file, so that equal bytes make equal chunks wherever they are. Fine chunks are looked
-//! for only where no coarse chunk of the new file was found: in what differs. Nothing of the contents is kept in
+//! for only in what the new file has not been found to use. Nothing of the contents is kept in
 //! memory. Chunks are found by their length and weak hash, which prove nothing, and a basis may change while it is
 //! used: whoever copies from it must compare the strong hash of what was copied.
 //!
@@ -15,16 +15,20 @@ use std::sync::OnceLock;
 
 use fastcp_model::ByteRange;
 use fastcp_sys::Stat;
-use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX, SIGNATURE_CHUNK_BYTES_MAX};
+use fastcp_wire::limits::{FINE_SIGNATURE_BYTES_MAX, SIGNATURE_BYTES_MAX};
 
 use crate::content::crc_runs::CrcRuns;
 use crate::content::cutter::{CutError, CutFile, Cutter, MarkedChunk, fine_chunks};
-use crate::reuse::index::{BasisChunk, ENTRIES_MAX, Index, Kinds};
+use crate::reuse::index::{BasisChunk, ENTRIES_MAX, Index};
 
 /// Of a basis for a small file no more than this is looked at, of each file.
 const SMALL_BASIS_BYTES_MAX: u64 = 16 << 20;
-/// How many coarse chunks are cut finely before it is seen whether the index is full.
+/// How many parts are cut finely before it is seen whether the index is full.
 const FINE_BATCH: usize = 1024;
+/// What is cut finely by one thread at a time.
+const PART_BYTES: u64 = 256 << 10;
+/// The most runs of what is used that are remembered of a file; what lies beyond is cut once more.
+const USED_RUNS_MAX: usize = 2 << 20;
 
 /// Local files to take bytes from.
 #[derive(Debug)]
@@ -33,6 +37,15 @@ pub(crate) struct Basis<'a> {
     files: Vec<(File, Stat)>,
     /// Made when first needed, and kept for when the connection breaks.
     coarse: OnceLock<Index>,
+}
+
+/// A part of a basis.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Which file.
+    file: u32,
+    offset: u64,
+    len: u64,
 }
 
 /// Which ranges of a basis the new file is known to have.
@@ -44,15 +57,12 @@ pub(crate) struct Used {
 impl Used {
     /// Adds a range of one file.
     pub(crate) fn add(&mut self, file: usize, range: Option<ByteRange>) {
-        if let (Some(runs), Some(range)) = (self.files.get_mut(file), range) {
+        if let (Some(runs), Some(range)) = (self.files.get_mut(file), range)
+            && runs.len() < USED_RUNS_MAX
+        {
             // Two chunks of the new file may be the same one here.
             runs.gaps_in(range).into_iter().for_each(|gap| runs.insert(gap, 0));
         }
-    }
-
-    fn has(&self, place: &BasisChunk) -> bool {
-        let range = ByteRange::new(place.offset, place.len.into());
-        range.is_ok_and(|range| self.files[place.file as usize].gaps_in(range).is_empty())
     }
 }
 
@@ -93,15 +103,14 @@ impl<'a> Basis<'a> {
         self.files.get(file).map_or(0, |(_, stat)| stat.size_bytes())
     }
 
+    /// How many files there are.
+    pub(crate) fn files(&self) -> usize {
+        self.files.len()
+    }
+
     /// None of it.
     pub(crate) fn unused(&self) -> Used {
         Used { files: self.files.iter().map(|_| CrcRuns::default()).collect() }
-    }
-
-    /// Whether more is left than the last chunk of a file that grew.
-    pub(crate) fn has_more(&self, used: &Used) -> bool {
-        let used: u64 = used.files.iter().flat_map(CrcRuns::ranges).map(ByteRange::len).sum();
-        self.bytes().saturating_sub(used) > SIGNATURE_CHUNK_BYTES_MAX
     }
 
     /// The coarse chunks of one file between two offsets.
@@ -132,18 +141,15 @@ impl<'a> Basis<'a> {
         Ok(self.coarse.get_or_init(|| Index::new(places)))
     }
 
-    /// The fine chunks of what is in coarse chunks other than those `found` and those `used`.
+    /// The fine chunks of what is not used.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub(crate) fn fine(&self, coarse: &Index, found: &Kinds, used: &Used) -> io::Result<Index> {
+    pub(crate) fn fine(&self, used: &Used) -> io::Result<Index> {
         let files: Vec<CutFile<'_>> = self.cut_files().map(|(_, file)| file).collect();
         let mut places = Vec::new();
-        let mut others = coarse.others(found);
-        others.retain(|place| !used.has(place));
-        for batch in others.chunks(FINE_BATCH) {
-            let cut =
-                self.cutter.map(batch, |buffer, place| Ok(fine_places(&files[place.file as usize], *place, buffer)));
+        for batch in self.unused_parts(used).chunks(FINE_BATCH) {
+            let cut = self.cutter.map(batch, |buffer, part| Ok(fine_places(&files[part.file as usize], *part, buffer)));
             for cut in cut.map_err(io_error)? {
                 places.extend(until_end(cut)?.unwrap_or_default());
             }
@@ -152,6 +158,19 @@ impl<'a> Basis<'a> {
             }
         }
         Ok(Index::new(places))
+    }
+
+    /// What is not used, in parts that are cut one by one.
+    fn unused_parts(&self, used: &Used) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for (file, (runs, (_, stat))) in (0..).zip(used.files.iter().zip(&self.files)) {
+            let Ok(whole) = range(0, stat.size_bytes()) else { continue };
+            for gap in runs.gaps_in(whole) {
+                let starts = (gap.start()..gap.end()).step_by(PART_BYTES as usize);
+                parts.extend(starts.map(|at| Part { file, offset: at, len: PART_BYTES.min(gap.end() - at) }));
+            }
+        }
+        parts
     }
 
     /// The fine chunks of all files, or of the first part of long ones: for a new file that is small.
@@ -197,13 +216,13 @@ fn put_places(file: u32, at: &mut u64, chunks: &[MarkedChunk], places: &mut Vec<
     }
 }
 
-/// The fine chunks of one coarse chunk. Those of a hole are of no use: the sender sends none either.
-fn fine_places(file: &CutFile<'_>, coarse: BasisChunk, buffer: &mut Vec<u8>) -> Result<Vec<BasisChunk>, CutError> {
+/// The fine chunks of a part. Those of a hole are of no use: the sender sends none either.
+fn fine_places(file: &CutFile<'_>, part: Part, buffer: &mut Vec<u8>) -> Result<Vec<BasisChunk>, CutError> {
     let mut places = Vec::new();
-    if !file.is_hole(range(coarse.offset, coarse.len.into())?) {
-        buffer.resize(coarse.len as usize, 0);
-        file.read(buffer, coarse.offset)?;
-        put_places(coarse.file, &mut coarse.offset.clone(), &fine_chunks(buffer, MarkedChunk::of), &mut places);
+    if !file.is_hole(range(part.offset, part.len)?) {
+        buffer.resize(part.len as usize, 0);
+        file.read(buffer, part.offset)?;
+        put_places(part.file, &mut part.offset.clone(), &fine_chunks(buffer, MarkedChunk::of), &mut places);
     }
     Ok(places)
 }

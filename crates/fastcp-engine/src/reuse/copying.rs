@@ -19,7 +19,7 @@ use crate::commit::transfer::Transfer;
 use crate::content::crc_runs::{CONFIRM_BYTES, combine};
 use crate::error::RunError;
 use crate::report::Cause;
-use crate::reuse::delta::Found;
+use crate::reuse::delta::{Found, Outcome};
 use crate::schedule::job::FileJob;
 use crate::settings::Durability;
 use crate::target::journal::Record;
@@ -63,26 +63,21 @@ impl<'a> Copier<'a> {
         Self { transfer, landing: Landing::new(transfer), last: None }
     }
 
-    /// Copies what was found in the bases of a file; answers, in their order, the ranges that did not hold: the
-    /// bytes are not there.
-    pub(crate) fn copy(
-        &mut self,
-        job: &Arc<FileJob>,
-        bases: &[File],
-        found: &[Found],
-    ) -> Result<Vec<ByteRange>, RunError> {
+    /// Copies what was found in the bases of a file.
+    pub(crate) fn copy(&mut self, job: &Arc<FileJob>, bases: &[File], found: &[Found]) -> Result<Outcome, RunError> {
         // A search that is done again finds what is there already, and may find what it did not find before.
-        let new = found.iter().filter(|found| job.may_be_copied(found.range)).collect::<Vec<_>>();
+        let (new, had): (Vec<&Found>, Vec<&Found>) = found.iter().partition(|found| job.may_be_copied(found.range));
+        let had = had.into_iter().map(|found| found.range).collect();
         match self.copy_into_part(job, bases, &new) {
             Ok(Taken { copied, wrong }) => {
                 self.transfer.report.counters.bytes_reused.add(copied.iter().map(|copied| copied.range.len()).sum());
                 // It is confirmed when its gaps have been looked at, even if there are none.
                 job.all_arrived(&copied);
-                Ok(wrong)
+                Ok(Outcome { wrong, had })
             }
             Err(source) => {
                 self.transfer.give_up(job, Cause::Destination { operation: "cannot write", source })?;
-                Ok(Vec::new())
+                Ok(Outcome::default())
             }
         }
     }

@@ -17,7 +17,7 @@ use fastcp_wire::limits::FINE_SIGNATURE_BYTES_MAX;
 use fastcp_wire::signature::{Level, SignedChunk, StrongHash};
 
 use crate::reuse::basis::Basis;
-use crate::reuse::index::{BasisChunk, Index, Kind};
+use crate::reuse::index::{BasisChunk, Index};
 
 mod asker;
 mod coarse;
@@ -81,10 +81,18 @@ pub(crate) enum DeltaEnd {
     Basis(io::Error),
 }
 
-/// Takes what was found: each call in ascending order of ranges, none of which overlap any that held. Answers
-/// which ranges did not hold: other bytes are there. With it may come a range of which nothing more will be found: what
-/// of it was not is to be fetched.
-type Take<'t> = &'t mut dyn FnMut(&[Found], Option<ByteRange>) -> Vec<ByteRange>;
+/// Takes what was found: each call in ascending order of ranges, none of which overlap any that held. With it may
+/// come a range of which nothing more will be found: what of it was not is to be fetched.
+type Take<'t> = &'t mut dyn FnMut(&[Found], Option<ByteRange>) -> Outcome;
+
+/// What became of what was found, but for what held; in the same order.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Other bytes are there.
+    pub(crate) wrong: Vec<ByteRange>,
+    /// Not looked at: the new file has some of these bytes already.
+    pub(crate) had: Vec<ByteRange>,
+}
 
 /// Finds what the basis has of one file.
 ///
@@ -191,8 +199,8 @@ fn asked<'p>(file: &DeltaFile<'p>, range: ByteRange, level: Level) -> Asked<'p> 
     Asked { number: 0, path: file.path, file_bytes: file.file_bytes, mtime_ns: file.mtime_ns, range, level }
 }
 
-fn give(found: &[Found], take: Take<'_>) -> Vec<ByteRange> {
-    if found.is_empty() { Vec::new() } else { take(found, None) }
+fn give(found: &[Found], take: Take<'_>) -> Outcome {
+    if found.is_empty() { Outcome::default() } else { take(found, None) }
 }
 
 /// What a fine list that starts at `start` has in common with the basis.
@@ -200,19 +208,19 @@ fn in_list(index: &Index, start: u64, chunks: &[SignedChunk], effort: &mut Effor
     let mut found = Vec::new();
     look_up(index, start, chunks, |range, one| {
         effort.looked_up(range, one.is_some());
-        found.extend(one.map(|(_, one)| one));
+        found.extend(one);
     });
     found
 }
 
 /// Looks up each chunk of a list that starts at `start`.
-fn look_up(index: &Index, start: u64, chunks: &[SignedChunk], mut each: impl FnMut(ByteRange, Option<(Kind, Found)>)) {
+fn look_up(index: &Index, start: u64, chunks: &[SignedChunk], mut each: impl FnMut(ByteRange, Option<Found>)) {
     let mut at = start;
     for chunk in chunks {
         let range = range(at, chunk.len.into());
         let found =
             |place: BasisChunk| Found { range, file: place.file as usize, offset: place.offset, hash: chunk.hash };
-        each(range, index.find(chunk, at).map(|(kind, place)| (kind, found(place))));
+        each(range, index.find(chunk, at).map(found));
         at = range.end();
     }
 }

@@ -33,10 +33,6 @@ pub(crate) struct Index {
     places: Vec<BasisChunk>,
 }
 
-/// A number for all chunks of an index that are equal, as far as the weak hash tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Kind(usize);
-
 impl Index {
     pub(crate) fn new(mut places: Vec<BasisChunk>) -> Self {
         places.truncate(ENTRIES_MAX);
@@ -45,13 +41,12 @@ impl Index {
     }
 
     /// A chunk of these bytes, at this offset of the first file if there is one.
-    pub(crate) fn find(&self, chunk: &SignedChunk, offset: u64) -> Option<(Kind, BasisChunk)> {
+    pub(crate) fn find(&self, chunk: &SignedChunk, offset: u64) -> Option<BasisChunk> {
         let wanted = (chunk.weak, chunk.len);
-        let kind = self.first_at_least(wanted);
-        let first = *self.places.get(kind).filter(|place| place.key() == wanted)?;
+        let at = self.first_at_least(wanted);
+        let first = *self.places.get(at).filter(|place| place.key() == wanted)?;
         let best = BasisChunk { offset, ..first };
-        let place = self.places[kind..].binary_search(&best).map_or(first, |_| best);
-        Some((Kind(kind), place))
+        Some(self.places[at..].binary_search(&best).map_or(first, |_| best))
     }
 
     /// The position of the first place whose key is not less. Weak hashes are spread evenly unless somebody saw to it
@@ -72,35 +67,6 @@ impl Index {
             step *= 2;
         }
         low + places[low..high].partition_point(|place| place.key() < wanted)
-    }
-
-    /// One place for each kind of chunk that is not in `kinds`, in the order of the files.
-    pub(crate) fn others(&self, kinds: &Kinds) -> Vec<BasisChunk> {
-        let mut others = Vec::new();
-        let mut at = 0;
-        for equal in self.places.chunk_by(|one, other| one.key() == other.key()) {
-            if !kinds.0[at] {
-                others.push(equal[0]);
-            }
-            at += equal.len();
-        }
-        others.sort_unstable_by_key(|place| (place.file, place.offset));
-        others
-    }
-
-    /// None of the kinds of chunks that are here.
-    pub(crate) fn no_kinds(&self) -> Kinds {
-        Kinds(vec![false; self.places.len()])
-    }
-}
-
-/// Some kinds of chunks of one index.
-#[derive(Debug)]
-pub(crate) struct Kinds(Vec<bool>);
-
-impl Kinds {
-    pub(crate) fn insert(&mut self, kind: Kind) {
-        self.0[kind.0] = true;
     }
 }
 
@@ -124,7 +90,7 @@ mod tests {
 
     #[test]
     fn of_equal_chunks_the_one_at_the_offset_is_found() {
-        let found = |hash, offset| index().find(&chunk(hash), offset).map(|(_, place)| (place.file, place.offset));
+        let found = |hash, offset| index().find(&chunk(hash), offset).map(|place| (place.file, place.offset));
         assert_eq!(found(5, 40), Some((0, 40)));
         assert_eq!(found(5, 20), Some((0, 20)));
         assert_eq!(found(5, 10), Some((0, 20)));
@@ -138,11 +104,8 @@ mod tests {
         assert!(index().find(&SignedChunk { len: 11, ..chunk(5) }, 20).is_none());
         let longer = BasisChunk { len: 11, ..place(5, 0, 70) };
         let index = Index::new(vec![place(5, 0, 20), longer]);
-        let found = |len| index.find(&SignedChunk { len, ..chunk(5) }, 0).map(|(_, place)| place);
+        let found = |len| index.find(&SignedChunk { len, ..chunk(5) }, 0);
         assert_eq!((found(10), found(11)), (Some(place(5, 0, 20)), Some(longer)));
-        let mut kinds = index.no_kinds();
-        kinds.insert(index.find(&chunk(5), 20).expect("there").0);
-        assert_eq!(index.others(&kinds), [longer]);
     }
 
     #[test]
@@ -159,15 +122,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn what_was_not_found_is_listed_once_and_in_order() {
-        let index = index();
-        let mut kinds = index.no_kinds();
-        assert_eq!(index.others(&kinds), [place(9, 0, 0), place(5, 0, 20), place(7, 0, 30)]);
-        let (kind, _) = index.find(&chunk(5), 40).expect("there");
-        kinds.insert(kind);
-        assert_eq!(index.others(&kinds), [place(9, 0, 0), place(7, 0, 30)]);
     }
 }

@@ -236,7 +236,7 @@ fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duratio
         tracing::debug!(connections = tuner.active(), rate, "throughput");
         // Near the end, or where planning is what takes so long. New connections would not be up to speed before the end,
         // and then they would be waited for.
-        if (left as f64) < rate * window.as_secs_f64() * LATE_WINDOWS {
+        if left.is_some_and(|left| (left as f64) < rate * window.as_secs_f64() * LATE_WINDOWS) {
             continue;
         }
         tuner.window(rate);

@@ -30,6 +30,8 @@ const CARRIED_BYTES_MANY: u64 = 4 << 20;
 const WAIT_NEAR: Duration = Duration::from_millis(200);
 /// The weight of a new window against what was known.
 const NEW_WEIGHT: f64 = 0.4;
+/// A window counts for no more than so many times the work that was known.
+const HICCUP: f64 = 4.0;
 /// How much of what is known of how bytes shrink is forgotten with each window: the next file may be of another kind.
 const FORGOTTEN_SHARE: f64 = 0.02;
 /// How much faster than it was seen to be the network may be with each window in which nothing waited for it.
@@ -63,6 +65,8 @@ pub(crate) struct Adaptive {
     before: Carried,
     /// How long to be busy yet before anything is changed.
     wait: Duration,
+    /// By how many a processor is shared, at least one.
+    sharing: f64,
 }
 
 /// Answers that were given.
@@ -74,6 +78,8 @@ pub(crate) struct Answered {
     pub(crate) wire_bytes: u64,
     /// Reading and compressing.
     pub(crate) work: Duration,
+    /// Waiting for the socket.
+    pub(crate) blocked: Duration,
 }
 
 /// What the network has done for a connection since that was made.
@@ -99,7 +105,8 @@ impl Adaptive {
     /// Starts with a guess: where the other end is far, a short transfer likely gains by compression.
     /// `connections_for_each_processor` is by how many a processor is shared.
     pub(crate) fn new(is_far: bool, connections_for_each_processor: f64) -> Self {
-        let shared = |step: Step| Step { work: step.work * connections_for_each_processor.max(1.0), ..step };
+        let sharing = connections_for_each_processor.max(1.0);
+        let shared = |step: Step| Step { work: step.work * sharing, ..step };
         Self {
             steps: LADDER.map(shared),
             step: usize::from(is_far),
@@ -107,6 +114,7 @@ impl Adaptive {
             window: Answered::default(),
             before: Carried::default(),
             wait: if is_far { Duration::ZERO } else { WAIT_NEAR },
+            sharing,
         }
     }
 
@@ -120,6 +128,7 @@ impl Adaptive {
         self.window.file_bytes += answered.file_bytes;
         self.window.wire_bytes += answered.wire_bytes;
         self.window.work += answered.work;
+        self.window.blocked += answered.blocked;
         if self.window.file_bytes >= WINDOW_BYTES {
             self.close_window(carried());
         }
@@ -127,7 +136,7 @@ impl Adaptive {
 
     fn close_window(&mut self, carried: Carried) {
         let window = std::mem::take(&mut self.window);
-        self.wait = self.wait.saturating_sub(window.work);
+        self.wait = self.wait.saturating_sub(window.work + window.blocked);
         self.learn_step(window);
         self.learn_network(carried);
         self.forget();
@@ -145,6 +154,8 @@ impl Adaptive {
         let (work, left) = (window.work.as_nanos() as f64 / bytes, (window.wire_bytes as f64 / bytes).min(1.0));
         let towards = |known: f64, seen: f64| known + NEW_WEIGHT * (seen - known);
         let now = self.steps[self.step];
+        // A disk that had to be waited for, or a processor, once is not what compressing takes.
+        let work = work.min(now.work * HICCUP);
         let (work, left) = (towards(now.work, work).max(f64::MIN_POSITIVE), towards(now.left, left).max(1e-6));
         if now.level.is_none() {
             self.steps[self.step].work = work;
@@ -172,13 +183,17 @@ impl Adaptive {
         });
     }
 
-    /// The bytes to come may shrink as bytes usually do, or, where some were compressed just now, as those did.
+    /// The bytes to come may shrink as bytes usually do, or, where some were compressed just now, as those did. Where none
+    /// are, the processor may have become as free as it usually is.
     fn forget(&mut self) {
         let (now, usual_now) = (self.steps[self.step], LADDER[self.step]);
         let alike = if now.level.is_some() { now.left / usual_now.left } else { 1.0 };
         for (step, usual) in self.steps.iter_mut().zip(LADDER) {
             if usual.level.is_some() && usual.level != now.level {
                 step.left += FORGOTTEN_SHARE * ((usual.left * alike).min(1.0) - step.left);
+                if now.level.is_none() {
+                    step.work += FORGOTTEN_SHARE * (usual.work * self.sharing - step.work);
+                }
             }
         }
     }
@@ -210,6 +225,8 @@ mod tests {
         carried: Carried,
         /// File bytes that went without compression, in MiB.
         raw: u32,
+        /// What the next answer takes longer.
+        hiccup: Duration,
     }
 
     const MIB: f64 = (1 << 20) as f64;
@@ -237,7 +254,16 @@ mod tests {
     impl Line {
         fn new(is_far: bool, network: f64) -> Self {
             let adaptive = Adaptive::new(is_far, 1.0);
-            Self { adaptive, network, receiver: 0.0, work, left, carried: Carried::default(), raw: 0 }
+            Self {
+                adaptive,
+                network,
+                receiver: 0.0,
+                work,
+                left,
+                carried: Carried::default(),
+                raw: 0,
+                hiccup: Duration::ZERO,
+            }
         }
 
         /// Answers so many MiB; answers how many nanoseconds each byte of file took.
@@ -254,7 +280,10 @@ mod tests {
                 self.carried.time += Duration::from_nanos((network * MIB) as u64);
                 self.carried.waiting_bytes = u64::from(network.max(receiver) > work) << 20;
                 let work = Duration::from_nanos((work * MIB) as u64);
-                let answered = Answered { file_bytes: 1 << 20, wire_bytes: (wire * MIB) as u64, work };
+                let blocked =
+                    Duration::from_nanos((((network.max(receiver) - (self.work)(level)).max(0.0)) * MIB) as u64);
+                let work = work + std::mem::take(&mut self.hiccup);
+                let answered = Answered { file_bytes: 1 << 20, wire_bytes: (wire * MIB) as u64, work, blocked };
                 let carried = self.carried;
                 self.adaptive.answered(answered, || carried);
             }
@@ -316,9 +345,33 @@ mod tests {
     }
 
     #[test]
-    fn a_short_transfer_to_a_near_end_is_left_alone() {
+    fn a_near_end_is_left_alone_at_first_and_no_longer() {
+        // A MiB takes 84 ms as it is.
         let mut line = Line::new(false, 80.0);
         line.run(100);
-        assert_eq!(line.raw, 100);
+        assert_eq!(line.raw, 3);
+    }
+
+    #[test]
+    fn a_hiccup_is_forgotten() {
+        for (network, best, hiccup_ms) in [(20.0, 2.6, 50), (80.0, 9.44, 1000), (80.0, 9.44, 100_000)] {
+            let mut line = Line::new(true, network);
+            line.run(100);
+            line.hiccup = Duration::from_millis(hiccup_ms);
+            line.run(200);
+            let took = line.run(500);
+            assert!(took < best * 1.05, "{took} for {best} after {hiccup_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_processor_that_was_busy_for_a_while_is_used_again() {
+        let mut line = Line::new(true, 80.0);
+        line.work = |level| work(level) * if level.is_some() { 50.0 } else { 1.0 };
+        line.run(100);
+        line.work = work;
+        line.run(400);
+        let took = line.run(500);
+        assert!(took < 9.44 * 1.05, "{took}");
     }
 }

@@ -162,6 +162,9 @@ impl<'a> Answerer<'a> {
         self.open = Some(KeptOpen { path: request.path.clone(), open, since });
         if request.ask == Ask::BytesOrZstd {
             self.learn(request.range.len());
+        } else {
+            // What was computed for it tells nothing of what compression costs.
+            (self.busy_since, self.blocked) = (Instant::now(), Duration::ZERO);
         }
         result
     }
@@ -176,7 +179,7 @@ impl<'a> Answerer<'a> {
             // A hole says nothing.
             if wire_bytes > 0 {
                 let info = || self.connection.tcp_info();
-                self.adaptive.answered(Answered { file_bytes, wire_bytes, work }, || carried(&info()));
+                self.adaptive.answered(Answered { file_bytes, wire_bytes, work, blocked }, || carried(&info()));
             }
             self.busy_since = now;
         }

@@ -13,11 +13,11 @@ use fastcp_wire::limits::SIGNATURE_BYTES_MAX;
 use fastcp_wire::signature::{Level, SignedChunk};
 
 use super::asker::Search;
-use super::expected::{Expected, Sought, Tried, try_there, with_ranges};
+use super::expected::{Expected, Fate, Sought, Tried, WAYS, try_there, with_ranges};
 use super::waiting::{Early, Made};
 use super::{DeltaFile, Found, Reach, Stop, Take, asked, give, listed, look_up, range};
 use crate::reuse::basis::{Basis, Used};
-use crate::reuse::index::{Index, Kinds};
+use crate::reuse::index::Index;
 
 /// Chunks are tried so many bytes at a time.
 const STEP_BYTES: u64 = 16 << 20;
@@ -26,24 +26,33 @@ const ASTRAY_BYTES: u64 = 4 << 20;
 /// How far before its place something that strayed is looked for, and how far behind the end of the step.
 const NEAR_BEFORE_BYTES: u64 = 1 << 20;
 const NEAR_BEHIND_BYTES: u64 = 16 << 20;
-/// The most chunks for the fine search, 64 MiB of memory: what a file of 300 GB has. What is beyond is fetched.
-const MISSED_MAX: usize = 4 << 20;
+/// The most chunks for the fine search, 96 MiB of memory: what a file of 150 GB has. What is beyond is fetched.
+const MISSED_MAX: usize = 2 << 20;
 /// The most turns that are remembered, 96 MiB of memory.
 const TURNS_MAX: usize = 4 << 20;
 
 /// What the coarse search leaves for the fine one.
 pub(super) struct Coarse<'f> {
     /// What it could not find.
-    pub(super) missed: Vec<ByteRange>,
+    pub(super) missed: Vec<Missed>,
     /// What of the basis was found.
     pub(super) used: Used,
-    /// The chunks of the basis that the new file has, where the basis had to be cut.
-    pub(super) found: Option<Kinds>,
+    /// Whether all was looked up that is not where it is expected.
+    pub(super) is_indexed: bool,
     basis: &'f Basis<'f>,
     reach: Reach,
     expected: Expected,
+    /// Where the chunk that was found last stands in the new file, and what it makes expect.
+    last: (u64, Expected),
     /// From where on in the new file chunks are expected elsewhere than before.
     turns: Vec<(u64, Expected)>,
+}
+
+/// A coarse chunk that was not found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Missed {
+    pub(super) range: ByteRange,
+    pub(super) chunk: SignedChunk,
 }
 
 /// Looks for all coarse chunks.
@@ -74,6 +83,7 @@ pub(super) fn find_coarse<'f, 'p>(
                 early.push(range.start(), chunks[settled..].to_vec());
                 if index.is_none() {
                     index = Some(Made::by(threads, || file.basis.coarse())?);
+                    coarse.is_indexed = true;
                 }
             }
             if let Some(index) = &mut index
@@ -89,8 +99,9 @@ pub(super) fn find_coarse<'f, 'p>(
 
 impl<'f> Coarse<'f> {
     fn new(basis: &'f Basis<'f>, reach: Reach) -> Self {
-        let (missed, found, expected) = (Vec::new(), None, Expected::default());
-        Self { missed, used: basis.unused(), found, basis, reach, expected, turns: vec![(0, expected)] }
+        let (missed, used, expected) = (Vec::new(), basis.unused(), Expected::default());
+        let (last, turns) = ((0, expected), vec![(0, expected)]);
+        Self { missed, used, is_indexed: false, basis, reach, expected, last, turns }
     }
 
     /// Tries the chunks of a list that starts at `start`; answers how many were settled. The others are to be looked
@@ -99,18 +110,18 @@ impl<'f> Coarse<'f> {
         let (mut at, mut settled) = (start, 0);
         while settled < chunks.len() {
             let step = step_of(&chunks[settled..]);
-            let expected = [self.expected; 2];
-            let sought = with_ranges(at, step).map(|(range, chunk)| Sought { range, chunk, expected });
+            let ways = self.ways([self.expected; 2]);
+            let sought = with_ranges(at, step).map(|(range, chunk)| Sought { range, chunk, ways });
             let tried = try_there(self.basis, &sought.collect::<Vec<_>>(), take);
-            let astray = self.note(&tried);
+            let astray = self.note(&tried, step);
             let astray_chunks = &step[step.len() - astray.len()..];
             let is_far = astray.iter().map(|tried| tried.range.len()).sum::<u64>() >= ASTRAY_BYTES;
-            if is_far && self.reach == Reach::Anywhere && self.basis.has_more(&self.used) {
+            if is_far && self.reach == Reach::Anywhere {
                 if !self.find_near(astray, astray_chunks, take)? {
                     return Ok(settled + step.len() - astray.len());
                 }
             } else {
-                astray.iter().for_each(|tried| self.miss(tried.range));
+                astray.iter().zip(astray_chunks).for_each(|(tried, chunk)| self.miss(tried.range, chunk));
             }
             at = tried.last().map_or(at, |tried| tried.range.end());
             settled += step.len();
@@ -119,22 +130,35 @@ impl<'f> Coarse<'f> {
     }
 
     /// Where the chunks of a range that was missed are expected: as the chunks before it were, or as those behind it.
-    pub(super) fn expected_of(&self, start: u64) -> [Expected; 2] {
+    pub(super) fn ways_of(&self, start: u64) -> [Option<Expected>; WAYS] {
         let behind = self.turns.partition_point(|(at, _)| *at <= start);
         let of = |turn: usize| self.turns.get(turn).map(|(_, expected)| *expected);
         let before = of(behind.saturating_sub(1)).unwrap_or_default();
-        [before, of(behind).unwrap_or(before)]
+        self.ways([before, of(behind).unwrap_or(before)])
+    }
+
+    /// The chunk that was missed there.
+    pub(super) fn missed_at(&self, start: u64) -> Option<&Missed> {
+        let at = self.missed.binary_search_by_key(&start, |missed| missed.range.start()).ok()?;
+        Some(&self.missed[at])
+    }
+
+    fn ways(&self, [one, other]: [Expected; 2]) -> [Option<Expected>; WAYS] {
+        match self.reach {
+            Reach::Anywhere => [Some(one), Some(other), one.in_other_file(self.basis)],
+            Reach::SamePlace => [Some(Expected::default()), None, None],
+        }
     }
 
     /// Takes note of what was found and missed; answers what was missed at the end, which is not noted.
-    fn note<'t>(&mut self, tried: &'t [Tried]) -> &'t [Tried] {
-        let found = tried.iter().rposition(|tried| tried.is_found).map_or(0, |last| last + 1);
-        let (settled, astray) = tried.split_at(found);
-        for tried in settled {
-            if tried.is_found {
-                self.use_up(tried.range);
-            } else {
-                self.miss(tried.range);
+    fn note<'t>(&mut self, tried: &'t [Tried], chunks: &[SignedChunk]) -> &'t [Tried] {
+        let settled = tried.iter().rposition(|tried| tried.fate != Fate::Missed).map_or(0, |last| last + 1);
+        let (settled, astray) = tried.split_at(settled);
+        for (Tried { range, fate }, chunk) in settled.iter().zip(chunks) {
+            match fate {
+                Fate::Found(expected) => self.used.add(expected.file(), expected.range(*range)),
+                Fate::Missed => self.miss(*range, chunk),
+                Fate::Had => {}
             }
         }
         astray
@@ -148,20 +172,20 @@ impl<'f> Coarse<'f> {
         let near = (from.saturating_sub(NEAR_BEFORE_BYTES), from.saturating_add(length));
         let index = self.basis.coarse_near(self.expected.file(), near)?;
         let mut found: Vec<Found> = Vec::new();
-        look_up(&index, first.range.start(), chunks, |_, one| found.extend(one.map(|(_, one)| one)));
+        look_up(&index, first.range.start(), chunks, |_, one| found.extend(one));
         // One chunk may be there by chance. If it was, the next step strays as well.
         let is_behind = found.last().is_some_and(|found| found.range == last.range);
         let found_bytes = found.iter().map(|found| found.range.len()).sum::<u64>();
         if !is_behind && found_bytes < (last.range.end() - first.range.start()) / 2 {
             return Ok(false);
         }
-        let wrong = give(&found, take);
-        found.retain(|found| wrong.binary_search(&found.range).is_err());
+        let outcome = give(&found, take);
+        found.retain(|found| outcome.wrong.binary_search(&found.range).is_err());
         let mut found = found.iter().peekable();
-        for tried in astray {
+        for (tried, chunk) in astray.iter().zip(chunks) {
             match found.next_if(|found| found.range == tried.range) {
                 Some(found) => self.find(found),
-                None => self.miss(tried.range),
+                None => self.miss(tried.range, chunk),
             }
         }
         Ok(true)
@@ -169,37 +193,34 @@ impl<'f> Coarse<'f> {
 
     /// Looks up a list that starts at `start`.
     fn sort_out(&mut self, index: &Index, start: u64, chunks: &[SignedChunk], take: Take<'_>) {
-        let mut kinds = self.found.take().unwrap_or_else(|| index.no_kinds());
-        let mut found = Vec::new();
-        look_up(index, start, chunks, |range, one| match one {
-            Some((kind, one)) => {
-                kinds.insert(kind);
+        let (mut found, mut chunk) = (Vec::new(), chunks.iter());
+        look_up(index, start, chunks, |range, one| match (one, chunk.next()) {
+            (Some(one), _) => {
                 self.find(&one);
                 found.push(one);
             }
-            None => self.miss(range),
+            (None, Some(chunk)) => self.miss(range, chunk),
+            (None, None) => {}
         });
-        self.found = Some(kinds);
         give(&found, take);
     }
 
+    /// Takes note of what was found where nothing was expected. What one chunk says may be chance, such as one of zeros.
     fn find(&mut self, found: &Found) {
-        let expected = Expected::behind(found);
-        if expected != std::mem::replace(&mut self.expected, expected) && self.turns.len() < TURNS_MAX {
-            self.turns.push((found.range.start(), expected));
+        let (before, expected) = (self.last, Expected::behind(found));
+        if before.1 == expected && self.expected != expected {
+            self.expected = expected;
+            if self.turns.len() < TURNS_MAX {
+                self.turns.push((before.0, expected));
+            }
         }
-        self.use_up(found.range);
+        self.last = (found.range.start(), expected);
+        self.used.add(expected.file(), expected.range(found.range));
     }
 
-    /// What is expected of a range is there.
-    fn use_up(&mut self, found: ByteRange) {
-        let place = self.expected.offset(found.start()).and_then(|offset| ByteRange::new(offset, found.len()).ok());
-        self.used.add(self.expected.file(), place);
-    }
-
-    fn miss(&mut self, range: ByteRange) {
+    fn miss(&mut self, range: ByteRange, chunk: &SignedChunk) {
         if self.missed.len() < MISSED_MAX {
-            self.missed.push(range);
+            self.missed.push(Missed { range, chunk: *chunk });
         }
     }
 }

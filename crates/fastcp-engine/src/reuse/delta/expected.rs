@@ -18,19 +18,31 @@ pub(super) struct Expected {
     shift: i64,
 }
 
-/// A listed chunk and where it is expected: one way and, where it is not there, the other.
+/// In how many places a chunk is tried.
+pub(super) const WAYS: usize = 3;
+
+/// A listed chunk and where it is expected: one way and, where it is not there, another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sought<'c> {
     pub(super) range: ByteRange,
     pub(super) chunk: &'c SignedChunk,
-    pub(super) expected: [Expected; 2],
+    pub(super) ways: [Option<Expected>; WAYS],
 }
 
-/// What became of a chunk.
+/// A chunk that was tried.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tried {
     pub(super) range: ByteRange,
-    pub(super) is_found: bool,
+    pub(super) fate: Fate,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Missed,
+    Found(Expected),
+    /// It was not looked at: the new file has some of it already.
+    Had,
 }
 
 impl Expected {
@@ -38,6 +50,11 @@ impl Expected {
     pub(super) fn behind(found: &Found) -> Self {
         // No file is so long that this would be another number.
         Self { file: found.file, shift: found.offset.wrapping_sub(found.range.start()) as i64 }
+    }
+
+    /// The same place of the other file, where the basis has two: an old version, and what of a newer one had arrived.
+    pub(super) fn in_other_file(self, basis: &Basis<'_>) -> Option<Self> {
+        (basis.files() > 1).then(|| Self { file: (self.file + 1) % basis.files(), shift: 0 })
     }
 
     pub(super) fn file(self) -> usize {
@@ -49,12 +66,16 @@ impl Expected {
         at.checked_add_signed(self.shift)
     }
 
+    /// Where a range of the new file is expected.
+    pub(super) fn range(self, new: ByteRange) -> Option<ByteRange> {
+        ByteRange::new(self.offset(new.start())?, new.len()).ok()
+    }
+
     /// The chunk at its place, if the basis reaches that far.
     fn place(self, range: ByteRange, chunk: &SignedChunk, basis: &Basis<'_>) -> Option<Found> {
-        let offset = self.offset(range.start())?;
-        let end = offset.checked_add(range.len())?;
-        let found = Found { range, file: self.file, offset, hash: chunk.hash };
-        (end <= basis.file_bytes(self.file)).then_some(found)
+        let there = self.range(range)?;
+        let found = Found { range, file: self.file, offset: there.start(), hash: chunk.hash };
+        (there.end() <= basis.file_bytes(self.file)).then_some(found)
     }
 }
 
@@ -70,15 +91,23 @@ pub(super) fn with_ranges(start: u64, chunks: &[SignedChunk]) -> impl Iterator<I
 
 /// Tries chunks where they are expected, all at once: they are read in parallel.
 pub(super) fn try_there(basis: &Basis<'_>, sought: &[Sought<'_>], take: Take<'_>) -> Vec<Tried> {
-    let mut tried: Vec<Tried> = sought.iter().map(|sought| Tried { range: sought.range, is_found: false }).collect();
-    for way in 0..2 {
-        let is_new = |sought: &Sought<'_>| way == 0 || sought.expected[0] != sought.expected[1];
-        let left = tried.iter_mut().zip(sought).filter(|(tried, sought)| !tried.is_found && is_new(sought));
-        let place = |sought: &Sought<'_>| sought.expected[way].place(sought.range, sought.chunk, basis);
-        let (mut tried, found): (Vec<&mut Tried>, Vec<Found>) =
-            left.filter_map(|(tried, sought)| Some((tried, place(sought)?))).unzip();
-        let wrong = give(&found, take);
-        tried.iter_mut().for_each(|tried| tried.is_found = wrong.binary_search(&tried.range).is_err());
+    let mut tried: Vec<Tried> = sought.iter().map(|sought| Tried { range: sought.range, fate: Fate::Missed }).collect();
+    for way in 0..WAYS {
+        let left = tried.iter_mut().zip(sought).filter(|(tried, _)| tried.fate == Fate::Missed);
+        let placed = left.filter_map(|(tried, sought)| {
+            let expected = sought.ways[way].filter(|expected| !sought.ways[..way].contains(&Some(*expected)))?;
+            Some(((tried, expected), expected.place(sought.range, sought.chunk, basis)?))
+        });
+        let (left, found): (Vec<(&mut Tried, Expected)>, Vec<Found>) = placed.unzip();
+        let outcome = give(&found, take);
+        for (tried, expected) in left {
+            let is_in = |ranges: &[ByteRange]| ranges.binary_search(&tried.range).is_ok();
+            tried.fate = match () {
+                () if is_in(&outcome.wrong) => Fate::Missed,
+                () if is_in(&outcome.had) => Fate::Had,
+                () => Fate::Found(expected),
+            };
+        }
     }
     tried
 }

@@ -1,44 +1,49 @@
 //! The search for fine chunks, in what the coarse search missed.
 //!
-//! They too are tried where they are expected first. A list of which something is there is of a place that was
-//! rewritten, and what is not there is new. Lists of which nothing is there are kept: they are of what was moved, or of
-//! what is new altogether. When there is much of that, what the new file did not use of the basis is cut finely, and
-//! they are looked up in the index of it.
+//! They too are tried where they are expected first: most are of places that were rewritten here and there. What is not
+//! there is looked up in an index of what the new file did not use of the basis, which a thread of its own makes.
+//! Coarse chunks of which nothing is where it is expected may be copies of something that is used already. When there
+//! are many of them, the whole basis is cut coarsely after all, and they are looked up.
 
-use std::io;
 use std::thread;
 
 use fastcp_model::ByteRange;
 use fastcp_wire::signature::{Level, SignedChunk};
 
 use super::asker::Search;
-use super::coarse::Coarse;
+use super::coarse::{Coarse, Missed};
 use super::effort::Effort;
-use super::expected::{Expected, Sought, try_there, with_ranges};
+use super::expected::{Expected, Fate, Sought, Tried, WAYS, try_there, with_ranges};
 use super::waiting::{Early, Made};
-use super::{DeltaFile, Reach, Stop, Take, asked, in_list, listed, range};
+use super::{DeltaFile, Reach, Stop, Take, asked, give, in_list, listed, look_up, range};
 use crate::reuse::index::Index;
 
 /// Lists of so many bytes are gone through together: more than one processor can be at it.
 const TOGETHER_BYTES: u64 = 8 << 20;
-/// The basis is cut for this part of its length, and for no less than so many bytes: cutting it would take longer than
-/// fetching them.
-const WORTH_CUTTING_PART: u64 = 256;
-const WORTH_CUTTING_BYTES: std::ops::RangeInclusive<u64> = 256 << 10..=256 << 20;
+/// The whole basis is cut for this part of its length, and for no more than so many bytes.
+const WORTH_CUTTING_PART: u64 = 128;
+const WORTH_CUTTING_BYTES_MAX: u64 = 64 << 20;
 
 /// A list and where its chunks are expected.
 struct FineList {
     start: u64,
     chunks: Vec<SignedChunk>,
-    /// One way and, where it is not there, the other.
-    expected: [Expected; 2],
+    ways: [Option<Expected>; WAYS],
 }
 
-/// Lists that have not been gone through yet.
-#[derive(Default)]
-struct Together {
-    lists: Vec<FineList>,
-    bytes: u64,
+/// What has been asked for and not been decided yet.
+struct Fine<'f, 'b> {
+    file: &'f DeltaFile<'b>,
+    coarse: &'f Coarse<'f>,
+    effort: Effort,
+    /// Lists that have not been gone through yet, and their bytes.
+    together: Vec<FineList>,
+    together_bytes: u64,
+    /// Lists of which nothing is where it is expected, and their bytes.
+    astray: Vec<FineList>,
+    astray_bytes: u64,
+    /// What is to be looked up in the index of what is not used.
+    early: Early,
 }
 
 /// Looks for fine chunks in the ranges that the coarse search missed.
@@ -48,114 +53,142 @@ pub(super) fn find_fine<'p>(
     coarse: &Coarse<'_>,
     take: Take<'_>,
 ) -> Result<(), Stop> {
-    let make = || fine_index(file, coarse);
+    if coarse.missed.is_empty() {
+        return Ok(());
+    }
     thread::scope(|threads| {
-        let has_much = coarse.found.is_some() && !coarse.missed.is_empty();
-        let mut index = if has_much { Some(Made::by(threads, make)?) } else { None };
-        let (mut together, mut early, mut effort) = (Together::default(), Early::default(), Effort::default());
+        let mut index = match file.reach {
+            Reach::Anywhere => Some(Made::by(threads, || file.basis.fine(&coarse.used))?),
+            Reach::SamePlace => None,
+        };
+        let mut fine = Fine::new(file, coarse);
         let mut to_ask = coarse.missed.iter();
         loop {
             while search.has_room()
-                && let Some(range) = to_ask.find(|_| effort.may_ask())
+                && let Some(missed) = to_ask.find(|_| fine.effort.may_ask())
             {
-                search.ask(asked(file, *range, Level::Fine));
+                search.ask(asked(file, missed.range, Level::Fine));
             }
             let answer = search.answer()?;
             let is_last = answer.is_none();
             if let Some((asked, outcome)) = answer {
-                let start = asked.range.start();
-                together.push(FineList { start, chunks: listed(outcome)?, expected: coarse.expected_of(start) });
+                fine.push(asked.range.start(), listed(outcome)?);
             }
-            if is_last || together.bytes >= TOGETHER_BYTES {
-                let may_wait = index.is_some() || may_cut(file, coarse);
-                for FineList { start, chunks, .. } in together.go_through(file, &mut effort, take) {
-                    match may_wait {
-                        true => drop(early.push(start, chunks)),
-                        false => settle(start, &chunks, &mut effort, take),
-                    }
-                }
-                if index.is_none() && early.bytes() >= worth_cutting_bytes(file) {
-                    index = Some(Made::by(threads, make)?);
-                }
+            if is_last || fine.together_bytes >= TOGETHER_BYTES {
+                fine.go_through(take);
+                fine.look_up_astray(is_last, take)?;
             }
-            if let Some(index) = &mut index
-                && (is_last || early.may_go(index))
-            {
-                look_up_all(index.wait()?, &mut early, &mut effort, take);
+            match &mut index {
+                Some(index) if is_last || fine.early.may_go(index) => fine.look_up_early(Some(index.wait()?), take),
+                None => fine.look_up_early(None, take),
+                Some(_) => {}
             }
             if is_last {
-                early.take().for_each(|(start, chunks)| settle(start, &chunks, &mut effort, take));
                 return Ok(());
             }
         }
     })
 }
 
-impl Together {
-    fn push(&mut self, list: FineList) {
-        self.bytes += range_of(list.start, &list.chunks).len();
-        self.lists.push(list);
+impl<'f, 'b> Fine<'f, 'b> {
+    fn new(file: &'f DeltaFile<'b>, coarse: &'f Coarse<'f>) -> Self {
+        Self {
+            file,
+            coarse,
+            effort: Effort::default(),
+            together: Vec::new(),
+            together_bytes: 0,
+            astray: Vec::new(),
+            astray_bytes: 0,
+            early: Early::default(),
+        }
     }
 
-    /// Tries all chunks where they are expected; answers the lists of which nothing is there. The others are settled.
-    fn go_through(&mut self, file: &DeltaFile<'_>, effort: &mut Effort, take: Take<'_>) -> Vec<FineList> {
-        let mut lists = std::mem::take(self).lists;
+    fn push(&mut self, start: u64, chunks: Vec<SignedChunk>) {
+        self.together_bytes += range_of(start, &chunks).len();
+        self.together.push(FineList { start, chunks, ways: self.coarse.ways_of(start) });
+    }
+
+    /// Tries all chunks where they are expected, and keeps what is not there.
+    fn go_through(&mut self, take: Take<'_>) {
+        self.together_bytes = 0;
+        let mut lists = std::mem::take(&mut self.together);
         // A list that had to be asked for again comes late.
         lists.sort_unstable_by_key(|list| list.start);
         let sought = lists.iter().flat_map(|list| {
-            with_ranges(list.start, &list.chunks).map(|(range, chunk)| Sought { range, chunk, expected: list.expected })
+            with_ranges(list.start, &list.chunks).map(|(range, chunk)| Sought { range, chunk, ways: list.ways })
         });
-        let tried = try_there(&file.basis, &sought.collect::<Vec<_>>(), take);
+        let tried = try_there(&self.file.basis, &sought.collect::<Vec<_>>(), take);
         let mut rest = &tried[..];
-        lists.retain(|list| {
+        for list in lists {
             let (of_list, behind) = rest.split_at(list.chunks.len());
             rest = behind;
-            let has_some = of_list.iter().any(|tried| tried.is_found);
-            if has_some {
-                of_list.iter().for_each(|tried| effort.looked_up(tried.range, tried.is_found));
-                take(&[], Some(range_of(list.start, &list.chunks)));
+            let is_astray = of_list.iter().all(|tried| tried.fate == Fate::Missed);
+            if is_astray && !self.coarse.is_indexed && self.file.reach == Reach::Anywhere {
+                self.astray_bytes += range_of(list.start, &list.chunks).len();
+                self.astray.push(list);
+            } else {
+                self.keep_missed(&list, of_list);
             }
-            !has_some
-        });
-        lists
+        }
+    }
+
+    /// Takes note of what was found of a list, and keeps what was not.
+    fn keep_missed(&mut self, list: &FineList, tried: &[Tried]) {
+        let mut chunks = &list.chunks[..];
+        for run in tried.chunk_by(|one, next| (one.fate == Fate::Missed) == (next.fate == Fate::Missed)) {
+            let (of_run, behind) = chunks.split_at(run.len());
+            chunks = behind;
+            let [first, ..] = run else { continue };
+            if first.fate == Fate::Missed {
+                self.early.push(first.range.start(), of_run.to_vec());
+            } else {
+                run.iter().for_each(|tried| self.effort.looked_up(tried.range, true));
+            }
+        }
+    }
+
+    /// Looks up the coarse chunks that have gone astray, if they are worth it; what is not found is left to fine chunks.
+    fn look_up_astray(&mut self, is_last: bool, take: Take<'_>) -> Result<(), Stop> {
+        let is_worth = self.astray_bytes >= worth_cutting_bytes(self.file);
+        if self.astray.is_empty() || !(is_worth || is_last) {
+            return Ok(());
+        }
+        let index = if is_worth { Some(self.file.basis.coarse()?) } else { None };
+        for list in std::mem::take(&mut self.astray) {
+            let missed = index.and_then(|index| Some((index, self.coarse.missed_at(list.start)?)));
+            match missed {
+                Some((index, missed)) if is_found(index, missed, take) => self.effort.looked_up(missed.range, true),
+                _ => drop(self.early.push(list.start, list.chunks)),
+            }
+        }
+        if !is_worth {
+            self.astray_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// Looks up what is left, where there is an index; then it is decided.
+    fn look_up_early(&mut self, index: Option<&mut Index>, take: Take<'_>) {
+        let nothing = Index::default();
+        let index = index.as_deref().unwrap_or(&nothing);
+        for (start, chunks) in self.early.take() {
+            take(&in_list(index, start, &chunks, &mut self.effort), Some(range_of(start, &chunks)));
+        }
     }
 }
 
-fn look_up_all(index: &Index, early: &mut Early, effort: &mut Effort, take: Take<'_>) {
-    for (start, chunks) in early.take() {
-        take(&in_list(index, start, &chunks, effort), Some(range_of(start, &chunks)));
-    }
-}
-
-/// Nothing of a list is looked for any more.
-fn settle(start: u64, chunks: &[SignedChunk], effort: &mut Effort, take: Take<'_>) {
-    let range = range_of(start, chunks);
-    effort.looked_up(range, false);
-    take(&[], Some(range));
+/// Whether a coarse chunk is somewhere in the basis.
+fn is_found(index: &Index, missed: &Missed, take: Take<'_>) -> bool {
+    let mut found = Vec::new();
+    look_up(index, missed.range.start(), std::slice::from_ref(&missed.chunk), |_, one| found.extend(one));
+    !found.is_empty() && give(&found, take).wrong.is_empty()
 }
 
 fn range_of(start: u64, chunks: &[SignedChunk]) -> ByteRange {
     range(start, chunks.iter().map(|chunk| u64::from(chunk.len)).sum())
 }
 
-fn may_cut(file: &DeltaFile<'_>, coarse: &Coarse<'_>) -> bool {
-    file.reach == Reach::Anywhere && file.basis.has_more(&coarse.used)
-}
-
 fn worth_cutting_bytes(file: &DeltaFile<'_>) -> u64 {
-    (file.basis.bytes() / WORTH_CUTTING_PART).clamp(*WORTH_CUTTING_BYTES.start(), *WORTH_CUTTING_BYTES.end())
-}
-
-/// The fine chunks of what the new file did not use of the basis.
-fn fine_index(file: &DeltaFile<'_>, coarse: &Coarse<'_>) -> io::Result<Index> {
-    let index = file.basis.coarse()?;
-    let none;
-    let found = match &coarse.found {
-        Some(found) => found,
-        None => {
-            none = index.no_kinds();
-            &none
-        }
-    };
-    file.basis.fine(index, found, &coarse.used)
+    (file.basis.bytes() / WORTH_CUTTING_PART).min(WORTH_CUTTING_BYTES_MAX)
 }

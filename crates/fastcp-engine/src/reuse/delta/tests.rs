@@ -13,7 +13,7 @@ use fastcp_wire::signature::StrongHash;
 use tempfile::TempDir;
 
 use super::asker::Tally;
-use super::{Asker, DeltaEnd, DeltaFile, Found, Reach, SMALL_BYTES_MAX, find, find_small};
+use super::{Asker, DeltaEnd, DeltaFile, Found, Outcome, Reach, SMALL_BYTES_MAX, find, find_small};
 use crate::content::cutter::Cutter;
 use crate::reuse::basis::Basis;
 use crate::settings::{Compression, PlainCrc, ServerSettings};
@@ -86,7 +86,7 @@ impl Served {
             assert!(found.iter().all(is_within) && (decided.is_some() || !found.is_empty()));
             let (right, wrong): (Vec<Found>, Vec<Found>) = found.iter().partition(|found| holds(bases, found));
             all.extend(right);
-            wrong.iter().map(|found| found.range).collect()
+            Outcome { wrong: wrong.iter().map(|found| found.range).collect(), had: Vec::new() }
         });
         let tally = asker.tally;
         assert!(inbox.buffered().is_empty(), "an answer was left");
@@ -208,12 +208,13 @@ fn the_basis_is_cut_only_where_something_is_not_where_it_is_expected() {
     let taken_out = [&old[..11 << 20], &old[13 << 20..]].concat();
     let longer = [&old[..], &random(9 << 20, 26)].concat();
     let swapped = [&old[20 << 20..], &old[..20 << 20]].concat();
-    let cases: [(&str, &[u8], bool, usize); 7] = [
+    let cases: [(&str, &[u8], bool, usize); 8] = [
         ("the same", &old, false, 0),
         ("pages rewritten", &rewritten, false, 40 * 4096),
         ("bytes put in", &put_in, false, 5077),
         ("bytes taken out", &taken_out, false, 0),
-        ("longer", &longer, false, 9 << 20),
+        ("longer", &longer, true, 9 << 20),
+        ("a little longer", &longer[..(40 << 20) + 200_000], false, 200_000),
         ("halves that changed places", &swapped, true, 0),
         ("another", &random(40 << 20, 27), true, 40 << 20),
     ];
@@ -234,6 +235,47 @@ fn what_was_moved_within_a_file_is_found_by_fine_chunks() {
     let (missed, tally, was_cut) = searched_within(Reach::Anywhere, &new, &[&old]);
     assert!(missed <= 4 * FINE && was_cut, "{missed} bytes");
     assert!(tally.fine_bytes <= 4 << 20, "{tally:?}");
+    // Blocks shorter than a coarse chunk, so that something is still where it was in each.
+    let mut new = old.clone();
+    for at in (0..320).step_by(8) {
+        let (one, other) = ((2 * at) << 16, (2 * at + 9) << 16);
+        new[one..][..1 << 15].copy_from_slice(&old[other..][..1 << 15]);
+        new[other..][..1 << 15].copy_from_slice(&old[one..][..1 << 15]);
+    }
+    let (missed, ..) = searched_within(Reach::Anywhere, &new, &[&old]);
+    // The chunks across the ends of a block are new: about half of a block of 32 KiB.
+    assert!(missed <= 80 * 20_000, "{missed} bytes");
+}
+
+#[test]
+fn what_is_there_twice_is_found_twice() {
+    let old = random(40 << 20, 31);
+    let twice = [&old[..], &old[10 << 20..30 << 20]].concat();
+    let mut over = old.clone();
+    (0..16).for_each(|at| over[at << 21..][..1 << 20].copy_from_slice(&old[(at << 21) + (1 << 20)..][..1 << 20]));
+    for new in [&twice, &over] {
+        let (missed, ..) = searched_within(Reach::Anywhere, new, &[&old]);
+        assert!(missed <= 40 * FINE, "{missed} bytes");
+    }
+}
+
+#[test]
+fn many_small_insertions_cost_little_more_than_themselves() {
+    let old = random(20 << 20, 32);
+    let new: Vec<u8> = old.chunks(50_000).flat_map(|part| part.iter().copied().chain([7])).collect();
+    let (missed, ..) = searched_within(Reach::Anywhere, &new, &[&old]);
+    assert!(missed <= 420 * 12_000, "{missed} bytes");
+}
+
+#[test]
+fn what_had_arrived_of_a_newer_version_is_found_at_its_place() {
+    let old = random(40 << 20, 33);
+    let mut new = old.clone();
+    (0..640).for_each(|at| new[at << 16..][..1 << 14].copy_from_slice(&random(1 << 14, at as u64)));
+    let mut arrived = new.clone();
+    arrived[20 << 20..].fill(0);
+    let (missed, _, was_cut) = searched_within(Reach::Anywhere, &new, &[&old, &arrived]);
+    assert!(missed <= 320 * 40_000 && !was_cut, "{missed} bytes");
 }
 
 #[test]

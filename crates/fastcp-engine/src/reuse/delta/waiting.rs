@@ -63,11 +63,6 @@ impl Early {
         listed
     }
 
-    /// How many bytes all of them cover.
-    pub(super) fn bytes(&self) -> u64 {
-        self.lists.iter().flat_map(|(_, chunks)| chunks).map(|chunk| u64::from(chunk.len)).sum()
-    }
-
     /// Whether it is time to look them up: it can be done without waiting, or there are too many.
     pub(super) fn may_go<T>(&self, index: &Made<'_, T>) -> bool {
         index.is_ready() || self.chunks >= EARLY_CHUNKS_MAX

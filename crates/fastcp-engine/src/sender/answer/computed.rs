@@ -1,7 +1,6 @@
 //! Answers that say something of a file's bytes: their CRC-32, their hash, their chunks, that they are zeros.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::NetError;
@@ -83,8 +82,6 @@ impl<'a> Answerer<'a> {
         let (list, status) = list.map_or_else(|status| (Arc::default(), status), |list| (list, Status::Ok));
         self.body = buffer;
         self.answer_computed(request.id, BodyKind::Signature, &list, status, open, reply);
-        // Cutting tells nothing of what compression costs.
-        (self.busy_since, self.blocked) = (Instant::now(), Duration::ZERO);
         Ok(())
     }
 

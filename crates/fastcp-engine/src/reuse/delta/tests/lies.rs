@@ -18,7 +18,7 @@ use super::{file_of, holds, not_found, random};
 use crate::content::cutter::{Cutter, fine_chunks};
 use crate::reuse::basis::Basis;
 use crate::reuse::delta::asker::Tally;
-use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, Reach, find};
+use crate::reuse::delta::{Asker, DeltaEnd, DeltaFile, Found, Outcome, Reach, find};
 
 /// The truth about a file of `bytes`, as a body.
 fn list(request: &RangeRequest, bytes: &[u8]) -> Vec<SignedChunk> {
@@ -83,7 +83,7 @@ fn search_at(
         let end = find(&mut asker, &file, &mut |found, _| {
             let (right, wrong): (Vec<Found>, Vec<Found>) = found.iter().partition(|found| holds(&bases, found));
             not_found(bytes, &[bytes], &right);
-            wrong.iter().map(|found| found.range).collect()
+            Outcome { wrong: wrong.iter().map(|found| found.range).collect(), had: Vec::new() }
         });
         let tally = asker.tally;
         drop(connection);
