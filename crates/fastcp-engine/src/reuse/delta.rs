@@ -30,6 +30,7 @@ pub(crate) use asker::Asker;
 use asker::{Asked, Listed, Search};
 use coarse::find_coarse;
 use effort::Effort;
+use expected::with_ranges;
 use fine::find_fine;
 
 /// The longest file for [`find_small`], in bytes.
@@ -215,14 +216,16 @@ fn in_list(index: &Index, start: u64, chunks: &[SignedChunk], effort: &mut Effor
 
 /// Looks up each chunk of a list that starts at `start`.
 fn look_up(index: &Index, start: u64, chunks: &[SignedChunk], mut each: impl FnMut(ByteRange, Option<Found>)) {
-    let mut at = start;
-    for chunk in chunks {
-        let range = range(at, chunk.len.into());
+    for (range, chunk) in with_ranges(start, chunks) {
         let found =
             |place: BasisChunk| Found { range, file: place.file as usize, offset: place.offset, hash: chunk.hash };
-        each(range, index.find(chunk, at).map(found));
-        at = range.end();
+        each(range, index.find(chunk, range.start()).map(found));
     }
+}
+
+/// What a list that starts at `start` covers.
+fn range_of(start: u64, chunks: &[SignedChunk]) -> ByteRange {
+    range(start, chunks.iter().map(|chunk| u64::from(chunk.len)).sum())
 }
 
 /// A range within an offered file or a list that was checked against it.

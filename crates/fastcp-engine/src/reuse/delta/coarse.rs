@@ -15,7 +15,7 @@ use fastcp_wire::signature::{Level, SignedChunk};
 use super::asker::Search;
 use super::expected::{Expected, Fate, Sought, Tried, WAYS, try_there, with_ranges};
 use super::waiting::{Early, Made};
-use super::{DeltaFile, Found, Reach, Stop, Take, asked, give, listed, look_up, range};
+use super::{DeltaFile, Found, Reach, Stop, Take, asked, give, listed, look_up, range, range_of};
 use crate::reuse::basis::{Basis, Used};
 use crate::reuse::index::Index;
 
@@ -72,7 +72,7 @@ pub(super) fn find_coarse<'f, 'p>(
         ask_from(search, 0);
         while let Some((asked, outcome)) = search.answer()? {
             let (start, chunks) = (asked.range.start(), listed(outcome)?);
-            let end = start + chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>();
+            let end = range_of(start, &chunks).end();
             let is_last = end >= file.file_bytes;
             if !is_last {
                 // The sender works on it while this list is gone through.

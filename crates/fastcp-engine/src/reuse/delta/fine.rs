@@ -7,7 +7,6 @@
 
 use std::thread;
 
-use fastcp_model::ByteRange;
 use fastcp_wire::signature::{Level, SignedChunk};
 
 use super::asker::Search;
@@ -15,7 +14,7 @@ use super::coarse::{Coarse, Missed};
 use super::effort::Effort;
 use super::expected::{Expected, Fate, Sought, Tried, WAYS, try_there, with_ranges};
 use super::waiting::{Early, Made};
-use super::{DeltaFile, Reach, Stop, Take, asked, give, in_list, listed, look_up, range};
+use super::{DeltaFile, Reach, Stop, Take, asked, give, in_list, listed, look_up, range_of};
 use crate::reuse::index::Index;
 
 /// Lists of so many bytes are gone through together: more than one processor can be at it.
@@ -159,7 +158,7 @@ impl<'f, 'b> Fine<'f, 'b> {
             let missed = index.and_then(|index| Some((index, self.coarse.missed_at(list.start)?)));
             match missed {
                 Some((index, missed)) if is_found(index, missed, take) => self.effort.looked_up(missed.range, true),
-                _ => drop(self.early.push(list.start, list.chunks)),
+                _ => self.early.push(list.start, list.chunks),
             }
         }
         if !is_worth {
@@ -183,10 +182,6 @@ fn is_found(index: &Index, missed: &Missed, take: Take<'_>) -> bool {
     let mut found = Vec::new();
     look_up(index, missed.range.start(), std::slice::from_ref(&missed.chunk), |_, one| found.extend(one));
     !found.is_empty() && give(&found, take).wrong.is_empty()
-}
-
-fn range_of(start: u64, chunks: &[SignedChunk]) -> ByteRange {
-    range(start, chunks.iter().map(|chunk| u64::from(chunk.len)).sum())
 }
 
 fn worth_cutting_bytes(file: &DeltaFile<'_>) -> u64 {

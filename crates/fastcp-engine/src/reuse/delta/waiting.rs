@@ -55,12 +55,10 @@ pub(super) struct Early {
 }
 
 impl Early {
-    /// Adds a list that begins at `start`; answers how many bytes it covers.
-    pub(super) fn push(&mut self, start: u64, chunks: Vec<SignedChunk>) -> u64 {
-        let listed = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
+    /// Adds a list that begins at `start`.
+    pub(super) fn push(&mut self, start: u64, chunks: Vec<SignedChunk>) {
         self.chunks += chunks.len();
         self.lists.push((start, chunks));
-        listed
     }
 
     /// Whether it is time to look them up: it can be done without waiting, or there are too many.
