@@ -357,7 +357,8 @@ fn a_directory_that_is_not_empty_gives_way_when_deletion_is_asked_for() {
 fn our_own_files_are_never_deleted() {
     let copied = Copied::with_extra();
     let part = format!("sub/.fastcp-{}.part", "0123456789abcdef".repeat(2));
-    let kept = [part.clone(), format!("{part}.journal"), format!("{part}.stale"), ".fastcp/own".to_owned()];
+    let mut kept = ["", ".journal", ".stale", ".stale.journal"].map(|end| format!("{part}{end}")).to_vec();
+    kept.push(".fastcp/own".to_owned());
     for name in &kept {
         fs::write(copied.copy.join(name), b"ours").expect("write");
     }

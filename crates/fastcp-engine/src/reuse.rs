@@ -200,32 +200,16 @@ impl<'a> Reuse<'a> {
     }
 }
 
-/// Asks over the connection, as often as it takes; `None` where it has been tried for too long, or has broken too many
-/// connections: what would be found is fetched then.
+/// Asks over the connection. `None` where what would be found is fetched.
 fn asking<T>(
     transfer: &Transfer<'_>,
     line: &mut Option<AskingLine>,
     mut search: impl FnMut(&mut Asker<'_>) -> Result<T, NetError>,
 ) -> Option<T> {
-    let mut patience = transfer.line.patience();
-    for _ in 0..SEARCHES_MAX {
-        let opened = match line.take() {
-            Some(line) => Ok(line),
-            None => patience.attempt(|deadline| open(transfer, deadline)),
-        };
-        let error = match opened.and_then(|opened| {
-            let line = line.insert(opened);
-            let mut asker = Asker::new(&line.connection, &mut line.inbox);
-            search(&mut asker)
-        }) {
-            Ok(value) => return Some(value),
-            Err(error) => error,
-        };
-        *line = None;
-        tracing::debug!(%error, "no signatures");
-        patience.failed(error).ok()?;
-    }
-    None
+    let open = |deadline| open(transfer, deadline);
+    let search = |line: &mut AskingLine| search(&mut Asker::new(&line.connection, &mut line.inbox));
+    let searched = transfer.line.over_kept(line, SEARCHES_MAX, open, search);
+    searched.inspect_err(|error| tracing::debug!(%error, "no signatures")).ok()
 }
 
 fn open(transfer: &Transfer<'_>, deadline: Instant) -> Result<AskingLine, NetError> {

@@ -1,5 +1,7 @@
 //! One data connection after another, until nothing is left to do over them: dialling, resting, giving up.
 
+use std::time::Instant;
+
 use fastcp_net::{DataConnection, NetError};
 
 use crate::error::RunError;
@@ -94,6 +96,38 @@ impl Line<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Works over the connection that is kept between works, or over a new one, until it succeeds: on `tries_max`
+    /// connections at most, since a work that begins anew makes no progress.
+    ///
+    /// # Errors
+    /// The last failure: of the last try, or one after which the patience is at its end.
+    pub(crate) fn over_kept<C, T>(
+        &self,
+        kept: &mut Option<C>,
+        tries_max: u32,
+        open: impl Fn(Instant) -> Result<C, NetError>,
+        mut work: impl FnMut(&mut C) -> Result<T, NetError>,
+    ) -> Result<T, NetError> {
+        let mut patience = self.patience();
+        let mut tries = 0;
+        loop {
+            let opened = match kept.take() {
+                Some(connection) => Ok(connection),
+                None => patience.attempt(&open),
+            };
+            let error = match opened.and_then(|connection| work(kept.insert(connection))) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            *kept = None;
+            tries += 1;
+            if tries == tries_max {
+                return Err(error);
+            }
+            patience.failed(error)?;
+        }
     }
 
     fn work_over_one<W: Work>(&self, work: &W, patience: &mut Patience<'_>, is_first: &mut bool) -> End {

@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use fastcp_net::{Backoff, Live, NetError};
 
+use crate::link::patience::clock::{Before, Clock, Failing};
 use crate::report::{Event, Report};
+
+mod clock;
 
 /// The first attempt is given so long, the next ones twice the last.
 const ATTEMPT_FIRST: Duration = Duration::from_secs(2);
@@ -45,32 +48,19 @@ pub(crate) struct Patience<'a> {
     report: &'a Report,
     /// Who is waited for.
     address: String,
-    retry: Duration,
     backoff: Backoff,
-    attempts: u32,
-    failing_since: Option<Instant>,
-    /// When the attempt began that has just failed.
-    attempt_start: Option<Instant>,
+    clock: Clock,
 }
 
 impl<'a> Patience<'a> {
     pub(crate) fn new(live: &'a Live, report: &'a Report, address: String, retry: Duration) -> Self {
-        Self {
-            live,
-            report,
-            address,
-            retry,
-            backoff: Backoff::default(),
-            attempts: 0,
-            failing_since: None,
-            attempt_start: None,
-        }
+        Self { live, report, address, backoff: Backoff::default(), clock: Clock::new(retry) }
     }
 
     /// Starts over: nothing was tried meanwhile, so nothing was in vain.
     pub(crate) fn renew(&mut self) {
         self.backoff.reset();
-        (self.attempts, self.failing_since, self.attempt_start) = (0, None, None);
+        self.clock.renew();
     }
 
     /// Tries until it succeeds, each time until the deadline that it is given.
@@ -92,8 +82,8 @@ impl<'a> Patience<'a> {
     /// Tries once, to make a connection and to be greeted on it. A failure is for [`Patience::failed`].
     pub(crate) fn attempt<T>(&mut self, attempt: impl FnOnce(Instant) -> Result<T, NetError>) -> Result<T, NetError> {
         let start = Instant::now();
-        let result = attempt(start + self.attempt_max());
-        self.attempt_start = result.is_err().then_some(start);
+        let result = attempt(start + self.clock.attempt_max(start, self.report.wire.last_progress()));
+        self.clock.attempted(start, result.is_err());
         result
     }
 
@@ -102,39 +92,21 @@ impl<'a> Patience<'a> {
     /// # Errors
     /// The failure, where there is to be no next attempt.
     pub(crate) fn failed(&mut self, error: NetError) -> Result<(), NetError> {
-        let now = Instant::now();
-        let progress = self.report.wire.last_progress();
-        if self.failing_since.is_some_and(|since| since < progress) {
-            let start = self.attempt_start;
-            self.renew();
-            self.attempt_start = start;
+        let (before, Failing { since: failing, left }) =
+            self.clock.failed(Instant::now(), self.report.wire.last_progress(), silence(&error));
+        if before == Before::Progress {
+            self.backoff.reset();
         }
-        let began = self.attempt_start.take().unwrap_or_else(|| now - silence(&error));
-        let since = (*self.failing_since.get_or_insert(began)).max(progress);
-        let failing = now.saturating_duration_since(since);
-        let left = self.retry.saturating_sub(failing);
         if !error.is_transient() || left.is_zero() || self.live.is_ended() {
             return Err(error);
         }
-        self.attempts += 1;
+        self.clock.goes_on();
         let wait = self.backoff.next_wait().min(left);
         if self.report.may_tell_retry() {
             let (address, reason, error) = (self.address.clone(), error.reason(), error.to_string());
             self.report.tell(Event::Retrying { address, reason, error, wait, failing, left });
         }
         if self.live.pause(wait) { Ok(()) } else { Err(error) }
-    }
-
-    fn attempt_max(&self) -> Duration {
-        if self.failing_since.is_none() && self.retry < 2 * ATTEMPT_FIRST {
-            return self.retry.max(SILENCE_MIN);
-        }
-        let usual = ATTEMPT_FIRST.saturating_mul(2u32.saturating_pow(self.attempts)).min(ATTEMPT_MAX);
-        let left = self.failing_since.map(|since| {
-            let failing = since.max(self.report.wire.last_progress()).elapsed();
-            self.retry.saturating_sub(failing).max(ATTEMPT_LAST)
-        });
-        usual.min(left.unwrap_or(usual))
     }
 }
 

@@ -201,8 +201,8 @@ fn names_ascending(dir: &Dir) -> io::Result<Vec<Name>> {
 
 /// A part file that lies beside its target, or what goes with one: see `Destination::part_place`.
 pub(crate) fn is_part_file(name: &Name) -> bool {
-    let part = Journal::part_of(name.as_bytes()).or_else(|| leftover::part_of(name.as_bytes()));
-    let part = part.unwrap_or(name.as_bytes());
+    let part = Journal::part_of(name.as_bytes()).unwrap_or(name.as_bytes());
+    let part = leftover::part_of(part).unwrap_or(part);
     let hash = part.strip_prefix(b".fastcp-").and_then(|rest| rest.strip_suffix(b".part"));
     hash.is_some_and(|hash| hash.len() == 32 && hash.iter().all(u8::is_ascii_hexdigit))
 }

@@ -100,6 +100,13 @@ impl Journal {
         }
     }
 
+    /// Its part file is called `part` from now on.
+    pub(crate) fn set_aside(self, part: &Name) {
+        if let Err(error) = self.dir.rename(&self.name, &self.dir, &Self::name_of(part)) {
+            tracing::debug!(%error, "cannot rename a journal");
+        }
+    }
+
     /// Something in the part file is wrong, and nobody knows what: no rerun may go on with it.
     pub(crate) fn abandon(&self) {
         self.is_broken.store(true, Ordering::Relaxed);

@@ -110,15 +110,16 @@ impl PartFile {
         self.doubts.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// It will not become the target: from now on it is called `name`, and has no journal.
+    /// It will not become the target: from now on it is called `name`. Its journal goes along, and still says what it is of.
     pub(crate) fn set_aside(mut self, name: &Name) -> io::Result<()> {
-        if let Some(journal) = self.journal.take() {
-            journal.remove();
-        }
         match &self.place {
-            Location::Named(place) => place.dir.rename(&place.name, &place.dir, name),
-            Location::Unnamed | Location::Target => Ok(()),
+            Location::Named(place) => place.dir.rename(&place.name, &place.dir, name)?,
+            Location::Unnamed | Location::Target => return Ok(()),
         }
+        if let Some(journal) = self.journal.take() {
+            journal.set_aside(name);
+        }
+        Ok(())
     }
 
     fn new(file: File, place: Location) -> Self {

@@ -153,7 +153,7 @@ fn a_part_file_of_another_version_is_set_aside_for_what_they_have_in_common() {
             for _ in 0..2 {
                 let job = begin_in(transfer, jobs.job("file", FILE_BYTES));
                 assert_eq!((job.start(), job.reused_bytes()), (start, 0));
-                assert_eq!(parts(&stage), [".stale"]);
+                assert_eq!(parts(&stage), [".stale", ".stale.journal"]);
                 let bases = open_bases(transfer, &job);
                 assert_eq!(bases.iter().map(|file| Stat::of_fd(file).expect("examine").size_bytes()).sum::<u64>(), 5);
             }
@@ -272,21 +272,28 @@ fn the_old_target_is_searched_before_what_was_set_aside() {
     });
 }
 
-/// Leaves three of each: part files of `a/file` and `b`, their journals, and what was set aside. Those of `b` are old.
+/// What lies in `parts` for one file: its part file, what was set aside before it, and a journal of each.
+fn four_of(part: &Name) -> [Name; 4] {
+    ["", ".journal", ".stale", ".stale.journal"].map(|end| lawful_name_of(&[part.as_bytes(), end.as_bytes()].concat()))
+}
+
+/// Leaves four files for each of `a` and `b`. Those of `b` are old.
 fn leave_several(stage: &Stage, transfer: &Transfer<'_>) -> Vec<Name> {
     let (dir, open) = root(transfer);
-    let jobs = Jobs::new(&dir);
+    let mut jobs = Jobs::new(&dir);
     let mut names = Vec::new();
     for text in ["a", "b"] {
+        jobs.metadata = metadata(0o644, 1000);
+        leave(transfer, &jobs.job(text, FILE_BYTES), 5, &[range(0, 5)], Left::Closed);
+        jobs.metadata = metadata(0o644, 2000);
+        begin_in(transfer, jobs.job(text, FILE_BYTES));
         let job = jobs.job(text, FILE_BYTES);
         leave(transfer, &job, 5, &[range(0, 5)], Left::Closed);
         let part = transfer.destination.part_place(&dir, &open, &job.name).expect("a place").name;
-        let stale = [part.as_bytes(), b".stale"].concat();
-        let path = |name: &[u8]| stage.at(".fastcp/parts").join(std::str::from_utf8(name).expect("text"));
-        fs::write(path(&stale), b"stale").expect("write");
         if text == "b" {
-            for name in [part.as_bytes(), &[part.as_bytes(), b".journal"].concat(), &stale] {
-                let file = fs::File::options().write(true).open(path(name)).expect("open");
+            for name in four_of(&part) {
+                let path = stage.at(".fastcp/parts").join(std::str::from_utf8(name.as_bytes()).expect("text"));
+                let file = fs::File::options().write(true).open(path).expect("open");
                 file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).expect("set");
             }
         }
@@ -315,9 +322,8 @@ fn what_no_file_has_a_use_for_is_removed_and_nothing_else() {
             clear(transfer.destination, &path(below), scope, useful);
             let parts = transfer.destination.parts_dirs().remove(0);
             for (part, is_kept) in names.iter().zip(kept) {
-                let journal = lawful_name_of(&[part.as_bytes(), b".journal"].concat());
-                let is_there = |name: &Name| parts.stat_name(name).is_ok();
-                assert_eq!((is_there(part), is_there(&journal)), (is_kept, is_kept), "{below} {scope:?} {useful:?}");
+                let are_there = four_of(part).map(|name| parts.stat_name(&name).is_ok());
+                assert_eq!(are_there, [is_kept; 4], "{below} {scope:?} {useful:?}");
             }
         });
     }
