@@ -7,10 +7,12 @@ use std::fmt::Debug;
 
 use fastcp_wire::WireError;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
-use fastcp_wire::hello::{Hello, HelloReply, decode_attach, decode_failure, encode_attach, encode_failure};
+use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply};
 use fastcp_wire::known::{BatchId, decode_known, encode_known};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
+use fastcp_wire::push::Push;
 use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
+use fastcp_wire::report::{Numbered, ReportEnd, ReportState, decode_seen, encode_seen};
 use fastcp_wire::request::{ExtendedRequest, REQUEST_HEADER_BYTES, Request, RequestHeader};
 use fastcp_wire::signature::{Level, decode_hash, decode_signature, encode_hash, encode_signature};
 
@@ -21,6 +23,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     frame(bytes);
     handshake(bytes);
     offers(bytes);
+    reports(bytes);
 });
 
 /// Decodes, and if that works encodes and decodes again.
@@ -109,8 +112,9 @@ fn decode_frame(bytes: &[u8]) -> Result<(FrameType, Vec<u8>), WireError> {
 fn handshake(bytes: &[u8]) {
     again(bytes, Hello::decode, Hello::encode);
     again(bytes, HelloReply::decode, HelloReply::encode);
-    again(bytes, decode_attach, |ticket| encode_attach(*ticket));
-    again(bytes, decode_failure, |status| encode_failure(*status));
+    again(bytes, Attach::decode, Attach::encode);
+    again(bytes, Failure::decode, Failure::encode);
+    again(bytes, Push::decode, |push| push.encode().expect("as short as it came"));
 }
 
 fn offers(bytes: &[u8]) {
@@ -121,6 +125,13 @@ fn offers(bytes: &[u8]) {
     batch(bytes);
     // The same bytes as the body of a raw batch whose length is right, which mutations rarely keep.
     batch(&[&[0][..], &(bytes.len() as u32).to_be_bytes(), bytes].concat());
+}
+
+fn reports(bytes: &[u8]) {
+    again(bytes, Numbered::decode, Numbered::encode);
+    again(bytes, ReportState::decode, ReportState::encode);
+    again(bytes, ReportEnd::decode, ReportEnd::encode);
+    again(bytes, decode_seen, |number| encode_seen(*number));
 }
 
 fn batch(bytes: &[u8]) {

@@ -112,7 +112,7 @@ fn the_journal_of_another_file_is_worth_nothing() {
     journal.head.path = if journal.head.path == b"one" { b"two".to_vec() } else { b"one".to_vec() };
     fs::write(&leftover.journal, journal.encode()).expect("write");
     stage.valve.renew();
-    let run = stage.pull("--whole-file").run().expect_exit(0);
+    let run = stage.client("--whole-file").run().expect_exit(0);
     assert_same(&stage.source, &stage.copy);
     run.expect_counts(&[("bytes_fetched", 2 * FILE_BYTES), ("bytes_reused", 0), ("files_committed", 2)]);
 }

@@ -13,6 +13,7 @@ use crate::support::mount::XfsDisk;
 use crate::support::server::Server;
 use crate::support::tree::{Tree, noise, set_mtime};
 use crate::support::versions::{NAME, Versions, put_old, rewritten, rewritten_bytes};
+use crate::support::way::{BOTH_WAYS, Route};
 use crate::support::{NOBODY, Workspace, is_root};
 
 const MIB: usize = 1 << 20;
@@ -24,7 +25,7 @@ const AROUND_CHANGE_BYTES: u64 = 32 << 10;
 const TALK_BYTES: u64 = 128 << 10;
 
 /// Options under which only what is missing is fetched.
-const DELTA_FROM_SERVER: [&str; 5] = [
+const DELTA_BY_SERVER: [&str; 5] = [
     "",
     "--conns 1 --durability none",
     "--conns 8 --chunk-kb 64",
@@ -32,11 +33,12 @@ const DELTA_FROM_SERVER: [&str; 5] = [
     "--verify disk --durability file",
 ];
 /// Options under which all is.
-const WHOLE_FROM_SERVER: [&str; 3] = ["--without 8", "--whole-file", "-W --conns 8 --chunk-kb 64"];
+const WHOLE_BY_SERVER: [&str; 3] = ["--without 8", "--whole-file", "-W --conns 8 --chunk-kb 64"];
 
 /// Panics unless one file was committed that came together in this way.
 fn expect_fetched(run: &Run, what: &str, file_bytes: usize, fetched: &RangeInclusive<u64>) {
-    let [fetched_bytes, reused, wire] = ["bytes_fetched", "bytes_reused", "bytes_wire_in"].map(|name| run.count(name));
+    let [fetched_bytes, reused] = ["bytes_fetched", "bytes_reused"].map(|name| run.count(name));
+    let wire = run.count("bytes_wire_in").max(run.count("bytes_wire_out"));
     assert!(fetched.contains(&fetched_bytes), "{what}: {fetched_bytes} fetched and not {fetched:?}");
     assert_eq!(fetched_bytes + reused, file_bytes as u64, "{what}");
     assert!(wire < fetched_bytes + TALK_BYTES, "{what}: {wire} on the wire for {fetched_bytes}");
@@ -45,14 +47,17 @@ fn expect_fetched(run: &Run, what: &str, file_bytes: usize, fetched: &RangeInclu
 
 /// Brings the old version up to date in every way there is.
 fn expect_cost(old: &[u8], new: &[u8], fetched: RangeInclusive<u64>) {
-    let versions = Versions::new(old, new);
     let whole = new.len() as u64..=new.len() as u64;
-    for options in DELTA_FROM_SERVER {
-        expect_fetched(&versions.pull(options), options, new.len(), &fetched);
+    for way in BOTH_WAYS {
+        let versions = Versions::by(way, old, new);
+        for options in DELTA_BY_SERVER {
+            expect_fetched(&versions.update(options), &format!("{way:?} {options}"), new.len(), &fetched);
+        }
+        for options in WHOLE_BY_SERVER {
+            expect_fetched(&versions.update(options), &format!("{way:?} {options}"), new.len(), &whole);
+        }
     }
-    for options in WHOLE_FROM_SERVER {
-        expect_fetched(&versions.pull(options), options, new.len(), &whole);
-    }
+    let versions = Versions::new(old, new);
     expect_fetched(&versions.pull_here("--no-whole-file"), "here", new.len(), &fetched);
     expect_fetched(&versions.pull_here(""), "here, whole", new.len(), &whole);
 }
@@ -110,24 +115,28 @@ fn another_content_is_fetched_once() {
 
 #[test]
 fn files_that_come_in_one_answer_are_not_looked_through() {
-    let old = noise(80 << 10, 19);
-    let mut new = old.clone();
-    new[1000] ^= 1;
-    for (len, reused) in [(64 << 10, 0), ((64 << 10) + 1, 20 << 10)] {
-        let run = Versions::new(&old[..len], &new[..len]).pull("");
-        expect_fetched(&run, "short", len, &(1..=len as u64 - reused));
-        assert_eq!(run.count("bytes_reused") > 0, reused > 0);
+    for way in BOTH_WAYS {
+        let old = noise(80 << 10, 19);
+        let mut new = old.clone();
+        new[1000] ^= 1;
+        for (len, reused) in [(64 << 10, 0), ((64 << 10) + 1, 20 << 10)] {
+            let run = Versions::by(way, &old[..len], &new[..len]).update("");
+            expect_fetched(&run, "short", len, &(1..=len as u64 - reused));
+            assert_eq!(run.count("bytes_reused") > 0, reused > 0);
+        }
     }
 }
 
 /// So long that coarse chunks are most of what is the same.
 #[test]
 fn a_long_file_with_few_changes_costs_little() {
-    let old = noise(24 * MIB, 11);
-    let new = rewritten(&old, 400);
-    let rewritten = rewritten_bytes(&old, &new);
-    let run = Versions::new(&old, &new).pull("");
-    expect_fetched(&run, "long", old.len(), &(rewritten..=rewritten + rewritten / 4096 * AROUND_CHANGE_BYTES));
+    for way in BOTH_WAYS {
+        let old = noise(24 * MIB, 11);
+        let new = rewritten(&old, 400);
+        let rewritten = rewritten_bytes(&old, &new);
+        let run = Versions::by(way, &old, &new).update("");
+        expect_fetched(&run, "long", old.len(), &(rewritten..=rewritten + rewritten / 4096 * AROUND_CHANGE_BYTES));
+    }
 }
 
 /// The path and the old content of one of many files.
@@ -138,119 +147,133 @@ fn old_of_many(nth: usize) -> (String, Vec<u8>) {
 
 #[test]
 fn hundreds_of_changed_files_are_looked_through() {
-    let workspace = Workspace::new();
-    let mut tree = Tree::new(&workspace.at("source"));
-    for dir in 0..6 {
-        tree.dir(format!("dir {dir}"));
-    }
-    let copies = ["", "--conns 1 --chunk-kb 64"].map(|options| (options, workspace.at(&format!("copy {options}"))));
-    for nth in 0..240 {
-        let (path, mut bytes) = old_of_many(nth);
-        for (_, copy) in &copies {
-            fs::create_dir_all(copy.join(&path).parent().expect("a directory")).expect("create");
-            // Of one in eight there is no old version, and of one in eight it is empty.
-            match nth % 8 {
-                0 => {}
-                1 => fs::write(copy.join(&path), b"").expect("write"),
-                _ => fs::write(copy.join(&path), &bytes).expect("write"),
-            }
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let mut tree = Tree::new(&workspace.at("source"));
+        for dir in 0..6 {
+            tree.dir(format!("dir {dir}"));
         }
-        bytes[nth * 97..][..50].fill(7);
-        tree.file(&path, &bytes);
-    }
-    let source = tree.finish();
-    let server = Server::start(&source);
-    let (files, bytes) = files_and_bytes(&source);
-    let new: u64 = (0..240).filter(|nth| nth % 8 < 2).map(|nth| old_of_many(nth).1.len() as u64).sum();
-    for (options, copy) in copies {
-        let run = Client::pull(server.url(""), &copy).options(options).run().expect_exit(0);
-        let run = run.expect_counts(&[("files_committed", files), ("files_failed", 0), ("chunks_refetched", 0)]);
-        let fetched = run.count("bytes_fetched");
-        assert!(fetched > new && fetched < new + files * AROUND_CHANGE_BYTES, "{fetched} of {bytes}, {new} of it new");
-        assert_eq!(fetched + run.count("bytes_reused"), bytes);
-        assert_same(&source, &copy);
-        assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
+        let copies = ["", "--conns 1 --chunk-kb 64"].map(|options| (options, workspace.at(&format!("copy {options}"))));
+        for nth in 0..240 {
+            let (path, mut bytes) = old_of_many(nth);
+            for (_, copy) in &copies {
+                fs::create_dir_all(copy.join(&path).parent().expect("a directory")).expect("create");
+                // Of one in eight there is no old version, and of one in eight it is empty.
+                match nth % 8 {
+                    0 => {}
+                    1 => fs::write(copy.join(&path), b"").expect("write"),
+                    _ => fs::write(copy.join(&path), &bytes).expect("write"),
+                }
+            }
+            bytes[nth * 97..][..50].fill(7);
+            tree.file(&path, &bytes);
+        }
+        let source = tree.finish();
+        let route = Route::new(way, &source, &workspace);
+        let server = route.serve();
+        let (files, bytes) = files_and_bytes(&source);
+        let new: u64 = (0..240).filter(|nth| nth % 8 < 2).map(|nth| old_of_many(nth).1.len() as u64).sum();
+        for (options, copy) in copies {
+            let run = route.client(server.address, &copy).options(options).run().expect_exit(0);
+            let run = run.expect_counts(&[("files_committed", files), ("files_failed", 0), ("chunks_refetched", 0)]);
+            let fetched = run.count("bytes_fetched");
+            assert!(
+                fetched > new && fetched < new + files * AROUND_CHANGE_BYTES,
+                "{fetched} of {bytes}, {new} of it new"
+            );
+            assert_eq!(fetched + run.count("bytes_reused"), bytes);
+            assert_same(&source, &copy);
+            assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
+        }
     }
 }
 
 #[test]
 fn holes_stay_holes_whatever_the_old_version_has_there() {
-    let islands = noise(2 * MIB, 12);
-    let (one, other) = islands.split_at(MIB);
-    let new_islands = [(MIB, one), (5 * MIB + 3, other), (9 * MIB, b"end")];
-    // With the same islands elsewhere and other holes; with none; all zeros that take room; and without anything.
-    let zeros = vec![0; 12 * MIB];
-    let mut moved = zeros.clone();
-    moved[2 * MIB..3 * MIB].copy_from_slice(one);
-    moved[5 * MIB + 3..6 * MIB + 3].copy_from_slice(other);
-    let full = noise(12 * MIB, 13);
-    for (what, old, reused) in [("moved", &moved, MIB), ("zeros", &zeros, 0), ("full", &full, 0)] {
-        let versions = Versions::put(old, |tree| {
-            tree.sparse(NAME, 12 * MIB, &new_islands);
-        });
-        for options in ["", "--conns 1 --chunk-kb 64", "--without 8"] {
-            let run = versions.pull(options);
-            let counts = (run.count("bytes_fetched"), run.count("bytes_reused"));
-            assert_eq!(counts.0 + counts.1, 12 * MIB as u64, "{what}");
-            assert!(options == "--without 8" || counts.1 >= reused as u64, "{what}: {counts:?}");
+    for way in BOTH_WAYS {
+        let islands = noise(2 * MIB, 12);
+        let (one, other) = islands.split_at(MIB);
+        let new_islands = [(MIB, one), (5 * MIB + 3, other), (9 * MIB, b"end")];
+        // With the same islands elsewhere and other holes; with none; all zeros that take room; and without anything.
+        let zeros = vec![0; 12 * MIB];
+        let mut moved = zeros.clone();
+        moved[2 * MIB..3 * MIB].copy_from_slice(one);
+        moved[5 * MIB + 3..6 * MIB + 3].copy_from_slice(other);
+        let full = noise(12 * MIB, 13);
+        for (what, old, reused) in [("moved", &moved, MIB), ("zeros", &zeros, 0), ("full", &full, 0)] {
+            let versions = Versions::put_by(way, old, |tree| {
+                tree.sparse(NAME, 12 * MIB, &new_islands);
+            });
+            for options in ["", "--conns 1 --chunk-kb 64", "--without 8"] {
+                let run = versions.update(options);
+                let counts = (run.count("bytes_fetched"), run.count("bytes_reused"));
+                assert_eq!(counts.0 + counts.1, 12 * MIB as u64, "{what}");
+                assert!(options == "--without 8" || counts.1 >= reused as u64, "{what}: {counts:?}");
+            }
+            // An old version with holes of its own.
+            let copy = versions.copy();
+            let mut tree = Tree::new(&versions.workspace.at(what));
+            tree.sparse(NAME, 12 * MIB, &[(3 * MIB, one), (5 * MIB + 3, other)]).mtime(1_500_000_000, 7);
+            fs::rename(tree.finish().join(NAME), copy.join(NAME)).expect("rename");
+            let run = versions.update_copy(&copy, "");
+            assert!(run.count("bytes_reused") >= MIB as u64, "{what}: {}", run.count("bytes_reused"));
         }
-        // An old version with holes of its own.
-        let copy = versions.copy();
-        let mut tree = Tree::new(&versions.workspace.at(what));
-        tree.sparse(NAME, 12 * MIB, &[(3 * MIB, one), (5 * MIB + 3, other)]).mtime(1_500_000_000, 7);
-        fs::rename(tree.finish().join(NAME), copy.join(NAME)).expect("rename");
-        let run = versions.pull_to(&copy, "");
-        assert!(run.count("bytes_reused") >= MIB as u64, "{what}: {}", run.count("bytes_reused"));
     }
 }
 
 #[test]
 fn a_link_in_the_place_of_the_old_version_is_no_basis() {
-    let bytes = noise(FILE_BYTES, 14);
-    let versions = Versions::new(b"", &bytes);
-    let victim = versions.workspace.at("victim");
-    fs::write(&victim, &bytes).expect("write");
-    set_mtime(&victim, 1_500_000_000, 7);
-    for target in [victim.as_path(), Path::new("nowhere"), Path::new(NAME)] {
-        let copy = versions.copy();
-        fs::remove_file(copy.join(NAME)).expect("remove");
-        symlink(target, copy.join(NAME)).expect("link");
-        let run = versions.pull_to(&copy, "");
-        run.expect_counts(&[("bytes_fetched", FILE_BYTES as u64), ("bytes_reused", 0)]);
-        assert_eq!(fs::read(&victim).expect("read"), bytes);
-        assert_eq!(fs::metadata(&victim).expect("examine").mtime(), 1_500_000_000);
+    for way in BOTH_WAYS {
+        let bytes = noise(FILE_BYTES, 14);
+        let versions = Versions::by(way, b"", &bytes);
+        let victim = versions.workspace.at("victim");
+        fs::write(&victim, &bytes).expect("write");
+        set_mtime(&victim, 1_500_000_000, 7);
+        for target in [victim.as_path(), Path::new("nowhere"), Path::new(NAME)] {
+            let copy = versions.copy();
+            fs::remove_file(copy.join(NAME)).expect("remove");
+            symlink(target, copy.join(NAME)).expect("link");
+            let run = versions.update_copy(&copy, "");
+            run.expect_counts(&[("bytes_fetched", FILE_BYTES as u64), ("bytes_reused", 0)]);
+            assert_eq!(fs::read(&victim).expect("read"), bytes);
+            assert_eq!(fs::metadata(&victim).expect("examine").mtime(), 1_500_000_000);
+        }
     }
 }
 
 #[test]
 fn a_directory_in_the_place_of_the_old_version_is_no_basis() {
-    let versions = Versions::new(b"", &noise(FILE_BYTES, 15));
-    let copy = versions.copy();
-    fs::remove_file(copy.join(NAME)).expect("remove");
-    fs::create_dir(copy.join(NAME)).expect("create");
-    versions.pull_to(&copy, "").expect_counts(&[("bytes_fetched", FILE_BYTES as u64), ("bytes_reused", 0)]);
-    let copy = versions.copy();
-    fs::remove_file(copy.join(NAME)).expect("remove");
-    put_old(&copy.join(NAME), b"within");
-    let run = Client::pull(versions.server.url(""), &copy).run().expect_exit(23);
-    run.expect_counts(&[("files_failed", 1), ("bytes_fetched", 0)]);
-    assert_eq!(fs::read(copy.join(NAME).join(NAME)).expect("kept"), b"within");
+    for way in BOTH_WAYS {
+        let versions = Versions::by(way, b"", &noise(FILE_BYTES, 15));
+        let copy = versions.copy();
+        fs::remove_file(copy.join(NAME)).expect("remove");
+        fs::create_dir(copy.join(NAME)).expect("create");
+        versions.update_copy(&copy, "").expect_counts(&[("bytes_fetched", FILE_BYTES as u64), ("bytes_reused", 0)]);
+        let copy = versions.copy();
+        fs::remove_file(copy.join(NAME)).expect("remove");
+        put_old(&copy.join(NAME), b"within");
+        let run = versions.client(&copy, "").run().expect_exit(23);
+        run.expect_counts(&[("files_failed", 1), ("bytes_fetched", 0)]);
+        assert_eq!(fs::read(copy.join(NAME).join(NAME)).expect("kept"), b"within");
+    }
 }
 
 #[test]
 fn an_old_version_with_another_name_elsewhere_stays_what_it_was() {
-    let old = noise(FILE_BYTES, 16);
-    let new = rewritten(&old, 50);
-    let versions = Versions::new(&old, &new);
-    for options in ["", "--whole-file"] {
-        let copy = versions.copy();
-        let elsewhere = versions.workspace.at(&format!("elsewhere{options}"));
-        fs::hard_link(copy.join(NAME), &elsewhere).expect("link");
-        let run = versions.pull_to(&copy, options);
-        assert_eq!(run.count("bytes_reused") > 0, options.is_empty());
-        let stat = fs::metadata(&elsewhere).expect("examine");
-        assert_eq!((stat.mtime(), stat.nlink()), (1_500_000_000, 1));
-        assert!(fs::read(&elsewhere).expect("read") == old, "the other name has the new content");
+    for way in BOTH_WAYS {
+        let old = noise(FILE_BYTES, 16);
+        let new = rewritten(&old, 50);
+        let versions = Versions::by(way, &old, &new);
+        for options in ["", "--whole-file"] {
+            let copy = versions.copy();
+            let elsewhere = versions.workspace.at(&format!("elsewhere{options}"));
+            fs::hard_link(copy.join(NAME), &elsewhere).expect("link");
+            let run = versions.update_copy(&copy, options);
+            assert_eq!(run.count("bytes_reused") > 0, options.is_empty());
+            let stat = fs::metadata(&elsewhere).expect("examine");
+            assert_eq!((stat.mtime(), stat.nlink()), (1_500_000_000, 1));
+            assert!(fs::read(&elsewhere).expect("read") == old, "the other name has the new content");
+        }
     }
 }
 
@@ -292,7 +315,7 @@ fn a_clone_of_the_old_version_becomes_the_new_one() {
         // The old version stays, so that what both have can be shared.
         fs::hard_link(copy.join(NAME), disk.path().join(format!("old{options}"))).expect("link");
         let free_before = disk.free_bytes();
-        let run = versions.pull_to(&copy, options);
+        let run = versions.update_copy(&copy, options);
         expect_fetched(&run, options, old.len(), &(rewritten..=dearest));
         let taken = free_before.saturating_sub(disk.free_bytes());
         assert!(taken < old.len() as u64 / 2, "{options}: {taken} bytes of room for {dearest} at most");
@@ -303,7 +326,7 @@ fn a_clone_of_the_old_version_becomes_the_new_one() {
     });
     let copy = disk.path().join("copy of holes");
     put_old(&copy, &vec![0; 12 * MIB]);
-    assert!(versions.pull_to(&copy, "").count("bytes_reused") > 8 << 20);
+    assert!(versions.update_copy(&copy, "").count("bytes_reused") > 8 << 20);
     // Longer, shorter and moved.
     for new in [[&old[..], b"more"].concat(), old[..old.len() - MIB].to_vec(), [b"before", &old[..]].concat()] {
         let versions = Versions::new(&old, &new);

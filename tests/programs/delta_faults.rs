@@ -76,7 +76,7 @@ fn a_run_killed_in_the_middle_has_copied_for_the_next_one() {
         let claimed = kill_half_way(&stage, options, conns);
         assert!(fs::read(stage.copy.join(NAME)).expect("read") == old, "a name before its time");
         stage.valve.renew();
-        let fetched = expect_whole(&stage, stage.pull(options).run());
+        let fetched = expect_whole(&stage, stage.client(options).run());
         assert!(fetched <= FILE_BYTES - claimed, "{fetched} with {claimed} claimed");
         let ever = stage.valve.passed_ever(Kind::Data);
         assert!(ever < NEW_BYTES as u64 + on_its_way(conns) + LISTS_BYTES, "{ever}");
@@ -93,7 +93,7 @@ fn a_run_may_be_killed_at_any_byte_of_it() {
         stage.stall("--chunk-kb 64 --no-compress --conns 2", bytes).kill();
         let claimed: u64 = Leftover::all(&stage.copy).iter().map(Leftover::claimed_bytes).sum();
         stage.valve.renew();
-        let fetched = expect_whole(&stage, stage.pull("--conns 2").run());
+        let fetched = expect_whole(&stage, stage.client("--conns 2").run());
         let missing = (NEW_BYTES as u64 + CHUNK_BYTES).min(FILE_BYTES - claimed);
         assert!(fetched <= missing, "{fetched} of {missing} after {bytes}");
     }
@@ -122,7 +122,7 @@ fn what_was_fetched_of_a_version_that_is_gone_is_a_basis_of_the_next() {
     assert_eq!(names_of_stale(&stage.copy).len(), 1, "{:?}", names_in_parts(&stage.copy));
     stage.valve.renew();
     let passed = stage.valve.passed_ever(Kind::Data);
-    let fetched = expect_whole(&stage, stage.pull(options).run());
+    let fetched = expect_whole(&stage, stage.client(options).run());
     assert!(fetched < FILE_BYTES - claimed + changed, "{fetched} after {claimed} of {FILE_BYTES}");
     assert!(passed + fetched < NEW_BYTES as u64 + changed + (2 << 20), "{passed} and {fetched}");
 }
@@ -135,14 +135,14 @@ fn a_new_file_whose_source_changed_begins_with_what_had_come() {
     let claimed = Leftover::only(&stage.copy).claimed_bytes();
     let changed = change(&stage, 1_650_000_000);
     stage.valve.renew();
-    let fetched = expect_whole(&stage, stage.pull("--conns 2").run());
+    let fetched = expect_whole(&stage, stage.client("--conns 2").run());
     assert!(fetched < FILE_BYTES - claimed + changed, "{fetched} after {claimed} of {FILE_BYTES}");
     // Whole files need no basis, and clear it away all the same.
     let stage = half_new();
     kill_half_way(&stage, "--chunk-kb 64", 2);
     change(&stage, 1_650_000_000);
     stage.valve.renew();
-    assert_eq!(expect_whole(&stage, stage.pull("--whole-file").run()), FILE_BYTES);
+    assert_eq!(expect_whole(&stage, stage.client("--whole-file").run()), FILE_BYTES);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_signal_ends_a_run_that_waits_for_lists() {
         client.signal(Signal::SIGINT);
         client.finish().expect_exit(20).expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
         stage.valve.renew();
-        let fetched = expect_whole(&stage, stage.pull("").run());
+        let fetched = expect_whole(&stage, stage.client("").run());
         assert!(fetched <= NEW_BYTES as u64 + CHUNK_BYTES, "{fetched}");
     }
 }
@@ -171,7 +171,7 @@ fn offsets() -> Vec<usize> {
 fn connections_may_break_or_spoil_what_they_carry() {
     let old = noise(9 * MIB, 3);
     let versions = Versions::new(&old, &rewritten(&old, 60));
-    let undisturbed = versions.pull("--conns 1").count("bytes_fetched");
+    let undisturbed = versions.update("--conns 1").count("bytes_fetched");
     let faults: [fn(usize) -> Fault; 2] = [Fault::Cut, Fault::Flip];
     for offset in offsets() {
         for fault in faults {

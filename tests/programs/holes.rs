@@ -100,7 +100,7 @@ fn a_run_that_was_killed_is_resumed_without_reading_holes() {
     for stalled_at in [5 << 19, 5 << 20] {
         stage.stall("--chunk-kb 64 --conns 2 --no-compress", stalled_at).kill();
         stage.valve.renew();
-        let run = stage.pull("--chunk-kb 64 --conns 2").run().expect_exit(0);
+        let run = stage.client("--chunk-kb 64 --conns 2").run().expect_exit(0);
         assert!(run.count("bytes_reused") > 0);
         assert_large(&stage.copy.join("large"), bytes);
         assert_eq!(names_in_parts(&stage.copy), Vec::<&Path>::new());
@@ -123,7 +123,7 @@ fn of_a_hole_that_is_none_any_more_only_the_segment_is_fetched_again() {
     assert!(left.read().claims().iter().any(|claim| claim.len > 100 << 30), "segments of zeros are one claim");
     let part = File::options().write(true).open(&left.part).expect("open");
     part.write_all_at(b"no hole", (100 << 30) + 12_345).expect("write");
-    let run = stage.pull("--chunk-kb 64 --conns 2").run().expect_exit(0);
+    let run = stage.client("--chunk-kb 64 --conns 2").run().expect_exit(0);
     assert!(run.count("bytes_reused") > 290 << 30);
     assert_eq!(run.count("bytes_reused") + run.count("bytes_fetched"), TIB + 5);
     assert_eq!(run.count("chunks_refetched"), 0);

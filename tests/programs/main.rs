@@ -34,6 +34,8 @@ mod output;
 mod outside;
 mod plain;
 mod proof;
+mod push;
+mod push_faults;
 mod read_back;
 mod reconnect;
 mod replicas;

@@ -46,7 +46,7 @@ impl Scene {
         let stage = Stage::new(|tree| {
             tree.file("file", &version(1, FILE_BYTES)).file("other", b"arrives");
         });
-        stage.pull("").run().expect_exit(0);
+        stage.client("").run().expect_exit(0);
         fs::write(stage.source.join("file"), version(2, FILE_BYTES)).expect("write");
         set_mtime(&stage.source.join("file"), 1_700_000_000, 2);
         fs::write(stage.source.join("other"), b"arrives again").expect("write");
@@ -242,7 +242,7 @@ fn a_change_between_two_runs_that_hides_behind_the_old_time_is_found() {
     scene.stage.stall("--chunk-kb 64 --no-compress --conns 2", ARRIVED).kill();
     edit_secretly(&scene.stage.source.join("file"));
     scene.stage.valve.renew();
-    let run = scene.stage.pull("").run();
+    let run = scene.stage.client("").run();
     if run.code != Some(0) {
         run.expect_exit(23);
         assert_eq!(version_of(&scene.stage.copy.join("file")), 1);

@@ -16,7 +16,7 @@ use crate::support::tree::Tree;
 use fastcp_model::{ByteRange, RelPath, Status};
 use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::hello::decode_failure;
+use fastcp_wire::hello::Failure;
 use fastcp_wire::offer::{OfferRequest, Scope};
 use fastcp_wire::request::{Ask, RangeRequest};
 use fastcp_wire::signature::Level;
@@ -86,7 +86,7 @@ fn statuses(server: &Server, path: &str) -> Vec<(&'static str, Status)> {
     send_frame(&mut control, FrameType::OfferRequest, &request.encode());
     let (frame_type, payload) = read_frame(&mut control).expect("an answer");
     assert_eq!(frame_type, FrameType::Failure, "{path}");
-    all.push(("offer", decode_failure(&payload).expect("a status")));
+    all.push(("offer", Failure::decode(&payload).expect("a status").status));
     all
 }
 

@@ -33,7 +33,7 @@ fn a_version_with_the_hash_of_the_old_one_is_fetched_all_the_same() {
         let [old, new] = colliding(noise(file_bytes, 7));
         assert!(old != new && xxh3_128(&old[..1024]) == xxh3_128(&new[..1024]));
         assert!(xxh3_128(&old) == xxh3_128(&new) && crc32fast::hash(&old) == crc32fast::hash(&new));
-        let run = Versions::new(&old, &new).pull("");
+        let run = Versions::new(&old, &new).update("");
         assert!(run.count("bytes_reused") > 0, "the rest was found in the old version");
     }
 }

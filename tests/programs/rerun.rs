@@ -117,13 +117,13 @@ fn what_is_kept_of_an_offer_may_vanish_while_it_is_used() {
             }
         }
     });
-    stage.pull("").run().expect_exit(0);
+    stage.client("").run().expect_exit(0);
     let kept = fs::read(stage.copy.join(".fastcp/tree")).expect("an offer was kept");
     for left_bytes in [0, kept.len() as u64 / 2] {
         fs::write(stage.copy.join(".fastcp/tree"), &kept).expect("write");
         // The greeting has come, and the answer to what is known has begun.
         stage.valve.limit(Kind::Control, 60);
-        let client = stage.pull("").start();
+        let client = stage.client("").start();
         stage.valve.wait_until_stalled(Kind::Control);
         let file = fs::File::options().write(true).open(stage.copy.join(".fastcp/tree")).expect("open");
         file.set_len(left_bytes).expect("cut off");
@@ -131,7 +131,7 @@ fn what_is_kept_of_an_offer_may_vanish_while_it_is_used() {
         let run = client.finish();
         assert!(run.code.is_some(), "ended by a signal");
         fs::remove_file(stage.copy.join(".fastcp/tree")).expect("remove");
-        stage.pull("").run().expect_exit(0).expect_counts(&[("files_unchanged", 8000)]);
+        stage.client("").run().expect_exit(0).expect_counts(&[("files_unchanged", 8000)]);
     }
 }
 

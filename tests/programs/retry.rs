@@ -88,7 +88,7 @@ fn a_server_that_falls_silent_is_waited_for_as_long_as_was_said() {
     for (kind, bytes) in [(Kind::Data, 1 << 20), (Kind::Control, 60)] {
         for conns in [1, 4] {
             let copy = stage.workspace.at(&format!("copy {kind:?} {conns}"));
-            let client = stage.pull_to(&copy, &format!("--retry 4 --no-compress --conns {conns}"));
+            let client = stage.client_to(&copy, &format!("--retry 4 --no-compress --conns {conns}"));
             expect_given_up_once_silent(&stage, kind, bytes, client);
         }
     }

@@ -16,7 +16,7 @@ use crate::support::{Workspace, say_skipped, wait_until};
 use fastcp_model::{ByteRange, Capabilities, RelPath, Status};
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::{FrameType, encode_frame};
-use fastcp_wire::hello::{Hello, Role, Ticket, encode_attach, encode_failure};
+use fastcp_wire::hello::{Attach, Failure, Hello, Lane, Role, Ticket};
 use fastcp_wire::known::RECEIVER_FRAME_BYTES_MAX;
 use fastcp_wire::offer::{OfferRequest, Scope};
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, TRAILER_BYTES, Trailer};
@@ -64,6 +64,10 @@ fn attached(server: &Server) -> (TcpStream, TcpStream) {
     let mut data = server.connect();
     attach(&mut data, ticket);
     (control, data)
+}
+
+fn data_of(ticket: Ticket) -> Vec<u8> {
+    Attach { ticket, lane: Lane::Data }.encode()
 }
 
 #[test]
@@ -117,8 +121,8 @@ fn sessions_are_refused_for_their_own_reasons() {
 
 /// A ticket that is not known is refused, and the connection stays for one more greeting.
 fn assert_unknown(stream: &mut TcpStream, ticket: Ticket) {
-    send_frame(stream, FrameType::Attach, &encode_attach(ticket));
-    let status = encode_failure(Status::UnknownTicket);
+    send_frame(stream, FrameType::Attach, &data_of(ticket));
+    let status = Failure::from(Status::UnknownTicket).encode();
     assert_eq!(read_frame(stream), Some((FrameType::Failure, status)));
 }
 
@@ -147,7 +151,7 @@ fn a_data_connection_with_an_unknown_ticket_opens_a_session_of_its_own() {
 fn a_connection_has_one_more_greeting_after_an_unknown_ticket() {
     let served = Served::start();
     let plain = plain_request(b"file", 0, 0);
-    let attach_frame = encode_frame(FrameType::Attach, &encode_attach(Ticket([9; 16]))).expect("lawful");
+    let attach_frame = encode_frame(FrameType::Attach, &data_of(Ticket([9; 16]))).expect("lawful");
     for second in [plain, attach_frame, b"GET / HTTP/1.1\r\n".to_vec()] {
         let mut stream = served.server.connect();
         assert_unknown(&mut stream, Ticket([9; 16]));
@@ -157,7 +161,7 @@ fn a_connection_has_one_more_greeting_after_an_unknown_ticket() {
     // Neither is a second session opened on one connection.
     let mut stream = served.server.connect();
     open_session(&mut stream, 1);
-    send_frame(&mut stream, FrameType::Attach, &encode_attach(Ticket([9; 16])));
+    send_frame(&mut stream, FrameType::Attach, &data_of(Ticket([9; 16])));
     assert_eq!(read_failure(&mut stream), Status::UnknownTicket);
 }
 
@@ -186,7 +190,7 @@ fn a_session_opens_no_more_connections_than_twice_those_agreed() {
             stream
         })
         .collect();
-    let attach_frame = encode_frame(FrameType::Attach, &encode_attach(reply.ticket)).expect("lawful");
+    let attach_frame = encode_frame(FrameType::Attach, &data_of(reply.ticket)).expect("lawful");
     served.assert_refused(&attach_frame, Status::TooManyConnections);
     drop(data);
     served.assert_goes_on();

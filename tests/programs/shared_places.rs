@@ -86,7 +86,7 @@ fn a_state_directory_that_is_open_to_others_is_closed_to_them() {
         fs::create_dir(dir).expect("create");
         fs::set_permissions(dir, Permissions::from_mode(0o777)).expect("chmod");
     }
-    stage.pull(OPTIONS).run().expect_exit(0);
+    stage.client(OPTIONS).run().expect_exit(0);
     assert_eq!(mode_of(&stage.copy.join(".fastcp")), 0o700);
     assert_eq!(mode_of(&parts_dir(&stage.copy)), 0o700);
     assert_same(&stage.source, &stage.copy);
@@ -217,14 +217,14 @@ fn what_somebody_else_kept_of_an_offer_is_not_believed() {
         }
     });
     let offered = |kind| stage.valve.passed(kind);
-    stage.pull("").run().expect_exit(0);
+    stage.client("").run().expect_exit(0);
     let whole = offered(Kind::Control);
-    stage.pull("").run().expect_exit(0);
+    stage.client("").run().expect_exit(0);
     let known = offered(Kind::Control) - whole;
     assert!(known * 2 < whole, "an offer that is known is not sent: {known} of {whole} bytes");
     for path in [".fastcp", ".fastcp/tree"] {
         chown(stage.copy.join(path), Some(NOBODY), Some(NOBODY)).expect("chown");
     }
-    stage.pull("").run().expect_exit(0);
+    stage.client("").run().expect_exit(0);
     assert!(offered(Kind::Control) - whole - known > known * 2, "the offer is sent again");
 }

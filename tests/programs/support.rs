@@ -15,6 +15,7 @@ pub(crate) mod journal;
 pub(crate) mod killed;
 pub(crate) mod launch;
 pub(crate) mod link;
+pub(crate) mod lying_receiver;
 pub(crate) mod lying_sender;
 pub(crate) mod mount;
 pub(crate) mod peer;
@@ -28,6 +29,7 @@ pub(crate) mod sweep;
 pub(crate) mod tree;
 pub(crate) mod valve;
 pub(crate) mod versions;
+pub(crate) mod way;
 
 use std::fs::{self, Permissions};
 use std::io::Write;

@@ -33,7 +33,7 @@ fn killed() -> Stage {
 /// A run that asks for the file, gets no whole answer, and is asked to end.
 fn begin_and_end(stage: &Stage) {
     stage.valve.limit(Kind::Data, ATTACH_REPLY_BYTES + CHUNK_BYTES / 2);
-    let client = stage.pull(OPTIONS).start();
+    let client = stage.client(OPTIONS).start();
     stage.valve.wait_until_stalled(Kind::Data);
     client.signal(Signal::SIGINT);
     client.finish().expect_exit(20);
@@ -57,7 +57,7 @@ fn a_wrong_byte_is_not_believed_after_a_run_that_was_broken_off() {
     flip(&stage, 4 * CHUNK_BYTES - 1);
     begin_and_end(&stage);
     let reused = (CLAIMS - 1) * CHUNK_BYTES;
-    let run = stage.pull(OPTIONS).run().expect_exit(0);
+    let run = stage.client(OPTIONS).run().expect_exit(0);
     assert_same(&stage.source, &stage.copy);
     run.expect_counts(&[("bytes_fetched", FILE_BYTES - reused)]);
 }
@@ -69,7 +69,7 @@ fn a_part_file_that_was_cut_off_is_not_believed_after_a_run_that_was_broken_off(
     for _ in 0..2 {
         begin_and_end(&stage);
     }
-    stage.pull(OPTIONS).run().expect_exit(0).expect_counts(&[("bytes_fetched", FILE_BYTES - 4 * CHUNK_BYTES)]);
+    stage.client(OPTIONS).run().expect_exit(0).expect_counts(&[("bytes_fetched", FILE_BYTES - 4 * CHUNK_BYTES)]);
     assert_same(&stage.source, &stage.copy);
 }
 
@@ -83,7 +83,7 @@ fn a_range_that_was_fetched_in_place_of_a_wrong_one_is_not_fetched_again() {
     let before = client.finish().expect_exit(20);
     stage.valve.renew();
     let there = (CLAIMS - 1) * CHUNK_BYTES + before.count("bytes_fetched");
-    let run = stage.pull(OPTIONS).run().expect_exit(0);
+    let run = stage.client(OPTIONS).run().expect_exit(0);
     assert_same(&stage.source, &stage.copy);
     run.expect_counts(&[("bytes_fetched", FILE_BYTES - there), ("bytes_reused", there)]);
 }

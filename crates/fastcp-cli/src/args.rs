@@ -12,7 +12,7 @@ use fastcp_engine::Compression;
 
 use crate::args::options::{
     ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, parse_chunk_kb,
-    parse_connections_max, parse_level, parse_port, parse_port_to_listen_on,
+    parse_connections_max, parse_level, parse_port, parse_port_to_listen_on, parse_size,
 };
 use crate::from::{directory_to_verify, local_directory};
 
@@ -61,10 +61,13 @@ const HELP_TEMPLATE: &str = "\
 {before-help}{about-with-newline}
 {usage-heading} fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>
        fastcp-client pull [OPTIONS] <FROM> <DST_DIR>
+       fastcp-client push [OPTIONS] <SRC> <TO>
        fastcp-client verify [OPTIONS] <DIR> <FROM>
        fastcp-client verify [OPTIONS] --manifest <FILE> <DIR>
+       fastcp-client ls [OPTIONS] <FROM>
        fastcp-client get [OPTIONS] <HOST> <PORT> <PATH> [OUT]
        fastcp-client get [OPTIONS] <fcp://HOST[:PORT]/PATH> [OUT]
+       fastcp-client drop [OPTIONS] <FILE>... <HOST> <PORT>
 
 {all-args}{after-help}";
 
@@ -79,9 +82,18 @@ Exit codes are those of rsync; 0 is success, 23 means that some files could not 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
     /// Copy a tree from a server or a local directory: FROM/ copies the contents, FROM the directory itself
+    #[command(visible_aliases = ["download", "down"])]
     Pull(Box<PullArgs>),
+    /// Copy a tree or a file to a server that was started with --allow-write: SRC/ copies the contents, SRC the
+    /// directory itself
+    #[command(visible_aliases = ["upload", "up"])]
+    Push(Box<PushArgs>),
     /// Compare a directory with a source or a manifest; list the differences and change nothing
     Verify(VerifyArgs),
+    /// List what is in a directory of a server, or here
+    Ls(LsArgs),
+    /// Hand files to any server that takes header-batched drops, such as fastcp-server --inbox
+    Drop(DropArgs),
     /// Copy one file from any server that speaks FTQ1
     Get(GetArgs),
 }
@@ -112,6 +124,17 @@ pub(crate) struct PullOptions {
     pub(crate) output: OutputOptions,
 }
 
+/// `push`.
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// Directory or file to copy
+    pub(crate) src: OsString,
+    /// Where to copy it: fcp://HOST[:PORT][/PATH], below the root of the server, or a local directory
+    pub(crate) to: OsString,
+    #[command(flatten)]
+    pub(crate) options: PullOptions,
+}
+
 /// `verify`.
 #[derive(Debug, Args)]
 #[command(override_usage = "fastcp-client verify [OPTIONS] <DIR> <FROM>\n       \
@@ -128,6 +151,37 @@ pub(crate) struct VerifyArgs {
     pub(crate) manifest: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) link: LinkOptions,
+    #[command(flatten)]
+    pub(crate) output: OutputOptions,
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// fcp://HOST[:PORT][/PATH], or a local path. The last component may be a pattern with *, ? and [...]
+    pub(crate) from: OsString,
+    /// Print permissions, size and modification time as well
+    #[arg(short = 'l', long)]
+    pub(crate) long: bool,
+    /// List all that is below
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    #[command(flatten)]
+    pub(crate) retry: RetryOption,
+    #[command(flatten)]
+    pub(crate) output: OutputOptions,
+}
+
+/// `drop`.
+#[derive(Debug, Args)]
+#[command(override_usage = "fastcp-client drop [OPTIONS] <FILE>... <HOST> <PORT>")]
+pub(crate) struct DropArgs {
+    /// Files to hand over, then name or address of the server and its port
+    #[arg(required = true, num_args = 3.., value_names = ["FILE", "HOST", "PORT"])]
+    pub(crate) words: Vec<OsString>,
+    /// Files that are handed over at a time, 1-64
+    #[arg(long, value_name = "N", default_value = "4", value_parser = parse_connections_max)]
+    pub(crate) conns: u16,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
 }
@@ -180,6 +234,18 @@ pub(crate) struct ServerArgs {
     /// Listen on an address other than loopback, without authentication or encryption
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// Take files from clients that push. Nothing is deleted for them, but files and links are replaced
+    #[arg(long)]
+    pub(crate) allow_write: bool,
+    /// Let clients that push delete what their source does not have
+    #[arg(long)]
+    pub(crate) allow_delete: bool,
+    /// Take files that scripts hand over as header-batched drops, and keep them in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) inbox: Option<PathBuf>,
+    /// Size of the largest file that is taken, in bytes or with K, M, G or T [default: 1T]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) inbox_max: Option<u64>,
     /// Answer plain FTQ1 requests with a CRC of 0, for programs that compute theirs wrongly
     #[arg(long)]
     pub(crate) ftq1_no_crc: bool,
@@ -194,8 +260,11 @@ FASTCP_INSECURE=1 is --insecure. The command line has precedence.";
 /// The client's commands and options.
 pub(crate) fn client() -> clap::Command {
     let command = rsync::with_always_on(ClientArgs::command()).mut_subcommand("pull", rsync::with_always_on);
+    let command = command.mut_subcommand("push", rsync::with_always_on);
     let command = command.mut_subcommand("verify", |verify| log_only(rsync::with_always_compared(verify)));
-    negations::with_negations(command.mut_subcommand("get", log_only))
+    negations::with_negations(
+        command.mut_subcommand("get", log_only).mut_subcommand("ls", log_only).mut_subcommand("drop", log_only),
+    )
 }
 
 /// The server's options.

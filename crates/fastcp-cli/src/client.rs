@@ -9,11 +9,14 @@ use fastcp_wire::offer::Scope;
 
 use crate::args::options::OutputOptions;
 use crate::args::{self, ClientArgs, ClientCommand};
+use crate::drop::drop_files;
 use crate::exit_code::Failure;
 use crate::from::From;
 use crate::get::get;
+use crate::ls::ls;
 use crate::output::Output;
 use crate::pull::pull;
+use crate::push::push;
 use crate::screen::{AboveScreen, Screen};
 use crate::setup::{format, raise_descriptor_limit, server_at};
 use crate::signals::Heard;
@@ -61,6 +64,9 @@ impl ClientArgs {
         match &self.command {
             None => &self.options.output,
             Some(ClientCommand::Pull(args)) => &args.options.output,
+            Some(ClientCommand::Push(args)) => &args.options.output,
+            Some(ClientCommand::Ls(args)) => &args.output,
+            Some(ClientCommand::Drop(args)) => &args.output,
             Some(ClientCommand::Verify(args)) => &args.output,
             Some(ClientCommand::Get(args)) => &args.output,
         }
@@ -73,6 +79,9 @@ fn run(args: ClientArgs, interrupt: &Interrupt, screen: &Arc<Screen>) -> Result<
             let from = From::parse(&pulled.from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
             pull(from, &pulled.dst_dir, &pulled.options, interrupt, screen)
         }
+        (Some(ClientCommand::Push(pushed)), ..) => push(&pushed, interrupt, screen),
+        (Some(ClientCommand::Ls(args)), ..) => ls(&args, screen),
+        (Some(ClientCommand::Drop(args)), ..) => drop_files(&args, screen),
         (Some(ClientCommand::Get(args)), ..) => get(args, screen),
         (Some(ClientCommand::Verify(args)), ..) => verify(&args, screen),
         (None, Some(dst_dir), Some(host), Some(port)) => {

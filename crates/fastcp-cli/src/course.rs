@@ -6,43 +6,58 @@ use fastcp_engine::Report;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Course {
     /// Copies them, and verifies the bytes as they are received.
-    Copy,
+    Copy(Way),
     /// Copies them, and reads them back before they get their names.
-    CopyAndReadBack,
+    CopyAndReadBack(Way),
     /// Copies one file, without a scan.
     Get,
     /// Compares them.
     Verify,
+    /// Only names them.
+    List,
+}
+
+/// Which way a copy goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To this end.
+    Here,
+    /// To the other one.
+    There,
 }
 
 impl Course {
     /// What it does with bytes, in one word.
     pub(crate) fn phase(self) -> &'static str {
         match self {
-            Self::Copy | Self::CopyAndReadBack | Self::Get => "fetch",
+            Self::Copy(Way::There) | Self::CopyAndReadBack(Way::There) => "send",
+            Self::Copy(Way::Here) | Self::CopyAndReadBack(Way::Here) | Self::Get => "fetch",
             Self::Verify => "verify",
+            Self::List => "list",
         }
     }
 
     pub(crate) fn done_word(self) -> &'static str {
         match self {
-            Self::Copy | Self::CopyAndReadBack | Self::Get => "fetched",
+            Self::Copy(Way::There) | Self::CopyAndReadBack(Way::There) => "sent",
+            Self::Copy(Way::Here) | Self::CopyAndReadBack(Way::Here) | Self::Get => "fetched",
             Self::Verify => "verified",
+            Self::List => "listed",
         }
     }
 
     pub(crate) fn bytes_done(self, report: &Report) -> u64 {
         match self {
-            Self::Copy | Self::CopyAndReadBack | Self::Get => report.counters.bytes_fetched.now(),
-            Self::Verify => report.counters.bytes_verified.now(),
+            Self::Copy(_) | Self::CopyAndReadBack(_) | Self::Get => report.counters.bytes_fetched.now(),
+            Self::Verify | Self::List => report.counters.bytes_verified.now(),
         }
     }
 
     /// Bytes whose checksum was compared.
     pub(crate) fn bytes_verified(self, report: &Report) -> u64 {
         match self {
-            Self::Copy | Self::Get => report.counters.bytes_fetched.now(),
-            Self::CopyAndReadBack | Self::Verify => report.counters.bytes_verified.now(),
+            Self::Copy(_) | Self::Get => report.counters.bytes_fetched.now(),
+            Self::CopyAndReadBack(_) | Self::Verify | Self::List => report.counters.bytes_verified.now(),
         }
     }
 
@@ -50,7 +65,7 @@ impl Course {
     pub(crate) fn is_total_known(self, report: &Report) -> bool {
         match self {
             Self::Get => report.counters.bytes_total.now() > 0,
-            Self::Copy | Self::CopyAndReadBack | Self::Verify => report.is_scan_done(),
+            Self::Copy(_) | Self::CopyAndReadBack(_) | Self::Verify | Self::List => report.is_scan_done(),
         }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn as_json(event: &Event) -> Value {
         }
         Event::Differs { path, what } => with_path(json!({"event": "differs", "what": what.name()}), path),
         Event::Skipped { path, kind } => with_path(json!({"event": "skipped", "kind": kind_name(*kind)}), path),
+        Event::Recorded(line) => json!({"event": "recorded", "line": String::from_utf8_lossy(line)}),
         Event::Limited(limited) => json!({
             "event": "limited", "resource": limited.resource.name(), "max": limited.max,
             "connections": limited.connections, "error": limited.to_string(),
@@ -49,7 +50,7 @@ fn with_path(object: Value, path: &RelPath) -> Value {
     with_name(object, "path", if path.is_root() { b"." } else { path.as_bytes() })
 }
 
-fn with_name(object: Value, field: &str, name: &[u8]) -> Value {
+pub(crate) fn with_name(object: Value, field: &str, name: &[u8]) -> Value {
     let mut fields: Map<String, Value> = object.as_object().cloned().unwrap_or_default();
     fields.insert(field.to_owned(), String::from_utf8_lossy(name).into());
     if std::str::from_utf8(name).is_err() {

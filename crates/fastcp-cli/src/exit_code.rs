@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fastcp_engine::{BackupProblem, GetError, ManifestError, Refusal, Report, RunError};
+use fastcp_engine::{BackupProblem, Ending, GetError, ManifestError, Refusal, Report, RunError};
 use fastcp_model::Status;
 use fastcp_net::NetError;
 
@@ -48,6 +48,15 @@ pub(crate) fn of_run_error(error: &RunError) -> u8 {
         RunError::Interrupted => INTERRUPTED,
         RunError::TooLittle(_) | RunError::Exhausted { .. } => RESOURCES,
         RunError::Manifest(error) => of_manifest_error(error),
+        RunError::AtReceiver { ending, .. } => match ending {
+            Ending::Other | Ending::Net => STREAM,
+            Ending::NoAnswer => NO_ANSWER,
+            Ending::Source | Ending::Locked => NOTHING_USABLE,
+            Ending::Interrupted => INTERRUPTED,
+            Ending::NoDestination | Ending::Destination => FILE_IO,
+            Ending::Backup => USAGE,
+            Ending::Resources => RESOURCES,
+        },
         RunError::Backup { problem: BackupProblem::Io(source), .. }
         | RunError::NoDestination { source, .. }
         | RunError::NotVerifiable { source, .. }
@@ -109,6 +118,9 @@ fn of_net_error(error: &NetError) -> u8 {
         NetError::Refused(Status::Unauthorised) => NOT_AUTHORISED,
         NetError::TimedOut(_) => TIMED_OUT,
         NetError::Refused(_) => STREAM,
+        NetError::Denied { status: Status::Unauthorised, .. } => NOT_AUTHORISED,
+        NetError::Denied { status: Status::InUse, .. } => NOTHING_USABLE,
+        NetError::Denied { .. } => USAGE,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fastcp_engine::{Event, Item, ItemKind, Limit, Report};
+use fastcp_engine::{Event, Item, ItemKind, Report};
 use fastcp_model::{Escaped, Grouped};
 use serde::Serialize;
 use serde_json::json;
@@ -79,17 +79,20 @@ pub(crate) struct Summary {
     elapsed_ms: u64,
     /// `None` for a short run.
     limited_by: Option<&'static str>,
-    failures: BTreeMap<&'static str, u64>,
+    failures: BTreeMap<String, u64>,
     dry_run: bool,
     files_wanted: u64,
     links_wanted: u64,
     dirs_wanted: u64,
     bytes_wanted: u64,
     exit: u8,
+    /// What was done with bytes, in one word.
+    #[serde(skip)]
+    done_word: &'static str,
 }
 
 impl Summary {
-    pub(crate) fn new(report: &Report, elapsed: Duration, limit: Limit, exit: u8) -> Self {
+    pub(crate) fn new(report: &Report, elapsed: Duration, course: Course, exit: u8) -> Self {
         let counters = &report.counters;
         Self {
             event: "summary",
@@ -110,7 +113,7 @@ impl Summary {
             chunks_refetched: counters.chunks_refetched.now(),
             reconnects: counters.reconnects.now(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            limited_by: (elapsed >= LIMIT_TOLD_FROM).then(|| limit.name()),
+            limited_by: (elapsed >= LIMIT_TOLD_FROM).then(|| report.limited_by().name()),
             failures: report.failures(),
             dry_run: report.is_dry_run(),
             files_wanted: counters.files_wanted.now(),
@@ -118,6 +121,7 @@ impl Summary {
             dirs_wanted: counters.dirs_wanted.now(),
             bytes_wanted: counters.bytes_wanted.now(),
             exit,
+            done_word: course.done_word(),
         }
     }
 
@@ -135,7 +139,7 @@ impl Summary {
         if self.bytes_fetched > 0 {
             let rate = size((self.bytes_fetched as f64 / seconds.max(0.001)) as u64);
             let limit = self.limited_by.map_or(String::new(), |limit| format!(", limited by {limit}"));
-            text += &format!("; {} fetched in {seconds:.2} s ({rate}/s{limit})", size(self.bytes_fetched));
+            text += &format!("; {} {} in {seconds:.2} s ({rate}/s{limit})", size(self.bytes_fetched), self.done_word);
         } else {
             text += &format!("; {seconds:.2} s");
         }
@@ -219,7 +223,7 @@ impl Output {
             (Event::Differs { path, what }, Format::Text) => {
                 self.stdout.line(&format!("differs: {} \"{path}\"", what.name()));
             }
-            (Event::Item(_) | Event::Differs { .. }, _) => {}
+            (Event::Item(_) | Event::Differs { .. } | Event::Recorded(_), _) => {}
             (Event::NotDeleting(refusal), _) => self.message(&refusal.to_string()),
             (Event::Failed { path, cause }, _) => self.message(&format!("\"{path}\": {cause}")),
             (Event::Skipped { path, kind }, Format::Text) => {
@@ -252,7 +256,7 @@ impl Output {
         self.message(&format!("warning: {message}"));
     }
 
-    fn message(&self, line: &str) {
+    pub(crate) fn message(&self, line: &str) {
         complain(&format!("fastcp-client: {line}"));
     }
 
@@ -294,16 +298,17 @@ mod tests {
     use std::sync::mpsc::sync_channel;
     use std::time::Duration;
 
-    use fastcp_engine::{Limit, Report};
+    use fastcp_engine::Report;
 
     use super::Summary;
+    use crate::course::{Course, Way};
 
     #[test]
     fn a_short_run_says_nothing_of_limits() {
         let (sender, _events) = sync_channel(1);
         let report = Report::new(sender);
         let run = |elapsed| {
-            let summary = Summary::new(&report, Duration::from_millis(elapsed), Limit::Cpu, 0);
+            let summary = Summary::new(&report, Duration::from_millis(elapsed), Course::Copy(Way::Here), 0);
             Summary { bytes_fetched: 1, ..summary }
         };
         assert_eq!((run(999).limited_by, run(1000).limited_by), (None, Some("cpu")));
@@ -314,7 +319,7 @@ mod tests {
     #[test]
     fn counts_are_grouped() {
         let done = Summary { entries: 1, files_committed: 1_234_567, files_unchanged: 1000, ..Summary::default() };
-        let failed = Summary { files_failed: 2000, failures: [("io", 2000)].into(), ..done };
+        let failed = Summary { files_failed: 2000, failures: [("io".to_owned(), 2000)].into(), ..done };
         assert_eq!(failed.text(), "1,234,567 files copied, 1,000 unchanged; 0.00 s; 2,000 FAILED: 2,000 io");
     }
 

@@ -64,10 +64,11 @@ impl Course {
         let verified = self.bytes_verified(report);
         let first = Row { label: self.phase(), bytes, bytes_total, detail: speed };
         match self {
+            Self::List => Vec::new(),
             _ if report.is_dry_run() => Vec::new(),
             Self::Get => vec![first],
-            Self::Copy => vec![first, Row { label: "verify", bytes: verified, bytes_total, detail: files }],
-            Self::CopyAndReadBack => {
+            Self::Copy(_) => vec![first, Row { label: "verify", bytes: verified, bytes_total, detail: files }],
+            Self::CopyAndReadBack(_) => {
                 let bytes_total = counters.bytes_wanted.now();
                 vec![first, Row { label: "verify", bytes: verified, bytes_total, detail: files }]
             }

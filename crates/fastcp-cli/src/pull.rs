@@ -5,20 +5,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use fastcp_engine::{
-    Delta, Endpoint, Interrupt, Itemize, LinkSettings, ManifestFile, Placement, ProcessSettings, Pull,
-    ReceiverSettings, Report, RunError, VerifyOver,
-};
-use fastcp_model::{Capabilities, RelPath};
+use fastcp_engine::{Endpoint, Interrupt, ProcessSettings, Pull};
+use fastcp_model::RelPath;
 
 use crate::args::PullOptions;
-use crate::course::Course;
+use crate::copying::{
+    Nearness, course_of, link_settings_for, listing, manifest_to_write, receiver_settings, with_advice,
+};
+use crate::course::Way;
 use crate::exit_code::{self, Failure};
 use crate::from::From;
-use crate::output::{Listing, Output};
+use crate::output::Output;
 use crate::overlap;
 use crate::screen::Screen;
-use crate::setup::{embedded, format, link_settings, start_pool};
+use crate::setup::{embedded, format, start_pool};
 use crate::watched::watched_copy;
 use crate::wording::shown;
 
@@ -44,13 +44,10 @@ pub(crate) fn pull(
         Endpoint::Embedded(_) => Nearness::Here,
         Endpoint::Tcp { .. } => Nearness::Elsewhere,
     };
-    let manifest = if options.changes.dry_run { None } else { manifest_to_write(options, dst_dir)? };
+    let manifest = manifest_to_write(options, Some(dst_dir))?;
     start_pool()?;
     let receiver = receiver_settings(options, from, manifest);
-    let course = match receiver.verify {
-        VerifyOver::Received if receiver.manifest.is_none() => Course::Copy,
-        VerifyOver::Received | VerifyOver::Written | VerifyOver::Disk => Course::CopyAndReadBack,
-    };
+    let course = course_of(&receiver, Way::Here);
     let process = ProcessSettings { receive_path: options.copy.receive_path, ..ProcessSettings::default() };
     let output = Output { listing: listing(options), ..Output::new(format(&options.output), screen) };
     Ok(watched_copy(endpoint, &output, course, |dialer, report| {
@@ -63,98 +60,12 @@ pub(crate) fn pull(
         let result = if options.changes.dry_run { run.preview(report) } else { run.run(report) };
         match result {
             Ok(()) => (exit_code::of_report(report), None),
-            Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, dst_dir, report))),
+            Err(error) => (
+                exit_code::of_run_error(&error),
+                Some(with_advice(&error, &shown(dst_dir), report.counters.entries.now() > 0)),
+            ),
         }
     }))
-}
-
-/// As the options of the connection say, and those of copying.
-fn link_settings_for(options: &PullOptions) -> LinkSettings {
-    let settings = link_settings(&options.link);
-    let unwanted = if options.copy.no_compress { Capabilities::COMPRESS } else { Capabilities::empty() };
-    LinkSettings {
-        capabilities: settings.capabilities.difference(unwanted),
-        chunk_kb: options.copy.chunk_kb,
-        ..settings
-    }
-}
-
-/// An error with advice on what to do next.
-fn with_advice(error: &RunError, dst_dir: &Path, report: &Report) -> String {
-    let kept = format!("complete files are in place in \"{}\"", shown(dst_dir));
-    match error {
-        RunError::Source { .. }
-        | RunError::TooLittle(_)
-        | RunError::NoDestination { .. }
-        | RunError::NotVerifiable { .. }
-        | RunError::Backup { .. }
-        | RunError::Locked { .. } => error.to_string(),
-        // Nothing was done that could be resumed.
-        RunError::Interrupted | RunError::NoAnswer { .. } | RunError::Net { .. } | RunError::Manifest(_)
-            if report.counters.entries.now() == 0 =>
-        {
-            error.to_string()
-        }
-        RunError::Interrupted => format!("{error}; {kept}, run the command again to fetch the rest"),
-        RunError::Manifest(_) => {
-            format!("{error}; {kept}, but a rerun does not add those that are missing in the manifest")
-        }
-        RunError::NoAnswer { .. } => format!("{error}; run the command again to resume"),
-        RunError::Exhausted { .. } | RunError::Net { .. } => {
-            format!("{error}; {kept}, run the command again to fetch the rest")
-        }
-        RunError::Destination { .. } => {
-            format!("{error}; {kept}, part files are kept; fix the problem and run the command again")
-        }
-    }
-}
-
-fn listing(options: &PullOptions) -> Listing {
-    match (options.changes.itemize_changes, options.output.log.verbose) {
-        (true, _) => Listing::Changes,
-        (false, 0) => Listing::None,
-        (false, _) => Listing::Names,
-    }
-}
-
-fn receiver_settings(options: &PullOptions, from: Nearness, manifest: Option<ManifestFile>) -> ReceiverSettings {
-    let PullOptions { copy, changes, output, .. } = options;
-    ReceiverSettings {
-        durability: copy.durability,
-        delta: match (copy.whole_file, copy.no_whole_file, from) {
-            (true, ..) | (false, false, Nearness::Here) => Delta::Unused,
-            (false, true, _) | (false, false, Nearness::Elsewhere) => Delta::Used,
-        },
-        placement: if copy.inplace { Placement::InPlace } else { Placement::PartFile },
-        verify: copy.verify,
-        manifest,
-        deletion: changes.deletion(),
-        backup_dir: changes.backup_dir.clone(),
-        itemize: match listing(options) {
-            // With --json, events are asked for by name.
-            Listing::Names if output.json => Itemize::No,
-            Listing::None => Itemize::No,
-            Listing::Names | Listing::Changes => Itemize::Changes,
-        },
-    }
-}
-
-/// Where the source is.
-#[derive(Clone, Copy)]
-enum Nearness {
-    /// On this machine: reading the old version costs as much as reading the new one.
-    Here,
-    Elsewhere,
-}
-
-/// The manifest to append to. It must not lie where the run itself writes.
-fn manifest_to_write(options: &PullOptions, dst_dir: &Path) -> Result<Option<ManifestFile>, Failure> {
-    let Some(path) = &options.copy.manifest else { return Ok(None) };
-    if overlap::is_inside(path, dst_dir) {
-        let message = format!("the manifest \"{}\" must not be inside the destination", shown(path));
-        return Err(Failure::new(exit_code::USAGE, message));
-    }
-    Ok(Some(ManifestFile { path: path.clone(), hash: options.copy.manifest_hash }))
 }
 
 /// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use fastcp_engine::{Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSettings, Source};
+use fastcp_engine::{Inbox, Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSettings, Source, Writes};
 use fastcp_model::{Capabilities, DEFAULT_PORT, Escaped};
 use fastcp_net::{Accepted, Full, HANDSHAKE_TIMEOUT, Listener};
 
@@ -41,6 +41,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
+    if args.allow_delete && !args.allow_write {
+        return Err((exit_code::USAGE, "--allow-delete needs --allow-write".to_owned()));
+    }
     let addresses = addresses(args)?;
     let source = Source::open(&args.src_dir).map_err(|error| {
         let path = Escaped(args.src_dir.as_os_str().as_bytes());
@@ -51,7 +54,11 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     let connections_total = served_connections(&limits, args)?;
     let listener = listener(&addresses, connections_total)?;
     let bound = listener.local_addr().map_err(|error| (exit_code::SOCKET, error.to_string()))?;
-    let server = Arc::new(Server::new(source, settings(args, connections_total)));
+    let server = Server::new(source, settings(args, connections_total));
+    let server = Arc::new(match inbox(args)? {
+        Some(inbox) => server.with_inbox(inbox),
+        None => server,
+    });
     let listener = Arc::new(listener);
     let closing = Arc::clone(&listener);
     if let Err(error) = signals::on_signal(move || drain(&closing), || ()) {
@@ -69,6 +76,24 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     listener.wait_for_end();
     Ok(())
 }
+
+/// Where drops go, if they are taken.
+fn inbox(args: &ServerArgs) -> Result<Option<Inbox>, (u8, String)> {
+    let Some(dir) = &args.inbox else {
+        return match args.inbox_max {
+            Some(_) => Err((exit_code::USAGE, "--inbox-max needs --inbox".to_owned())),
+            None => Ok(None),
+        };
+    };
+    let inbox = Inbox::open(dir, args.inbox_max.unwrap_or(INBOX_MAX_DEFAULT));
+    inbox.map(Some).map_err(|error| {
+        let path = Escaped(dir.as_os_str().as_bytes());
+        (exit_code::of_io_error(&error, exit_code::NOTHING_USABLE), format!("cannot use the inbox \"{path}\": {error}"))
+    })
+}
+
+/// The largest file that an inbox takes where nobody says so: 1 TiB.
+const INBOX_MAX_DEFAULT: u64 = 1 << 40;
 
 /// The address that was typed; a port alone is one of the usual host.
 fn listening_address(text: &str) -> Result<Address, AddressError> {
@@ -146,6 +171,11 @@ fn settings(args: &ServerArgs, connections_total: usize) -> ServerSettings {
         connections_total,
         chunk_kb: args.chunk_kb,
         compression: compression(args.no_compress, args.compress_level),
+        writes: match (args.allow_write, args.allow_delete) {
+            (false, _) => Writes::Refused,
+            (true, false) => Writes::Allowed,
+            (true, true) => Writes::DeletionAllowed,
+        },
         plain_crc: if args.ftq1_no_crc { PlainCrc::Withheld } else { PlainCrc::Given },
         handshake_timeout: HANDSHAKE_TIMEOUT,
     }
@@ -163,8 +193,8 @@ fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> 
             Ok(_) => drop(hand_over.send(accepted)),
             Err(error) => {
                 tracing::warn!(%error, "connection turned away: cannot start a thread");
-                let (Accepted::Admitted(stream, _room) | Accepted::TurnedAway(stream, _room, _)) = accepted;
-                server.turn_away(stream, Full::Server);
+                let (Accepted::Admitted(incoming) | Accepted::TurnedAway(incoming, _)) = accepted;
+                server.turn_away(incoming, Full::Server);
             }
         }
     }
@@ -173,7 +203,7 @@ fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> 
 
 fn serve(server: &Server, accepted: Accepted) {
     match accepted {
-        Accepted::Admitted(stream, _room) => server.serve(stream),
-        Accepted::TurnedAway(stream, _room, full) => server.turn_away(stream, full),
+        Accepted::Admitted(incoming) => server.serve(incoming),
+        Accepted::TurnedAway(incoming, full) => server.turn_away(incoming, full),
     }
 }

@@ -41,16 +41,21 @@ pub(crate) fn server_at(host: &str, port: u16) -> Result<(String, u16), Failure>
 
 /// A server within this process, one thread for each connection.
 pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpoint, Failure> {
-    let source = Source::open(root).map_err(|error| {
-        Failure::new(
-            exit_code::of_io_error(&error, exit_code::NOTHING_USABLE),
-            format!("cannot open the source \"{}\": {error}", shown(root)),
-        )
-    })?;
+    let source = open_source(root)?;
     // There is no link that fewer bytes could be faster on.
     let compression = compression(compress_level.is_none(), compress_level);
     let settings = ServerSettings { compression, ..ServerSettings::default() };
     Ok(Arc::new(Server::new(source, settings)).embedded())
+}
+
+/// A source that the user named.
+pub(crate) fn open_source(root: &Path) -> Result<Source, Failure> {
+    Source::open(root).map_err(|error| {
+        Failure::new(
+            exit_code::of_io_error(&error, exit_code::NOTHING_USABLE),
+            format!("cannot open the source \"{}\": {error}", shown(root)),
+        )
+    })
 }
 
 pub(crate) fn format(options: &OutputOptions) -> Format {
@@ -59,6 +64,11 @@ pub(crate) fn format(options: &OutputOptions) -> Format {
         (false, true) => Format::Quiet,
         (false, false) => Format::Text,
     }
+}
+
+/// A way to the server over which no file is copied.
+pub(crate) fn retry_only(seconds: u64) -> LinkSettings {
+    LinkSettings { retry: Duration::from_secs(seconds), ..LinkSettings::default() }
 }
 
 /// What the options say of the way to the server.

@@ -37,7 +37,7 @@ struct VerifySummary {
     bytes_verified: u64,
     differences: u64,
     differences_by_kind: BTreeMap<&'static str, u64>,
-    failures: BTreeMap<&'static str, u64>,
+    failures: BTreeMap<String, u64>,
     bytes_wire_in: u64,
     bytes_wire_out: u64,
     reconnects: u64,

@@ -66,7 +66,7 @@ pub(crate) fn watched_copy(
         None => {}
     }
     let code = output.stdout.exit_code(code);
-    output.summary(&Summary::new(&report, elapsed, report.limited_by(), code));
+    output.summary(&Summary::new(&report, elapsed, course, code));
     output.stdout.exit_code(code)
 }
 

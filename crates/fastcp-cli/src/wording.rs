@@ -16,7 +16,7 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
 }
 
 /// Numbers of several kinds: `2 missing, 1 size`.
-pub(crate) fn counts(by_kind: &BTreeMap<&'static str, u64>) -> String {
+pub(crate) fn counts<K: std::fmt::Display>(by_kind: &BTreeMap<K, u64>) -> String {
     let counts: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{} {kind}", Grouped(*count))).collect();
     counts.join(", ")
 }

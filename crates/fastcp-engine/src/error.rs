@@ -6,6 +6,7 @@ use std::path::Path;
 
 use fastcp_model::{Escaped, RelPath, Status};
 use fastcp_net::NetError;
+use fastcp_sys::scarce::is_exhaustion;
 
 use crate::budget::Limited;
 
@@ -45,7 +46,7 @@ pub enum RunError {
     #[error("interrupted")]
     Interrupted,
     /// Somebody else is at work in the destination.
-    #[error("\"{path}\" is in use by another fastcp-client")]
+    #[error("\"{path}\" is in use by another run of fastcp")]
     Locked {
         /// The destination.
         path: String,
@@ -85,6 +86,14 @@ pub enum RunError {
         /// What came of it.
         source: io::Error,
     },
+    /// The receiver, elsewhere, has ended the run.
+    #[error("{}", Escaped(text.as_bytes()))]
+    AtReceiver {
+        /// Of which kind the reason is.
+        ending: Ending,
+        /// The reason, in the receiver's words.
+        text: String,
+    },
     /// The destination cannot take any more.
     #[error("cannot {operation} \"{path}\": {source}")]
     Destination {
@@ -95,6 +104,57 @@ pub enum RunError {
         /// What came of it.
         source: io::Error,
     },
+}
+
+/// Of which kind the reason for the end of a run is, for whoever is told of it from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ending {
+    /// None of these.
+    Other = 1,
+    /// A peer that did not answer in time.
+    NoAnswer = 2,
+    /// A connection that failed.
+    Net = 3,
+    /// What was asked for is not there.
+    Source = 4,
+    /// It was asked to end.
+    Interrupted = 5,
+    /// Somebody else is at work in the destination.
+    Locked = 6,
+    /// The destination, or the backup directory, cannot be used.
+    NoDestination = 7,
+    /// The backup directory must not be used.
+    Backup = 8,
+    /// Too few descriptors, threads, or too little memory.
+    Resources = 9,
+    /// The destination cannot take any more.
+    Destination = 10,
+}
+
+impl Ending {
+    const ALL: [Self; 10] = [
+        Self::Other,
+        Self::NoAnswer,
+        Self::Net,
+        Self::Source,
+        Self::Interrupted,
+        Self::Locked,
+        Self::NoDestination,
+        Self::Backup,
+        Self::Resources,
+        Self::Destination,
+    ];
+
+    /// Its number on the wire; 0 is for a run that came to its end.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The ending with this number, if it is one.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|ending| ending.code() == code)
+    }
 }
 
 /// Why a directory cannot take backups.
@@ -162,6 +222,27 @@ pub enum ManifestError {
 }
 
 impl RunError {
+    /// Of which kind it is.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Self::NoAnswer { .. } => Ending::NoAnswer,
+            Self::Net { .. } => Ending::Net,
+            Self::Source { .. } => Ending::Source,
+            Self::Interrupted => Ending::Interrupted,
+            Self::Locked { .. } => Ending::Locked,
+            Self::NoDestination { source, .. } | Self::Destination { source, .. } if is_exhaustion(source) => {
+                Ending::Resources
+            }
+            Self::NoDestination { .. } => Ending::NoDestination,
+            Self::Destination { .. } => Ending::Destination,
+            Self::Backup { problem: BackupProblem::Io(_), .. } => Ending::NoDestination,
+            Self::Backup { .. } => Ending::Backup,
+            Self::TooLittle(_) | Self::Exhausted { .. } => Ending::Resources,
+            Self::Manifest(_) | Self::NotVerifiable { .. } => Ending::Other,
+            Self::AtReceiver { ending, .. } => *ending,
+        }
+    }
+
     /// A thread that cannot be started, of those that a run cannot do without.
     pub(crate) fn no_thread(source: io::Error) -> Self {
         Self::Exhausted { operation: "start a thread", source }

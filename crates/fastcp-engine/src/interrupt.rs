@@ -90,6 +90,11 @@ impl Listening {
         if state.is_asked { Err(RunError::Interrupted) } else { opened }
     }
 
+    /// Whether the run was asked to end.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.0.lock().is_asked
+    }
+
     /// Waits until the run is asked to end, or has ended; answers whether it was asked.
     pub(crate) fn wait(&self) -> bool {
         let mut state = self.0.lock();

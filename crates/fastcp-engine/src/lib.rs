@@ -46,18 +46,22 @@ pub mod fuzzing {
 
 pub use budget::{Allowance, Limited, Limits, Resource, Served};
 pub use difference::Difference;
-pub use error::{BackupProblem, ManifestError, RunError};
+pub use error::{BackupProblem, Ending, ManifestError, RunError};
 pub use interrupt::Interrupt;
 pub use manifest::verify_manifest;
 pub use report::{Cause, Count, Counters, Event, Item, ItemKind, Limit, Refusal, Report};
+pub use run::drop::{DropError, Dropped, drop_file};
 pub use run::get::{GetError, GetOutput, GetSettings, Got, Kept, get};
+pub use run::inbox::Inbox;
+pub use run::list::{list, list_path};
 pub use run::pull::Pull;
+pub use run::push::Push;
 pub use run::server::{SERVER_LOG_TARGET, Server};
 pub use sender::source::Source;
 pub use settings::{
     CONNECTIONS_DEFAULT, Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, LinkSettings,
     ManifestFile, ManifestHash, MaxDelete, Placement, PlainCrc, ProcessSettings, RETRY_DEFAULT, ReceivePath,
-    ReceiverSettings, ServerSettings, VerifyOver,
+    ReceiverSettings, Recording, ServerSettings, VerifyOver, Writes,
 };
 pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;

@@ -15,9 +15,11 @@ use crate::error::ManifestError;
 use crate::settings::ManifestHash;
 
 pub(crate) mod check;
+mod recorder;
 mod writer;
 
 pub use check::verify_manifest;
+pub(crate) use recorder::Recorder;
 pub(crate) use writer::ManifestWriter;
 
 const FORMAT: &[u8] = b"fastcp-manifest";

@@ -22,13 +22,17 @@ mod counters;
 mod event;
 mod item;
 mod refusal;
+mod told;
 
 pub use cause::Cause;
 pub use counters::{Count, Counters};
 pub use event::Event;
 pub use item::{Item, ItemKind};
 pub use refusal::Refusal;
+pub(crate) use told::told;
 
+/// Kinds of failures that are counted apart.
+const KINDS_MAX: usize = 64;
 const RETRY_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What held a transfer back.
@@ -69,9 +73,11 @@ pub struct Report {
     begun: Option<Ticks>,
     scan_done: AtomicBool,
     retry_told: Lock<Option<Instant>>,
-    tally: Lock<BTreeMap<&'static str, u64>>,
+    tally: Lock<BTreeMap<String, u64>>,
     only_moving_source: AtomicBool,
     dry_run: AtomicBool,
+    told_limit: Lock<Option<Limit>>,
+    reconnected_here: Count,
     refusal: Lock<Option<Refusal>>,
     difference_tally: Lock<BTreeMap<Difference, u64>>,
     events: Lock<Option<SyncSender<Event>>>,
@@ -91,6 +97,8 @@ impl Report {
             tally: Lock::default(),
             only_moving_source: AtomicBool::new(true),
             dry_run: AtomicBool::new(false),
+            told_limit: Lock::default(),
+            reconnected_here: Count::default(),
             refusal: Lock::default(),
             difference_tally: Lock::default(),
             events: Lock::leaf(Some(events)),
@@ -103,7 +111,7 @@ impl Report {
     }
 
     /// Failures by cause.
-    pub fn failures(&self) -> BTreeMap<&'static str, u64> {
+    pub fn failures(&self) -> BTreeMap<String, u64> {
         self.tally.lock().clone()
     }
 
@@ -137,9 +145,17 @@ impl Report {
         self.tell(Event::NotDeleting(refusal));
     }
 
+    /// What a receiver elsewhere says that held it back.
+    pub(crate) fn set_limit(&self, limit: Limit) {
+        *self.told_limit.lock() = Some(limit);
+    }
+
     /// What held the transfer back: the processors where this machine had none idle, be it for this
     /// program or another, else whatever the connections waited for most.
     pub fn limited_by(&self) -> Limit {
+        if let Some(limit) = *self.told_limit.lock() {
+            return limit;
+        }
         if let (Some(before), Some(now)) = (self.begun, Ticks::now())
             && now.were_busy_since(before)
         {
@@ -163,11 +179,19 @@ impl Report {
     pub(crate) fn failed(&self, path: RelPath, cause: Cause) {
         self.run.set_failed();
         self.counters.files_failed.add(1);
-        *self.tally.lock().entry(cause.kind()).or_insert(0) += 1;
+        self.note_failure(&cause);
+        self.tell(Event::Failed { path, cause });
+    }
+
+    fn note_failure(&self, cause: &Cause) {
+        let mut tally = self.tally.lock();
+        // A receiver elsewhere names the kinds of its own failures.
+        let is_known = tally.len() < KINDS_MAX || tally.contains_key(cause.kind());
+        *tally.entry(if is_known { cause.kind() } else { "others" }.to_owned()).or_insert(0) += 1;
+        drop(tally);
         if !cause.is_moving_source() {
             self.only_moving_source.store(false, Ordering::Relaxed);
         }
-        self.tell(Event::Failed { path, cause });
     }
 
     pub(crate) fn differs(&self, path: RelPath, what: Difference) {
@@ -184,6 +208,12 @@ impl Report {
             *told = Some(Instant::now());
         }
         may
+    }
+
+    /// A connection to a receiver elsewhere was lost, and is made anew: he does not know of it.
+    pub(crate) fn reconnected(&self) {
+        self.reconnected_here.add(1);
+        self.counters.reconnects.add(1);
     }
 
     /// Nobody listening any more is no reason to stop.

@@ -9,6 +9,8 @@ use fastcp_wire::limits::CONNECTIONS_MAX;
 
 use crate::budget::Limits;
 
+pub(crate) mod orders;
+
 /// How the sender answers ranges that may be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -33,6 +35,8 @@ pub struct ServerSettings {
     pub chunk_kb: Option<u32>,
     /// Compression of ranges.
     pub compression: Compression,
+    /// What clients may do to what is served.
+    pub writes: Writes,
     /// Answer plain requests with a CRC of 0, for programs that compute theirs wrongly.
     pub plain_crc: PlainCrc,
     /// How long a peer may take to say who it is.
@@ -49,10 +53,22 @@ impl Default for ServerSettings {
             connections_total: usize::MAX,
             chunk_kb: None,
             compression: Compression::Off,
+            writes: Writes::Refused,
             plain_crc: PlainCrc::Given,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         }
     }
+}
+
+/// What clients may do to what is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// Read it.
+    Refused,
+    /// Add to it, and replace files.
+    Allowed,
+    /// Delete from it as well.
+    DeletionAllowed,
 }
 
 /// Whether plain replies carry the CRC that is asked for.
@@ -112,6 +128,25 @@ pub struct ManifestFile {
     pub path: PathBuf,
     /// The hash of its records.
     pub hash: ManifestHash,
+}
+
+/// Where what was committed is recorded.
+#[derive(Debug, Clone)]
+pub enum Recording {
+    /// In a file here.
+    File(ManifestFile),
+    /// By whoever hears the report, with this hash: [`crate::Event::Recorded`].
+    Told(ManifestHash),
+}
+
+impl Recording {
+    /// The hash of its records.
+    pub fn hash(&self) -> ManifestHash {
+        match self {
+            Self::File(file) => file.hash,
+            Self::Told(hash) => *hash,
+        }
+    }
 }
 
 /// What survives a power cut at the moment a run says that it is done.
@@ -225,7 +260,7 @@ pub struct ReceiverSettings {
     /// What the checksum of a whole file is taken over.
     pub verify: VerifyOver,
     /// Where to record what was committed.
-    pub manifest: Option<ManifestFile>,
+    pub manifest: Option<Recording>,
     /// Deletion of what the source does not have; `None` keeps all of it.
     pub deletion: Option<Deletion>,
     /// Where entries go that are deleted or replaced; a relative path starts at the destination.

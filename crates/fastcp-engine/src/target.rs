@@ -11,6 +11,7 @@ pub(crate) mod attributes;
 pub(crate) mod backup;
 pub(crate) mod backup_dirs;
 pub(crate) mod destination;
+pub(crate) mod destination_path;
 pub(crate) mod dirs;
 pub(crate) mod journal;
 pub(crate) mod kept_times;

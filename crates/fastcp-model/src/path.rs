@@ -134,6 +134,14 @@ impl RelPath {
         if self.is_root() { name_bytes } else { self.0.len() + 1 + name_bytes }
     }
 
+    /// Whether it is `above`, or something in it.
+    pub fn is_within(&self, above: &Self) -> bool {
+        match self.as_bytes().strip_prefix(above.as_bytes()) {
+            Some(rest) => above.is_root() || rest.is_empty() || rest.starts_with(b"/"),
+            None => false,
+        }
+    }
+
     /// The path above and the last name; `None` for the root.
     pub fn split(&self) -> Option<(Self, Name)> {
         if self.is_root() {

@@ -46,10 +46,12 @@ pub enum Status {
     TimedOut = 18,
     /// Another program keeps a lease on the file.
     InUse = 19,
+    /// The file is longer than what is taken, or than there is room for.
+    TooLarge = 20,
 }
 
 impl Status {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Ok,
         Self::NotFound,
         Self::PermissionDenied,
@@ -70,6 +72,7 @@ impl Status {
         Self::NotADirectory,
         Self::TimedOut,
         Self::InUse,
+        Self::TooLarge,
     ];
 
     /// The number on the wire.
@@ -111,6 +114,7 @@ impl fmt::Display for Status {
             Self::NotADirectory => "not a directory",
             Self::TimedOut => "timed out",
             Self::InUse => "in use: another program holds a lease on it",
+            Self::TooLarge => "too large, or no room for it",
         })
     }
 }

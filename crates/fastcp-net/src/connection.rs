@@ -8,17 +8,17 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use fastcp_sys::tcp::TcpInfo;
 use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe, send_file};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
-use fastcp_wire::hello::decode_failure;
+use fastcp_wire::hello::Failure;
 use fastcp_wire::limits::FRAME_PAYLOAD_BYTES_MAX;
 use fastcp_wire::reply::REPLY_MAGIC;
 
-use crate::{Foreign, NetError, WireCount};
+use crate::{Admission, Foreign, NetError, SessionGuard, WireCount};
 
 /// How long the kernel waits before it asks a silent peer whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -32,11 +32,21 @@ const MSG_MORE: i32 = 0x8000;
 
 /// A connection that was accepted, or made for an embedded server, and on which nothing was said yet.
 #[derive(Debug)]
-pub struct Incoming(TcpStream);
+pub struct Incoming {
+    stream: TcpStream,
+    /// The right to it, where there are bounds.
+    admission: Option<Admission>,
+}
+
+impl Incoming {
+    pub(crate) fn admitted(stream: TcpStream, admission: Admission) -> Self {
+        Self { stream, admission: Some(admission) }
+    }
+}
 
 impl From<TcpStream> for Incoming {
     fn from(stream: TcpStream) -> Self {
-        Self(stream)
+        Self { stream, admission: None }
     }
 }
 
@@ -60,15 +70,29 @@ pub struct Connection {
     stream: Arc<TcpStream>,
     peer: String,
     count: Arc<WireCount>,
+    /// What is given back when the connection is dropped.
+    _admission: Option<Admission>,
+    session: OnceLock<SessionGuard>,
 }
 
 impl Connection {
-    /// Takes a connection that was made to this end, whose bytes add to `count`.
+    /// Takes a connection that was made to this end, with a count of its own.
     ///
     /// # Errors
     /// It is not connected any more.
-    pub fn accept(Incoming(stream): Incoming, count: Arc<WireCount>) -> Result<Self, NetError> {
-        Self::new(stream, count)
+    pub fn accept(Incoming { stream, admission }: Incoming) -> Result<Self, NetError> {
+        Ok(Self { _admission: admission, ..Self::new(stream, Arc::default())? })
+    }
+
+    /// Has its bytes add to this count, too, from now on. Only the first such count is heeded.
+    pub fn count_into(&self, count: &Arc<WireCount>) {
+        self.count.forward_to(count);
+    }
+
+    /// Makes it one of its session for as long as it lives.
+    pub fn join(&self, session: SessionGuard) {
+        // One that has a session keeps it: it was never given two.
+        drop(self.session.set(session));
     }
 
     /// Wraps a connected stream and sets the options that all connections have.
@@ -82,7 +106,7 @@ impl Connection {
         socket2::SockRef::from(&*stream)
             .set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
             .map_err(NetError::Socket)?;
-        Ok(Self { stream, peer, count })
+        Ok(Self { stream, peer, count, _admission: None, session: OnceLock::new() })
     }
 
     /// The peer's address.
@@ -132,6 +156,11 @@ impl Connection {
     pub fn hang_up(&self) {
         // One that is gone already needs no end.
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Says that nothing more will be sent; what the peer sends can still be read.
+    pub fn end_sending(&self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
     /// The stream, for whoever may have to end it.
@@ -355,7 +384,7 @@ pub(crate) fn checked_frame(header: &[u8; FRAME_HEADER_BYTES], rest: &[u8]) -> R
     let frame_type = FrameHeader::decode(header)?.frame_type;
     let payload = decode_payload(header, rest)?;
     if frame_type == FrameType::Failure {
-        return Err(NetError::Refused(decode_failure(payload)?));
+        return Err(Failure::decode(payload)?.into());
     }
     Ok((frame_type, payload.to_vec()))
 }

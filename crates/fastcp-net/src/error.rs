@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use fastcp_model::Status;
+use fastcp_model::{Escaped, Status};
 use fastcp_sys::resolve::ResolveError;
 use fastcp_sys::scarce::is_exhaustion;
 use fastcp_wire::WireError;
+use fastcp_wire::hello::Failure;
 
 use crate::Foreign;
 
@@ -59,6 +60,20 @@ pub enum NetError {
     /// The peer said no.
     #[error("refused by the peer: {0}")]
     Refused(Status),
+    /// The peer said no, and why in words of its own.
+    #[error("refused by the peer: {}", Escaped(detail.as_bytes()))]
+    Denied {
+        /// What it is.
+        status: Status,
+        /// The words.
+        detail: String,
+    },
+}
+
+impl From<Failure> for NetError {
+    fn from(Failure { status, detail }: Failure) -> Self {
+        if detail.is_empty() { Self::Refused(status) } else { Self::Denied { status, detail } }
+    }
 }
 
 impl NetError {
@@ -95,6 +110,7 @@ impl NetError {
             Self::Connect { source, .. } => source.to_string(),
             Self::Lookup { source, .. } => source.to_string(),
             Self::Refused(status) => status.to_string(),
+            Self::Denied { detail, .. } => Escaped(detail.as_bytes()).to_string(),
             other => other.to_string(),
         }
     }

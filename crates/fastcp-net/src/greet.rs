@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use fastcp_wire::WireError;
+use fastcp_wire::drop::{DROP_HEADER_BYTES, DropHeader};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType};
-use fastcp_wire::hello::{Hello, Ticket, decode_attach};
+use fastcp_wire::hello::{Attach, Hello};
 use fastcp_wire::request::{FLAG_RANGE, PlainRequest, REQUEST_HEADER_BYTES, REQUEST_MAGIC, Request, RequestHeader};
 
 use crate::connection::checked_frame;
@@ -18,10 +19,12 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Greeting {
     /// One plain FTQ1 request, read whole. The extended form needs a session.
     Plain(PlainRequest),
+    /// A file, whose name is still to be read.
+    Drop(DropHeader),
     /// A new session.
     Hello(Hello),
-    /// A data connection of a session.
-    Attach(Ticket),
+    /// One more connection of a session.
+    Attach(Attach),
 }
 
 /// Reads the first message.
@@ -67,9 +70,18 @@ fn read_greeting(connection: &Connection, first: &mut [u8; 4], deadline: Instant
     connection.read_exact_by(first, deadline)?;
     match *first {
         _ if u32::from_be_bytes(*first) == REQUEST_MAGIC => plain(read_request(connection, *first, deadline)?.0),
+        [0, 0, ..] => read_drop(connection, *first, deadline),
         [0, 1 | 2, ..] => read_opening(connection, *first, deadline),
         _ => Err(NetError::UnknownDialect(*first)),
     }
+}
+
+fn read_drop(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
+    let mut header = [0; DROP_HEADER_BYTES];
+    header[..4].copy_from_slice(&first);
+    connection.read_exact_by(&mut header[4..], deadline)?;
+    // Not a word that is known here; whoever takes drops says more of it.
+    DropHeader::decode(&header).map(Greeting::Drop).map_err(|_| NetError::UnknownDialect(first))
 }
 
 fn plain(request: Request) -> Result<Greeting, NetError> {
@@ -91,7 +103,7 @@ fn read_request(connection: &Connection, first: [u8; 4], deadline: Instant) -> R
     Ok((request, header.len() + rest.len()))
 }
 
-/// The longest opening frame: HELLO is 13 bytes, ATTACH 16.
+/// The longest opening frame: HELLO is 13 bytes, ATTACH up to 25.
 const OPENING_REST_BYTES_MAX: usize = 64;
 
 fn read_opening(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
@@ -107,7 +119,7 @@ fn read_opening(connection: &Connection, first: [u8; 4], deadline: Instant) -> R
     connection.read_exact_by(&mut rest, deadline)?;
     match checked_frame(&header, &rest)? {
         (FrameType::Hello, payload) => Ok(Greeting::Hello(Hello::decode(&payload)?)),
-        (FrameType::Attach, payload) => Ok(Greeting::Attach(decode_attach(&payload)?)),
+        (FrameType::Attach, payload) => Ok(Greeting::Attach(Attach::decode(&payload)?)),
         (other, _) => Err(NetError::UnexpectedFrame(other)),
     }
 }

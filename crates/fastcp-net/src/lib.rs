@@ -5,7 +5,8 @@
 //! - [`Dialer`] and [`Backoff`]: how a client gets one, over the network or to a server embedded in
 //!   its own process.
 //! - [`Live`]: the connections of one run, which can be ended together.
-//! - [`ConnectionSource`]: what gives a receiver its connections, whoever dialled.
+//! - [`ConnectionSource`]: what gives a receiver its connections, whoever dialled: a [`Dialer`], or [`Callers`] where
+//!   the peer did.
 //! - [`greet`]: the server's first look at a connection, and which dialect it chose.
 //! - [`Session`] and [`Sessions`]: what both sides agreed on, and the tickets that tie data
 //!   connections to it.
@@ -13,6 +14,7 @@
 //! After the handshake nothing here knows or cares who sends and who receives.
 
 mod backoff;
+mod callers;
 mod connection;
 mod dial;
 mod error;
@@ -27,6 +29,7 @@ mod source;
 mod wire_count;
 
 pub use backoff::{BACKOFF_MAX, Backoff};
+pub use callers::{Called, Callers};
 pub use connection::{Connection, Incoming, SpliceFailure};
 pub use dial::{Dialer, Endpoint, Hear};
 pub use error::NetError;
@@ -36,7 +39,7 @@ pub use greet::{Greeting, HANDSHAKE_TIMEOUT, greet, greet_again};
 pub use inbox::Inbox;
 pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener, TURNED_AWAY_MAX};
 pub use live::Live;
-pub use session::{Agreed, Attached, Session, Terms};
-pub use sessions::{Full, SessionGuard, Sessions};
+pub use session::{Agreed, AttachRight, Session, Terms};
+pub use sessions::{Attached, Full, Lanes, SessionGuard, Sessions};
 pub use source::{Ahead, Attachment, Attempt, ConnectionSource, DataConnection};
 pub use wire_count::WireCount;

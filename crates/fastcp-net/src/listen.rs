@@ -35,13 +35,13 @@ pub struct Listener {
     open: Arc<Open>,
 }
 
-/// A connection that was made to a [`Listener`]. The peer counts for as long as its right lives.
+/// A connection that was made to a [`Listener`]. It counts for as long as it lives.
 #[derive(Debug)]
 pub enum Accepted {
     /// To be served.
-    Admitted(Incoming, Admission),
+    Admitted(Incoming),
     /// There are too many: to be told so.
-    TurnedAway(Incoming, Admission, Full),
+    TurnedAway(Incoming, Full),
 }
 
 /// The connections that are served.
@@ -150,10 +150,12 @@ impl Listener {
         if open.total() >= self.total_max || of_peer >= CONNECTIONS_PER_PEER_MAX {
             open.turned_away += 1;
             let full = if of_peer >= CONNECTIONS_PER_PEER_MAX { Full::Peer(peer) } else { Full::Server };
-            return Accepted::TurnedAway(stream.into(), Admission { peer: None, open: Arc::clone(&self.open) }, full);
+            let admission = Admission { peer: None, open: Arc::clone(&self.open) };
+            return Accepted::TurnedAway(Incoming::admitted(stream, admission), full);
         }
         open.by_peer.insert(peer, of_peer + 1);
-        Accepted::Admitted(stream.into(), Admission { peer: Some(peer), open: Arc::clone(&self.open) })
+        let admission = Admission { peer: Some(peer), open: Arc::clone(&self.open) };
+        Accepted::Admitted(Incoming::admitted(stream, admission))
     }
 }
 
@@ -193,13 +195,13 @@ mod tests {
         let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), 9).expect("bind");
         let address = listener.local_addr().expect("bound");
         let _client = TcpStream::connect(address).expect("connect");
-        let Some(Accepted::Admitted(_stream, admission)) = listener.accept().expect("accept") else { panic!("room") };
+        let Some(Accepted::Admitted(admitted)) = listener.accept().expect("accept") else { panic!("room") };
         std::thread::scope(|threads| {
             let waiting = threads.spawn(|| listener.accept().expect("accept").is_none());
             assert_eq!(listener.close(), 1);
             assert!(waiting.join().expect("join"));
             let ended = threads.spawn(|| listener.wait_for_end());
-            drop(admission);
+            drop(admitted);
             ended.join().expect("join");
         });
         assert!(listener.accept().expect("accept").is_none());
@@ -211,12 +213,12 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let _clients = [(); TURNED_AWAY_MAX + 3].map(|()| TcpStream::connect(address).expect("connect"));
         let accept = || listener.accept().expect("accept").expect("open");
-        let Accepted::Admitted(_, admission) = accept() else { panic!("there is room for one") };
+        let Accepted::Admitted(admitted) = accept() else { panic!("there is room for one") };
         let mut turned_away: Vec<_> = (0..TURNED_AWAY_MAX).map(|_| accept()).collect();
         assert!(turned_away.iter().all(|accepted| matches!(accepted, Accepted::TurnedAway(..))));
         std::thread::scope(|threads| {
             let next = threads.spawn(accept);
-            drop(admission);
+            drop(admitted);
             drop(turned_away.pop());
             assert!(matches!(next.join().expect("join"), Accepted::Admitted(..)), "there is room again");
         });

@@ -38,6 +38,14 @@ impl Live {
         Ok(())
     }
 
+    /// Takes note of a connection that was made elsewhere.
+    pub fn adopt(&self, connection: &Connection) {
+        // Where all is ended, it is ended with the next look at it.
+        if self.keep(&connection.shared_stream()).is_err() {
+            connection.hang_up();
+        }
+    }
+
     /// Keeps a connection that is on its way, for whoever asks next.
     pub(crate) fn keep_begun(&self, stream: Arc<TcpStream>) {
         self.lock().begun.push_back((stream, Instant::now()));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fastcp_model::{Capabilities, Status};
 use fastcp_wire::frame::{FrameType, encode_frame};
-use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket, VERSION, encode_attach};
+use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Role, Ticket, VERSION};
 
 use crate::{Connection, NetError};
 
@@ -108,32 +108,49 @@ impl Session {
         Ok(Self { control, agreed, ticket: reply.ticket })
     }
 
+    /// A session that the peer has opened.
+    pub(crate) fn given(control: Arc<Connection>, agreed: Agreed, ticket: Ticket) -> Self {
+        Self { control, agreed, ticket }
+    }
+
     /// The right to open data connections, apart from the control connection.
-    pub fn attach_right(&self) -> Attached {
-        Attached { ticket: self.ticket }
+    pub fn attach_right(&self) -> AttachRight {
+        AttachRight { ticket: self.ticket }
     }
 }
 
 /// The right to open data connections of one session.
 #[derive(Debug, Clone, Copy)]
-pub struct Attached {
+pub struct AttachRight {
     ticket: Ticket,
 }
 
-impl Attached {
+impl AttachRight {
     /// Makes this connection a data connection before the deadline.
     ///
     /// # Errors
     /// A server that does not know the session; a connection that breaks.
     pub fn greet(&self, connection: &Connection, deadline: Instant) -> Result<(), NetError> {
-        self.ask(connection, deadline)?;
+        self.greet_as(Lane::Data, connection, deadline)
+    }
+
+    /// Makes this connection one of the session before the deadline, for whatever it is needed.
+    ///
+    /// # Errors
+    /// As [`AttachRight::greet`].
+    pub fn greet_as(&self, lane: Lane, connection: &Connection, deadline: Instant) -> Result<(), NetError> {
+        self.ask_as(lane, connection, deadline)?;
         take_reply(connection, deadline)
     }
 
     /// Asks for it alone: the reply is still to be taken.
     pub(crate) fn ask(&self, connection: &Connection, deadline: Instant) -> Result<(), NetError> {
+        self.ask_as(Lane::Data, connection, deadline)
+    }
+
+    fn ask_as(&self, lane: Lane, connection: &Connection, deadline: Instant) -> Result<(), NetError> {
         connection.set_timeouts(None, Some(time_left(deadline)))?;
-        connection.write_frame(FrameType::Attach, &encode_attach(self.ticket))
+        connection.write_frame(FrameType::Attach, &Attach { ticket: self.ticket, lane }.encode())
     }
 }
 

@@ -6,14 +6,15 @@
 //! another session when it needs one.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use fastcp_model::{CHUNK_KB_DEFAULT, Status};
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::hello::{Hello, HelloReply, Ticket, VERSION};
+use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Ticket, VERSION};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
 use crate::session::intersect;
@@ -22,6 +23,10 @@ use crate::{Agreed, CONNECTIONS_PER_PEER_MAX, Connection, NetError, Terms};
 /// A session that has had no data connection for this long, and whose control connection has neither brought nor taken
 /// anything, makes room for others. A receiver that plans slowly has data connections.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Where the server receives, connections that may be attached beside those for data: for signatures, reports, and
+/// control connections in place of lost ones.
+const LANES_BESIDE_DATA: u16 = 4;
 
 /// The sessions of a server.
 #[derive(Debug)]
@@ -36,11 +41,32 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Open {
     agreed: Agreed,
+    /// Takes its connections, where the client sends. Whoever runs the receiver owns it: what it holds is dropped there, and
+    /// never under the lock of the sessions, which that takes again.
+    lanes: Option<Weak<dyn Lanes>>,
     attached: u16,
     peer: IpAddr,
     control: Arc<TcpStream>,
     /// Since when nothing is attached, where nothing is.
     detached: Instant,
+}
+
+/// Takes the connections of a session in which the server receives.
+pub trait Lanes: Send + Sync + Debug {
+    /// Takes one that has been told that it belongs to the session, and answers when its thread is no longer needed.
+    ///
+    /// # Errors
+    /// What the connection ends with.
+    fn take(&self, connection: Arc<Connection>, lane: Lane) -> Result<(), NetError>;
+}
+
+/// What a connection that was attached is to be served by.
+#[derive(Debug)]
+pub enum Attached {
+    /// Whoever answers for the tree that is served.
+    Source(SessionGuard),
+    /// The receiver of the session.
+    Receiver(SessionGuard, Arc<dyn Lanes>, Lane),
 }
 
 /// Why there is no room.
@@ -53,9 +79,10 @@ pub enum Full {
 }
 
 impl Open {
-    /// The connections that it may make: those for data, one for control and one that asks for signatures.
+    /// The connections that it may make: those for data, one for control, one that asks for signatures, and one that
+    /// brings reports.
     fn promised(&self) -> usize {
-        usize::from(self.agreed.connections) + 2
+        usize::from(self.agreed.connections) + 2 + usize::from(self.lanes.is_some())
     }
 
     fn is_idle(&self, idle_max: Duration) -> bool {
@@ -80,6 +107,7 @@ pub struct SessionGuard {
     /// The terms.
     pub agreed: Agreed,
     ticket: Ticket,
+    capability_bits: u32,
     is_control: bool,
     open: Arc<Mutex<HashMap<Ticket, Open>>>,
 }
@@ -130,9 +158,18 @@ impl Sessions {
     /// Agrees on terms with a client and answers its HELLO.
     ///
     /// # Errors
-    /// A version that is not spoken here, [`Status::Busy`] where all connections are promised to others, or a broken
-    /// connection.
+    /// As [`Sessions::agree`], or a broken connection.
     pub fn open(&self, connection: &Connection, hello: &Hello) -> Result<SessionGuard, NetError> {
+        let session = self.agree(connection, hello)?;
+        session.reply(connection)?;
+        Ok(session)
+    }
+
+    /// Agrees on terms with a client, who is to be told of it ([`SessionGuard::reply`]).
+    ///
+    /// # Errors
+    /// A version that is not spoken here, or [`Status::Busy`] where all connections are promised to others.
+    pub fn agree(&self, connection: &Connection, hello: &Hello) -> Result<SessionGuard, NetError> {
         if hello.version < VERSION {
             return Err(NetError::Refused(Status::BadVersion));
         }
@@ -149,39 +186,73 @@ impl Sessions {
             },
         };
         let control = connection.shared_stream();
-        open.insert(ticket, Open { agreed, attached: 0, peer, control, detached: Instant::now() });
-        drop(open);
-        let guard = SessionGuard { agreed, ticket, is_control: true, open: Arc::clone(&self.open) };
-        let reply = HelloReply {
-            version: VERSION,
-            capability_bits: self.terms.capabilities.bits(),
-            connections: agreed.connections,
-            chunk_kb: agreed.chunk_kb,
-            ticket,
-        };
-        connection.write_frame(FrameType::HelloReply, &reply.encode())?;
-        Ok(guard)
+        open.insert(ticket, Open { agreed, lanes: None, attached: 0, peer, control, detached: Instant::now() });
+        let capability_bits = self.terms.capabilities.bits();
+        Ok(SessionGuard { agreed, ticket, capability_bits, is_control: true, open: Arc::clone(&self.open) })
     }
 
-    /// Attaches a data connection and answers its ATTACH.
+    /// Attaches a connection and answers its ATTACH.
     ///
     /// # Errors
-    /// [`NetError::Refused`] for an unknown ticket or where too many are attached, or a broken connection.
-    pub fn attach(&self, connection: &Connection, ticket: Ticket) -> Result<SessionGuard, NetError> {
-        let agreed = {
+    /// [`NetError::Refused`] for an unknown ticket, where too many are attached, or for a lane that the session does not
+    /// have; or a broken connection.
+    pub fn attach(&self, connection: &Connection, Attach { ticket, lane }: Attach) -> Result<Attached, NetError> {
+        let (agreed, lanes) = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             let session = open.get_mut(&ticket).ok_or(NetError::Refused(Status::UnknownTicket))?;
             // A client dials again long before this side knows that a connection is dead: as many as
             // were agreed may linger beside as many that live.
-            if session.attached >= 2 * session.agreed.connections {
+            let others = session.lanes.as_ref().map_or(0, |_| LANES_BESIDE_DATA);
+            if session.attached >= 2 * session.agreed.connections + others {
                 return Err(NetError::Refused(Status::TooManyConnections));
             }
+            if lane != Lane::Data && session.lanes.is_none() {
+                return Err(NetError::Refused(Status::BadRequest));
+            }
+            let lanes = match &session.lanes {
+                Some(lanes) => Some(lanes.upgrade().ok_or(NetError::Refused(Status::UnknownTicket))?),
+                None => None,
+            };
             session.attached += 1;
-            session.agreed
+            (session.agreed, lanes)
         };
-        let guard = SessionGuard { agreed, ticket, is_control: false, open: Arc::clone(&self.open) };
+        let capability_bits = self.terms.capabilities.bits();
+        let guard = SessionGuard { agreed, ticket, capability_bits, is_control: false, open: Arc::clone(&self.open) };
         connection.write_frame(FrameType::AttachReply, &[])?;
-        Ok(guard)
+        Ok(match lanes {
+            Some(lanes) => Attached::Receiver(guard, lanes, lane),
+            None => Attached::Source(guard),
+        })
+    }
+}
+
+impl SessionGuard {
+    /// What names the session.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Has the session's connections taken by a receiver.
+    pub fn received_by(&self, lanes: &Arc<dyn Lanes>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = open.get_mut(&self.ticket) {
+            session.lanes = Some(Arc::downgrade(lanes));
+        }
+    }
+
+    /// Answers the client's HELLO.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub fn reply(&self, connection: &Connection) -> Result<(), NetError> {
+        let reply = HelloReply {
+            version: VERSION,
+            capability_bits: self.capability_bits,
+            connections: self.agreed.connections,
+            chunk_kb: self.agreed.chunk_kb,
+            ticket: self.ticket,
+        };
+        connection.write_frame(FrameType::HelloReply, &reply.encode())
     }
 }
 
@@ -206,7 +277,7 @@ mod tests {
 
     use fastcp_model::{Capabilities, Status};
     use fastcp_wire::frame::FRAME_HEADER_BYTES;
-    use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket, VERSION};
+    use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Role, Ticket, VERSION};
 
     use super::{Agreed, Full, Open, Sessions, Terms};
     use crate::{Connection, NetError, WireCount};
@@ -244,7 +315,7 @@ mod tests {
                     let agreed = Agreed { capabilities: Capabilities::SUPPORTED, connections, chunk_kb: 1024 };
                     all.push(connections);
                     let (control, detached) = (Arc::clone(&control), Instant::now());
-                    open.insert(Ticket([nth; 16]), Open { agreed, attached: 0, peer, control, detached });
+                    open.insert(Ticket([nth; 16]), Open { agreed, lanes: None, attached: 0, peer, control, detached });
                 }
                 Err(full) => return (all, full),
             }
@@ -286,6 +357,10 @@ mod tests {
         Ok((guard, here, there))
     }
 
+    fn data_of(session: &super::SessionGuard) -> Attach {
+        Attach { ticket: session.ticket, lane: Lane::Data }
+    }
+
     #[test]
     fn an_idle_session_is_ended_where_another_needs_room() {
         let mut sessions = sessions(4, 64);
@@ -294,24 +369,24 @@ mod tests {
         assert!(is_busy(opened(&sessions).map(drop)), "it was opened just now");
         sessions.idle_max = Duration::ZERO;
         let (data, mut receiver) = connected();
-        let attached = sessions.attach(&data, first.ticket).expect("known");
+        let attached = sessions.attach(&data, data_of(&first)).expect("known");
         assert!(is_busy(opened(&sessions).map(drop)), "it has a data connection");
         drop(attached);
         let (second, ..) = opened(&sessions).expect("room again");
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).expect("hung up");
         assert!(rest.len() > FRAME_HEADER_BYTES + size_of::<HelloReply>() / 2, "nothing was lost");
-        let again = sessions.attach(&data, first.ticket).map(drop);
+        let again = sessions.attach(&data, data_of(&first)).map(drop);
         assert!(matches!(again, Err(NetError::Refused(Status::UnknownTicket))));
         // That its thread ends later takes nothing from the second.
         drop(first);
-        drop(sessions.attach(&data, second.ticket).expect("known"));
+        drop(sessions.attach(&data, data_of(&second)).expect("known"));
         sessions.make_room(Full::Peer(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))));
-        drop(sessions.attach(&data, second.ticket).expect("it is in nobody's way"));
+        drop(sessions.attach(&data, data_of(&second)).expect("it is in nobody's way"));
         sessions.make_room(Full::Server);
         let mut bytes = Vec::new();
         drop(data);
         receiver.read_to_end(&mut bytes).expect("closed");
-        assert!(sessions.attach(&connected().0, second.ticket).is_err());
+        assert!(sessions.attach(&connected().0, data_of(&second)).is_err());
     }
 }

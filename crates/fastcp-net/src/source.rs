@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::Status;
-use fastcp_wire::hello::Role;
+use fastcp_wire::hello::{Lane, Role};
 
 use crate::session::take_reply;
-use crate::{Agreed, Connection, Dialer, Endpoint, Live, NetError, Session, Terms};
+use crate::{Agreed, AttachRight, Connection, Dialer, Endpoint, Live, NetError, Session, Terms};
 
 /// One attempt to get a connection.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +59,11 @@ pub enum Attachment {
 }
 
 impl DataConnection {
+    /// One that the peer has made.
+    pub(crate) fn answered(connection: Arc<Connection>, agreed: Agreed) -> Self {
+        Self { connection, agreed, is_answered: true }
+    }
+
     /// Takes the peer's word that this is a data connection, before anything else is taken off it. A second connection
     /// might land on yet another replica: so where the peer does not know the session, this one opens its own.
     ///
@@ -110,6 +115,52 @@ pub trait ConnectionSource: Sync {
     fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError>;
 }
 
+impl Dialer {
+    /// A new session in which this end has the role.
+    ///
+    /// # Errors
+    /// As [`ConnectionSource::session`].
+    pub fn session_as(
+        &self,
+        role: Role,
+        terms: &Terms,
+        ahead: Ahead<'_>,
+        attempt: Attempt<'_>,
+    ) -> Result<Session, NetError> {
+        let control = self.dial(attempt.live, attempt.deadline)?;
+        if role == Role::Receiver {
+            ready(&control, attempt)?;
+        }
+        // Where a round trip takes no time, the threads that need connections make them as soon.
+        if control.is_long() {
+            self.begin(&control, ahead.connections, attempt.live);
+        }
+        let session = Session::greet_and_ask(control, role, terms, ahead.frames, attempt.deadline);
+        attempt.live.drop_begun_beyond(session.as_ref().map_or(0, |session| session.agreed.connections));
+        session
+    }
+
+    /// One more connection of a session, which the peer knows for one.
+    ///
+    /// # Errors
+    /// As [`ConnectionSource::session`]; [`Status::UnknownTicket`] where the session has ended.
+    pub fn lane(&self, right: AttachRight, lane: Lane, attempt: Attempt<'_>) -> Result<Arc<Connection>, NetError> {
+        let connection = self.connected(attempt)?;
+        if matches!(lane, Lane::Report { .. }) {
+            ready(&connection, attempt)?;
+        }
+        right.greet_as(lane, &connection, attempt.deadline)?;
+        Ok(connection)
+    }
+
+    fn connected(&self, attempt: Attempt<'_>) -> Result<Arc<Connection>, NetError> {
+        match self.begun(attempt.live, attempt.deadline) {
+            Some(connection) => Ok(connection),
+            None => self.dial(attempt.live, attempt.deadline),
+        }
+    }
+}
+
 impl ConnectionSource for Dialer {
     fn peer_name(&self) -> String {
         self.endpoint().to_string()
@@ -120,34 +171,20 @@ impl ConnectionSource for Dialer {
     }
 
     fn session(&self, terms: &Terms, ahead: Ahead<'_>, attempt: Attempt<'_>) -> Result<Session, NetError> {
-        let control = connect(self, attempt)?;
-        // Where a round trip takes no time, the threads that need connections make them as soon.
-        if control.is_long() {
-            self.begin(&control, ahead.connections, attempt.live);
-        }
-        let session = Session::greet_and_ask(control, Role::Receiver, terms, ahead.frames, attempt.deadline);
-        attempt.live.drop_begun_beyond(session.as_ref().map_or(0, |session| session.agreed.connections));
-        session
+        self.session_as(Role::Receiver, terms, ahead, attempt)
     }
 
     fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
-        let connection = match self.begun(attempt.live, attempt.deadline) {
-            Some(connection) => ready(connection, attempt)?,
-            None => connect(self, attempt)?,
-        };
+        let connection = self.connected(attempt)?;
+        ready(&connection, attempt)?;
         session.attach_right().ask(&connection, attempt.deadline)?;
         Ok(DataConnection { connection, agreed: session.agreed, is_answered: false })
     }
 }
 
-fn connect(dialer: &Dialer, attempt: Attempt<'_>) -> Result<Arc<Connection>, NetError> {
-    ready(dialer.dial(attempt.live, attempt.deadline)?, attempt)
-}
-
-fn ready(connection: Arc<Connection>, attempt: Attempt<'_>) -> Result<Arc<Connection>, NetError> {
-    // What a receiver sends are requests, never more than the sender's socket takes.
-    connection.end_without_peer(attempt.absence_max)?;
-    Ok(connection)
+/// What a receiver sends are requests, and acknowledgements of what it was told: never more than the peer's socket takes.
+fn ready(connection: &Connection, attempt: Attempt<'_>) -> Result<(), NetError> {
+    connection.end_without_peer(attempt.absence_max)
 }
 
 fn attach_alone(connection: &Arc<Connection>, agreed: &Agreed, deadline: Instant) -> Result<(), NetError> {
@@ -166,7 +203,7 @@ mod tests {
 
     use fastcp_model::{ByteRange, Capabilities, Status};
     use fastcp_wire::frame::FrameType;
-    use fastcp_wire::hello::encode_failure;
+    use fastcp_wire::hello::{Attach, Failure};
     use fastcp_wire::request::{Ask, RangeRequest};
 
     use super::{Ahead, Attachment, Attempt, ConnectionSource};
@@ -180,9 +217,9 @@ mod tests {
     /// Serves one connection as a server does, as far as greetings go; answers what was asked for behind them.
     fn serve(sessions: &Sessions, connection: &Connection) -> Result<u8, NetError> {
         let greeting = match greet(connection, TIMEOUT)? {
-            Greeting::Attach(ticket) if sessions.attach(connection, ticket).is_err() => {
-                let failure = encode_failure(Status::UnknownTicket);
-                connection.write_frame(FrameType::Failure, &failure)?;
+            Greeting::Attach(attach) if sessions.attach(connection, attach).is_err() => {
+                let failure = Failure::from(Status::UnknownTicket);
+                connection.write_frame(FrameType::Failure, &failure.encode())?;
                 greet_again(connection, TIMEOUT)?
             }
             other => other,
@@ -191,8 +228,7 @@ mod tests {
             let _session = sessions.open(connection, &hello)?;
             match connection.read_frame() {
                 Ok((FrameType::Attach, payload)) => {
-                    let ticket = fastcp_wire::hello::decode_attach(&payload)?;
-                    let _data = sessions.attach(connection, ticket)?;
+                    let _data = sessions.attach(connection, Attach::decode(&payload)?)?;
                     return first_byte(connection);
                 }
                 Ok((other, _)) => return Err(NetError::UnexpectedFrame(other)),
@@ -223,7 +259,7 @@ mod tests {
             let served = threads.spawn(|| {
                 let accepted = replicas.iter().map(|sessions| {
                     let (stream, _) = listener.accept().expect("accept");
-                    let connection = Connection::accept(stream.into(), Arc::clone(&count)).expect("connected");
+                    let connection = Connection::accept(stream.into()).expect("connected");
                     threads.spawn(move || serve(sessions, &connection))
                 });
                 accepted.collect::<Vec<_>>()

@@ -1,6 +1,7 @@
 //! What went over the wire in a run, and when it last was of use.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// So many bytes received are progress. Fewer may be greetings of a server that does nothing else.
@@ -16,6 +17,8 @@ pub struct WireCount {
     begun: Instant,
     /// In milliseconds since then.
     progress_ms: AtomicU64,
+    /// Another count that has all of it, too.
+    forward: OnceLock<Arc<WireCount>>,
 }
 
 impl Default for WireCount {
@@ -25,6 +28,7 @@ impl Default for WireCount {
             bytes_out: AtomicU64::new(0),
             begun: Instant::now(),
             progress_ms: AtomicU64::new(0),
+            forward: OnceLock::new(),
         }
     }
 }
@@ -41,7 +45,15 @@ impl WireCount {
         self.begun + Duration::from_millis(self.progress_ms.load(Ordering::Relaxed))
     }
 
+    /// Adds to this count as well, from now on. Only the first is heeded.
+    pub(crate) fn forward_to(&self, count: &Arc<Self>) {
+        drop(self.forward.set(Arc::clone(count)));
+    }
+
     pub(crate) fn add(&self, bytes_in: u64, bytes_out: u64) {
+        if let Some(count) = self.forward.get() {
+            count.add(bytes_in, bytes_out);
+        }
         let before = self.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
         self.bytes_out.fetch_add(bytes_out, Ordering::Relaxed);
         if before / PROGRESS_BYTES != (before + bytes_in) / PROGRESS_BYTES {

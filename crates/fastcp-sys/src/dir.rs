@@ -230,6 +230,26 @@ impl Dir {
         Ok(mkdirat(&self.fd, name.as_bytes(), Mode::S_IRWXU)?)
     }
 
+    /// Makes a directory with the mode that the user's mask leaves, unless there is something; answers whether it did.
+    ///
+    /// # Errors
+    /// As `mkdirat(2)`.
+    pub fn make_open_dir(&self, name: &Name) -> io::Result<bool> {
+        match mkdirat(&self.fd, name.as_bytes(), Mode::from_bits_truncate(0o777)) {
+            Err(Errno::EEXIST) => Ok(false),
+            result => Ok(result.map(|()| true)?),
+        }
+    }
+
+    /// How many bytes more the file system takes from this user.
+    ///
+    /// # Errors
+    /// As `fstatvfs(3)`.
+    pub fn room_bytes(&self) -> io::Result<u64> {
+        let stat = nix::sys::statvfs::fstatvfs(&self.fd)?;
+        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+    }
+
     /// Makes a symbolic link.
     ///
     /// # Errors

@@ -62,6 +62,14 @@ impl Root {
         self.resolve(path, OFlag::O_PATH | OFlag::O_DIRECTORY).map(Dir::from_fd)
     }
 
+    /// Opens a directory of the tree as the root of a tree of its own.
+    ///
+    /// # Errors
+    /// As [`Root::dir`].
+    pub fn beneath(&self, path: &RelPath) -> io::Result<Self> {
+        self.resolve(path, OFlag::O_PATH | OFlag::O_DIRECTORY).map(|fd| Self { fd })
+    }
+
     /// Opens a regular file of the tree for reading.
     ///
     /// A device, pipe or socket is not opened, since opening alone can have effects; the type is

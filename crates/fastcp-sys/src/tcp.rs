@@ -33,7 +33,12 @@ pub struct TcpInfo {
     /// How long nothing has arrived from the peer and nothing has left for it. What waits here until the peer has room
     /// has not left.
     pub quiet: Duration,
+    /// Whether neither end has closed it.
+    pub is_established: bool,
 }
+
+/// `TCP_ESTABLISHED` of Linux's `net/tcp_states.h`.
+const ESTABLISHED: u8 = 1;
 
 impl TcpInfo {
     /// How long the network held the connection back: neither the receiver nor the buffer here did.
@@ -70,6 +75,7 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         buffer_limited: Duration::from_micros(raw.tcpi_sndbuf_limited),
         acked_bytes: raw.tcpi_bytes_acked,
         unsent_bytes: raw.tcpi_notsent_bytes.into(),
+        is_established: raw.tcpi_state == ESTABLISHED,
         quiet: Duration::from_millis(raw.tcpi_last_data_sent.min(raw.tcpi_last_data_recv).into()),
     })
 }

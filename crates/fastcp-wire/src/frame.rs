@@ -33,6 +33,18 @@ pub enum FrameType {
     OfferKnown = 0x0009,
     /// Sender: one of those batches stands here.
     OfferSame = 0x000A,
+    /// Client that sends: what the server is to receive, and how.
+    Push = 0x000B,
+    /// Server that receives: something happened.
+    ReportEvent = 0x000C,
+    /// Server that receives: how far it is.
+    ReportState = 0x000D,
+    /// Server that receives: how it ended.
+    ReportEnd = 0x000E,
+    /// Client that sends: up to which event it has been told.
+    ReportSeen = 0x000F,
+    /// Client that sends: the run is to end.
+    Cancel = 0x0010,
 }
 
 impl FrameType {
@@ -52,6 +64,12 @@ impl FrameType {
             0x0008 => Self::OfferEnd,
             0x0009 => Self::OfferKnown,
             0x000A => Self::OfferSame,
+            0x000B => Self::Push,
+            0x000C => Self::ReportEvent,
+            0x000D => Self::ReportState,
+            0x000E => Self::ReportEnd,
+            0x000F => Self::ReportSeen,
+            0x0010 => Self::Cancel,
             _ => return Err(WireError::UnknownFrame(code)),
         })
     }

@@ -3,8 +3,9 @@
 use fastcp_model::{CHUNK_KB_MAX, CHUNK_KB_MIN, Status};
 
 use crate::WireError;
-use crate::limits::CONNECTIONS_MAX;
-use crate::reader::Reader;
+use crate::limits::{CONNECTIONS_MAX, REPORT_TEXT_BYTES_MAX};
+use crate::reader::{Reader, put_short_bytes};
+use crate::report::{event_number, shortened, text};
 
 /// The protocol version that this crate speaks.
 pub const VERSION: u16 = 1;
@@ -123,36 +124,107 @@ impl HelloReply {
     }
 }
 
-/// The payload of an [`crate::frame::FrameType::Attach`] frame.
-pub fn encode_attach(ticket: Ticket) -> Vec<u8> {
-    ticket.0.to_vec()
+/// What a connection of a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Ranges.
+    Data,
+    /// Offers, in place of a control connection that is lost. Only where the server receives: where it sends, the client
+    /// opens another session.
+    Control,
+    /// What the receiver tells. Only where the server receives.
+    Report {
+        /// The number of the last event that the client has been told.
+        seen: u64,
+    },
 }
 
-/// Decodes an ATTACH payload.
-///
-/// # Errors
-/// A wrong length.
-pub fn decode_attach(payload: &[u8]) -> Result<Ticket, WireError> {
-    let mut reader = Reader::new(payload);
-    let ticket = Ticket(reader.ticket()?);
-    reader.finish()?;
-    Ok(ticket)
+const LANE_CONTROL: u8 = 1;
+const LANE_REPORT: u8 = 2;
+
+/// A connection of a session that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attach {
+    /// Which session.
+    pub ticket: Ticket,
+    /// What for.
+    pub lane: Lane,
 }
 
-/// The payload of a [`crate::frame::FrameType::Failure`] frame.
-pub fn encode_failure(status: Status) -> Vec<u8> {
-    status.code().to_be_bytes().to_vec()
+impl Attach {
+    /// The payload of an [`crate::frame::FrameType::Attach`] frame.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.ticket.0.to_vec();
+        match self.lane {
+            Lane::Data => {}
+            Lane::Control => out.push(LANE_CONTROL),
+            Lane::Report { seen } => {
+                out.push(LANE_REPORT);
+                out.extend_from_slice(&seen.to_be_bytes());
+            }
+        }
+        out
+    }
+
+    /// Decodes the payload.
+    ///
+    /// # Errors
+    /// A wrong length, an unknown lane, or a number beyond its limit.
+    pub fn decode(payload: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(payload);
+        let ticket = Ticket(reader.ticket()?);
+        if payload.len() == ticket.0.len() {
+            return Ok(Self { ticket, lane: Lane::Data });
+        }
+        let lane = match reader.u8()? {
+            LANE_CONTROL => Lane::Control,
+            LANE_REPORT => Lane::Report { seen: event_number(&mut reader, "seen")? },
+            other => return Err(WireError::Value { field: "lane", value: other.into() }),
+        };
+        reader.finish()?;
+        Ok(Self { ticket, lane })
+    }
 }
 
-/// Decodes a failure.
-///
-/// # Errors
-/// An unknown status.
-pub fn decode_failure(payload: &[u8]) -> Result<Status, WireError> {
-    let mut reader = Reader::new(payload);
-    let code = reader.u16()?;
-    reader.finish()?;
-    Status::from_code(code).ok_or(WireError::Value { field: "status", value: code.into() })
+/// Why a connection ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What it is.
+    pub status: Status,
+    /// In words, where the status alone does not say it.
+    pub detail: String,
+}
+
+impl Failure {
+    /// The payload of a [`crate::frame::FrameType::Failure`] frame.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.status.code().to_be_bytes().to_vec();
+        if !self.detail.is_empty() {
+            put_short_bytes(&mut out, shortened(&self.detail, REPORT_TEXT_BYTES_MAX));
+        }
+        out
+    }
+
+    /// Decodes the payload.
+    ///
+    /// # Errors
+    /// An unknown status, or a text that is none or too long.
+    pub fn decode(payload: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(payload);
+        let code = reader.u16()?;
+        let status = Status::from_code(code).ok_or(WireError::Value { field: "status", value: code.into() })?;
+        let has_detail = payload.len() > 2;
+        let detail = if has_detail { text(&mut reader, "detail_len", REPORT_TEXT_BYTES_MAX)? } else { String::new() };
+        reader.finish()?;
+        // Said in one way only.
+        if has_detail && detail.is_empty() { Err(WireError::TrailingBytes(2)) } else { Ok(Self { status, detail }) }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self { status, detail: String::new() }
+    }
 }
 
 fn connections(count: u16) -> Result<u16, WireError> {

@@ -10,15 +10,20 @@
 //! - [`hello`]: who is there, what both can do, and the ticket for data connections.
 //! - [`known`]: batches of an offer that need not be sent again.
 //! - [`offer`]: the sender's tree, directory by directory.
+//! - [`drop`]: a file that a script hands over.
+//! - [`push`] and [`report`]: what a sender that dials asks for, and what it is told.
 
 pub mod bundle;
+pub mod drop;
 pub mod frame;
 pub mod hello;
 pub mod known;
 pub mod limits;
 pub mod offer;
 pub mod progress;
+pub mod push;
 pub mod reply;
+pub mod report;
 pub mod request;
 pub mod signature;
 

@@ -1,5 +1,7 @@
 //! Every bound on what a peer may say, named. `docs/protocol.md` repeats them; a test compares.
 
+use fastcp_model::{NAME_BYTES_MAX, PATH_BYTES_MAX};
+
 /// The longest path in a request, in bytes.
 pub const REQUEST_PATH_BYTES_MAX: usize = 4096;
 /// The longest range that one extended request may ask for, in bytes: the largest chunk.
@@ -49,5 +51,27 @@ pub const KNOWN_BATCHES_MAX: usize = 65_536;
 pub const LINK_TARGET_BYTES_MAX: usize = 4096;
 /// The longest name of a user or group, in bytes.
 pub const OWNER_NAME_BYTES_MAX: usize = 256;
+/// The longest name in a drop, in bytes.
+pub const DROP_NAME_BYTES_MAX: usize = 4096;
+/// The longest payload of a PUSH frame, in bytes.
+pub const PUSH_BYTES_MAX: usize = 16 << 10;
+/// The most settings of a push.
+pub const PUSH_SETTINGS_MAX: usize = 64;
+/// The longest name of a setting, in bytes.
+pub const SETTING_NAME_BYTES_MAX: usize = 64;
+/// The longest value of a setting, in bytes.
+pub const SETTING_VALUE_BYTES_MAX: usize = 4096;
+/// The largest number of an event: one more is a number, too.
+pub const EVENT_NUMBER_MAX: u64 = u64::MAX >> 1;
+/// The longest path of an event, in bytes: that of an entry which nobody can ask for, since its path is too long.
+pub const EVENT_PATH_BYTES_MAX: usize = PATH_BYTES_MAX + 1 + NAME_BYTES_MAX;
+/// The longest name of a kind of failure, in bytes.
+pub const CAUSE_BYTES_MAX: usize = 128;
+/// The longest text in a report or a failure, in bytes.
+pub const REPORT_TEXT_BYTES_MAX: usize = 8192;
+/// The longest line for a manifest, in bytes.
+pub const RECORD_BYTES_MAX: usize = 32 << 10;
+/// The most counters in a report.
+pub const REPORT_COUNTERS_MAX: usize = 256;
 /// The most data connections of one session.
 pub const CONNECTIONS_MAX: u16 = 64;

@@ -17,6 +17,19 @@ pub enum Scope {
     Contents = 0,
     /// The path itself, under its own name.
     Itself = 1,
+    /// What is inside the path, but not what is inside that.
+    Level = 2,
+}
+
+impl Scope {
+    pub(crate) fn from_code(code: u8) -> Result<Self, WireError> {
+        match code {
+            0 => Ok(Self::Contents),
+            1 => Ok(Self::Itself),
+            2 => Ok(Self::Level),
+            other => Err(WireError::Value { field: "scope", value: other.into() }),
+        }
+    }
 }
 
 /// The receiver's request for offers. Rules and cursor have their place from the start; this version
@@ -53,11 +66,7 @@ impl OfferRequest {
     /// An unlawful path, an unknown scope, or rules or a cursor, which this version does not know.
     pub fn decode(payload: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(payload);
-        let scope = match reader.u8()? {
-            0 => Scope::Contents,
-            1 => Scope::Itself,
-            other => return Err(WireError::Value { field: "scope", value: other.into() }),
-        };
+        let scope = Scope::from_code(reader.u8()?)?;
         let path = RelPath::new(reader.short_bytes("path_len", PATH_BYTES_MAX)?)?;
         within("rules_len", reader.u32()? as usize, 0)?;
         within("cursor_len", usize::from(reader.u16()?), 0)?;

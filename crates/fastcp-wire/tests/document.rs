@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use fastcp_model::{
     CHUNK_KB_DEFAULT, CHUNK_KB_MAX, CHUNK_KB_MIN, Capabilities, EntryKind, NAME_BYTES_MAX, PATH_BYTES_MAX, RelPath,
-    Status,
+    SpecialKind, Status,
 };
 use fastcp_wire::bundle::{BUNDLE_PIECES_BYTES_MAX, BundleRequest};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES, FrameHeader, FrameType, decode_payload};
-use fastcp_wire::hello::{self, Hello, HelloReply, Role, Ticket};
+use fastcp_wire::hello::{self, Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::known::{BatchId, RECEIVER_FRAME_BYTES_MAX, encode_known};
 use fastcp_wire::offer::{
     BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope,
 };
+use fastcp_wire::push::{PUSH_VERSION, Push, Setting};
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, TRAILER_BYTES, Trailer};
+use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, ToldKind, Undeleted, decode_seen, encode_seen};
 use fastcp_wire::request::{self, Ask, ExtendedRequest, REQUEST_HEADER_BYTES, Request, RequestHeader};
 use fastcp_wire::signature::SIGNED_CHUNK_BYTES;
 use fastcp_wire::{WireError, limits};
@@ -156,11 +158,49 @@ fn entry_kinds() {
     assert_eq!(table("Entry kinds").len(), 8);
 }
 
+/// One event of each kind, by the name that the document has for it. What is variable in them is empty.
+fn events() -> [(&'static str, Told); 6] {
+    let path = RelPath::root;
+    let target = ToldKind::Link(Vec::new());
+    let failed = Told::Failed { path: path(), is_moving_source: false, kind: String::new(), text: String::new() };
+    [
+        ("failed", failed),
+        ("skipped", Told::Skipped { path: path(), kind: SpecialKind::Fifo }),
+        ("item", Told::Item { change: *b">f+++++++++", path: path(), kind: target }),
+        ("not deleting", Told::NotDeleting(Undeleted::Entries { entries: 0, max: 0 })),
+        ("limited", Told::Limited { resource: 0, max: 0, connections: 0 }),
+        ("recorded", Told::Recorded(Vec::new())),
+    ]
+}
+
+/// The bytes of an event of this kind, and those before its body.
+fn event_bytes(wanted: &str) -> Vec<u8> {
+    let (_, event) = events().into_iter().find(|(name, _)| *name == wanted).expect("an event");
+    Numbered { number: 1, event }.encode()
+}
+
+#[test]
+fn event_kinds() {
+    let coded = events().map(|(name, _)| (u64::from(event_bytes(name)[8]), name));
+    assert_eq!(numbered("Event kinds"), coded);
+    let beyond = [&1u64.to_be_bytes()[..], &[6], &[0; 40]].concat();
+    assert_eq!(Numbered::decode(&beyond), Err(WireError::Value { field: "event", value: 6 }));
+}
+
+#[test]
+fn the_names_of_settings_are_lawful() {
+    let settings: Vec<_> = table("Settings").iter().map(|row| Setting::new(row[0], "")).collect();
+    let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    let push = Push { offer, into: RelPath::root(), new_name: None, settings };
+    assert_eq!(push.encode().and_then(|payload| Push::decode(&payload)), Ok(push));
+}
+
 #[test]
 fn limits_table() {
     let documented: BTreeMap<_, _> = table("Limits").iter().map(|row| (row[0], number(row[1]))).collect();
     let coded = BTreeMap::from([
         ("VERSION", hello::VERSION.into()),
+        ("PUSH_VERSION", PUSH_VERSION.into()),
         ("REQUEST_PATH_BYTES_MAX", limits::REQUEST_PATH_BYTES_MAX as u64),
         ("RANGE_BYTES_MAX", limits::RANGE_BYTES_MAX),
         ("ZSTD_RANGE_BYTES_MAX", limits::ZSTD_RANGE_BYTES_MAX),
@@ -186,6 +226,16 @@ fn limits_table() {
         ("KNOWN_BATCHES_MAX", limits::KNOWN_BATCHES_MAX as u64),
         ("LINK_TARGET_BYTES_MAX", limits::LINK_TARGET_BYTES_MAX as u64),
         ("OWNER_NAME_BYTES_MAX", limits::OWNER_NAME_BYTES_MAX as u64),
+        ("PUSH_BYTES_MAX", limits::PUSH_BYTES_MAX as u64),
+        ("PUSH_SETTINGS_MAX", limits::PUSH_SETTINGS_MAX as u64),
+        ("SETTING_NAME_BYTES_MAX", limits::SETTING_NAME_BYTES_MAX as u64),
+        ("SETTING_VALUE_BYTES_MAX", limits::SETTING_VALUE_BYTES_MAX as u64),
+        ("EVENT_NUMBER_MAX", limits::EVENT_NUMBER_MAX),
+        ("EVENT_PATH_BYTES_MAX", limits::EVENT_PATH_BYTES_MAX as u64),
+        ("CAUSE_BYTES_MAX", limits::CAUSE_BYTES_MAX as u64),
+        ("REPORT_TEXT_BYTES_MAX", limits::REPORT_TEXT_BYTES_MAX as u64),
+        ("RECORD_BYTES_MAX", limits::RECORD_BYTES_MAX as u64),
+        ("REPORT_COUNTERS_MAX", limits::REPORT_COUNTERS_MAX as u64),
         ("CONNECTIONS_MAX", limits::CONNECTIONS_MAX.into()),
         ("PATH_BYTES_MAX", PATH_BYTES_MAX as u64),
         ("NAME_BYTES_MAX", NAME_BYTES_MAX as u64),
@@ -256,6 +306,16 @@ fn fixed_sizes() {
     let hello = Hello { version: 1, role: Role::Sender, capability_bits: 0, connections: 1, chunk_kb: 0 };
     let reply = HelloReply { version: 1, capability_bits: 0, connections: 1, chunk_kb: 4, ticket };
     let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    let failure_frame = Failure { status: Status::Busy, detail: "a".to_owned() };
+    let push = |settings| {
+        let push = Push { offer: request.clone(), into: RelPath::root(), new_name: None, settings };
+        push.encode().expect("within the limits").len()
+    };
+    let setting = push(vec![Setting::new("", "")]) - push(Vec::new());
+    let event = event_bytes("recorded").len() - 2;
+    let body = |name| event_bytes(name).len() - event;
+    let state = ReportState { called: 0, is_scan_done: false, counters: Vec::new() };
+    let end = ReportEnd { events: 0, outcome: 0, text: String::new(), limit: 0 };
     let empty_batch = batch_bytes("00000000", "00000000");
     let owner = batch_bytes("00000001 00 00000000 0001 61", "00000000") - empty_batch - 1;
     let listing = batch_bytes("00000000", "00000001 00 0000 0000 00 00000000 00000000") - empty_batch;
@@ -276,8 +336,10 @@ fn fixed_sizes() {
         ("Frame", FRAME_HEADER_BYTES + FRAME_SUM_BYTES),
         ("HELLO", hello.encode().len()),
         ("HELLO_REPLY", reply.encode().len()),
-        ("ATTACH", hello::encode_attach(ticket).len()),
-        ("FAILURE", hello::encode_failure(Status::Busy).len()),
+        ("ATTACH", Attach { ticket, lane: Lane::Report { seen: 0 } }.encode().len()),
+        ("FAILURE", failure_frame.encode().len() - 1),
+        ("PUSH", push(Vec::new())),
+        ("Setting", setting),
         ("OFFER_REQUEST", request.encode().len()),
         ("OFFER_KNOWN", encode_known(&[]).len()),
         ("OFFER_SAME", BatchId([0; 20]).encode().len()),
@@ -289,6 +351,16 @@ fn fixed_sizes() {
         ("Entry", entry - empty_batch - listing - 1),
         ("Entry failure", failure - empty_batch - listing - 1),
         ("OFFER_END", OfferEnd { entries: 0, failures: 0 }.encode().len()),
+        ("REPORT_EVENT", event),
+        ("Failed entry", body("failed")),
+        ("Skipped entry", body("skipped")),
+        ("Changed entry", body("item")),
+        ("Deletion refused", body("not deleting")),
+        ("Resource limit", body("limited")),
+        ("Manifest record", body("recorded")),
+        ("REPORT_STATE", state.encode().len()),
+        ("REPORT_END", end.encode().len()),
+        ("REPORT_SEEN", encode_seen(0).len()),
     ]);
     let coded: BTreeMap<_, _> = coded.into_iter().map(|(heading, bytes)| (heading, bytes as u64)).collect();
     assert_eq!(layouts(), coded);
@@ -330,7 +402,12 @@ fn first_bytes() {
 
 /// The messages of the worked session: title and bytes.
 fn session() -> Vec<(&'static str, Vec<u8>)> {
-    let text = DOCUMENT.split("```text\n").nth(1).and_then(|text| text.split("```").next()).expect("a session");
+    worked(1)
+}
+
+/// The messages of the worked session in that place.
+fn worked(nth: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let text = DOCUMENT.split("```text\n").nth(nth).and_then(|text| text.split("```").next()).expect("a session");
     text.split("== ")
         .skip(1)
         .map(|message| {
@@ -369,7 +446,8 @@ fn the_sessions_handshake_is_what_the_code_speaks() -> Result<(), WireError> {
     let (own, _) = Capabilities::from_peer(hello.capability_bits);
     let (peer, unknown) = Capabilities::from_peer(reply.capability_bits);
     assert_eq!((own & peer, unknown), (Capabilities::RESUME | Capabilities::PIPELINE_SYNC, 0));
-    assert_eq!(hello::decode_attach(&payload(&session[2].1, FrameType::Attach)?)?, reply.ticket);
+    let attach = Attach::decode(&payload(&session[2].1, FrameType::Attach)?)?;
+    assert_eq!(attach, Attach { ticket: reply.ticket, lane: Lane::Data });
     assert_eq!(payload(&session[3].1, FrameType::AttachReply)?, b"");
     Ok(())
 }
@@ -411,5 +489,31 @@ fn the_sessions_ranges_are_what_the_code_speaks() -> Result<(), WireError> {
     let confirmation = piece(&session[12].1)?;
     assert_eq!(confirmation.id, asked(11, Ask::Confirm));
     assert_eq!((confirmation.reply.crc32, confirmation.body_bytes), (trailer.crc32, 0));
+    Ok(())
+}
+
+#[test]
+fn the_worked_push_is_what_the_code_speaks() -> Result<(), WireError> {
+    let session = worked(2);
+    assert_eq!(session.len(), 9);
+    let hello = Hello::decode(&payload(&session[0].1, FrameType::Hello)?)?;
+    assert_eq!(hello.role, Role::Sender);
+    let push = Push::decode(&payload(&session[1].1, FrameType::Push)?)?;
+    let settings = vec![Setting::new("itemize-changes", ""), Setting::new("retry", 60)];
+    let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    assert_eq!(push, Push { offer, into: RelPath::new(b"new")?, new_name: None, settings });
+    let reply = HelloReply::decode(&payload(&session[2].1, FrameType::HelloReply)?)?;
+    let attach = Attach::decode(&payload(&session[3].1, FrameType::Attach)?)?;
+    assert_eq!(attach, Attach { ticket: reply.ticket, lane: Lane::Report { seen: 0 } });
+    assert_eq!(payload(&session[4].1, FrameType::AttachReply)?, b"");
+    let event = Numbered::decode(&payload(&session[5].1, FrameType::ReportEvent)?)?;
+    let item = Told::Item { change: *b">f+++++++++", path: RelPath::new(b"hi")?, kind: ToldKind::Other };
+    assert_eq!(event, Numbered { number: 1, event: item });
+    let state = ReportState::decode(&payload(&session[6].1, FrameType::ReportState)?)?;
+    assert_eq!((state.called, state.is_scan_done), (1, true));
+    assert_eq!(state.counters.len(), table("Counters").len());
+    let end = ReportEnd::decode(&payload(&session[7].1, FrameType::ReportEnd)?)?;
+    assert_eq!(end, ReportEnd { events: event.number, outcome: 0, text: String::new(), limit: 0 });
+    assert_eq!(decode_seen(&payload(&session[8].1, FrameType::ReportSeen)?)?, end.events + 1);
     Ok(())
 }

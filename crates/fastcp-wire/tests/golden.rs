@@ -7,12 +7,14 @@ use fastcp_model::{
 use fastcp_wire::bundle::BUNDLE_PIECES_BYTES_MAX;
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
+use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::known::BatchId;
-use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX};
+use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, CAUSE_BYTES_MAX, REPORT_TEXT_BYTES_MAX};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::progress::Progress;
+use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{BodyKind, HoleEnd, PieceHeader, Reply, Trailer};
+use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, ToldKind, Undeleted};
 use fastcp_wire::request::{Ask, PlainRequest, RangeRequest};
 use fastcp_wire::signature::{
     Level, RangeHash, SignedChunk, StrongHash, WeakHash, decode_hash, decode_signature, encode_hash, encode_signature,
@@ -327,6 +329,14 @@ fn frames_of_every_type() {
         ("0006", FrameType::OfferRequest, "be49f695"),
         ("0007", FrameType::OfferBatch, "518b9dab"),
         ("0008", FrameType::OfferEnd, "a080c626"),
+        ("0009", FrameType::OfferKnown, "4f42ad18"),
+        ("000a", FrameType::OfferSame, "a475161b"),
+        ("000b", FrameType::Push, "4bb77d25"),
+        ("000c", FrameType::ReportEvent, "a96b665c"),
+        ("000d", FrameType::ReportState, "46a90d62"),
+        ("000e", FrameType::ReportEnd, "ad9eb661"),
+        ("000f", FrameType::ReportSeen, "425cdd5f"),
+        ("0010", FrameType::Cancel, "94f9073a"),
     ] {
         let golden = format!(
             "{code}             # msg_type
@@ -347,6 +357,17 @@ fn attach_reply_is_an_empty_frame() {
          00000000           # payload_len
          916dfb7a           # crc32",
         &Message::Frame(FrameType::AttachReply, Vec::new()),
+    );
+}
+
+#[test]
+fn cancel_is_an_empty_frame() {
+    check(
+        "0010               # msg_type CANCEL
+         0000               # flags
+         00000000           # payload_len
+         02fc43a7           # crc32",
+        &Message::Frame(FrameType::Cancel, Vec::new()),
     );
 }
 
@@ -397,12 +418,251 @@ fn hello_reply() {
 
 #[test]
 fn attach() {
-    check("0001020304050607 08090a0b0c0d0e0f   # ticket", &Message::Attach(ticket()));
+    let attach = |lane| Message::Attach(Attach { ticket: ticket(), lane });
+    check("0001020304050607 08090a0b0c0d0e0f   # ticket", &attach(Lane::Data));
+    check(
+        "0001020304050607   # ticket
+         08090a0b0c0d0e0f
+         01                 # lane control",
+        &attach(Lane::Control),
+    );
+    check(
+        "0001020304050607   # ticket
+         08090a0b0c0d0e0f
+         02                 # lane report
+         0000000000000102   # seen",
+        &attach(Lane::Report { seen: 0x102 }),
+    );
 }
 
 #[test]
 fn failure() {
-    check("000e   # status UnknownTicket", &Message::Failure(Status::UnknownTicket));
+    check("000e   # status UnknownTicket", &Message::Failure(Status::UnknownTicket.into()));
+    check(
+        "0013               # status InUse
+         0007               # detail_len
+         6e6f7420c3a061     # detail: not, a space, a with a grave accent, a",
+        &Message::Failure(Failure { status: Status::InUse, detail: "not \u{e0}a".to_owned() }),
+    );
+}
+
+#[test]
+fn push() {
+    let offer = OfferRequest { path: path(b"a/\xff"), scope: Scope::Itself };
+    let settings = vec![
+        Setting::new("durability", "file"),
+        Setting::new("delete", ""),
+        Setting { name: "backup-dir".to_owned(), value: b"b/\xff".to_vec() },
+    ];
+    check(
+        "0001                   # version
+         01                     # scope itself
+         0003                   # path_len
+         612fff                 # path: a, slash, a byte that is not UTF-8
+         0003                   # into_len
+         642f65                 # into d/e
+         0001                   # new_name_len
+         6e                     # new_name n
+         03                     # setting_count
+         000a                   # name_len
+         6475726162696c697479   # name durability
+         0004                   # value_len
+         66696c65               # value file
+         0006                   # name_len
+         64656c657465           # name delete
+         0000                   # value_len: an option without a value
+         000a                   # name_len
+         6261636b75702d646972   # name backup-dir
+         0003                   # value_len
+         622fff                 # value: b, slash, a byte that is not UTF-8",
+        &Message::Push(Push { offer, into: path(b"d/e"), new_name: Some(name(b"n")), settings }),
+    );
+    check(
+        "0001               # version
+         00                 # scope contents
+         0000               # path_len: the root
+         0000               # into_len: the root
+         0000               # new_name_len: none
+         00                 # setting_count",
+        &Message::Push(Push {
+            offer: OfferRequest { path: RelPath::root(), scope: Scope::Contents },
+            into: RelPath::root(),
+            new_name: None,
+            settings: Vec::new(),
+        }),
+    );
+}
+
+fn event(number: u64, event: Told) -> Message {
+    Message::ReportEvent(Numbered { number, event })
+}
+
+#[test]
+fn report_of_a_failure() {
+    let failed = |is_moving_source| Told::Failed {
+        path: path(b"a/\xff"),
+        is_moving_source,
+        kind: "too large".to_owned(),
+        text: "gr\u{f6}\u{df}er".to_owned(),
+    };
+    check(
+        "0102030405060708   # number
+         00                 # event failed
+         01                 # moving: the source changed meanwhile
+         0003               # path_len
+         612fff             # path: a, slash, a byte that is not UTF-8
+         0009               # cause_len
+         746f6f206c61726765 # cause too large
+         0008               # text_len
+         6772c3b6c39f6572   # text: greater in German, as UTF-8",
+        &event(0x0102_0304_0506_0708, failed(true)),
+    );
+    check(
+        "0000000000000001 00
+         00                 # moving: it did not
+         0003 612fff 0009 746f6f206c61726765 0008 6772c3b6c39f6572",
+        &event(1, failed(false)),
+    );
+}
+
+#[test]
+fn report_of_what_was_skipped() {
+    for (code, kind) in [
+        ("00 # named pipe", SpecialKind::Fifo),
+        ("01 # socket", SpecialKind::Socket),
+        ("02 # character device", SpecialKind::CharDevice),
+        ("03 # block device", SpecialKind::BlockDevice),
+    ] {
+        let golden = format!(
+            "0000000000000002   # number
+             01                 # event skipped
+             {code}
+             0001               # path_len
+             70                 # path p"
+        );
+        check(&golden, &event(2, Told::Skipped { path: path(b"p"), kind }));
+    }
+}
+
+#[test]
+fn report_of_a_change() {
+    for (golden, kind) in [
+        ("00 # item_kind directory", ToldKind::Dir),
+        ("01 # item_kind another", ToldKind::Other),
+        ("02 # item_kind symbolic link\n 0002 # target_len\n 2eff # target", ToldKind::Link(b".\xff".to_vec())),
+    ] {
+        let golden = format!(
+            "0000000000000003         # number
+             02                       # event item
+             3e662b2b2b2b2b2b2b2b2b   # change >f+++++++++
+             0000                     # path_len: the destination itself
+             {golden}"
+        );
+        check(&golden, &event(3, Told::Item { change: *b">f+++++++++", path: RelPath::root(), kind }));
+    }
+}
+
+#[test]
+fn report_of_no_deletion() {
+    for (golden, why) in [
+        ("00 # reason source unread", Undeleted::Source),
+        ("01 # reason cut short", Undeleted::CutShort),
+        ("02 # reason empty source", Undeleted::EmptySource),
+        (
+            "03                 # reason too many
+             0000000000000102   # entries
+             0000000000000101   # max",
+            Undeleted::Entries { entries: 0x102, max: 0x101 },
+        ),
+        (
+            "04                 # reason too large a part
+             0000000000000102   # entries
+             0000000000000064   # max, of a hundred",
+            Undeleted::Percent { entries: 0x102, max: 100 },
+        ),
+    ] {
+        let golden = format!(
+            "0000000000000004   # number
+             03                 # event not deleting
+             {golden}"
+        );
+        check(&golden, &event(4, Told::NotDeleting(why)));
+    }
+}
+
+#[test]
+fn report_of_a_limit() {
+    for resource in 0..=2 {
+        let golden = format!(
+            "0000000000000005   # number
+             04                 # event limited
+             {resource:02x}                 # resource
+             0000000000000400   # max
+             0007               # connections"
+        );
+        check(&golden, &event(5, Told::Limited { resource, max: 1024, connections: 7 }));
+    }
+}
+
+#[test]
+fn report_of_a_record() {
+    check(
+        "0000000000000006   # number
+         05                 # event recorded
+         0004               # record_len
+         6162ff0a           # record",
+        &event(6, Told::Recorded(b"ab\xff\n".to_vec())),
+    );
+}
+
+#[test]
+fn report_state() {
+    check(
+        "00000005           # called
+         01                 # scan_done
+         0002               # counter_count
+         0000000000000003   # counter
+         0102030405060708   # counter",
+        &Message::ReportState(ReportState { called: 5, is_scan_done: true, counters: vec![3, 0x0102_0304_0506_0708] }),
+    );
+    check(
+        "00000000           # called
+         00                 # scan_done
+         0000               # counter_count",
+        &Message::ReportState(ReportState { called: 0, is_scan_done: false, counters: Vec::new() }),
+    );
+}
+
+#[test]
+fn report_end() {
+    check(
+        "0000000000000102   # events
+         05                 # outcome
+         02                 # limit
+         0002               # text_len
+         6e6f               # text no",
+        &Message::ReportEnd(ReportEnd { events: 0x102, outcome: 5, text: "no".to_owned(), limit: 2 }),
+    );
+}
+
+#[test]
+fn report_seen() {
+    check("0000000000000102   # seen", &Message::ReportSeen(0x102));
+}
+
+#[test]
+fn what_is_too_long_to_be_told_is_cut_between_characters() {
+    let detail = "\u{e0}".repeat(REPORT_TEXT_BYTES_MAX);
+    let told = Failure { status: Status::Busy, detail: format!("a{detail}") }.encode();
+    let shorter = Failure::decode(&told).expect("lawful").detail;
+    assert_eq!(shorter.len(), REPORT_TEXT_BYTES_MAX - 1);
+    let end = ReportEnd { events: 0, outcome: 1, text: detail.clone(), limit: 0 }.encode();
+    assert_eq!(ReportEnd::decode(&end).expect("lawful").text.len(), REPORT_TEXT_BYTES_MAX);
+    let kind = "k".repeat(CAUSE_BYTES_MAX + 1);
+    let failed = Told::Failed { path: path(b"a"), is_moving_source: false, kind, text: detail };
+    let failed = Numbered::decode(&Numbered { number: 1, event: failed }.encode()).expect("lawful");
+    let Told::Failed { kind, text, .. } = failed.event else { panic!("{failed:?}") };
+    assert_eq!((kind.len(), text.len()), (CAUSE_BYTES_MAX, REPORT_TEXT_BYTES_MAX));
 }
 
 #[test]

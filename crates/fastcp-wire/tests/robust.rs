@@ -2,17 +2,20 @@
 
 use std::fs;
 
-use fastcp_model::{Listing, ListingEnd, PATH_BYTES_MAX, RelPath};
+use fastcp_model::{Listing, ListingEnd, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath, SpecialKind};
 use fastcp_wire::WireError;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
-use fastcp_wire::hello::{Hello, HelloReply};
+use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane};
 use fastcp_wire::limits::{
-    BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, CONNECTIONS_MAX, FINE_SIGNATURE_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX,
-    HASH_BYTES_MAX, LINK_TARGET_BYTES_MAX, OWNER_NAME_BYTES_MAX, RANGE_BYTES_MAX, REQUEST_PATH_BYTES_MAX,
-    SIGNATURE_BYTES_MAX,
+    BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, CAUSE_BYTES_MAX, CONNECTIONS_MAX, EVENT_NUMBER_MAX, EVENT_PATH_BYTES_MAX,
+    FINE_SIGNATURE_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, HASH_BYTES_MAX, LINK_TARGET_BYTES_MAX, OWNER_NAME_BYTES_MAX,
+    PUSH_BYTES_MAX, PUSH_SETTINGS_MAX, RANGE_BYTES_MAX, RECORD_BYTES_MAX, REPORT_COUNTERS_MAX, REPORT_TEXT_BYTES_MAX,
+    REQUEST_PATH_BYTES_MAX, SETTING_NAME_BYTES_MAX, SETTING_VALUE_BYTES_MAX, SIGNATURE_BYTES_MAX,
 };
-use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferRequest, OwnerClass, OwnerName};
+use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferRequest, OwnerClass, OwnerName, Scope};
+use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, TRAILER_BYTES};
+use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, decode_seen};
 use fastcp_wire::request::{PlainRequest, REQUEST_HEADER_BYTES, Request, RequestHeader};
 use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -54,6 +57,15 @@ fn flips(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     })
 }
 
+/// Where a message is whole already, though it may go on.
+fn whole_at(message: &Message) -> Option<usize> {
+    match message {
+        Message::Attach(_) => Some(16),
+        Message::Failure(_) => Some(2),
+        _ => None,
+    }
+}
+
 /// Whether a message carries a checksum of all of itself.
 fn is_checksummed(message: &Message) -> bool {
     matches!(message, Message::Range(_) | Message::Bundle(_) | Message::Piece(_) | Message::Frame(..))
@@ -75,7 +87,7 @@ fn every_proper_prefix_is_an_error() {
     for (kind, strategy) in generate::kinds() {
         for message in samples(&strategy, 24) {
             let bytes = message.encode();
-            for end in 0..bytes.len() {
+            for end in (0..bytes.len()).filter(|end| Some(*end) != whole_at(&message)) {
                 let error = message.decode_alike(&bytes[..end]).expect_err(kind);
                 let is_zstd_body = kind == "zstd batch" && end >= 5;
                 let want = if is_zstd_body { WireError::Compression } else { WireError::Truncated };
@@ -102,11 +114,14 @@ fn every_prefix_of_a_batch_that_admits_its_length_is_truncated() {
 fn every_message_refuses_bytes_after_it() {
     for (kind, strategy) in generate::kinds() {
         for message in samples(&strategy, 8) {
-            let longer = [message.encode(), vec![0]].concat();
+            let bytes = message.encode();
             let want = match kind {
                 "zstd batch" => WireError::Compression,
+                "attach" if whole_at(&message) == Some(bytes.len()) => WireError::Value { field: "lane", value: 0 },
+                "failure" if whole_at(&message) == Some(bytes.len()) => WireError::Truncated,
                 _ => WireError::TrailingBytes(1),
             };
+            let longer = [bytes, vec![0]].concat();
             assert_eq!(message.decode_alike(&longer), Err(want), "{kind}");
         }
     }
@@ -166,6 +181,11 @@ fn frame(message: &Message) -> Option<(FrameType, Vec<u8>)> {
         Message::OfferEnd(_) => FrameType::OfferEnd,
         Message::Known(_) => FrameType::OfferKnown,
         Message::Same(_) => FrameType::OfferSame,
+        Message::Push(_) => FrameType::Push,
+        Message::ReportEvent(_) => FrameType::ReportEvent,
+        Message::ReportState(_) => FrameType::ReportState,
+        Message::ReportEnd(_) => FrameType::ReportEnd,
+        Message::ReportSeen(_) => FrameType::ReportSeen,
         Message::Frame(frame_type, payload) => return Some((*frame_type, payload.clone())),
         Message::Plain(_)
         | Message::Range(_)
@@ -247,8 +267,22 @@ fn requests_arrive_one_byte_at_a_time() {
 #[test]
 fn frames_arrive_one_byte_at_a_time() {
     let rest_bytes = |header: &[u8]| Ok(FrameHeader::decode(header.try_into().expect("8 bytes"))?.rest_bytes());
-    let kinds =
-        ["frame", "hello", "hello reply", "attach", "failure", "offer request", "raw batch", "zstd batch", "offer end"];
+    let kinds = [
+        "frame",
+        "hello",
+        "hello reply",
+        "attach",
+        "failure",
+        "offer request",
+        "raw batch",
+        "zstd batch",
+        "offer end",
+        "push",
+        "report event",
+        "report state",
+        "report end",
+        "report seen",
+    ];
     let frames: Vec<_> =
         samples_of(&kinds).iter().filter_map(frame).map(|(kind, payload)| Message::Frame(kind, payload)).collect();
     assert_eq!(frames.len(), 12 * kinds.len());
@@ -392,7 +426,7 @@ fn a_frame_is_bounded_by_its_header() {
     assert_too_long(frame_header("0007 0000 00400001"), "payload_len", max + 1, max);
     assert_too_long(frame_header("0007 0000 ffffffff"), "payload_len", u32::MAX.into(), max);
     assert_value(frame_header("0007 0001 00000000"), "flags", 1);
-    for code in [0, 11, 0x1603, u16::MAX] {
+    for code in [0, 0x11, 0x1603, u16::MAX] {
         assert_eq!(frame_header(&format!("{code:04x} 0000 00000000")), Err(WireError::UnknownFrame(code)));
     }
     let too_long = vec![0; FRAME_PAYLOAD_BYTES_MAX + 1];
@@ -427,6 +461,189 @@ fn the_terms_of_a_session_are_bounded() {
     }
     assert_value(reply(1, 0), "chunk_kb", 0);
     assert_value(Hello::decode(&hex("0001 02 00000000 0001 00000000")), "role", 2);
+}
+
+#[test]
+fn an_attachment_is_checked() {
+    let attach = |rest: &str| Attach::decode(&hex(&format!("{:032x} {rest}", 0))).map(|attach| attach.lane);
+    assert_eq!(attach(""), Ok(Lane::Data));
+    assert_eq!(attach("01"), Ok(Lane::Control));
+    assert_eq!(attach("02 7fffffffffffffff"), Ok(Lane::Report { seen: EVENT_NUMBER_MAX }));
+    assert_value(attach("02 8000000000000000"), "seen", 1 << 63);
+    assert_value(attach("00"), "lane", 0);
+    assert_value(attach("03"), "lane", 3);
+    assert_eq!(attach("01 00"), Err(WireError::TrailingBytes(1)));
+    assert_eq!(attach("02 00000000000000"), Err(WireError::Truncated));
+    assert_eq!(attach("02 0000000000000000 00"), Err(WireError::TrailingBytes(1)));
+}
+
+#[test]
+fn a_failure_is_checked() {
+    let failure = |text: &str| Failure::decode(&hex(text));
+    assert_value(failure("0014"), "status", 20);
+    assert_value(failure("0014 0001 61"), "status", 20);
+    assert_eq!(failure("0007 0001 61").map(|failure| failure.detail), Ok("a".to_owned()));
+    assert_eq!(failure("0007 0000"), Err(WireError::TrailingBytes(2)), "no detail is said in one way only");
+    assert_eq!(failure("0007 0001 61 00"), Err(WireError::TrailingBytes(1)));
+    assert_value(failure("0007 0003 61ff62"), "detail", 0xff);
+    let max = REPORT_TEXT_BYTES_MAX as u64;
+    assert_too_long(failure("0007 2001"), "detail_len", max + 1, max);
+}
+
+/// A push of all there is, to the root, with these settings.
+fn push_with(settings: Vec<Setting>) -> Push {
+    let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    Push { offer, into: RelPath::root(), new_name: None, settings }
+}
+
+#[test]
+fn a_push_is_checked() {
+    let push = |text: &str| Push::decode(&hex(text));
+    assert!(push("0001 00 0000 0000 0000 00").is_ok());
+    assert_value(push("0000 00 0000 0000 0000 00"), "version", 0);
+    assert_value(push("0002 00 0000 0000 0000 00"), "version", 2);
+    assert_value(push("0001 02 0000 0000 0000 00"), "scope", 2);
+    let max = PATH_BYTES_MAX as u64;
+    assert_too_long(push("0001 00 1000"), "path_len", 4096, max);
+    assert_too_long(push("0001 00 0000 1000"), "into_len", 4096, max);
+    assert_too_long(push("0001 00 0000 0000 0100"), "new_name_len", 256, NAME_BYTES_MAX as u64);
+    for path in ["2f61", "612f", "2e2e", "2e", "6100", "612f2f62", "612f2e2e", "2e2e2f61"] {
+        let sized = format!("{:04x} {path}", path.len() / 2);
+        for text in [format!("0001 00 {sized} 0000 0000 00"), format!("0001 00 0000 {sized} 0000 00")] {
+            assert!(matches!(push(&text), Err(WireError::Path(_))), "{text}");
+        }
+    }
+    for name in ["2e", "2e2e", "2f", "612f62", "6100"] {
+        let result = push(&format!("0001 00 0000 0000 {:04x} {name} 00", name.len() / 2));
+        assert!(matches!(result, Err(WireError::Path(_))), "{name}: {result:?}");
+    }
+}
+
+#[test]
+fn settings_are_bounded() {
+    let push = |text: &str| Push::decode(&hex(&format!("0001 00 0000 0000 0000 {text}")));
+    assert_too_long(push("41"), "setting_count", 65, PUSH_SETTINGS_MAX as u64);
+    assert_too_long(push("ff"), "setting_count", 255, PUSH_SETTINGS_MAX as u64);
+    assert_eq!(push("40"), Err(WireError::Truncated));
+    assert!(push("02 0001 61 0000 0001 62 0000").is_ok());
+    assert_value(push("02 0001 61 0000 0001 61 0001 78"), "settings", 2);
+    assert_too_long(push("01 0041"), "name_len", 65, SETTING_NAME_BYTES_MAX as u64);
+    assert_too_long(push("01 0001 61 1001"), "value_len", 4097, SETTING_VALUE_BYTES_MAX as u64);
+    for name in [b'A', b'_', b'=', b' ', b'0', 0, 0x7f, 0xff] {
+        assert_value(push(&format!("01 0001 {name:02x} 0000")), "name", name.into());
+    }
+}
+
+#[test]
+fn a_push_that_its_peer_would_refuse_is_not_encoded() {
+    let encode = |settings| push_with(settings).encode();
+    let setting = |name: usize, value| Setting { name: "n".repeat(name), value: vec![b'v'; value] };
+    let all: Vec<_> = (1..=PUSH_SETTINGS_MAX).map(|length| setting(length, 0)).collect();
+    let longest = push_with(all.clone());
+    assert_eq!(longest.encode().and_then(|payload| Push::decode(&payload)), Ok(longest));
+    let more = [all, vec![setting(1, 1)]].concat();
+    assert_too_long(encode(more), "setting_count", 65, PUSH_SETTINGS_MAX as u64);
+    assert_too_long(encode(vec![setting(65, 0)]), "name_len", 65, SETTING_NAME_BYTES_MAX as u64);
+    assert_too_long(encode(vec![setting(1, 4097)]), "value_len", 4097, SETTING_VALUE_BYTES_MAX as u64);
+    // Each as long as it may be, and all together too long.
+    let values: Vec<_> = (1..=4).map(|length| setting(length, SETTING_VALUE_BYTES_MAX)).collect();
+    let bytes = 10 + values.iter().map(|setting| 4 + setting.name.len() + setting.value.len()).sum::<usize>();
+    assert_too_long(encode(values), "payload_len", bytes as u64, PUSH_BYTES_MAX as u64);
+    let too_long = vec![0; PUSH_BYTES_MAX + 1];
+    assert_too_long(Push::decode(&too_long), "payload_len", too_long.len() as u64, PUSH_BYTES_MAX as u64);
+}
+
+fn report_event(text: &str) -> Result<Told, WireError> {
+    Numbered::decode(&hex(&format!("0000000000000001 {text}"))).map(|numbered| numbered.event)
+}
+
+#[test]
+fn an_event_is_checked() {
+    assert_value(report_event("06"), "event", 6);
+    assert_value(report_event("ff"), "event", 255);
+    let above_max = Numbered::decode(&hex("8000000000000000 03 00"));
+    assert_value(above_max, "number", 1 << 63);
+    assert_eq!(report_event("03 00 00"), Err(WireError::TrailingBytes(1)));
+    for path in ["2f61", "612f", "2e2e", "612f2e2e", "6100"] {
+        let path = format!("{:04x} {path}", path.len() / 2);
+        for text in [format!("00 00 {path}"), format!("01 00 {path}"), format!("02 {} {path}", "2e".repeat(11))] {
+            assert!(matches!(report_event(&text), Err(WireError::Path(_))), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_entry_is_checked() {
+    assert!(report_event("00 01 0000 0000 0000").is_ok());
+    assert_value(report_event("00 02 0000 0000 0000"), "moving", 2);
+    assert_too_long(report_event("00 00 0000 0081"), "cause_len", 129, CAUSE_BYTES_MAX as u64);
+    assert_too_long(report_event("00 00 0000 0000 2001"), "text_len", 8193, REPORT_TEXT_BYTES_MAX as u64);
+    assert_value(report_event("00 00 0000 0000 0001 80"), "text", 0x80);
+    // What would go to a terminal as it is.
+    for byte in [0x00, 0x07, 0x0a, 0x1b, 0x7f] {
+        assert_value(report_event(&format!("00 00 0000 0002 61{byte:02x} 0000")), "cause", byte);
+    }
+    assert_value(report_event("00 00 0000 0002 c3a0 0000"), "cause", 0xc3);
+}
+
+#[test]
+fn other_events_are_checked() {
+    assert_value(report_event("01 04 0000"), "special_kind", 4);
+    let change = "2e".repeat(11);
+    assert_value(report_event(&format!("02 {change} 0000 03")), "item_kind", 3);
+    let max = LINK_TARGET_BYTES_MAX as u64;
+    assert_too_long(report_event(&format!("02 {change} 0000 02 1001")), "target_len", max + 1, max);
+    for byte in [0x00, 0x1b, 0x7f, 0x9b] {
+        let change = format!("{byte:02x}{}", "2e".repeat(10));
+        assert_value(report_event(&format!("02 {change} 0000 00")), "change", byte);
+    }
+    assert_value(report_event("03 05"), "reason", 5);
+    assert!(report_event("03 03 0000000000000001 ffffffffffffffff").is_ok());
+    for percent in [101, 256, u64::MAX] {
+        assert_value(report_event(&format!("03 04 0000000000000001 {percent:016x}")), "max", percent);
+    }
+    assert_value(report_event("04 03 0000000000000001 0001"), "resource", 3);
+    assert_too_long(report_event("05 8001"), "record_len", 32_769, RECORD_BYTES_MAX as u64);
+}
+
+/// An entry that cannot be asked for, since its path is too long, is told nevertheless.
+#[test]
+fn the_path_of_an_event_may_be_one_name_too_long() {
+    let dir = RelPath::new(&[b"d/".repeat(PATH_BYTES_MAX / 2), b"d".to_vec()].concat()).expect("just short enough");
+    let longest = dir.join(&Name::new(&[b'n'; NAME_BYTES_MAX]).expect("lawful"));
+    assert_eq!(longest.as_bytes().len(), EVENT_PATH_BYTES_MAX);
+    for path in [dir.clone(), dir.join(&Name::new(b"n").expect("lawful")), longest.clone()] {
+        let told = Numbered { number: 1, event: Told::Skipped { path, kind: SpecialKind::Fifo } };
+        assert_eq!(Numbered::decode(&told.encode()), Ok(told));
+    }
+    let skipped = |path: &[u8]| {
+        let path: String = path.iter().map(|byte| format!("{byte:02x}")).collect();
+        report_event(&format!("01 00 {:04x} {path}", path.len() / 2))
+    };
+    let max = EVENT_PATH_BYTES_MAX as u64;
+    assert_too_long(skipped(&[longest.as_bytes(), b"n"].concat()), "path_len", max + 1, max);
+    let dir = dir.as_bytes();
+    for unlawful in [[dir, b"/.."].concat(), [dir, b"/"].concat(), [b"/", dir].concat(), [dir, b"d/n"].concat()] {
+        assert!(matches!(skipped(&unlawful), Err(WireError::Path(_))));
+    }
+    assert!(matches!(skipped(&[b'n'; PATH_BYTES_MAX + 1]), Err(WireError::Path(_))), "no name is that long");
+}
+
+#[test]
+fn what_a_report_says_of_the_run_is_checked() {
+    let state = |text: &str| ReportState::decode(&hex(text));
+    assert_value(state("00000000 02 0000"), "scan_done", 2);
+    let max = REPORT_COUNTERS_MAX as u64;
+    assert_too_long(state("00000000 00 0101"), "counter_count", max + 1, max);
+    assert_too_long(state("00000000 00 ffff"), "counter_count", u16::MAX.into(), max);
+    assert_eq!(state("00000000 00 0100"), Err(WireError::Truncated));
+    let end = |text: &str| ReportEnd::decode(&hex(text));
+    assert!(end("7fffffffffffffff ff ff 0000").is_ok(), "what does not know an outcome takes it for a failure");
+    assert_value(end("8000000000000000 00 00 0000"), "events", 1 << 63);
+    assert_too_long(end("0000000000000000 00 00 2001"), "text_len", 8193, REPORT_TEXT_BYTES_MAX as u64);
+    assert_value(end("0000000000000000 00 00 0001 ff"), "text", 0xff);
+    assert_eq!(decode_seen(&hex("7fffffffffffffff")), Ok(EVENT_NUMBER_MAX));
+    assert_value(decode_seen(&hex("ffffffffffffffff")), "seen", u64::MAX);
 }
 
 #[test]

@@ -38,6 +38,11 @@ impl Client {
         Self::new([OsStr::new("pull"), OsStr::new("--json"), from.as_ref(), dst.as_ref()])
     }
 
+    /// `push SRC TO --json`.
+    pub(crate) fn push(src: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Self {
+        Self::new([OsStr::new("push"), OsStr::new("--json"), src.as_ref(), to.as_ref()])
+    }
+
     /// `verify DST FROM --json`.
     pub(crate) fn verify(dst: impl AsRef<OsStr>, from: impl AsRef<OsStr>) -> Self {
         Self::new([OsStr::new("verify"), OsStr::new("--json"), dst.as_ref(), from.as_ref()])

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use fastcp_model::{Capabilities, Status};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
-use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket, VERSION, decode_failure, encode_attach};
+use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane, Role, Ticket, VERSION};
 use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
 
 /// The first frame of a client that can do everything.
@@ -34,7 +34,7 @@ pub(crate) fn read_failure(stream: &mut TcpStream) -> Status {
     let (frame_type, payload) = read_frame(stream).expect("a frame before the end");
     assert_eq!(frame_type, FrameType::Failure);
     assert_eq!(read_to_end(stream), b"", "nothing follows a failure");
-    decode_failure(&payload).expect("a known status")
+    Failure::decode(&payload).expect("a known status").status
 }
 
 /// Everything until the other end closes; a reset is an end as well.
@@ -57,7 +57,7 @@ pub(crate) fn open_session(stream: &mut TcpStream, connections: u16) -> HelloRep
 
 /// Attaches a fresh connection to a session.
 pub(crate) fn attach(stream: &mut TcpStream, ticket: Ticket) {
-    send_frame(stream, FrameType::Attach, &encode_attach(ticket));
+    send_frame(stream, FrameType::Attach, &Attach { ticket, lane: Lane::Data }.encode());
     assert_eq!(read_frame(stream), Some((FrameType::AttachReply, Vec::new())));
 }
 

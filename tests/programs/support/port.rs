@@ -34,6 +34,11 @@ impl ReservedPort {
 
     /// A server of `root` on this port: the same one again, as far as a client can tell.
     pub(crate) fn serve(&self, root: &Path) -> Server {
-        Server::start_with(root, &format!("127.0.0.1 {}", self.port))
+        self.serve_with(root, "")
+    }
+
+    /// As before, with these further words.
+    pub(crate) fn serve_with(&self, root: &Path, words: &str) -> Server {
+        Server::start_with(root, &format!("127.0.0.1 {} {words}", self.port))
     }
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::HANG_TIMEOUT;
 use super::launch::Launch;
 use super::strace::Strace;
+use super::way::RECEIVES;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fastcp-server");
 
@@ -85,6 +86,11 @@ impl Server {
         Some(Self { child, address, log, _dir: dir })
     }
 
+    /// A server of `root` that takes whatever is pushed, and deletes what it is told to.
+    pub(crate) fn start_receiving(root: &Path) -> Self {
+        Self::start_with(root, &format!("127.0.0.1 0 {RECEIVES}"))
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
@@ -104,6 +110,11 @@ impl Server {
     /// How many threads it has.
     pub(crate) fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.child.id())).map_or(0, Iterator::count)
+    }
+
+    /// How many descriptors it has.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
     }
 
     /// All that it has logged.

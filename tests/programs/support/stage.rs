@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES};
+use fastcp_wire::hello::Ticket;
 use fastcp_wire::reply::{PIECE_HEADER_BYTES, TRAILER_BYTES};
 
 use super::client::{Client, Running};
@@ -10,16 +11,20 @@ use super::journal::Leftover;
 use super::server::Server;
 use super::tree::Tree;
 use super::valve::{Kind, Valve};
+use super::way::{Route, Way};
 use super::{Workspace, wait_until};
 
 /// What a data connection begins with: the answer to ATTACH.
 pub(crate) const ATTACH_REPLY_BYTES: u64 = (FRAME_HEADER_BYTES + FRAME_SUM_BYTES) as u64;
+/// What a data connection that is counted begins with, at most: a client that sends begins with ATTACH.
+const ATTACH_BYTES_MAX: u64 = ATTACH_REPLY_BYTES + size_of::<Ticket>() as u64;
 /// What an answer has around its body.
 pub(crate) const AROUND_BODY_BYTES: u64 = (PIECE_HEADER_BYTES + TRAILER_BYTES) as u64;
 
 /// A source and the way to it.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    pub(crate) route: Route,
     pub(crate) source: PathBuf,
     pub(crate) copy: PathBuf,
     pub(crate) valve: Valve,
@@ -28,31 +33,39 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Serves what `put` puts into a tree.
+    /// What `put` puts into a tree, to be fetched.
     pub(crate) fn new(put: impl FnOnce(&mut Tree)) -> Self {
+        Self::by(Way::Pull, put)
+    }
+
+    /// What `put` puts into a tree, to be brought over this way.
+    pub(crate) fn by(way: Way, put: impl FnOnce(&mut Tree)) -> Self {
         let workspace = Workspace::new();
-        let mut tree = Tree::new(&workspace.at("source"));
-        put(&mut tree);
-        let source = tree.finish();
-        let server = Server::start(&source);
-        let valve = Valve::start(server.address);
-        Self { source, copy: workspace.at("copy"), valve, server, workspace }
+        let route = Route::of(way, &workspace, put);
+        let server = route.serve();
+        let valve = route.valve(server.address);
+        Self { source: route.source.clone(), route, copy: workspace.at("copy"), valve, server, workspace }
     }
 
     /// A client of it that passes through the valve.
-    pub(crate) fn pull(&self, options: &str) -> Client {
-        self.pull_to(&self.copy, options)
+    pub(crate) fn client(&self, options: &str) -> Client {
+        self.client_to(&self.copy, options)
     }
 
     /// The same, to somewhere else.
-    pub(crate) fn pull_to(&self, copy: &Path, options: &str) -> Client {
-        Client::pull(self.valve.url(), copy).options(options)
+    pub(crate) fn client_to(&self, copy: &Path, options: &str) -> Client {
+        self.route.client(self.valve.address(), copy).options(options)
     }
 
-    /// A client that has got `bytes` on its data connections and gets no more.
+    /// A client that goes past the valve.
+    pub(crate) fn direct_client(&self, options: &str) -> Client {
+        self.route.client(self.server.address, &self.copy).options(options)
+    }
+
+    /// A client of whose data connections `bytes` have gone through the valve, and no more go.
     pub(crate) fn stall(&self, options: &str, bytes: u64) -> Running {
         self.valve.limit(Kind::Data, bytes);
-        let client = self.pull(options).start();
+        let client = self.client(options).start();
         self.valve.wait_until_stalled(Kind::Data);
         client
     }
@@ -63,7 +76,7 @@ impl Stage {
         let before = claimed_bytes();
         let client = self.stall(&format!("{options} --no-compress --conns {conns}"), bytes);
         let answers = bytes / chunk_bytes + conns;
-        let incomplete = conns * (ATTACH_REPLY_BYTES + chunk_bytes + AROUND_BODY_BYTES);
+        let incomplete = conns * (ATTACH_BYTES_MAX + chunk_bytes + AROUND_BODY_BYTES);
         let whole = bytes.saturating_sub(incomplete + answers * AROUND_BODY_BYTES);
         wait_until("the journal to follow", || claimed_bytes() >= before + whole);
         client

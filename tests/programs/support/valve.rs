@@ -1,4 +1,4 @@
-//! Stands between client and server, counts what the server sends, and stops it at an exact byte.
+//! Stands between client and server, counts what one of them sends, and stops it at an exact byte.
 //!
 //! A limit counts from the last [`Valve::limit`], over all connections of a kind together. What is beyond it is
 //! held, so whatever a test does then happens at that byte of the transfer. A client that is gone takes nothing
@@ -9,7 +9,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use fastcp_wire::frame::FrameType;
+use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameType};
+use fastcp_wire::hello::Ticket;
 
 use super::HANG_TIMEOUT;
 
@@ -23,6 +24,13 @@ pub(crate) enum Kind {
     Data,
 }
 
+/// Whose bytes are counted and held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Server,
+    Client,
+}
+
 /// A listening proxy; ends with all its connections when dropped.
 #[derive(Debug)]
 pub(crate) struct Valve {
@@ -33,6 +41,7 @@ pub(crate) struct Valve {
 #[derive(Debug)]
 struct Shared {
     server: SocketAddr,
+    counted: Counted,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -47,7 +56,7 @@ struct State {
     is_over: bool,
 }
 
-/// What the server sends on the connections of one kind.
+/// What is sent on the connections of one kind.
 #[derive(Debug, Default)]
 struct Flow {
     /// Bytes that went through since the limit was set.
@@ -60,11 +69,20 @@ struct Flow {
 }
 
 impl Valve {
-    /// An open valve before the server at this address, which may come later.
+    /// An open valve before the server at this address, which may come later. It counts what the server sends.
     pub(crate) fn start(server: SocketAddr) -> Self {
+        Self::start_for(server, Counted::Server)
+    }
+
+    /// As before, but it counts what clients send.
+    pub(crate) fn start_toward_server(server: SocketAddr) -> Self {
+        Self::start_for(server, Counted::Client)
+    }
+
+    fn start_for(server: SocketAddr, counted: Counted) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
         let address = listener.local_addr().expect("bound");
-        let shared = Arc::new(Shared { server, state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { server, counted, state: Mutex::default(), changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -76,6 +94,17 @@ impl Valve {
             }
         });
         Self { address, shared }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The addresses that the server sees its clients at.
+    pub(crate) fn addresses_at_server(&self) -> Vec<SocketAddr> {
+        let state = self.shared.lock();
+        let ends = state.live.iter().filter(|end| end.peer_addr().is_ok_and(|peer| peer == self.shared.server));
+        ends.map(|end| end.local_addr().expect("bound")).collect()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -182,15 +211,11 @@ impl Shared {
 
     fn connect(&self, mut client: TcpStream) {
         let era = self.lock().era;
-        let mut first = [0; 2];
         let Ok(mut server) = TcpStream::connect(self.server) else { return };
-        if client.read_exact(&mut first).is_err() || server.write_all(&first).is_err() {
+        let Ok((kind, first)) = read_kind(&mut client) else { return };
+        if server.write_all(&first).is_err() {
             return;
         }
-        let kind = match u16::from_be_bytes(first) == FrameType::Attach as u16 {
-            true => Kind::Data,
-            false => Kind::Control,
-        };
         let ends = [&client, &server].map(|stream| stream.try_clone().expect("clone"));
         {
             let mut state = self.lock();
@@ -199,24 +224,29 @@ impl Shared {
             }
             state.live.extend(ends.iter().map(|stream| stream.try_clone().expect("clone")));
         }
+        let [client_too, server_too] = ends;
+        let (mut from, mut to, mut others) = match self.counted {
+            Counted::Server => (server, client, [client_too, server_too]),
+            Counted::Client => (client, server, [server_too, client_too]),
+        };
         std::thread::spawn(move || {
-            let [mut from, mut to] = ends;
-            let _ = std::io::copy(&mut from, &mut to);
+            let [from, to] = &mut others;
+            let _ = std::io::copy(from, to);
             let _ = to.shutdown(Shutdown::Write);
         });
-        self.relay(kind, era, &mut server, &mut client);
-        end(&client);
-        end(&server);
+        self.relay(kind, era, &mut from, &mut to);
+        end(&from);
+        end(&to);
     }
 
-    fn relay(&self, kind: Kind, era: u64, server: &mut TcpStream, client: &mut TcpStream) {
+    fn relay(&self, kind: Kind, era: u64, from: &mut TcpStream, to: &mut TcpStream) {
         let mut slice = vec![0; SLICE_BYTES];
-        while let Ok(count @ 1..) = server.read(&mut slice) {
+        while let Ok(count @ 1..) = from.read(&mut slice) {
             let mut rest = &slice[..count];
             while !rest.is_empty() {
                 let Some(allowed) = self.take(kind, era, rest.len()) else { return };
                 let (now, later) = rest.split_at(allowed);
-                if client.write_all(now).is_err() {
+                if to.write_all(now).is_err() {
                     return;
                 }
                 rest = later;
@@ -251,6 +281,20 @@ impl Shared {
             state = self.changed.wait(state).expect("not poisoned");
         }
     }
+}
+
+/// What a connection is for, by the first frame that the client sends: the bytes that tell are part of the answer.
+/// A data connection attaches with a ticket alone; the others of a session say what they are for.
+fn read_kind(client: &mut TcpStream) -> std::io::Result<(Kind, Vec<u8>)> {
+    let mut first = vec![0; 2];
+    client.read_exact(&mut first)?;
+    if first != (FrameType::Attach as u16).to_be_bytes() {
+        return Ok((Kind::Control, first));
+    }
+    first.resize(FRAME_HEADER_BYTES, 0);
+    client.read_exact(&mut first[2..])?;
+    let is_data = first[4..] == (size_of::<Ticket>() as u32).to_be_bytes();
+    Ok((if is_data { Kind::Data } else { Kind::Control }, first))
 }
 
 fn end(stream: &TcpStream) {

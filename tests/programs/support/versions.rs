@@ -11,6 +11,8 @@ use super::compare::assert_same;
 use super::journal::names_in_parts;
 use super::server::Server;
 use super::tree::{Tree, set_mtime};
+use super::valve::Valve;
+use super::way::{Route, Way};
 
 /// What the file is called.
 pub(crate) const NAME: &str = "file";
@@ -18,6 +20,7 @@ pub(crate) const NAME: &str = "file";
 /// A source with the new version, and the old version.
 #[derive(Debug)]
 pub(crate) struct Versions {
+    route: Route,
     pub(crate) source: PathBuf,
     pub(crate) server: Server,
     pub(crate) workspace: Workspace,
@@ -26,20 +29,30 @@ pub(crate) struct Versions {
 }
 
 impl Versions {
+    /// To be fetched.
     pub(crate) fn new(old: &[u8], new: &[u8]) -> Self {
-        Self::put(old, |tree| {
+        Self::by(Way::Pull, old, new)
+    }
+
+    /// To be brought over this way.
+    pub(crate) fn by(way: Way, old: &[u8], new: &[u8]) -> Self {
+        Self::put_by(way, old, |tree| {
             tree.file(NAME, new);
         })
     }
 
-    /// The new version is what `put` makes of it.
+    /// The new version is what `put` makes of it; to be fetched.
     pub(crate) fn put(old: &[u8], put: impl FnOnce(&mut Tree)) -> Self {
+        Self::put_by(Way::Pull, old, put)
+    }
+
+    /// The same, to be brought over this way.
+    pub(crate) fn put_by(way: Way, old: &[u8], put: impl FnOnce(&mut Tree)) -> Self {
         let workspace = Workspace::new();
-        let mut tree = Tree::new(&workspace.at("source"));
-        put(&mut tree);
-        let source = tree.finish();
-        let server = Server::start(&source);
-        Self { source, server, workspace, old: old.to_vec(), copies: Cell::new(0) }
+        let route = Route::of(way, &workspace, put);
+        let server = route.serve();
+        let source = route.source.clone();
+        Self { route, source, server, workspace, old: old.to_vec(), copies: Cell::new(0) }
     }
 
     /// A destination that has the old version.
@@ -50,13 +63,28 @@ impl Versions {
         copy
     }
 
-    /// Brings a copy up to date from the server.
-    pub(crate) fn pull(&self, options: &str) -> Run {
-        self.pull_to(&self.copy(), options)
+    /// Brings a copy up to date by the server.
+    pub(crate) fn update(&self, options: &str) -> Run {
+        self.update_copy(&self.copy(), options)
     }
 
-    pub(crate) fn pull_to(&self, copy: &Path, options: &str) -> Run {
-        self.expect_same(copy, Client::pull(self.server.url(""), copy).options(options).run())
+    pub(crate) fn update_copy(&self, copy: &Path, options: &str) -> Run {
+        self.expect_same(copy, self.client(copy, options).run())
+    }
+
+    /// A client that is to bring a copy up to date.
+    pub(crate) fn client(&self, copy: &Path, options: &str) -> Client {
+        self.route.client(self.server.address, copy).options(options)
+    }
+
+    /// The same, through a valve before the server.
+    pub(crate) fn client_by(&self, valve: &Valve, copy: &Path, options: &str) -> Client {
+        self.route.client(valve.address(), copy).options(options)
+    }
+
+    /// A valve before the server, which holds what comes from the source.
+    pub(crate) fn valve(&self) -> Valve {
+        self.route.valve(self.server.address)
     }
 
     /// Brings a copy up to date from the local directory.

@@ -31,6 +31,9 @@ fn is_given(matches: &ArgMatches, id: &str) -> bool {
 
 /// `pull` from an address, or the form without a command. The server has an option of the same name.
 fn is_from_server(command: &Command, all: &ArgMatches) -> bool {
+    if command.get_name() == "push" {
+        return false;
+    }
     let from = all.try_get_raw("from").ok().flatten().and_then(|mut words| words.next());
     match from {
         Some(from) => from.as_encoded_bytes().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"fcp://")),

@@ -11,14 +11,11 @@ use super::rsync;
 use crate::address::Address;
 
 /// Words of other tools, and of later versions, that are no commands.
-const NO_COMMANDS: [(&str, &str); 9] = [
-    ("push", "push is not supported yet; run fastcp-server at the source and fastcp-client pull at the destination"),
-    ("sync", "there is no command sync; use pull, with --delete to delete what the source does not have"),
-    ("mirror", "there is no command mirror; use pull, with --delete to delete what the source does not have"),
-    ("copy", "there is no command copy; use pull, or get for one file of an FTQ1 server"),
-    ("cp", "there is no command cp; use pull, or get for one file of an FTQ1 server"),
-    ("ls", "ls is not supported yet; pull --dry-run --itemize-changes lists what would be copied"),
-    ("drop", "drop is not supported yet"),
+const NO_COMMANDS: [(&str, &str); 6] = [
+    ("sync", "there is no command sync; use pull or push, with --delete to delete what the source does not have"),
+    ("mirror", "there is no command mirror; use pull or push, with --delete to delete what the source does not have"),
+    ("copy", "there is no command copy; use pull or push, or get for one file of an FTQ1 server"),
+    ("cp", "there is no command cp; use pull or push, or get for one file of an FTQ1 server"),
     ("finish", "finish is not supported yet"),
     ("serve", "the server is a program of its own: fastcp-server"),
 ];

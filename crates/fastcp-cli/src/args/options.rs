@@ -220,6 +220,21 @@ pub(super) fn parse_port_to_listen_on(text: &str) -> Result<u16, NotBetween> {
     parse_between(text, 0..=65535)
 }
 
+/// A number of bytes; K, M, G and T are powers of 1024, as rsync has them.
+pub(super) fn parse_size(text: &str) -> Result<u64, &'static str> {
+    const EXPECTED: &str = "expected a number of bytes, or one with K, M, G or T";
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B') {
+        "" => 0,
+        "K" | "KI" => 10,
+        "M" | "MI" => 20,
+        "G" | "GI" => 30,
+        "T" | "TI" => 40,
+        _ => return Err(EXPECTED),
+    };
+    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or(EXPECTED)
+}
+
 fn parse_seconds(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "expected a number of seconds")
 }

@@ -50,7 +50,10 @@ fn commands() -> Vec<(Command, Vec<&'static str>)> {
     vec![
         (client.clone(), vec!["dst", "host", "1"]),
         (sub("pull"), vec!["from", "dst"]),
+        (sub("push"), vec!["src", "to"]),
         (sub("verify"), vec!["dst", "from"]),
+        (sub("ls"), vec!["from"]),
+        (sub("drop"), vec!["file", "host", "1"]),
         (sub("get"), vec!["host", "1", "path"]),
         (server(), vec!["src"]),
     ]
@@ -273,8 +276,8 @@ fn mistaken_commands_are_not_taken_for_directories() {
         (&["pul", "fcp://h/", "dst"][..], "did you mean 'pull'"),
         (&["gte", "host", "9999"], "did you mean 'get'"),
         (&["verfy", "a", "b"], "did you mean 'verify'"),
-        (&["push", "a", "fcp://h/"], "push is not supported yet"),
-        (&["push", "host", "9999"], "push is not supported yet"),
+        (&["psh", "a", "fcp://h/"], "did you mean 'push'"),
+        (&["finish", "host", "9999"], "finish is not supported yet"),
         (&["sync", "a", "b"], "use pull"),
         (&["-a", "sync", "a", "b"], "use pull"),
         (&["src/", "dst/"], "did you mean 'fastcp-client pull src/ dst/'"),

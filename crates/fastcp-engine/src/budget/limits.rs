@@ -45,6 +45,19 @@ impl Limits {
         Self { open_files, threads, memory_bytes }
     }
 
+    /// Half of what is left of each, for one of several that share it.
+    pub(crate) fn halved(self) -> Self {
+        let halved = |allowance: Allowance| Allowance {
+            left: if allowance == Allowance::NONE { allowance.left } else { allowance.left / 2 },
+            ..allowance
+        };
+        Self {
+            open_files: halved(self.open_files),
+            threads: halved(self.threads),
+            memory_bytes: halved(self.memory_bytes),
+        }
+    }
+
     /// How many threads scan, plan and hash: one for each processor, where the system allows as many.
     pub fn pool_threads(&self) -> usize {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);

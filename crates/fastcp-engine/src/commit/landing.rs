@@ -16,7 +16,7 @@ use crate::commit::group::{Landed, commit_one};
 use crate::commit::transfer::Transfer;
 use crate::content::content_hash::ContentHash;
 use crate::error::RunError;
-use crate::manifest::{ManifestWriter, Record};
+use crate::manifest::{Record, Recorder};
 use crate::report::Cause;
 use crate::schedule::answered::Proof;
 use crate::schedule::job::FileJob;
@@ -195,7 +195,7 @@ impl<'a> Landing<'a> {
         let job = proof.job;
         let start = Instant::now();
         let settings = self.transfer.settings;
-        let hash = self.transfer.manifest.map(ManifestWriter::hash);
+        let hash = self.transfer.manifest.map(Recorder::hash);
         let mut stop = StopWatch::new(self.transfer.schedule);
         let read = |bytes| {
             self.transfer.report.counters.bytes_verified.add(bytes);

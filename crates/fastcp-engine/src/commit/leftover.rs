@@ -150,7 +150,7 @@ pub(crate) fn clear(destination: &Destination, path: &RelPath, scope: Scope, use
 /// The name that everything offered is beneath, where that is not the destination itself.
 fn top_of(path: &RelPath, scope: Scope) -> Option<Name> {
     match scope {
-        Scope::Contents => None,
+        Scope::Contents | Scope::Level => None,
         Scope::Itself => path.split().map(|(_, name)| name),
     }
 }

@@ -9,7 +9,7 @@ use crate::commit::group::Groups;
 use crate::content::cutter::Cutter;
 use crate::error::RunError;
 use crate::link::line::Line;
-use crate::manifest::ManifestWriter;
+use crate::manifest::Recorder;
 use crate::report::{Cause, Report};
 use crate::schedule::Schedule;
 use crate::schedule::job::FileJob;
@@ -36,7 +36,7 @@ pub(crate) struct Transfer<'a> {
     /// How bodies are received.
     pub(crate) receive_path: ReceivePath,
     /// Where what was committed is recorded.
-    pub(crate) manifest: Option<&'a ManifestWriter>,
+    pub(crate) manifest: Option<&'a Recorder<'a>>,
     /// Cuts old versions of files.
     pub(crate) cutter: &'a Cutter,
     /// What may be held open at a time.

@@ -190,6 +190,7 @@ mod tests {
     use fastcp_wire::known::BatchId;
 
     use super::{Destination, KEPT_BYTES_MIN, TreeCache};
+    use crate::target::destination_path::DestinationPath;
 
     /// Offers batches of one byte repeated; answers how many were sent.
     fn offer(destination: &Destination, batches: &[u8]) -> usize {
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn what_was_offered_is_known_the_next_time() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let destination = Destination::open(dir.path()).expect("open");
+        let destination = Destination::open(&DestinationPath::Typed(dir.path().into())).expect("open");
         assert_eq!(offer(&destination, b"abc"), 3);
         assert_eq!(offer(&destination, b"abc"), 0);
         assert_eq!(offer(&destination, b"abcd"), 1);
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn a_damaged_or_torn_file_costs_what_was_damaged() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let destination = Destination::open(dir.path()).expect("open");
+        let destination = Destination::open(&DestinationPath::Typed(dir.path().into())).expect("open");
         let path = dir.path().join(".fastcp/tree");
         assert_eq!(offer(&destination, b"abc"), 3);
         let whole = fs::read(&path).expect("read");
@@ -243,7 +244,7 @@ mod tests {
     #[test]
     fn a_small_offer_leaves_nothing() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let destination = Destination::open(dir.path()).expect("open");
+        let destination = Destination::open(&DestinationPath::Typed(dir.path().into())).expect("open");
         let mut cache = TreeCache::open(&destination);
         cache.sent(b"small");
         cache.finish();

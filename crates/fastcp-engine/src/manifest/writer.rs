@@ -88,6 +88,15 @@ impl ManifestWriter {
         if state.lines.len() < BUFFER_BYTES { Ok(()) } else { self.write(&mut state) }
     }
 
+    /// Takes a record that a receiver elsewhere has made, as it travels.
+    ///
+    /// # Errors
+    /// As [`ManifestWriter::put`]; `None` where it is no record.
+    pub(crate) fn put_line(&self, line: &[u8]) -> Option<Result<(), ManifestError>> {
+        let record = Record::parse(self.hash, line.strip_suffix(b"\n")?)?;
+        Some(self.put(&record))
+    }
+
     /// Writes the records that were taken.
     pub(crate) fn flush(&self) -> Result<(), ManifestError> {
         self.write(&mut self.lock())

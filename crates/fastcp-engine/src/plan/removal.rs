@@ -333,13 +333,14 @@ mod tests {
     use crate::settings::Itemize;
     use crate::target::backup_dirs::BackupDirs;
     use crate::target::destination::Destination;
+    use crate::target::destination_path::DestinationPath;
     use crate::target::owners::Owners;
 
     #[test]
     fn a_run_that_was_stopped_removes_nothing_more() {
         let tree = tempfile::tempdir().expect("temporary directory");
         fs::create_dir_all(tree.path().join("gone/below")).expect("create");
-        let destination = Destination::open(tree.path()).expect("open");
+        let destination = Destination::open(&DestinationPath::Typed(tree.path().into())).expect("open");
         let (report, owners) = (Report::new(sync_channel(1).0), Owners::new());
         let schedule = Schedule::new(1, HoldBack::No, Cut::Evenly, Bundling::No, Bounds::default());
         let walk = |action| {
@@ -371,7 +372,7 @@ mod tests {
     #[test]
     fn a_directory_that_is_too_deep_to_be_named_is_a_failure() {
         let tree = tempfile::tempdir().expect("temporary directory");
-        let destination = Destination::open(tree.path()).expect("open");
+        let destination = Destination::open(&DestinationPath::Typed(tree.path().into())).expect("open");
         let name = Name::new(b"gone").expect("lawful");
         let mut at = destination.root.dir(&RelPath::root()).expect("open");
         for _ in 0..PATH_BYTES_MAX / 5 + 100 {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use fastcp_model::Status;
+use fastcp_model::{Escaped, Status};
 
 /// Why an entry could not be brought over.
 #[derive(Debug)]
@@ -39,6 +39,15 @@ pub enum Cause {
     MountPoint,
     /// The destination keeps backups under the name that the source has for something else.
     BackupDirectory,
+    /// A receiver elsewhere said so.
+    Told {
+        /// What failures of this kind are counted under.
+        kind: String,
+        /// Why, in its words.
+        text: String,
+        /// Whether the source only moved on.
+        is_moving_source: bool,
+    },
     /// The source says that it is larger than any file that is copied.
     TooLarge {
         /// How large.
@@ -48,8 +57,9 @@ pub enum Cause {
 
 impl Cause {
     /// A short name that failures are counted under.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &str {
         match self {
+            Self::Told { kind, .. } => kind,
             Self::Source(Status::NotFound) => "vanished at the source",
             Self::Source(Status::Changed | Status::BadRange) => "changed at the source",
             Self::Source(Status::PermissionDenied) => "permission denied at the source",
@@ -70,13 +80,18 @@ impl Cause {
 
     /// Whether the source only moved on while it was copied: exit 24 rather than 23.
     pub fn is_moving_source(&self) -> bool {
-        matches!(self, Self::Source(Status::NotFound | Status::Changed | Status::BadRange))
+        match self {
+            Self::Told { is_moving_source, .. } => *is_moving_source,
+            Self::Source(status) => matches!(status, Status::NotFound | Status::Changed | Status::BadRange),
+            _ => false,
+        }
     }
 }
 
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Told { text, .. } => write!(f, "{}", Escaped(text.as_bytes())),
             Self::Source(Status::NotFound) => f.write_str("vanished at the source"),
             Self::Source(Status::Changed | Status::BadRange) => {
                 f.write_str("changed at the source while it was copied; run the command again")

@@ -17,6 +17,11 @@ impl Count {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
+    /// Takes over what another has counted.
+    pub(crate) fn set(&self, now: u64) {
+        self.0.store(now, Ordering::Relaxed);
+    }
+
     /// Adds the time since `start`, in nanoseconds.
     pub(crate) fn add_since(&self, start: Instant) {
         self.add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
@@ -78,4 +83,38 @@ pub struct Counters {
     pub waited_source: Count,
     /// Nanoseconds spent in the destination's file system.
     pub waited_destination: Count,
+}
+
+impl Counters {
+    /// Each of them, in the order that both ends of a push know.
+    pub(crate) fn each(&self) -> [&Count; 26] {
+        [
+            &self.entries,
+            &self.files,
+            &self.bytes_total,
+            &self.files_wanted,
+            &self.bytes_wanted,
+            &self.files_committed,
+            &self.files_unchanged,
+            &self.files_failed,
+            &self.links_made,
+            &self.dirs_made,
+            &self.attributes_changed,
+            &self.links_wanted,
+            &self.dirs_wanted,
+            &self.special_skipped,
+            &self.deleted,
+            &self.bytes_fetched,
+            &self.bytes_reused,
+            &self.bytes_unchanged,
+            &self.files_verified,
+            &self.bytes_verified,
+            &self.differences,
+            &self.chunks_refetched,
+            &self.reconnects,
+            &self.waited_network,
+            &self.waited_source,
+            &self.waited_destination,
+        ]
+    }
 }

@@ -36,6 +36,8 @@ pub enum Event {
     Item(Item),
     /// Nothing is deleted, though deletion was asked for.
     NotDeleting(Refusal),
+    /// A line for the manifest that the other end keeps.
+    Recorded(Vec<u8>),
     /// What the system allows is less than was asked for.
     Limited(Limited),
     /// Nothing answers; trying again.

@@ -5,34 +5,32 @@
 //! at: it is not made, and neither is fastcp's own directory in it. What this side kept of the last
 //! offer is left alone too, so the whole offer is sent.
 
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 
-use fastcp_model::{Capabilities, Escaped};
+use fastcp_model::Capabilities;
 use fastcp_net::{Ahead, Connection};
-use fastcp_sys::Root;
 use fastcp_wire::offer::OfferRequest;
 
 use crate::error::RunError;
-use crate::link::line::{Line, Nth};
+use crate::interrupt::Interrupt;
+use crate::link::line::{Ending, Line, Nth};
 use crate::link::offers::{Offered, Offers};
 use crate::plan::{Looking, Planner};
 use crate::report::Report;
-use crate::run::pull::Pull;
+use crate::run::receiver::{Over, Task};
 use crate::settings::{Connections, LinkSettings};
-use crate::target::backup::Backup;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::kept_times::KeptTimes;
 use crate::target::owners::Owners;
+use crate::threads::spawn;
 
-/// See [`Pull::preview`].
-pub(super) fn preview(run: &Pull<'_>, report: &Report) -> Result<(), RunError> {
+/// Tells what [`super::receiver::receive`] would do.
+pub(super) fn preview(run: &Task<'_>, interrupt: &Interrupt, report: &Report) -> Result<(), RunError> {
     report.set_dry_run();
-    let root = open_destination(&run.into)?;
+    let no_destination = |source| RunError::NoDestination { path: run.into.shown(), source };
+    let root = run.into.open_if_there().map_err(no_destination)?;
     let backup = match &run.receiver.backup_dir {
-        Some(dir) => Backup::new(&run.into, dir, run.receiver.durability)?.within().cloned(),
+        Some(dir) => run.into.backup(dir, run.receiver.durability)?.within().cloned(),
         None => None,
     };
     let backups = BackupDirs::of(root.as_ref(), backup.as_ref());
@@ -45,7 +43,9 @@ pub(super) fn preview(run: &Pull<'_>, report: &Report) -> Result<(), RunError> {
     let limits = &run.process.limits;
     let frames = Offers::question(&run.request, None)?;
     let ahead = Ahead { frames: &frames, connections: 0 };
-    let line = Line::open(run.source, &link, limits, report, Arc::default(), ahead)?;
+    let (live, listening) = (Arc::default(), interrupt.listen());
+    let open = || Line::open(run.source, &link, limits, report, Arc::clone(&live), ahead);
+    let line = listening.while_opening(&live, open)?;
     let looking = Looking {
         root: root.as_ref(),
         backups,
@@ -54,27 +54,28 @@ pub(super) fn preview(run: &Pull<'_>, report: &Report) -> Result<(), RunError> {
         listings_max: limits.listings(),
     };
     let mut planner = Planner::for_preview(looking, report, &run.receiver);
-    line.on_session(&mut line.patience(), |session, nth| {
-        if nth == Nth::Again {
-            planner.replay();
-        }
-        take_offers(&session.control, nth, &run.request, &mut planner, &line)
-    })?;
+    let planned = std::thread::scope(|threads| {
+        let _over = Over(&listening);
+        // Where there is no thread for it, the run can only be ended with its process.
+        let ending = spawn(threads, "interrupt", || {
+            if listening.wait() {
+                line.hang_up(Ending::All);
+            }
+        });
+        drop(ending.inspect_err(|error| tracing::debug!(%error, "cannot start a thread to be interrupted by")));
+        line.on_session(&mut line.patience(), |session, nth| {
+            if nth == Nth::Again {
+                planner.replay();
+            }
+            take_offers(&session.control, nth, &run.request, &mut planner, &line)
+        })
+    });
+    match planned {
+        Err(_) if listening.was_asked() => return Err(RunError::Interrupted),
+        planned => planned?,
+    }
     report.set_scan_done();
     Ok(())
-}
-
-/// The destination, or `None` where a run would make it.
-fn open_destination(into: &Path) -> Result<Option<Root>, RunError> {
-    let failed = |source| RunError::NoDestination { path: Escaped(into.as_os_str().as_bytes()).to_string(), source };
-    match Root::open(into) {
-        Ok(root) => Ok(Some(root)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = into.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            Root::open(parent).map(|_| None).map_err(failed)
-        }
-        Err(error) => Err(failed(error)),
-    }
 }
 
 fn take_offers(

@@ -1,6 +1,6 @@
 //! The way in for whoever has a tree copied or compared: what, from where, to where, and under which settings.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fastcp_model::RelPath;
 use fastcp_net::ConnectionSource;
@@ -9,8 +9,10 @@ use fastcp_wire::offer::{OfferRequest, Scope};
 use crate::error::RunError;
 use crate::interrupt::Interrupt;
 use crate::report::Report;
+use crate::run::receiver::Task;
 use crate::run::{preview, receiver};
 use crate::settings::{LinkSettings, ProcessSettings, ReceiverSettings};
+use crate::target::destination_path::DestinationPath;
 
 /// A tree to be brought into a directory.
 ///
@@ -39,50 +41,45 @@ use crate::settings::{LinkSettings, ProcessSettings, ReceiverSettings};
 /// ```
 #[must_use = "nothing happens before it is run"]
 pub struct Pull<'a> {
-    pub(super) source: &'a dyn ConnectionSource,
-    pub(super) request: OfferRequest,
-    pub(super) into: PathBuf,
-    pub(super) receiver: ReceiverSettings,
-    pub(super) link: LinkSettings,
-    pub(super) process: ProcessSettings,
+    task: Task<'a>,
     interrupt: Option<&'a Interrupt>,
 }
 
 impl<'a> Pull<'a> {
     /// All of what `source` offers, into this directory, which is made where it is missing.
     pub fn new(source: &'a dyn ConnectionSource, into: impl AsRef<Path>) -> Self {
-        Self {
+        let task = Task {
             source,
             request: OfferRequest { path: RelPath::root(), scope: Scope::Contents },
-            into: into.as_ref().to_path_buf(),
+            into: DestinationPath::Typed(into.as_ref().to_path_buf()),
             receiver: ReceiverSettings::default(),
             link: LinkSettings::default(),
             process: ProcessSettings::default(),
-            interrupt: None,
-        }
+        };
+        Self { task, interrupt: None }
     }
 
     /// Only this path of the sender's tree, its contents or itself.
     pub fn part(mut self, path: RelPath, scope: Scope) -> Self {
-        self.request = OfferRequest { path, scope };
+        self.task.request = OfferRequest { path, scope };
         self
     }
 
     /// What the receiver is told.
     pub fn receiver(mut self, settings: ReceiverSettings) -> Self {
-        self.receiver = settings;
+        self.task.receiver = settings;
         self
     }
 
     /// How the session is made.
     pub fn link(mut self, settings: LinkSettings) -> Self {
-        self.link = settings;
+        self.task.link = settings;
         self
     }
 
     /// What there is to be had of the process.
     pub fn process(mut self, settings: ProcessSettings) -> Self {
-        self.process = settings;
+        self.task.process = settings;
         self
     }
 
@@ -98,7 +95,7 @@ impl<'a> Pull<'a> {
     /// What ended the run. Failures of single files are in the report instead.
     pub fn run(&self, report: &Report) -> Result<(), RunError> {
         let alone = Interrupt::default();
-        receiver::pull(self, self.interrupt.unwrap_or(&alone), report)
+        receiver::receive(&self.task, self.interrupt.unwrap_or(&alone), report)
     }
 
     /// Tells what [`Pull::run`] would do, and does nothing.
@@ -106,6 +103,6 @@ impl<'a> Pull<'a> {
     /// # Errors
     /// What would have ended the run. Failures of single entries are in the report instead.
     pub fn preview(&self, report: &Report) -> Result<(), RunError> {
-        preview::preview(self, report)
+        preview::preview(&self.task, self.interrupt.unwrap_or(&Interrupt::default()), report)
     }
 }

@@ -5,15 +5,14 @@
 //! what is done by then stays done.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use fastcp_model::{Capabilities, Escaped};
-use fastcp_net::{Ahead, WireCount};
+use fastcp_model::Capabilities;
+use fastcp_net::{Ahead, ConnectionSource, WireCount};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::OfferRequest;
 
@@ -27,35 +26,44 @@ use crate::link::first_error::FirstError;
 use crate::link::line::{Ending, Line};
 use crate::link::offers::Offers;
 use crate::link::tree_cache::TreeCache;
-use crate::manifest::ManifestWriter;
+use crate::manifest::Recorder;
 use crate::report::Report;
 use crate::reuse::Reuse;
 use crate::run::control::Control;
-use crate::run::pull::Pull;
 use crate::schedule::tune::{Tuner, window_for};
 use crate::schedule::want::WANT_COST;
 use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule, Watched};
-use crate::settings::Connections;
+use crate::settings::{Connections, LinkSettings, ProcessSettings, ReceiverSettings};
 use crate::target::destination::Destination;
+use crate::target::destination_path::DestinationPath;
 use crate::target::lock::{Lock, Locked};
 use crate::target::owners::Owners;
 use crate::threads::{Threads, spawn};
 
-/// See [`Pull::run`].
-pub(super) fn pull(run: &Pull<'_>, interrupt: &Interrupt, report: &Report) -> Result<(), RunError> {
+/// What a receiver is to do.
+pub(super) struct Task<'a> {
+    pub(super) source: &'a dyn ConnectionSource,
+    pub(super) request: OfferRequest,
+    pub(super) into: DestinationPath<'a>,
+    pub(super) receiver: ReceiverSettings,
+    pub(super) link: LinkSettings,
+    pub(super) process: ProcessSettings,
+}
+
+/// Brings a tree over.
+pub(super) fn receive(run: &Task<'_>, interrupt: &Interrupt, report: &Report) -> Result<(), RunError> {
     let into = &run.into;
-    let shown = || Escaped(into.as_os_str().as_bytes()).to_string();
-    let manifest = run.receiver.manifest.as_ref().map(ManifestWriter::open).transpose()?;
+    let manifest = run.receiver.manifest.as_ref().map(|to| Recorder::open(to, report)).transpose()?;
     // Before anything is made: what is made and was not needed goes again.
     let listening = interrupt.listen();
-    let destination = Destination::open(into).map_err(|source| RunError::NoDestination { path: shown(), source })?;
-    let age = destination.age;
-    let destination = destination.with_backup(into, &run.receiver).inspect_err(|_| age.unmake(into))?;
-    let lock = destination.lock().map_err(|Locked| RunError::Locked { path: shown() })?;
+    let destination =
+        Destination::open(into).map_err(|source| RunError::NoDestination { path: into.shown(), source })?;
+    let destination = destination.with_backup(into, &run.receiver)?;
+    let lock = destination.lock().map_err(|Locked| RunError::Locked { path: into.shown() })?;
     if let Err(error) = destination.look_at_file_system() {
         tracing::debug!(%error, "not known what the destination is on");
     }
-    let result = pull_to(&destination, run, manifest.as_ref(), &listening, report);
+    let result = receive_into(&destination, run, manifest.as_ref(), &listening, report);
     match result {
         Ok(()) => clear_leftovers(&destination, lock.as_ref(), &run.request, report),
         Err(_) => destination.leave_as_found(lock, into),
@@ -74,10 +82,10 @@ fn clear_leftovers(destination: &Destination, lock: Option<&Lock>, request: &Off
     leftover::clear(destination, &request.path, request.scope, useful);
 }
 
-fn pull_to(
+fn receive_into(
     destination: &Destination,
-    run: &Pull<'_>,
-    manifest: Option<&ManifestWriter>,
+    run: &Task<'_>,
+    manifest: Option<&Recorder<'_>>,
     listening: &Listening,
     report: &Report,
 ) -> Result<(), RunError> {
@@ -110,7 +118,7 @@ fn pull_to(
     };
     let result = run_threads(&transfer, &run.request, cache, tuner, listening);
     // Records of what was committed are kept, however the run ended.
-    let recorded = manifest.map_or(Ok(()), ManifestWriter::finish);
+    let recorded = manifest.map_or(Ok(()), Recorder::finish);
     result.and(recorded.map_err(RunError::from))
 }
 
@@ -245,7 +253,7 @@ fn tune(mut tuner: Tuner, schedule: &Schedule, wire: &WireCount, window: Duratio
 }
 
 /// However the threads end, nobody need wait for an interruption any more.
-struct Over<'a>(&'a Listening);
+pub(super) struct Over<'a>(pub(super) &'a Listening);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {

@@ -9,20 +9,26 @@ use std::time::Duration;
 
 use fastcp_model::{Escaped, Status};
 use fastcp_net::{
-    Connection, Endpoint, Full, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, WireCount, greet,
-    greet_again,
+    Attached, Connection, Endpoint, Full, Greeting, Incoming, NetError, Sessions, Terms, greet, greet_again,
 };
+use fastcp_wire::drop::DropReply;
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::hello::{Hello, Role};
+use fastcp_wire::hello::{Failure, Hello, Role};
 use fastcp_wire::reply::Reply;
 use fastcp_wire::request::{PlainRequest, REQUEST_MAGIC};
 
+use crate::run::inbox::Inbox;
+use crate::run::places::Places;
+use crate::run::pushed::Host;
 use crate::sender::answer::{SEND_TIMEOUT, answer_ranges};
 use crate::sender::offer::{OffersEnd, send_failure, serve_offers};
 use crate::sender::plain::answer_plain;
 use crate::sender::source::Source;
 use crate::settings::ServerSettings;
 use crate::threads::STACK_BYTES;
+
+/// What a drop begins with, where its name is short.
+const DROP_FIRST_BYTES: [u8; 4] = [0; 4];
 
 /// The target of its log lines.
 pub const SERVER_LOG_TARGET: &str = module_path!();
@@ -36,7 +42,8 @@ pub struct Server {
     source: Source,
     settings: ServerSettings,
     sessions: Sessions,
-    count: Arc<WireCount>,
+    places: Places,
+    inbox: Option<Inbox>,
 }
 
 impl Server {
@@ -47,7 +54,14 @@ impl Server {
             connections: settings.connections,
             chunk_kb: settings.chunk_kb,
         };
-        Self { source, settings, sessions: Sessions::new(terms, settings.connections_total), count: Arc::default() }
+        let sessions = Sessions::new(terms, settings.connections_total);
+        Self { source, settings, sessions, places: Places::default(), inbox: None }
+    }
+
+    /// Has the server take files that scripts hand to it.
+    #[must_use]
+    pub fn with_inbox(self, inbox: Inbox) -> Self {
+        Self { inbox: Some(inbox), ..self }
     }
 
     /// Where runs of this process find the server: it listens nowhere, and each of their connections gets a thread.
@@ -61,8 +75,8 @@ impl Server {
 
     /// Serves one connection until it ends.
     pub fn serve(&self, incoming: Incoming) {
-        let connection = match Connection::accept(incoming, Arc::clone(&self.count)) {
-            Ok(connection) => connection,
+        let connection = match Connection::accept(incoming) {
+            Ok(connection) => Arc::new(connection),
             Err(error) => {
                 tracing::debug!(%error, "connection ended before it was served");
                 return;
@@ -73,10 +87,12 @@ impl Server {
         match self.serve_greeted(&connection) {
             Ok(()) => tracing::debug!("connection done"),
             Err(error) => {
-                if let Some(status) = told_status(&error) {
-                    send_failure(&connection, status);
+                if let Some(failure) = told(&error) {
+                    send_failure(&connection, failure);
                 }
-                if is_expected(&error) {
+                if let NetError::Denied { detail, .. } = error {
+                    tracing::warn!("refused: {detail}");
+                } else if is_expected(&error) {
                     tracing::debug!(%error, "connection ended");
                 } else {
                     tracing::warn!(%error, "connection ended");
@@ -88,12 +104,15 @@ impl Server {
     /// Tells a peer for whom there is no room to come back later.
     pub fn turn_away(&self, incoming: Incoming, full: Full) {
         self.sessions.make_room(full);
-        let told = Connection::accept(incoming, Arc::clone(&self.count)).and_then(|connection| {
+        let told = Connection::accept(incoming).and_then(|connection| {
             connection.set_timeouts(None, Some(TURNED_AWAY_TIMEOUT))?;
             // Whoever says nothing is told nothing: his words are not known.
             match greet(&connection, TURNED_AWAY_TIMEOUT)? {
                 Greeting::Plain(_) => connection.write_all(&Reply::failed(Status::Busy).encode())?,
                 Greeting::Hello(_) | Greeting::Attach(_) => send_failure(&connection, Status::Busy),
+                Greeting::Drop(_) => {
+                    connection.write_all(&DropReply { status: Status::Busy, crc32: 0 }.encode())?;
+                }
             }
             tracing::debug!(peer = connection.peer(), "connection refused: too many connections");
             Ok(())
@@ -103,7 +122,7 @@ impl Server {
         }
     }
 
-    fn serve_greeted(&self, connection: &Connection) -> Result<(), NetError> {
+    fn serve_greeted(&self, connection: &Arc<Connection>) -> Result<(), NetError> {
         connection.set_timeouts(None, Some(self.settings.handshake_timeout))?;
         let greeting = greet(connection, self.settings.handshake_timeout);
         if let Err(NetError::Request(_)) = greeting {
@@ -111,23 +130,28 @@ impl Server {
         }
         match greeting? {
             Greeting::Plain(request) => self.serve_plain(connection, &request),
+            Greeting::Drop(header) => match &self.inbox {
+                Some(inbox) => inbox.take(connection, header),
+                None => Err(NetError::UnknownDialect(DROP_FIRST_BYTES)),
+            },
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
-            Greeting::Attach(ticket) => match self.sessions.attach(connection, ticket) {
+            Greeting::Attach(attach) => match self.sessions.attach(connection, attach) {
                 Err(NetError::Refused(Status::UnknownTicket)) => self.serve_stranger(connection),
-                session => self.serve_data(connection, &session?),
+                attached => self.serve_attached(connection, attached?),
             },
         }
     }
 
     /// The session is another replica's, or has ended. The connection may open one here: of connections that go
     /// through a balancer nobody knows where the next will land.
-    fn serve_stranger(&self, connection: &Connection) -> Result<(), NetError> {
+    fn serve_stranger(&self, connection: &Arc<Connection>) -> Result<(), NetError> {
         tracing::debug!("unknown session ticket");
         send_failure(connection, Status::UnknownTicket);
         match greet_again(connection, self.settings.handshake_timeout)? {
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
             Greeting::Attach(_) => Err(NetError::UnexpectedFrame(FrameType::Attach)),
             Greeting::Plain(_) => Err(NetError::UnknownDialect(REQUEST_MAGIC.to_be_bytes())),
+            Greeting::Drop(_) => Err(NetError::UnknownDialect(DROP_FIRST_BYTES)),
         }
     }
 
@@ -143,20 +167,38 @@ impl Server {
         Ok(())
     }
 
-    fn serve_session(&self, connection: &Connection, hello: &Hello) -> Result<(), NetError> {
-        if hello.role != Role::Receiver {
-            return Err(NetError::Refused(Status::Unauthorised));
+    fn serve_session(&self, connection: &Arc<Connection>, hello: &Hello) -> Result<(), NetError> {
+        if hello.role == Role::Sender {
+            return self.host().receive(connection, hello);
         }
         let session = self.sessions.open(connection, hello)?;
         tracing::info!(connections = session.agreed.connections, chunk_kb = session.agreed.chunk_kb, "session opened");
         match serve_offers(connection, &self.source, session.agreed)? {
             OffersEnd::Closed => Ok(()),
-            OffersEnd::Attach(ticket) => self.serve_data(connection, &self.sessions.attach(connection, ticket)?),
+            OffersEnd::Attach(attach) => self.serve_attached(connection, self.sessions.attach(connection, attach)?),
         }
     }
 
-    fn serve_data(&self, connection: &Connection, session: &SessionGuard) -> Result<(), NetError> {
-        answer_ranges(connection, &self.source, session.agreed, self.settings.compression)
+    fn serve_attached(&self, connection: &Arc<Connection>, attached: Attached) -> Result<(), NetError> {
+        match attached {
+            Attached::Source(session) => {
+                answer_ranges(connection, &self.source, session.agreed, self.settings.compression)
+            }
+            Attached::Receiver(session, lanes, lane) => {
+                connection.join(session);
+                lanes.take(Arc::clone(connection), lane)
+            }
+        }
+    }
+
+    fn host(&self) -> Host<'_> {
+        Host {
+            root: &self.source.root,
+            writes: self.settings.writes,
+            sessions: &self.sessions,
+            places: &self.places,
+            handshake_timeout: self.settings.handshake_timeout,
+        }
     }
 }
 
@@ -174,11 +216,14 @@ fn is_expected(error: &NetError) -> bool {
 }
 
 /// What a peer that broke a rule is told before the connection closes.
-fn told_status(error: &NetError) -> Option<Status> {
+fn told(error: &NetError) -> Option<Failure> {
     match error {
-        NetError::Refused(status) => Some(*status),
-        NetError::Protocol(_) | NetError::UnexpectedFrame(_) | NetError::UnknownDialect(_) => Some(Status::BadRequest),
-        NetError::TimedOut(_) => Some(Status::TimedOut),
+        NetError::Refused(status) => Some((*status).into()),
+        NetError::Denied { status, detail } => Some(Failure { status: *status, detail: detail.clone() }),
+        NetError::Protocol(_) | NetError::UnexpectedFrame(_) | NetError::UnknownDialect(_) => {
+            Some(Status::BadRequest.into())
+        }
+        NetError::TimedOut(_) => Some(Status::TimedOut.into()),
         NetError::Request(_)
         | NetError::Offer(_)
         | NetError::Connect { .. }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use fastcp_model::{Capabilities, Entry, EntryKind, Listing, ListingEnd, Metadata, Status};
+use fastcp_model::{Capabilities, Entry, EntryKind, Listing, ListingEnd, Metadata};
 use fastcp_net::{Agreed, Connection, NetError};
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::hello::{Ticket, decode_attach, encode_failure};
+use fastcp_wire::hello::{Attach, Failure};
 use fastcp_wire::known::RECEIVER_FRAME_BYTES_MAX;
 use fastcp_wire::known::{BatchId, decode_known};
 use fastcp_wire::offer::{
@@ -41,8 +41,8 @@ const HEARTBEATS_ALONE: u32 = 10;
 pub(crate) enum OffersEnd {
     /// The receiver closed it.
     Closed,
-    /// The receiver makes it a data connection of the session with this ticket.
-    Attach(Ticket),
+    /// The receiver makes it a data connection of a session.
+    Attach(Attach),
 }
 
 /// Answers requests for offers until the receiver closes the session, or uses the connection for something else.
@@ -65,7 +65,7 @@ pub(crate) fn serve_offers(connection: &Connection, source: &Source, agreed: Agr
                 let request = OfferRequest::decode(&payload)?;
                 serve_offer(connection, source, agreed, &request, &known)?;
             }
-            Ok((FrameType::Attach, payload)) => return Ok(OffersEnd::Attach(decode_attach(&payload)?)),
+            Ok((FrameType::Attach, payload)) => return Ok(OffersEnd::Attach(Attach::decode(&payload)?)),
             Ok((other, _)) => return Err(NetError::UnexpectedFrame(other)),
             Err(NetError::Closed) => return Ok(OffersEnd::Closed),
             Err(error) => return Err(error),
@@ -80,9 +80,17 @@ fn serve_offer(
     request: &OfferRequest,
     known: &HashSet<BatchId>,
 ) -> Result<(), NetError> {
-    let mut scan = match Scan::new(&source.root, &source.listings, &request.path, request.scope) {
+    let scan = source.place_of(&request.path).and_then(|place| {
+        let scan = Scan::new(&source.root, &source.listings, &place, request.scope)?;
+        // Under the name that it was asked for by.
+        Ok(match request.path.split() {
+            Some((_, name)) if *place != request.path => scan.called(name),
+            _ => scan,
+        })
+    });
+    let mut scan = match scan {
         Ok(scan) => scan,
-        Err(status) => return connection.write_frame(FrameType::Failure, &encode_failure(status)),
+        Err(status) => return connection.write_frame(FrameType::Failure, &Failure::from(status).encode()),
     };
     let codec = match agreed.capabilities.contains(Capabilities::COMPRESSED_TREE) {
         true => BatchCodec::Zstd,
@@ -267,6 +275,6 @@ fn entry_bytes(entry: &Entry) -> usize {
 }
 
 /// Tells a peer why it is turned away; it may be gone already, and then there is nobody to tell.
-pub(crate) fn send_failure(connection: &Connection, status: Status) {
-    let _ = connection.write_frame(FrameType::Failure, &encode_failure(status));
+pub(crate) fn send_failure(connection: &Connection, failure: impl Into<Failure>) {
+    let _ = connection.write_frame(FrameType::Failure, &failure.into().encode());
 }

@@ -38,6 +38,8 @@ pub(crate) struct Scan<'a> {
     base: RelPath,
     stack: Vec<Step>,
     first: Option<Arc<Listing>>,
+    /// Whether directories are listed that others name.
+    is_deep: bool,
     since: Instant,
 }
 
@@ -64,7 +66,15 @@ impl<'a> Scan<'a> {
     ) -> Result<Self, Status> {
         // Before anything is looked at: what others listed earlier may be older than what its user did last.
         let since = Instant::now();
-        let scan = Self { root, shared: shared.join(), base: path.clone(), stack: Vec::new(), first: None, since };
+        let scan = Self {
+            root,
+            shared: shared.join(),
+            base: path.clone(),
+            stack: Vec::new(),
+            first: None,
+            is_deep: scope != Scope::Level,
+            since,
+        };
         match (scope, path.split()) {
             (Scope::Itself, Some((parent, name))) => scan.of_itself(parent, &name),
             _ => scan.of_contents(),
@@ -91,6 +101,19 @@ impl<'a> Scan<'a> {
         let (dir, failures, end) = (RelPath::root(), Vec::new(), ListingEnd::Selected);
         self.first = Some(Arc::new(Listing { dir, root: None, entries: vec![entry], failures, end }));
         Ok(self)
+    }
+
+    /// What was asked for by name is offered under this one.
+    pub(crate) fn called(mut self, name: Name) -> Self {
+        if let Some(listing) = self.first.take() {
+            let mut listing = Arc::unwrap_or_clone(listing);
+            // Another name of a directory would have to stand in the paths of all that is in it.
+            listing.entries.retain(|entry| entry.kind != EntryKind::Dir);
+            self.stack.clear();
+            listing.entries.iter_mut().for_each(|entry| entry.name = name.clone());
+            self.first = Some(Arc::new(listing));
+        }
+        self
     }
 
     /// Lists a directory or the next part of one; answers what is left of it, too.
@@ -174,7 +197,7 @@ impl Iterator for Scan<'_> {
             rests.push(rest);
         }
         for (listing, rest) in listings.iter().zip(rests).rev() {
-            let dirs = listing.entries.iter().rev().filter(|entry| entry.kind == EntryKind::Dir);
+            let dirs = listing.entries.iter().rev().filter(|entry| self.is_deep && entry.kind == EntryKind::Dir);
             // Too long a path was made a failure when the entry was examined.
             self.stack.extend(dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name))));
             // On top: one large directory is finished before the next is begun.

@@ -1,5 +1,6 @@
 //! The tree that a sender serves: files opened beneath its root, and failures in the wire's words.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -24,6 +25,15 @@ pub struct Source {
     pub(crate) served: ServedCrcs,
     pub(crate) listings: SharedListings,
     pub(crate) signatures: Signatures,
+    only: Option<Only>,
+}
+
+/// The one entry of a tree that may be asked for, with what is in it.
+#[derive(Debug)]
+struct Only {
+    path: RelPath,
+    /// What it is called as well.
+    other_path: Option<RelPath>,
 }
 
 /// A file as it was when opened.
@@ -44,12 +54,61 @@ impl Source {
             served: ServedCrcs::default(),
             listings: SharedListings::default(),
             signatures: Signatures::default(),
+            only: None,
         })
+    }
+
+    /// The same, of which nobody is given anything but this entry and what is in it.
+    #[must_use]
+    pub fn only(self, path: RelPath) -> Self {
+        Self { only: Some(Only { path, other_path: None }), ..self }
+    }
+
+    /// The one entry of a tree may be asked for by this name as well, and is offered by it then.
+    #[must_use]
+    pub fn also_called(mut self, name: &Name) -> Self {
+        if let Some(only) = &mut self.only {
+            only.other_path = only.path.split().map(|(parent, _)| parent.join(name));
+        }
+        self
+    }
+
+    /// Where what is asked for is, if it may be asked for.
+    pub(crate) fn place_of<'p>(&self, path: &'p RelPath) -> Result<Cow<'p, RelPath>, Status> {
+        match &self.only {
+            None => Ok(Cow::Borrowed(path)),
+            Some(only) if path.is_within(&only.path) => Ok(Cow::Borrowed(path)),
+            Some(Only { path: real, other_path: Some(other) }) if path == other => Ok(Cow::Owned(real.clone())),
+            Some(_) => Err(Status::NotFound),
+        }
+    }
+
+    /// Opens a directory in which something may be asked for.
+    pub(crate) fn open_dir(&self, path: &RelPath) -> Result<Dir, Status> {
+        let is_above = |only: &Only| only.path.split().is_some_and(|(parent, _)| parent == *path);
+        if self.only.as_ref().is_some_and(|only| !path.is_within(&only.path) && !is_above(only)) {
+            return Err(Status::NotFound);
+        }
+        self.root.dir(path).map_err(|error| status_of(&error))
+    }
+
+    /// The name that something in this directory has, if it may be asked for.
+    pub(crate) fn name_in<'n>(&self, dir: &RelPath, name: &'n Name) -> Result<Cow<'n, Name>, Status> {
+        match &self.only {
+            None => Ok(Cow::Borrowed(name)),
+            Some(only) if dir.is_within(&only.path) => Ok(Cow::Borrowed(name)),
+            Some(_) => {
+                let path = dir.join(name);
+                let (_, real) = self.place_of(&path)?.split().ok_or(Status::NotFound)?;
+                Ok(Cow::Owned(real))
+            }
+        }
     }
 
     /// Opens a regular file.
     pub(crate) fn open_file(&self, path: &RelPath) -> Result<OpenFile, Status> {
-        let file = self.root.open_file(path).map_err(|error| status_of(&error))?;
+        let path = self.place_of(path)?;
+        let file = self.root.open_file(&path).map_err(|error| status_of(&error))?;
         let stat = Stat::of_fd(&file).map_err(|error| status_of(&error))?;
         check_regular(stat.file_type)?;
         Ok(OpenFile { file, stat })

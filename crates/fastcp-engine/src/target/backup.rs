@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 use fastcp_model::{Escaped, Name, RelPath, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, Root, Stat, metadata, typed_path};
-use nix::libc::{ELOOP, ENOTDIR};
+use nix::libc::{ELOOP, ENOTDIR, EXDEV};
 
 use crate::error::{BackupProblem, RunError};
 use crate::settings::Durability;
@@ -47,6 +47,23 @@ impl Backup {
         }
         typed_path::check_links(&path).map_err(|error| problem(BackupProblem::Io(error)))?;
         Ok(Self { path, root: OnceLock::new(), durability, within })
+    }
+
+    /// The same for a destination that a peer named, at `path` beneath `root`. It may only be in the destination.
+    pub(crate) fn beneath(root: &Root, path: &RelPath, dir: &Path, durability: Durability) -> Result<Self, RunError> {
+        let problem = |problem| refused(dir, problem);
+        let is_own = |name: Name| name.as_bytes() == STATE_DIR;
+        let within = match RelPath::new(dir.as_os_str().as_bytes()) {
+            Ok(within) if within.is_root() => return Err(problem(BackupProblem::HoldsDestination)),
+            Ok(within) if within.names().any(is_own) => return Err(problem(BackupProblem::State)),
+            Ok(within) => within,
+            Err(error) => return Err(problem(BackupProblem::Io(io::Error::other(error)))),
+        };
+        match root.dir(&path.join_path(&within)) {
+            Err(error) if matches!(error.raw_os_error(), Some(ELOOP | EXDEV)) => Err(problem(BackupProblem::Link)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(problem(BackupProblem::Io(error))),
+            _ => Ok(Self { path: dir.to_path_buf(), root: OnceLock::new(), durability, within: Some(within) }),
+        }
     }
 
     /// Its path below the destination, where it is there.

@@ -8,7 +8,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use fastcp_model::{Name, RelPath, STATE_DIR, Timestamp};
@@ -20,6 +19,7 @@ use crate::lock::Lock;
 use crate::settings::ReceiverSettings;
 use crate::target::backup::Backup;
 use crate::target::backup_dirs;
+use crate::target::destination_path::DestinationPath;
 use crate::target::dirs::{Age, DirState};
 use crate::target::kept_times::KeptTimes;
 use crate::target::naming::{PartPlace, Shelter};
@@ -34,6 +34,8 @@ pub(crate) struct Destination {
     pub(crate) root: Root,
     /// Whether the directory itself was there before.
     pub(crate) age: Age,
+    /// How many directories were made for it, itself and those above it.
+    pub(crate) made: usize,
     pub(crate) kept_times: KeptTimes,
     backup: Option<Backup>,
     /// Device and inode of the directories of our own.
@@ -55,18 +57,13 @@ pub(crate) struct Mount {
 }
 
 impl Destination {
-    /// Opens the directory, making it where it is missing and its parent is there, as rsync does.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let (root, age) = match Root::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match Root::make(path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (Root::open(path)?, Age::Old),
-                made => (made?, Age::New),
-            },
-            opened => (opened?, Age::Old),
-        };
+    /// Opens the directory, made where it is missing.
+    pub(crate) fn open(path: &DestinationPath<'_>) -> io::Result<Self> {
+        let (root, made) = path.open()?;
         Ok(Self {
             root,
-            age,
+            age: if made > 0 { Age::New } else { Age::Old },
+            made,
             kept_times: KeptTimes::default(),
             backup: None,
             own_dirs: RwLock::default(),
@@ -76,9 +73,14 @@ impl Destination {
     }
 
     /// The destination at `into` with a directory for what is deleted or replaced.
-    pub(crate) fn with_backup(mut self, into: &Path, settings: &ReceiverSettings) -> Result<Self, RunError> {
+    pub(crate) fn with_backup(
+        mut self,
+        into: &DestinationPath<'_>,
+        settings: &ReceiverSettings,
+    ) -> Result<Self, RunError> {
         if let Some(dir) = &settings.backup_dir {
-            self.backup = Some(Backup::new(into, dir, settings.durability)?);
+            let backup = into.backup(dir, settings.durability).inspect_err(|_| into.unmake(self.made))?;
+            self.backup = Some(backup);
         }
         Ok(self)
     }

@@ -7,12 +7,12 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
 
 use fastcp_model::{RelPath, STATE_DIR, Timestamp};
 use fastcp_sys::{Dir, Stat, metadata, process};
 
 use crate::target::destination::{Destination, LOCK_NAME, PARTS_DIR, lawful_name_of};
+use crate::target::destination_path::DestinationPath;
 use crate::target::dirs::Age;
 
 /// Locks that were removed while they were waited for; then somebody plays with the directory.
@@ -94,7 +94,7 @@ impl Destination {
     }
 
     /// Removes what a run that failed has made at `into`, where nothing else is in it.
-    pub(crate) fn leave_as_found(&self, lock: Option<Lock>, into: &Path) {
+    pub(crate) fn leave_as_found(&self, lock: Option<Lock>, into: &DestinationPath<'_>) {
         if let Some(lock) = lock.filter(|lock| lock.state == Age::New)
             && let Err(error) = self.remove_state_dir()
         {
@@ -102,7 +102,7 @@ impl Destination {
             drop(lock);
             return;
         }
-        self.age.unmake(into);
+        into.unmake(self.made);
     }
 
     fn remove_state_dir(&self) -> io::Result<()> {
@@ -122,17 +122,6 @@ impl Destination {
         root.remove_dir(&lawful_name_of(STATE_DIR))?;
         set_time_back(&root, &before);
         Ok(())
-    }
-}
-
-impl Age {
-    /// Removes a destination that was made by this run and is empty.
-    pub(crate) fn unmake(self, into: &Path) {
-        if self == Self::New
-            && let Err(error) = std::fs::remove_dir(into)
-        {
-            tracing::debug!(%error, "cannot remove the new destination");
-        }
     }
 }
 

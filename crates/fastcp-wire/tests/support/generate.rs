@@ -6,14 +6,19 @@ use fastcp_model::{
 };
 use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::hello::{Hello, HelloReply, Role, Ticket};
+use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::known::BatchId;
-use fastcp_wire::limits::{BUNDLE_BYTES_MAX, CONNECTIONS_MAX, FINE_SIGNATURE_BYTES_MAX, RANGE_BYTES_MAX};
+use fastcp_wire::limits::{
+    BUNDLE_BYTES_MAX, CONNECTIONS_MAX, EVENT_NUMBER_MAX, FINE_SIGNATURE_BYTES_MAX, RANGE_BYTES_MAX,
+};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
+use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
+use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, ToldKind, Undeleted};
 use fastcp_wire::request::{Ask, ID_UNREADABLE, PlainRequest, RangeRequest};
 use fastcp_wire::signature::Level;
-use proptest::collection::vec;
+use proptest::array::uniform11;
+use proptest::collection::{btree_map, vec};
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::strategy::BoxedStrategy;
@@ -35,8 +40,8 @@ pub(crate) fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ),
         ("hello", hello().prop_map(Message::Hello).boxed()),
         ("hello reply", hello_reply().prop_map(Message::HelloReply).boxed()),
-        ("attach", any::<[u8; 16]>().prop_map(|bytes| Message::Attach(Ticket(bytes))).boxed()),
-        ("failure", status().prop_map(Message::Failure).boxed()),
+        ("attach", attach().prop_map(Message::Attach).boxed()),
+        ("failure", failed().prop_map(Message::Failure).boxed()),
         ("offer request", offer_request().prop_map(Message::OfferRequest).boxed()),
         ("raw batch", batch().prop_map(|batch| Message::OfferBatch(BatchCodec::Raw, batch)).boxed()),
         ("zstd batch", batch().prop_map(|batch| Message::OfferBatch(BatchCodec::Zstd, batch)).boxed()),
@@ -46,6 +51,11 @@ pub(crate) fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ),
         ("same", any::<[u8; 20]>().prop_map(|id| Message::Same(BatchId(id))).boxed()),
         ("offer end", any::<(u64, u64)>().prop_map(offer_end).boxed()),
+        ("push", push().prop_map(Message::Push).boxed()),
+        ("report event", report_event().prop_map(Message::ReportEvent).boxed()),
+        ("report state", report_state().prop_map(Message::ReportState).boxed()),
+        ("report end", report_end().prop_map(Message::ReportEnd).boxed()),
+        ("report seen", (0..=EVENT_NUMBER_MAX).prop_map(Message::ReportSeen).boxed()),
     ]
 }
 
@@ -115,7 +125,7 @@ fn trailer() -> impl Strategy<Value = Trailer> {
 }
 
 fn frame_type() -> impl Strategy<Value = FrameType> {
-    (1u16..=8).prop_map(|code| FrameType::from_code(code).expect("known"))
+    (1u16..=0x10).prop_map(|code| FrameType::from_code(code).expect("known"))
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
@@ -142,6 +152,76 @@ fn hello_reply() -> impl Strategy<Value = HelloReply> {
             ticket: Ticket(ticket),
         },
     )
+}
+
+fn attach() -> impl Strategy<Value = Attach> {
+    let lane = prop_oneof![
+        Just(Lane::Data),
+        Just(Lane::Control),
+        (0..=EVENT_NUMBER_MAX).prop_map(|seen| Lane::Report { seen }),
+    ];
+    (any::<[u8; 16]>(), lane).prop_map(|(ticket, lane)| Attach { ticket: Ticket(ticket), lane })
+}
+
+fn failed() -> impl Strategy<Value = Failure> {
+    (status(), words()).prop_map(|(status, detail)| Failure { status, detail })
+}
+
+fn push() -> impl Strategy<Value = Push> {
+    let option = vec(select(b"abcdefghijklmnopqrstuvwxyz-".to_vec()), 1..20)
+        .prop_map(|option| String::from_utf8(option).expect("ASCII"));
+    let settings = btree_map(option, vec(any::<u8>(), 0..30), 0..6)
+        .prop_map(|settings| settings.into_iter().map(|(name, value)| Setting { name, value }).collect());
+    (offer_request(), path(), proptest::option::of(name()), settings)
+        .prop_map(|(offer, into, new_name, settings)| Push { offer, into, new_name, settings })
+}
+
+fn report_event() -> impl Strategy<Value = Numbered> {
+    let cause = vec(b' '..=b'~', 0..20).prop_map(|cause| String::from_utf8(cause).expect("ASCII"));
+    let target = vec(any::<u8>(), 0..50);
+    let item_kind = prop_oneof![Just(ToldKind::Dir), Just(ToldKind::Other), target.prop_map(ToldKind::Link)];
+    let undeleted = prop_oneof![
+        Just(Undeleted::Source),
+        Just(Undeleted::CutShort),
+        Just(Undeleted::EmptySource),
+        any::<(u64, u64)>().prop_map(|(entries, max)| Undeleted::Entries { entries, max }),
+        (any::<u64>(), 0u8..=100).prop_map(|(entries, max)| Undeleted::Percent { entries, max }),
+    ];
+    let event = prop_oneof![
+        (path(), any::<bool>(), cause, words()).prop_map(|(path, is_moving_source, kind, text)| Told::Failed {
+            path,
+            is_moving_source,
+            kind,
+            text,
+        }),
+        (path(), special_kind()).prop_map(|(path, kind)| Told::Skipped { path, kind }),
+        (uniform11(b' '..=b'~'), path(), item_kind).prop_map(|(change, path, kind)| Told::Item { change, path, kind }),
+        undeleted.prop_map(Told::NotDeleting),
+        (0u8..=2, any::<u64>(), any::<u16>()).prop_map(|(resource, max, connections)| Told::Limited {
+            resource,
+            max,
+            connections,
+        }),
+        vec(any::<u8>(), 0..60).prop_map(Told::Recorded),
+    ];
+    (0..=EVENT_NUMBER_MAX, event).prop_map(|(number, event)| Numbered { number, event })
+}
+
+fn report_state() -> impl Strategy<Value = ReportState> {
+    (any::<u32>(), any::<bool>(), vec(any::<u64>(), 0..8)).prop_map(|(called, is_scan_done, counters)| ReportState {
+        called,
+        is_scan_done,
+        counters,
+    })
+}
+
+fn report_end() -> impl Strategy<Value = ReportEnd> {
+    (0..=EVENT_NUMBER_MAX, any::<u8>(), words(), any::<u8>()).prop_map(|(events, outcome, text, limit)| ReportEnd {
+        events,
+        outcome,
+        text,
+        limit,
+    })
 }
 
 fn offer_request() -> impl Strategy<Value = OfferRequest> {
@@ -181,14 +261,16 @@ fn failure() -> impl Strategy<Value = EntryFailure> {
 }
 
 fn entry_kind() -> impl Strategy<Value = EntryKind> {
-    let special =
-        select(vec![SpecialKind::Fifo, SpecialKind::Socket, SpecialKind::CharDevice, SpecialKind::BlockDevice]);
     prop_oneof![
         (0..=i64::MAX as u64, any::<bool>()).prop_map(|(size_bytes, sparse)| EntryKind::File { size_bytes, sparse }),
         Just(EntryKind::Dir),
         text(50).prop_map(|target| EntryKind::Symlink { target }),
-        special.prop_map(EntryKind::Special),
+        special_kind().prop_map(EntryKind::Special),
     ]
+}
+
+fn special_kind() -> impl Strategy<Value = SpecialKind> {
+    select(vec![SpecialKind::Fifo, SpecialKind::Socket, SpecialKind::CharDevice, SpecialKind::BlockDevice])
 }
 
 fn metadata() -> impl Strategy<Value = Metadata> {
@@ -209,6 +291,11 @@ fn status() -> impl Strategy<Value = Status> {
 /// Up to `bytes_max` bytes, at least one, none of them NUL.
 fn text(bytes_max: usize) -> impl Strategy<Value = Box<[u8]>> {
     vec(1u8..=255, 1..=bytes_max).prop_map(Vec::into_boxed_slice)
+}
+
+/// Up to 20 characters of any kind.
+fn words() -> impl Strategy<Value = String> {
+    vec(any::<char>(), 0..=20).prop_map(String::from_iter)
 }
 
 fn name() -> impl Strategy<Value = Name> {

@@ -2,14 +2,15 @@
 //!
 //! Decoding goes the way a connection goes: the fixed bytes first, then exactly what they announce.
 
-use fastcp_model::Status;
 use fastcp_wire::WireError;
 use fastcp_wire::bundle::BundleRequest;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
-use fastcp_wire::hello::{Hello, HelloReply, Ticket, decode_attach, decode_failure, encode_attach, encode_failure};
+use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply};
 use fastcp_wire::known::{BatchId, decode_known, encode_known};
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest};
+use fastcp_wire::push::Push;
 use fastcp_wire::reply::{PieceHeader, Reply, Trailer};
+use fastcp_wire::report::{Numbered, ReportEnd, ReportState, decode_seen, encode_seen};
 use fastcp_wire::request::{ExtendedRequest, PlainRequest, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
 
 /// One message of any kind.
@@ -24,13 +25,18 @@ pub(crate) enum Message {
     Frame(FrameType, Vec<u8>),
     Hello(Hello),
     HelloReply(HelloReply),
-    Attach(Ticket),
-    Failure(Status),
+    Attach(Attach),
+    Failure(Failure),
     OfferRequest(OfferRequest),
     OfferBatch(BatchCodec, OfferBatch),
     OfferEnd(OfferEnd),
     Known(Vec<BatchId>),
     Same(BatchId),
+    Push(Push),
+    ReportEvent(Numbered),
+    ReportState(ReportState),
+    ReportEnd(ReportEnd),
+    ReportSeen(u64),
 }
 
 impl Message {
@@ -53,13 +59,18 @@ impl Message {
             Self::Frame(frame_type, payload) => encode_frame(*frame_type, payload).expect("within the limits"),
             Self::Hello(hello) => hello.encode(),
             Self::HelloReply(reply) => reply.encode(),
-            Self::Attach(ticket) => encode_attach(*ticket),
-            Self::Failure(status) => encode_failure(*status),
+            Self::Attach(attach) => attach.encode(),
+            Self::Failure(failure) => failure.encode(),
             Self::OfferRequest(request) => request.encode(),
             Self::OfferBatch(codec, batch) => batch.encode(*codec).expect("within the limits"),
             Self::OfferEnd(end) => end.encode(),
             Self::Known(ids) => encode_known(ids),
             Self::Same(id) => id.encode(),
+            Self::Push(push) => push.encode().expect("within the limits"),
+            Self::ReportEvent(event) => event.encode(),
+            Self::ReportState(state) => state.encode(),
+            Self::ReportEnd(end) => end.encode(),
+            Self::ReportSeen(number) => encode_seen(*number),
         }
     }
 
@@ -73,13 +84,18 @@ impl Message {
             Self::Frame(..) => decode_frame(bytes),
             Self::Hello(_) => Hello::decode(bytes).map(Self::Hello),
             Self::HelloReply(_) => HelloReply::decode(bytes).map(Self::HelloReply),
-            Self::Attach(_) => decode_attach(bytes).map(Self::Attach),
-            Self::Failure(_) => decode_failure(bytes).map(Self::Failure),
+            Self::Attach(_) => Attach::decode(bytes).map(Self::Attach),
+            Self::Failure(_) => Failure::decode(bytes).map(Self::Failure),
             Self::OfferRequest(_) => OfferRequest::decode(bytes).map(Self::OfferRequest),
             Self::OfferBatch(codec, _) => OfferBatch::decode(bytes).map(|batch| Self::OfferBatch(*codec, batch)),
             Self::OfferEnd(_) => OfferEnd::decode(bytes).map(Self::OfferEnd),
             Self::Known(_) => decode_known(bytes).map(Self::Known),
             Self::Same(_) => BatchId::decode(bytes).map(Self::Same),
+            Self::Push(_) => Push::decode(bytes).map(Self::Push),
+            Self::ReportEvent(_) => Numbered::decode(bytes).map(Self::ReportEvent),
+            Self::ReportState(_) => ReportState::decode(bytes).map(Self::ReportState),
+            Self::ReportEnd(_) => ReportEnd::decode(bytes).map(Self::ReportEnd),
+            Self::ReportSeen(_) => decode_seen(bytes).map(Self::ReportSeen),
         }
     }
 }

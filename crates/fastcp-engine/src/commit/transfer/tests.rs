@@ -15,11 +15,14 @@ use super::Transfer;
 use crate::commit::group::Groups;
 use crate::content::cutter::Cutter;
 use crate::link::line::Line;
-use crate::manifest::ManifestWriter;
+use crate::manifest::Recorder;
 use crate::schedule::job::FileJob;
 use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule};
-use crate::settings::{Connections, LinkSettings, ManifestFile, ReceivePath, ReceiverSettings, ServerSettings};
+use crate::settings::{
+    Connections, LinkSettings, ManifestFile, ReceivePath, ReceiverSettings, Recording, ServerSettings,
+};
 use crate::target::destination::Destination;
+use crate::target::destination_path::DestinationPath;
 use crate::target::dirs::{Age, DirState};
 use crate::target::owners::Owners;
 use crate::{Event, Limits, Report, Server, Source};
@@ -82,18 +85,20 @@ impl Stage {
     /// Has what is committed recorded in `manifest`, beside the destination.
     pub(crate) fn with_manifest(mut self) -> Self {
         let path = self.top.path().join("manifest");
-        self.settings.manifest = Some(ManifestFile { path, hash: crate::ManifestHash::Xxh3 });
+        self.settings.manifest = Some(Recording::File(ManifestFile { path, hash: crate::ManifestHash::Xxh3 }));
         self
     }
 
     /// Runs `act` over a transfer that was just opened.
     pub(crate) fn transfer<T>(&self, act: impl FnOnce(&Transfer<'_>) -> T) -> T {
         let into = self.at("");
+        let into = DestinationPath::Typed(into);
         let destination = Destination::open(&into).expect("open").with_backup(&into, &self.settings).expect("lawful");
         let dialer = Dialer::new(serve_nothing(self.top.path()), Arc::default());
         let line = Line::open(&dialer, &self.link, &Limits::NONE, &self.report, Arc::default(), Ahead::NONE)
             .expect("a session");
-        let manifest = self.settings.manifest.as_ref().map(|file| ManifestWriter::open(file).expect("open"));
+        let open = |to| Recorder::open(to, &self.report).expect("open");
+        let manifest = self.settings.manifest.as_ref().map(open);
         let mut budget = line.budget;
         budget.listings = self.listings.unwrap_or(budget.listings);
         act(&Transfer {
@@ -115,7 +120,8 @@ impl Stage {
     /// What was reported as failed since this was asked last: the paths and kinds, in order of the paths.
     pub(crate) fn failed(&self) -> Vec<(String, &'static str)> {
         let failed = |event| match event {
-            Event::Failed { path, cause } => Some((path.to_string(), cause.kind())),
+            // Kept for good, so that tests compare it with words: they are few.
+            Event::Failed { path, cause } => Some((path.to_string(), &*cause.kind().to_owned().leak())),
             _ => None,
         };
         let mut failed: Vec<_> = self.events.try_iter().filter_map(failed).collect();

@@ -8,6 +8,7 @@ use fastcp_wire::known::BatchId;
 
 use super::{FRAME_PAYLOAD_BYTES_MAX, KEPT_BYTES_MIN, KNOWN_BATCHES_MAX, MAGIC, TreeCache};
 use crate::target::destination::Destination;
+use crate::target::destination_path::DestinationPath;
 
 /// The payloads of a kept offer, by their hash.
 type Payloads = HashMap<BatchId, Vec<u8>>;
@@ -19,7 +20,7 @@ type Payloads = HashMap<BatchId, Vec<u8>>;
 /// Where a batch is recalled that is not what its name says, a torn end costs more than itself, or an offer is not kept
 /// as it came.
 pub fn tree_cache(dir: &Path, bytes: &[u8]) {
-    let destination = Destination::open(dir).expect("open");
+    let destination = Destination::open(&DestinationPath::Typed(dir.into())).expect("open");
     destination.state_dir().expect("make");
     let path = dir.join(".fastcp/tree");
     check(&destination, &path, bytes);

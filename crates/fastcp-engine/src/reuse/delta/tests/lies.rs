@@ -2,11 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::Status;
-use fastcp_net::{Connection, Inbox, NetError, WireCount};
+use fastcp_net::{Connection, Inbox, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
 use fastcp_wire::request::{
@@ -62,7 +61,7 @@ fn search_at(
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
     let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
     let (mut there, _) = listener.accept().expect("accept");
-    let connection = Connection::accept(stream.into(), Arc::<WireCount>::default()).expect("connected");
+    let connection = Connection::accept(stream.into()).expect("connected");
     connection.set_timeouts(Some(Duration::from_secs(60)), Some(Duration::from_secs(60))).expect("timeouts");
     let cutter = Cutter::default();
     std::thread::scope(|threads| {

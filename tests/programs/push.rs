@@ -1,0 +1,654 @@
+//! `push`: the client sends, and the server puts what comes where it was told to, beneath its root. All that is told and
+//! done is what a pull of the same tree tells and does; what a server was not started for it refuses.
+
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::client::{Client, Run, contents};
+use crate::support::compare::{assert_rsync_agrees, assert_same, files_and_bytes};
+use crate::support::journal::names_in_parts;
+use crate::support::server::Server;
+use crate::support::tree::{EVERYTHING_SPECIALS, Tree, everything, noise, plain, set_mtime, text};
+use crate::support::way::{BOTH_WAYS, Route, Way};
+use crate::support::{Workspace, is_root};
+
+/// Path, mode, inode, times and size of all that is in a directory, itself included.
+fn snapshot(root: &Path) -> Vec<(PathBuf, u32, u64, [i64; 4], u64)> {
+    let mut found = Vec::new();
+    let mut left = vec![root.to_path_buf()];
+    while let Some(path) = left.pop() {
+        let Ok(about) = path.symlink_metadata() else { continue };
+        if about.is_dir() {
+            left.extend(fs::read_dir(&path).expect("read").map(|entry| entry.expect("entry").path()));
+        }
+        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
+        found.push((path, about.mode(), about.ino(), times, about.len()));
+    }
+    found.sort();
+    found
+}
+
+/// What a run told, but for what depends on time and on who dialled: events in the order of their text, and the summary.
+fn told(run: &Run) -> (Vec<String>, Value) {
+    let mut events = run.events();
+    let mut summary = events.pop().expect("a summary");
+    let fields = summary.as_object_mut().expect("an object");
+    for field in ["bytes_wire_in", "bytes_wire_out", "elapsed_ms", "limited_by"] {
+        assert!(fields.remove(field).is_some(), "{field} is told");
+    }
+    let mut lines: Vec<String> =
+        events.iter().filter(|event| event["event"] != "progress").map(ToString::to_string).collect();
+    lines.sort();
+    (lines, summary)
+}
+
+/// A source, and for each way a copy of it and a server.
+struct Pair {
+    source: PathBuf,
+    ends: [(Route, Server, PathBuf); 2],
+    workspace: Workspace,
+}
+
+impl Pair {
+    fn new(make: impl FnOnce(&Path) -> PathBuf) -> Self {
+        let workspace = Workspace::new();
+        let source = make(&workspace.at("source"));
+        let ends = BOTH_WAYS.map(|way| {
+            let route = Route::new(way, &source, &workspace);
+            let server = route.serve();
+            (route, server, workspace.at(&format!("{way:?}")))
+        });
+        Self { source, ends, workspace }
+    }
+
+    fn copies(&self) -> [&Path; 2] {
+        [&self.ends[0].2, &self.ends[1].2]
+    }
+
+    /// Runs both ways with the same options. Panics unless they tell the same; answers what the push told.
+    fn run(&self, options: &str, exit: i32) -> Run {
+        let [pull, push] = [0, 1].map(|nth| {
+            let (route, server, copy) = &self.ends[nth];
+            route.client(server.address, copy).options(options).run().expect_exit(exit)
+        });
+        assert_eq!(told(&push), told(&pull), "with {options}");
+        push
+    }
+
+    /// Runs both ways, to tell people. Panics unless the lines are the same.
+    fn run_in_text(&self, options: &str) -> Vec<String> {
+        let [pull, push] = [0, 1].map(|nth| {
+            let (route, server, copy) = &self.ends[nth];
+            let mut lines = route.client_in_text(server.address, copy).options(options).run().expect_exit(0).lines;
+            lines.sort();
+            lines
+        });
+        assert_eq!(push, pull, "with {options}");
+        push
+    }
+
+    fn assert_same(&self) {
+        for copy in self.copies() {
+            assert_same(&self.source, copy);
+            assert_rsync_agrees(&self.source, copy);
+            assert_eq!(names_in_parts(copy), Vec::<&Path>::new());
+        }
+    }
+}
+
+/// Changes a copy of [`everything`] in all the ways that a run puts right.
+fn spoil(copy: &Path) {
+    let at = |name: &str| copy.join(name);
+    fs::write(at("many/17"), b"changed").expect("write");
+    fs::write(at("sizes/noise-1048577"), noise(1_048_577, 77)).expect("write");
+    set_mtime(&at("sizes/text-4096"), 5, 5);
+    fs::set_permissions(at("names"), Permissions::from_mode(0o700)).expect("chmod");
+    fs::remove_file(at("links/to file")).expect("remove");
+    symlink("elsewhere", at("links/to file")).expect("link");
+    fs::remove_file(at("many/18")).expect("remove");
+    fs::create_dir(at("many/18")).expect("create");
+    fs::create_dir_all(at("gone/below")).expect("create");
+    fs::write(at("gone/below/file"), b"1").expect("write");
+    fs::write(at("extra"), b"1").expect("write");
+    fs::remove_dir_all(at("sparse")).expect("remove");
+    // Times of directories are those of now, which differ from copy to copy only in what no line tells.
+}
+
+#[test]
+fn a_tree_of_everything_arrives_as_by_a_pull_and_as_much_is_told() {
+    let pair = Pair::new(|root| everything(root).finish());
+    let (files, bytes) = files_and_bytes(&pair.source);
+    let dry = pair.run("-n -i", 0).expect_counts(&[("files_committed", 0), ("bytes_fetched", 0)]);
+    assert_eq!((dry.count("files_wanted"), dry.count("bytes_wanted")), (files, bytes));
+    assert!(pair.copies().iter().all(|copy| !copy.exists()), "a dry run makes nothing");
+    pair.run("-i", 0).expect_counts(&[
+        ("files_committed", files),
+        ("bytes_fetched", bytes),
+        ("special_skipped", EVERYTHING_SPECIALS),
+        ("files_failed", 0),
+        ("reconnects", 0),
+    ]);
+    pair.assert_same();
+    let rerun = pair.run("-i", 0).expect_counts(&[("bytes_fetched", 0), ("files_unchanged", files), ("dirs_made", 0)]);
+    assert_eq!(rerun.paths_of("item"), Vec::<String>::new());
+    pair.copies().into_iter().for_each(spoil);
+    let before = pair.copies().map(snapshot);
+    let dry = pair.run("-n -i --delete", 0).expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
+    assert!(dry.count("deleted") == 4 && dry.count("files_wanted") > 4, "{:?}", dry.lines.last());
+    assert_eq!(pair.copies().map(snapshot), before, "a dry run changes nothing");
+    let run = pair.run("-i --delete", 0).expect_counts(&[("deleted", 4), ("files_failed", 0)]);
+    assert_eq!(run.count("files_committed"), dry.count("files_wanted"));
+    pair.assert_same();
+}
+
+#[test]
+fn what_is_told_to_people_is_that_of_a_pull() {
+    let pair = Pair::new(|root| plain(root));
+    for options in ["-n", "-n -v", "-n -i"] {
+        let lines = pair.run_in_text(options);
+        assert!(lines.iter().any(|line| line.ends_with("(dry run)")), "{lines:?}");
+    }
+    for (route, server, copy) in &pair.ends {
+        let run = route.client_in_text(server.address, copy).options("-v").run().expect_exit(0);
+        let (summary, names) = run.lines.split_last().expect("a summary");
+        let mut names = names.to_vec();
+        names.sort();
+        let wanted = ["./", "empty", "link -> sub/text", "noise", "sub/", "sub/small", "sub/text"];
+        assert_eq!(names, wanted, "{:?}", route.way);
+        assert!(summary.starts_with("4 files copied, 1 link made, "), "{summary}");
+        let word = if route.way == Way::Push { " sent in " } else { " fetched in " };
+        assert!(summary.contains(word) && run.stderr.is_empty(), "{summary} {}", run.stderr);
+    }
+    pair.assert_same();
+}
+
+#[test]
+fn every_option_travels_to_the_receiver() {
+    let all = [
+        "--durability none",
+        "--durability batch",
+        "--durability file",
+        "--verify received",
+        "--verify written",
+        "--verify disk",
+        "--inplace",
+        "--whole-file",
+        "--no-whole-file",
+        "--conns 1",
+        "--conns 8",
+        "--conns 64",
+        "--conns auto",
+        "--chunk-kb 4",
+        "--chunk-kb 64 --conns 64",
+        "--chunk-kb 65536",
+        "--no-compress",
+        "--compress-level 1",
+        "--compress-level 19 --chunk-kb 256",
+        "--receive-path copy",
+        "--receive-path splice --no-compress",
+        "--backup-dir kept",
+        "--delete --max-delete 100 --force-empty --backup-dir kept/deeper",
+    ];
+    let put = |root: &Path| {
+        let mut tree = Tree::new(root);
+        tree.dir("dir").file("dir/noise", &noise(3 << 20, 1)).file("dir/text", &text(2 << 20)).file("small", b"1");
+        tree.sparse("sparse", 2 << 20, &[(1 << 20, b"island")]).link("link", "dir").dir("empty");
+        tree.finish()
+    };
+    let pair = Pair::new(put);
+    for options in all {
+        for copy in pair.copies() {
+            let _ = fs::remove_dir_all(copy);
+        }
+        pair.run(options, 0).expect_counts(&[("files_committed", 4), ("reconnects", 0)]);
+        pair.assert_same();
+    }
+}
+
+#[test]
+fn a_run_without_a_capability_brings_the_same() {
+    let pair = Pair::new(|root| everything(root).finish());
+    for bit in 0..9 {
+        for copy in pair.copies() {
+            let _ = fs::remove_dir_all(copy);
+        }
+        pair.run(&format!("--without {}", 1 << bit), 0).expect_counts(&[("reconnects", 0), ("files_failed", 0)]);
+        for copy in pair.copies() {
+            assert_same(&pair.source, copy);
+        }
+    }
+    for copy in pair.copies() {
+        let _ = fs::remove_dir_all(copy);
+    }
+    pair.run("--without 0x1ff", 0);
+    pair.assert_same();
+}
+
+#[test]
+fn compression_is_the_senders() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.file("text", &text(4 << 20));
+    let source = tree.finish();
+    fs::create_dir(workspace.at("root")).expect("create");
+    let server = Server::start_receiving(&workspace.at("root"));
+    for (nth, (options, is_compressed)) in
+        [("--no-compress", false), ("--compress-level 19", true), ("--without 1", false)].into_iter().enumerate()
+    {
+        let to = server.url(&format!("copy {nth}"));
+        let run = Client::push(contents(&source), to).options(options).run().expect_exit(0);
+        let wire = run.count("bytes_wire_out");
+        assert_eq!(wire < 1 << 20, is_compressed, "{wire} with {options}");
+        assert!(run.count("bytes_wire_in") < 64 << 10, "nothing comes back but requests and reports");
+    }
+}
+
+#[test]
+fn a_closing_slash_means_what_it_means_to_rsync() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    for (nth, (from, to, found)) in [
+        (contents(&source), "", ""),
+        (contents(&source), "a/b", "a/b"),
+        (contents(&source), "a/b/", "a/b"),
+        (source.clone(), "", "source"),
+        (source.clone(), "a/b", "a/b/source"),
+        (source.clone(), "a/b/", "a/b/source"),
+        (contents(&source.join("sub")), "a", "a"),
+        (source.join("sub"), "a", "a/sub"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let root = workspace.at(&format!("root {nth}"));
+        fs::create_dir(&root).expect("create");
+        let server = Server::start_receiving(&root);
+        let wanted = if nth < 6 { source.clone() } else { source.join("sub") };
+        for files in [files_and_bytes(&wanted).0, 0] {
+            let run = Client::push(&from, server.url(to)).run().expect_exit(0);
+            run.expect_counts(&[("files_committed", files), ("files_failed", 0)]);
+            assert_same(&wanted, &root.join(found));
+        }
+    }
+}
+
+/// What is put where by a push of a file: the path that is typed, and the one that it gets.
+const FILE_PLACES: [(&str, &str); 9] = [
+    ("", "one"),
+    ("new", "new"),
+    ("new/", "new/one"),
+    ("there", "there/one"),
+    ("there/", "there/one"),
+    ("there/name", "there/name"),
+    ("there/old", "there/old"),
+    ("there/dir", "there/dir/one"),
+    ("not/there/yet", "not/there/yet"),
+];
+
+#[test]
+fn a_single_file_gets_the_name_that_was_typed_or_goes_into_the_directory() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.file("one", &noise(3 << 20, 1)).file("two", b"not asked for").link("link", "two");
+    let source = tree.finish();
+    for (nth, (to, found)) in FILE_PLACES.into_iter().enumerate() {
+        let root = workspace.at(&format!("root {nth}"));
+        fs::create_dir_all(root.join("there/dir")).expect("create");
+        fs::write(root.join("there/old"), b"old").expect("write");
+        let server = Server::start_receiving(&root);
+        let before = snapshot(&root);
+        let push = |options: &str| Client::push(source.join("one"), server.url(to)).options(options).run();
+        let dry = push("-n").expect_exit(0).expect_counts(&[("files_wanted", 1)]);
+        assert_eq!((dry.count("files_committed"), snapshot(&root)), (0, before), "{to}: a dry run");
+        push("").expect_exit(0).expect_counts(&[("files_committed", 1), ("bytes_total", 3 << 20)]);
+        assert_same(&source.join("one"), &root.join(found));
+        push("").expect_exit(0).expect_counts(&[("files_committed", 0), ("bytes_fetched", 0)]);
+        let count = found.split('/').count() as u64;
+        let names = walk(&root);
+        let most = 4 + count;
+        assert!(names.len() as u64 <= most && !names.iter().any(|name| name.ends_with("two")), "{to}: {names:?}");
+        // A link is sent as a link, under such a name as well.
+        Client::push(source.join("link"), server.url("other")).run().expect_exit(0).expect_counts(&[("links_made", 1)]);
+        assert_eq!(fs::read_link(root.join("other")).expect("a link"), Path::new("two"));
+    }
+}
+
+/// All paths below a directory, without the state of runs.
+fn walk(root: &Path) -> Vec<String> {
+    let all = snapshot(root).into_iter().map(|(path, ..)| path.strip_prefix(root).expect("below").to_path_buf());
+    let names = all.map(|path| path.to_str().expect("plain").to_owned());
+    names.filter(|path| !path.is_empty() && !path.split('/').any(|name| name == ".fastcp")).collect()
+}
+
+#[test]
+fn other_names_of_the_commands_and_a_push_to_here_do_the_same() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    fs::create_dir(workspace.at("root")).expect("create");
+    let server = Server::start_receiving(&workspace.at("root"));
+    let from = contents(&source);
+    for word in ["push", "upload", "up"] {
+        Client::new([word.as_ref(), from.as_os_str(), server.url(word).as_ref()]).run().expect_exit(0);
+        assert_same(&source, &workspace.at("root").join(word));
+        // To a local directory, it is a pull.
+        for (nth, from) in [&from, &source].into_iter().enumerate() {
+            let [pushed, pulled] = ["pushed", "pulled"].map(|name| workspace.at(&format!("{name} {word} {nth}")));
+            let words = ["--json".as_ref(), "-i".as_ref(), from.as_os_str()];
+            let push = Client::new([word.as_ref()].into_iter().chain(words)).words(&[&pushed]).run().expect_exit(0);
+            let pull = Client::pull(from, &pulled).options("-i").run().expect_exit(0);
+            assert_eq!(told(&push), told(&pull));
+            let name = if nth == 0 { "" } else { "source" };
+            assert_same(&source, &pushed.join(name));
+            assert_same(&pulled.join(name), &pushed.join(name));
+        }
+    }
+    let other = Server::start(&source);
+    for word in ["pull", "download", "down"] {
+        let copy = workspace.at(word);
+        Client::new([word.as_ref(), other.url("").as_ref(), copy.as_os_str()]).run().expect_exit(0);
+        assert_same(&source, &copy);
+    }
+}
+
+#[test]
+fn what_means_nothing_is_a_mistake_of_usage() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    fs::create_dir(workspace.at("root")).expect("create");
+    let server = Server::start_receiving(&workspace.at("root"));
+    let [from, to] = [source.to_str().expect("plain").to_owned(), server.url("copy")];
+    let wrong: [Vec<&str>; 9] = [
+        vec!["push"],
+        vec!["push", &from],
+        vec!["push", &to, &to],
+        vec!["push", &from, ""],
+        vec!["push", "", &to],
+        vec!["push", &from, "fcp://127.0.0.1:1/a/../b"],
+        vec!["push", &from, "user@host:/path"],
+        vec!["push", &from, &to, "--max-delete", "1"],
+        vec!["push", &from, &to, "--inplace", "--backup-dir", "kept"],
+    ];
+    for words in wrong {
+        let run = Client::new(&words).run().expect_exit(1);
+        assert!(!run.stderr.is_empty(), "{words:?} is told why");
+    }
+    let gone = workspace.at("gone");
+    for from in [gone.clone(), contents(&gone), contents(&source.join("noise"))] {
+        Client::push(from, &to).run().expect_exit(3);
+    }
+    assert_eq!(walk(&workspace.at("root")), Vec::<String>::new());
+    assert_eq!(server.log(), "", "the server never heard of it");
+}
+
+#[test]
+fn a_server_takes_and_deletes_only_what_it_was_started_for() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    let root = workspace.at("root");
+    fs::create_dir(&root).expect("create");
+    Client::pull(contents(&source), root.join("copy")).run().expect_exit(0);
+    fs::write(root.join("copy/extra"), b"1").expect("write");
+    fs::write(source.join("noise"), b"changed").expect("write");
+    let before = snapshot(&root);
+    let refused = |server: &Server, to: &str, options: &str, words: &[&str]| {
+        let run = Client::push(contents(&source), server.url(to)).options(options).run().expect_exit(5);
+        for word in words {
+            assert!(run.stderr.contains(word), "{word} is not in {}", run.stderr);
+        }
+        assert_eq!(snapshot(&root), before, "{to} {options}");
+    };
+    let reader = Server::start(&root);
+    for to in ["", "copy", "new/deep"] {
+        for options in ["", "-n", "--delete", "--backup-dir kept"] {
+            refused(&reader, to, options, &["--allow-write"]);
+        }
+    }
+    let writer = Server::start_with(&root, "127.0.0.1 0 --allow-write");
+    for to in ["", "copy", "new/deep"] {
+        for options in ["--delete", "--delete --max-delete 0", "--delete --backup-dir kept", "-n --delete"] {
+            refused(&writer, to, options, &["--delete", "--allow-delete"]);
+        }
+    }
+    Client::push(contents(&source), writer.url("copy")).run().expect_exit(0).expect_counts(&[("files_committed", 1)]);
+    assert!(root.join("copy/extra").exists());
+    let both = Server::start_receiving(&root);
+    Client::push(contents(&source), both.url("copy")).options("--delete").run().expect_exit(0);
+    assert_same(&source, &root.join("copy"));
+    assert!(Server::try_start(&root, "127.0.0.1 0 --allow-delete").is_none(), "it needs --allow-write");
+    for server in [&reader, &writer] {
+        Client::pull(server.url("copy/"), workspace.at("pulled")).run().expect_exit(0);
+    }
+    assert_same(&source, &workspace.at("pulled"));
+}
+
+#[test]
+fn only_places_beneath_the_root_are_written_to() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    let outside = plain(&workspace.at("outside"));
+    let root = workspace.at("root");
+    fs::create_dir_all(root.join("real")).expect("create");
+    symlink("../outside", root.join("out")).expect("link");
+    symlink("real", root.join("in")).expect("link");
+    symlink("nowhere", root.join("dangling")).expect("link");
+    symlink(&outside, root.join("real/absolute")).expect("link");
+    fs::write(root.join("file"), b"in the way").expect("write");
+    let server = Server::start_receiving(&root);
+    let (before, outside_before) = (snapshot(&root), snapshot(&outside));
+    let paths = ["out", "out/sub", "in", "in/new", "dangling", "dangling/new", "real/absolute", "file", "file/new"];
+    for to in paths {
+        for options in ["", "-n", "--delete --force-empty"] {
+            let run = Client::push(contents(&source), server.url(to)).options(options).run();
+            assert!(run.code.is_some_and(|code| code != 0), "{to} {options}: {:?} {}", run.code, run.stderr);
+            assert!(!run.stderr.is_empty() && !run.stderr.contains("panic"), "{}", run.stderr);
+            assert_eq!(snapshot(&root), before, "{to} {options}");
+            assert_eq!(snapshot(&outside), outside_before, "{to} {options}");
+        }
+    }
+    // A link in the place of a file is no directory to put it into.
+    for to in ["out", "in"] {
+        let run = Client::push(source.join("noise"), server.url(to)).run();
+        assert!(matches!(run.code, Some(0..)), "{to}: {}", run.stderr);
+        assert_eq!(snapshot(&outside), outside_before, "{to}");
+        assert!(!root.join("real/noise").exists(), "{to}");
+    }
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+/// The entries that are deleted by a push, and where they go.
+#[test]
+fn deletion_has_its_limits_as_in_a_pull() {
+    let pair = Pair::new(|root| plain(root));
+    pair.run("", 0);
+    let put_extra = |copy: &Path| {
+        fs::create_dir_all(copy.join("gone/below")).expect("create");
+        fs::write(copy.join("gone/below/file"), b"deep").expect("write");
+        fs::write(copy.join("extra"), b"extra").expect("write");
+    };
+    pair.copies().into_iter().for_each(put_extra);
+    let before = pair.copies().map(snapshot);
+    let refused = pair.run("--delete --max-delete 3", 25).expect_counts(&[("deleted", 0)]);
+    assert!(refused.stderr.contains("--max-delete"), "{}", refused.stderr);
+    pair.run("--delete --max-delete 10%", 25).expect_counts(&[("deleted", 0)]);
+    pair.run("-n -i --delete", 0).expect_counts(&[("deleted", 4)]);
+    assert!(pair.copies().iter().all(|copy| copy.join("gone/below/file").exists() && copy.join("extra").exists()));
+    pair.run("--delete --max-delete 4 --backup-dir kept", 0).expect_counts(&[("deleted", 4)]);
+    for copy in pair.copies() {
+        assert_eq!(fs::read(copy.join("kept/gone/below/file")).expect("kept"), b"deep");
+        assert_eq!(fs::read(copy.join("kept/extra")).expect("kept"), b"extra");
+    }
+    pair.run("--delete", 0).expect_counts(&[("deleted", 0)]);
+    drop(before);
+    fs::remove_dir_all(&pair.source).expect("remove");
+    fs::create_dir(&pair.source).expect("create");
+    // The servers of pulls have the old directory open.
+    let (route, server, copy) = &pair.ends[1];
+    let run = |options: &str| route.client(server.address, copy).options(options).run();
+    let refused = run("--delete").expect_exit(23).expect_counts(&[("deleted", 0)]);
+    assert!(refused.events().iter().any(|event| event["reason"] == "empty source"), "{:?}", refused.lines);
+    run("--delete --force-empty").expect_exit(0).expect_counts(&[("deleted", 6)]);
+    assert_eq!(walk(copy).iter().filter(|path| !path.starts_with("kept")).count(), 0);
+}
+
+#[test]
+fn backups_stay_below_the_destination() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    let outside = workspace.at("outside");
+    fs::create_dir(&outside).expect("create");
+    let root = workspace.at("root");
+    fs::create_dir(&root).expect("create");
+    let server = Server::start_receiving(&root);
+    let push = |options: &str| Client::push(contents(&source), server.url("a/copy")).options(options).run();
+    let refuse = |dir: &str| {
+        let before = snapshot(&root);
+        for options in ["", "-n", "--delete"] {
+            let run = push(&format!("--backup-dir {dir} {options}")).expect_exit(5);
+            assert!(run.stderr.contains("--backup-dir"), "{dir}: {}", run.stderr);
+            assert_eq!(snapshot(&root), before, "{dir}");
+        }
+    };
+    let absolute = outside.to_str().expect("plain").to_owned();
+    let dirs = ["..", "../kept", "kept/../../x", "a/..", "/kept", &absolute];
+    dirs.into_iter().for_each(&refuse);
+    push("").expect_exit(0);
+    dirs.into_iter().for_each(&refuse);
+    let old = fs::read(root.join("a/copy/noise")).expect("read");
+    fs::write(source.join("noise"), b"changed").expect("write");
+    // Through a link that somebody put there, nothing leaves.
+    symlink(&outside, root.join("a/copy/way out")).expect("link");
+    for dir in ["way out", "way out/below"] {
+        let run = Client::push(contents(&source), server.url("a/copy")).words(&["--backup-dir", dir]).run();
+        assert!(run.code != Some(0), "{dir}: {}", run.stderr);
+        assert_eq!(fs::read_dir(&outside).expect("list").count(), 0, "{dir}");
+        assert_eq!(fs::read(root.join("a/copy/noise")).expect("read"), old, "{dir}");
+    }
+    push("--backup-dir kept/here").expect_exit(0).expect_counts(&[("files_committed", 1)]);
+    assert_eq!(fs::read(root.join("a/copy/kept/here/noise")).expect("the backup"), old);
+    assert_eq!(fs::read(root.join("a/copy/noise")).expect("read"), b"changed");
+}
+
+#[test]
+fn the_client_keeps_the_manifest_that_a_pull_would_write() {
+    let pair = Pair::new(|root| everything(root).finish());
+    let (files, bytes) = files_and_bytes(&pair.source);
+    let verify = |copy: &Path, manifest: &Path| {
+        let words = ["verify".as_ref(), "--json".as_ref(), copy.as_os_str(), "--manifest".as_ref()];
+        Client::new(words).words(&[manifest]).run()
+    };
+    for hash in ["blake3", "sha256", "xxh3"] {
+        let mut written = Vec::new();
+        for (route, server, copy) in &pair.ends {
+            let _ = fs::remove_dir_all(copy);
+            let manifest = pair.workspace.at(&format!("manifest-{hash}-{:?}", route.way));
+            let options = format!("--manifest-hash {hash} --manifest {}", manifest.display());
+            route.client(server.address, copy).options(&format!("-n {options}")).run().expect_exit(0);
+            assert!(!manifest.exists(), "a dry run records nothing");
+            let run = route.client(server.address, copy).options(&options).run().expect_exit(0);
+            run.expect_counts(&[("files_committed", files)]);
+            assert_same(&pair.source, copy);
+            let found = verify(copy, &manifest).expect_differences(&[]);
+            found.expect_counts(&[("files_verified", files), ("bytes_verified", bytes)]);
+            // A rerun adds what it commits, and nothing else.
+            let first = fs::read(&manifest).expect("read");
+            route.client(server.address, copy).options(&options).run().expect_exit(0);
+            assert!(fs::read(&manifest).expect("read") == first, "{hash} {:?}", route.way);
+            let mut lines: Vec<Vec<u8>> = first.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+            lines[1..].sort();
+            written.push(lines);
+        }
+        assert!(written[0] == written[1], "{hash}");
+        assert!(!pair.copies()[1].join(".fastcp/manifest").exists());
+    }
+    // What cannot be appended to is refused before anything is changed.
+    let (route, server, copy) = &pair.ends[1];
+    let options = format!("--manifest-hash sha256 --manifest {}", pair.workspace.at("manifest-xxh3-Push").display());
+    let before = snapshot(copy);
+    route.client(server.address, copy).options(&options).run().expect_exit(1);
+    assert_eq!(snapshot(copy), before);
+}
+
+#[test]
+fn in_place_a_file_keeps_its_inode() {
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    let old = noise(9 << 20, 1);
+    tree.file("file", &old);
+    let source = tree.finish();
+    let root = workspace.at("root");
+    fs::create_dir(&root).expect("create");
+    let server = Server::start_receiving(&root);
+    let push = |options: &str| Client::push(contents(&source), server.url("copy")).options(options).run();
+    push("").expect_exit(0).expect_counts(&[("bytes_fetched", 9 << 20)]);
+    let inode = || fs::metadata(root.join("copy/file")).expect("examine").ino();
+    let mut new = old;
+    for (options, is_kept, is_reused) in
+        [("--inplace", true, true), ("", false, true), ("--whole-file", false, false), ("--inplace -W", true, false)]
+    {
+        // One page of it.
+        new[5 << 20..][..4096].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        fs::write(source.join("file"), &new).expect("write");
+        let before = inode();
+        let run = push(options).expect_exit(0).expect_counts(&[("files_committed", 1)]);
+        assert_same(&source, &root.join("copy"));
+        assert_eq!(inode() == before, is_kept, "{options}");
+        let (fetched, reused) = (run.count("bytes_fetched"), run.count("bytes_reused"));
+        assert_eq!(fetched + reused, 9 << 20, "{options}");
+        assert_eq!(fetched < 256 << 10, is_reused, "{fetched} with {options}");
+        let wire = run.count("bytes_wire_out");
+        assert!(!is_reused || wire < 512 << 10, "{wire} went over the wire with {options}");
+    }
+}
+
+#[test]
+fn what_the_sender_may_not_read_fails_as_in_a_pull() {
+    let workspace = Workspace::for_nobody();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.dir("dir").file("dir/fine", b"1").file("secret", b"small").mode(0).file("large", &noise(3 << 20, 1)).mode(0);
+    tree.dir("closed").mode(0).link("link", "dir").special("pipe", nix::sys::stat::SFlag::S_IFIFO);
+    tree.give_to_nobody();
+    let source = tree.finish();
+    let server = Server::start_receiving(&workspace.at(""));
+    let before = server.descriptors();
+    let [pull, push] = [
+        Client::pull(contents(&source), workspace.at("pulled")),
+        Client::push(contents(&source), server.url("pushed")),
+    ]
+    .map(|client| client.options("--delete").unprivileged(&workspace).run().expect_exit(23));
+    assert_eq!(push.paths_of("failed"), ["closed", "large", "secret"]);
+    assert_eq!(told(&push), told(&pull));
+    for path in ["dir/fine", "link"] {
+        assert!(workspace.at("pushed").join(path).symlink_metadata().is_ok(), "{path}");
+    }
+    if is_root() {
+        // Where it may be read, it arrives.
+        Client::push(contents(&source), server.url("pushed")).run().expect_exit(0);
+        assert_same(&source, &workspace.at("pushed"));
+    }
+    crate::support::wait_until("the descriptors to be given back", || server.descriptors() <= before);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+#[test]
+fn names_of_any_bytes_can_be_pushed_to() {
+    let workspace = Workspace::new();
+    let source = plain(&workspace.at("source"));
+    let root = workspace.at("root");
+    fs::create_dir(&root).expect("create");
+    let server = Server::start_receiving(&root);
+    for name in [&b"with space"[..], b"not utf-8 \xff\xfe", b"new\nline", b"-n", &[b'n'; 255]] {
+        let name = std::ffi::OsStr::from_bytes(name);
+        let mut to = std::ffi::OsString::from(server.url(""));
+        to.push(name);
+        Client::push(contents(&source), &to).run().expect_exit(0).expect_counts(&[("files_committed", 4)]);
+        assert_same(&source, &root.join(name));
+    }
+    let mut to = std::ffi::OsString::from(server.url(""));
+    to.push(std::ffi::OsStr::from_bytes(&[b'n'; 256]));
+    let run = Client::push(contents(&source), &to).run();
+    assert!(run.code.is_some_and(|code| code != 0) && !run.stderr.is_empty(), "{:?}", run.code);
+}
