@@ -186,8 +186,6 @@ fn every_option_travels_to_the_receiver() {
         "--chunk-kb 64 --conns 64",
         "--chunk-kb 65536",
         "--no-compress",
-        "--compress-level 1",
-        "--compress-level 19 --chunk-kb 256",
         "--receive-path copy",
         "--receive-path splice --no-compress",
         "--backup-dir kept",

@@ -7,6 +7,7 @@ use fastcp_model::{
     SpecialKind, Status,
 };
 use fastcp_wire::bundle::{BUNDLE_PIECES_BYTES_MAX, BundleRequest};
+use fastcp_wire::drop::{DROP_HEADER_BYTES, DROP_REPLY_BYTES};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES, FrameHeader, FrameType, decode_payload};
 use fastcp_wire::hello::{self, Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::known::{BatchId, RECEIVER_FRAME_BYTES_MAX, encode_known};
@@ -226,6 +227,7 @@ fn limits_table() {
         ("KNOWN_BATCHES_MAX", limits::KNOWN_BATCHES_MAX as u64),
         ("LINK_TARGET_BYTES_MAX", limits::LINK_TARGET_BYTES_MAX as u64),
         ("OWNER_NAME_BYTES_MAX", limits::OWNER_NAME_BYTES_MAX as u64),
+        ("DROP_NAME_BYTES_MAX", limits::DROP_NAME_BYTES_MAX as u64),
         ("PUSH_BYTES_MAX", limits::PUSH_BYTES_MAX as u64),
         ("PUSH_SETTINGS_MAX", limits::PUSH_SETTINGS_MAX as u64),
         ("SETTING_NAME_BYTES_MAX", limits::SETTING_NAME_BYTES_MAX as u64),
@@ -333,6 +335,8 @@ fn fixed_sizes() {
         ("Piece header", PIECE_HEADER_BYTES),
         ("Piece trailer", TRAILER_BYTES),
         ("Signed chunk", SIGNED_CHUNK_BYTES),
+        ("Drop", DROP_HEADER_BYTES),
+        ("DROP_REPLY", DROP_REPLY_BYTES),
         ("Frame", FRAME_HEADER_BYTES + FRAME_SUM_BYTES),
         ("HELLO", hello.encode().len()),
         ("HELLO_REPLY", reply.encode().len()),
@@ -396,6 +400,7 @@ fn first_bytes() {
         request::REQUEST_MAGIC.to_be_bytes().to_vec(),
         (FrameType::Hello as u16).to_be_bytes().to_vec(),
         (FrameType::Attach as u16).to_be_bytes().to_vec(),
+        vec![0, 0],
     ];
     assert_eq!(documented, coded);
 }

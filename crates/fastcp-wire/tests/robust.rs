@@ -412,7 +412,7 @@ fn a_piece_header_is_bounded_even_under_a_right_checksum() {
     assert_too_long(piece(1, 0, 0, u32::MAX), "body_len", u32::MAX.into(), RANGE_BYTES_MAX);
     assert_value(piece(7, 0, 0, 0), "kind", 7);
     assert_value(piece(0, 0, 1, 0), "status", 1);
-    assert_value(piece(0, 20, 20, 0), "status", 20);
+    assert_value(piece(0, 21, 21, 0), "status", 21);
 }
 
 fn frame_header(text: &str) -> Result<FrameHeader, WireError> {
@@ -480,8 +480,8 @@ fn an_attachment_is_checked() {
 #[test]
 fn a_failure_is_checked() {
     let failure = |text: &str| Failure::decode(&hex(text));
-    assert_value(failure("0014"), "status", 20);
-    assert_value(failure("0014 0001 61"), "status", 20);
+    assert_value(failure("0015"), "status", 21);
+    assert_value(failure("0015 0001 61"), "status", 21);
     assert_eq!(failure("0007 0001 61").map(|failure| failure.detail), Ok("a".to_owned()));
     assert_eq!(failure("0007 0000"), Err(WireError::TrailingBytes(2)), "no detail is said in one way only");
     assert_eq!(failure("0007 0001 61 00"), Err(WireError::TrailingBytes(1)));
@@ -502,7 +502,7 @@ fn a_push_is_checked() {
     assert!(push("0001 00 0000 0000 0000 00").is_ok());
     assert_value(push("0000 00 0000 0000 0000 00"), "version", 0);
     assert_value(push("0002 00 0000 0000 0000 00"), "version", 2);
-    assert_value(push("0001 02 0000 0000 0000 00"), "scope", 2);
+    assert_value(push("0001 03 0000 0000 0000 00"), "scope", 3);
     let max = PATH_BYTES_MAX as u64;
     assert_too_long(push("0001 00 1000"), "path_len", 4096, max);
     assert_too_long(push("0001 00 0000 1000"), "into_len", 4096, max);
@@ -529,7 +529,7 @@ fn settings_are_bounded() {
     assert_value(push("02 0001 61 0000 0001 61 0001 78"), "settings", 2);
     assert_too_long(push("01 0041"), "name_len", 65, SETTING_NAME_BYTES_MAX as u64);
     assert_too_long(push("01 0001 61 1001"), "value_len", 4097, SETTING_VALUE_BYTES_MAX as u64);
-    for name in [b'A', b'_', b'=', b' ', b'0', 0, 0x7f, 0xff] {
+    for name in [b'A', b'_', b'=', b' ', b'/', 0, 0x7f, 0xff] {
         assert_value(push(&format!("01 0001 {name:02x} 0000")), "name", name.into());
     }
 }
@@ -653,7 +653,7 @@ fn an_offer_request_is_bounded() {
     assert_too_long(decode("00 0000 00000001 0000 00"), "rules_len", 1, 0);
     assert_too_long(decode("00 0000 ffffffff 0000"), "rules_len", u32::MAX.into(), 0);
     assert_too_long(decode("00 0000 00000000 0001 00"), "cursor_len", 1, 0);
-    assert_value(decode("02 0000 00000000 0000"), "scope", 2);
+    assert_value(decode("03 0000 00000000 0000"), "scope", 3);
     for path in ["2f61", "612f", "2e2e", "2e", "6100", "612f2f62", "612f2e2e"] {
         let result = decode(&format!("00 {:04x} {path} 00000000 0000", path.len() / 2));
         assert!(matches!(result, Err(WireError::Path(_))), "{path}: {result:?}");
@@ -713,7 +713,7 @@ fn a_listing_is_checked() {
     let listing = |text: &str| decode_body(&format!("00000000 00000001 {text} 00000000 00000000"));
     assert!(listing("03 0002 0000 00").is_ok());
     assert_value(listing("04 0000 0000 00"), "end", 4);
-    assert_value(listing("03 0014 0000 00"), "status", 20);
+    assert_value(listing("03 0015 0000 00"), "status", 21);
     assert_value(listing("01 0000 0000 02"), "has_root", 2);
     assert_too_long(listing("01 0000 ffff 00"), "path_len", u16::MAX.into(), PATH_BYTES_MAX as u64);
     assert!(matches!(listing("01 0000 0002 2e2e 00"), Err(WireError::Path(_))));

@@ -301,7 +301,14 @@ impl<'a> Sending<'a> {
                 Err(_) if self.is_cancelled.load(Ordering::Relaxed) => return Err(RunError::Interrupted),
                 Err(RunError::Net { source, .. }) if source.is_transient() => {
                     self.report.reconnected();
-                    patience.failed(source).map_err(|source| self.gave_up(source))?;
+                    if let Err(source) = patience.failed(source) {
+                        // Another thread may have found out why.
+                        return self
+                            .lost
+                            .lock()
+                            .take()
+                            .map_or_else(|| Err(self.gave_up(source)), |lost| Ok(End::Lost(lost)));
+                    }
                 }
                 Err(error) => return Err(error),
             }
