@@ -16,18 +16,24 @@ use crate::support::copied::Copied;
 use crate::support::lying_sender::{LyingSender, Offer, dir, file, listing, name, offer, truth};
 use crate::support::mount::SmallDisk;
 use crate::support::tree::{Tree, everything, noise, plain, set_mtime};
+use crate::support::way::{BOTH_WAYS, Way};
 use crate::support::{NOBODY, Workspace, is_root, say_skipped};
 
 impl Copied {
     /// A plain tree, and [`put_extra`] in its copy.
     fn with_extra() -> Self {
-        let copied = Self::of(plain);
+        Self::with_extra_by(Way::Pull)
+    }
+
+    /// The same, copied this way.
+    fn with_extra_by(way: Way) -> Self {
+        let copied = Self::by(way, plain);
         put_extra(&copied.copy);
         copied
     }
 
     fn delete(&self, options: &str) -> Run {
-        self.pull(&format!("--delete {options}"))
+        self.run(&format!("--delete {options}"))
     }
 
     /// Panics unless [`put_extra`] is still there, all of it.
@@ -57,83 +63,91 @@ fn refusals(run: &Run) -> Vec<String> {
 
 #[test]
 fn what_the_source_does_not_have_goes_and_nothing_else() {
-    let copied = Copied::of(|root| everything(root).finish());
-    let elsewhere = plain(&copied.workspace.at("elsewhere"));
-    let before = copied.workspace.at("before");
-    Client::pull(contents(&elsewhere), &before).run().expect_exit(0);
-    fs::write(copied.copy.join("many/17x"), b"between others").expect("write");
-    fs::write(copied.copy.join("names/new\nline!"), b"odd").expect("write");
-    fs::create_dir_all(copied.copy.join("gone/a/b/c")).expect("create");
-    fs::write(copied.copy.join("gone/a/b/file"), noise(100_000, 1)).expect("write");
-    symlink(&elsewhere, copied.copy.join("gone/a/link out")).expect("link");
-    symlink(&elsewhere, copied.copy.join("link out")).expect("link");
-    symlink(&elsewhere, copied.copy.join("links/nowhere, extra")).expect("link");
-    nix::unistd::mkfifo(&copied.copy.join("gone/pipe"), nix::sys::stat::Mode::S_IRWXU).expect("pipe");
-    let run = copied.delete("").expect_exit(0);
-    run.expect_counts(&[("deleted", 11), ("files_committed", 0), ("bytes_fetched", 0), ("files_failed", 0)]);
-    assert_same(&copied.source, &copied.copy);
-    assert_rsync_agrees(&copied.source, &copied.copy);
-    assert_same(&before, &elsewhere);
-    copied.delete("").expect_exit(0).expect_counts(&[("deleted", 0)]);
+    for way in BOTH_WAYS {
+        let copied = Copied::by(way, |root| everything(root).finish());
+        let elsewhere = plain(&copied.workspace.at("elsewhere"));
+        let before = copied.workspace.at("before");
+        Client::pull(contents(&elsewhere), &before).run().expect_exit(0);
+        fs::write(copied.copy.join("many/17x"), b"between others").expect("write");
+        fs::write(copied.copy.join("names/new\nline!"), b"odd").expect("write");
+        fs::create_dir_all(copied.copy.join("gone/a/b/c")).expect("create");
+        fs::write(copied.copy.join("gone/a/b/file"), noise(100_000, 1)).expect("write");
+        symlink(&elsewhere, copied.copy.join("gone/a/link out")).expect("link");
+        symlink(&elsewhere, copied.copy.join("link out")).expect("link");
+        symlink(&elsewhere, copied.copy.join("links/nowhere, extra")).expect("link");
+        nix::unistd::mkfifo(&copied.copy.join("gone/pipe"), nix::sys::stat::Mode::S_IRWXU).expect("pipe");
+        let run = copied.delete("").expect_exit(0);
+        run.expect_counts(&[("deleted", 11), ("files_committed", 0), ("bytes_fetched", 0), ("files_failed", 0)]);
+        assert_same(&copied.source, &copied.copy);
+        assert_rsync_agrees(&copied.source, &copied.copy);
+        assert_same(&before, &elsewhere);
+        copied.delete("").expect_exit(0).expect_counts(&[("deleted", 0)]);
+    }
 }
 
 #[test]
 fn the_result_is_that_of_rsync() {
-    let copied = Copied::with_extra();
-    fs::write(copied.source.join("new"), b"new").expect("write");
-    fs::remove_file(copied.source.join("noise")).expect("remove");
-    for (path, nth) in [("sub", 5), ("", 6)] {
-        set_mtime(&copied.source.join(path), nth, nth);
-    }
-    let other = copied.workspace.at("other");
-    let run = |program: &str, words: &[&str], from: &Path, to: &Path| {
-        Command::new(program).args(words).arg(from).arg(to).status()
-    };
-    assert!(run("cp", &["-a"], &copied.copy, &other).expect("cp runs").success());
-    match run("rsync", &["-a", "--delete", "--exclude=/.fastcp"], &contents(&copied.source), &other) {
-        Ok(status) => assert!(status.success()),
-        Err(error) => return say_skipped(&format!("rsync cannot be asked: {error}")),
-    }
-    copied.delete("").expect_exit(0).expect_counts(&[("deleted", EXTRA + 1), ("files_committed", 1)]);
-    assert_same(&other, &copied.copy);
-    assert_same(&copied.source, &copied.copy);
-}
-
-#[test]
-fn a_directory_listed_in_parts_and_an_offer_that_is_known_lose_nothing() {
-    let copied = Copied::of(|root| {
-        let mut tree = Tree::new(root);
-        tree.dir("large");
-        for nth in 0..5000 {
-            tree.file(format!("large/{:05}", nth * 2), b"");
+    for way in BOTH_WAYS {
+        let copied = Copied::with_extra_by(way);
+        fs::write(copied.source.join("new"), b"new").expect("write");
+        fs::remove_file(copied.source.join("noise")).expect("remove");
+        for (path, nth) in [("sub", 5), ("", 6)] {
+            set_mtime(&copied.source.join(path), nth, nth);
         }
-        tree.finish()
-    });
-    for run in 0..2 {
-        for nth in (0..10_001).step_by(100) {
-            File::create(copied.copy.join(format!("large/{nth:05}+"))).expect("create");
+        let other = copied.workspace.at("other");
+        let run = |program: &str, words: &[&str], from: &Path, to: &Path| {
+            Command::new(program).args(words).arg(from).arg(to).status()
+        };
+        assert!(run("cp", &["-a"], &copied.copy, &other).expect("cp runs").success());
+        match run("rsync", &["-a", "--delete", "--exclude=/.fastcp"], &contents(&copied.source), &other) {
+            Ok(status) => assert!(status.success()),
+            Err(error) => return say_skipped(&format!("rsync cannot be asked: {error}")),
         }
-        File::create(copied.copy.join("large/ first")).expect("create");
-        let run = copied.delete(if run == 0 { "" } else { "--without 0x80" }).expect_exit(0);
-        run.expect_counts(&[("deleted", 102), ("files_unchanged", 5000)]);
+        copied.delete("").expect_exit(0).expect_counts(&[("deleted", EXTRA + 1), ("files_committed", 1)]);
+        assert_same(&other, &copied.copy);
         assert_same(&copied.source, &copied.copy);
     }
 }
 
 #[test]
+fn a_directory_listed_in_parts_and_an_offer_that_is_known_lose_nothing() {
+    for way in BOTH_WAYS {
+        let copied = Copied::by(way, |root| {
+            let mut tree = Tree::new(root);
+            tree.dir("large");
+            for nth in 0..5000 {
+                tree.file(format!("large/{:05}", nth * 2), b"");
+            }
+            tree.finish()
+        });
+        for run in 0..2 {
+            for nth in (0..10_001).step_by(100) {
+                File::create(copied.copy.join(format!("large/{nth:05}+"))).expect("create");
+            }
+            File::create(copied.copy.join("large/ first")).expect("create");
+            let run = copied.delete(if run == 0 { "" } else { "--without 0x80" }).expect_exit(0);
+            run.expect_counts(&[("deleted", 102), ("files_unchanged", 5000)]);
+            assert_same(&copied.source, &copied.copy);
+        }
+    }
+}
+
+#[test]
 fn more_names_than_memory_is_for_are_deleted_too() {
-    let copied = Copied::of(plain);
-    for dir in ["a", "b"] {
-        fs::create_dir(copied.source.join(dir)).expect("create");
+    for way in BOTH_WAYS {
+        let copied = Copied::by(way, plain);
+        for dir in ["a", "b"] {
+            fs::create_dir(copied.source.join(dir)).expect("create");
+        }
+        copied.run("").expect_exit(0);
+        for nth in 0..70_000 {
+            let dir = if nth % 7 == 0 { "a" } else { "b" };
+            File::create(copied.copy.join(format!("{dir}/{nth}"))).expect("create");
+        }
+        copied.delete("--max-delete 69999").expect_exit(25).expect_counts(&[("deleted", 0)]);
+        copied.delete("--max-delete 70000").expect_exit(0).expect_counts(&[("deleted", 70_000)]);
+        assert_same(&copied.source, &copied.copy);
     }
-    copied.pull("").expect_exit(0);
-    for nth in 0..70_000 {
-        let dir = if nth % 7 == 0 { "a" } else { "b" };
-        File::create(copied.copy.join(format!("{dir}/{nth}"))).expect("create");
-    }
-    copied.delete("--max-delete 69999").expect_exit(25).expect_counts(&[("deleted", 0)]);
-    copied.delete("--max-delete 70000").expect_exit(0).expect_counts(&[("deleted", 70_000)]);
-    assert_same(&copied.source, &copied.copy);
 }
 
 #[test]
@@ -304,88 +318,102 @@ fn what_was_asked_for_by_name_leaves_its_neighbours_alone() {
 
 #[test]
 fn a_limit_lets_all_go_or_nothing() {
-    let copied = Copied::with_extra();
-    fs::write(copied.source.join("new"), b"new").expect("write");
-    for max in ["0", "5", "46%", "0%"] {
-        let run = copied.delete(&format!("--max-delete {max}")).expect_exit(25).expect_counts(&[("deleted", 0)]);
-        assert_eq!(refusals(&run), ["max delete"]);
-        let message = format!("6 entries would be deleted, more than --max-delete {max} allows");
-        assert!(run.stderr.contains(&message), "{}", run.stderr);
-        copied.assert_extra_kept();
+    for way in BOTH_WAYS {
+        let copied = Copied::with_extra_by(way);
+        fs::write(copied.source.join("new"), b"new").expect("write");
+        for max in ["0", "5", "46%", "0%"] {
+            let run = copied.delete(&format!("--max-delete {max}")).expect_exit(25).expect_counts(&[("deleted", 0)]);
+            assert_eq!(refusals(&run), ["max delete"]);
+            let message = format!("6 entries would be deleted, more than --max-delete {max} allows");
+            assert!(run.stderr.contains(&message), "{}", run.stderr);
+            copied.assert_extra_kept();
+        }
+        assert_eq!(fs::read(copied.copy.join("new")).expect("fetched all the same"), b"new");
+        // Six go; seven were offered and there: sub, its two files, noise, empty, link, new.
+        copied.delete("--max-delete 47%").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
+        assert_same(&copied.source, &copied.copy);
+        copied.delete("--max-delete 0").expect_exit(0).expect_counts(&[("deleted", 0)]);
+        put_extra(&copied.copy);
+        copied.delete("--max-delete 6").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
     }
-    assert_eq!(fs::read(copied.copy.join("new")).expect("fetched all the same"), b"new");
-    // Six go; seven were offered and there: sub, its two files, noise, empty, link, new.
-    copied.delete("--max-delete 47%").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
-    assert_same(&copied.source, &copied.copy);
-    copied.delete("--max-delete 0").expect_exit(0).expect_counts(&[("deleted", 0)]);
-    put_extra(&copied.copy);
-    copied.delete("--max-delete 6").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
 }
 
 #[test]
 fn entries_that_did_not_stand_before_do_not_raise_a_share() {
-    let copied = Copied::with_extra();
-    for nth in 0..50 {
-        fs::create_dir(copied.source.join(format!("new {nth}"))).expect("create");
-        fs::write(copied.source.join(format!("new file {nth}")), b"").expect("write");
+    for way in BOTH_WAYS {
+        let copied = Copied::with_extra_by(way);
+        for nth in 0..50 {
+            fs::create_dir(copied.source.join(format!("new {nth}"))).expect("create");
+            fs::write(copied.source.join(format!("new file {nth}")), b"").expect("write");
+        }
+        copied.delete("--max-delete 49%").expect_exit(25).expect_counts(&[("deleted", 0), ("dirs_made", 50)]);
+        copied.delete("--max-delete 49%").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
     }
-    copied.delete("--max-delete 49%").expect_exit(25).expect_counts(&[("deleted", 0), ("dirs_made", 50)]);
-    copied.delete("--max-delete 49%").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
 }
 
 #[test]
 fn a_directory_that_is_not_empty_gives_way_when_deletion_is_asked_for() {
-    for put in [
-        (|path| fs::write(path, b"small").expect("write")) as fn(&Path),
-        |path| fs::write(path, noise(2 << 20, 1)).expect("write"),
-        |path| symlink("nowhere", path).expect("link"),
-    ] {
-        let copied = Copied::of(plain);
-        fs::create_dir_all(copied.copy.join("sub/a/b")).expect("create");
-        fs::remove_dir_all(copied.source.join("sub")).expect("remove");
-        put(&copied.source.join("sub"));
-        let run = copied.delete("--max-delete 3").expect_exit(25);
-        run.expect_counts(&[("deleted", 0), ("files_failed", 1)]);
-        assert_eq!(fs::read(copied.copy.join("sub/small")).expect("still there"), b"small");
-        copied.delete("--max-delete 4").expect_exit(0).expect_counts(&[("deleted", 4), ("files_failed", 0)]);
-        assert_same(&copied.source, &copied.copy);
-        copied.delete("").expect_exit(0).expect_counts(&[("deleted", 0), ("files_committed", 0)]);
+    for way in BOTH_WAYS {
+        for put in [
+            (|path| fs::write(path, b"small").expect("write")) as fn(&Path),
+            |path| fs::write(path, noise(2 << 20, 1)).expect("write"),
+            |path| symlink("nowhere", path).expect("link"),
+        ] {
+            let copied = Copied::by(way, plain);
+            fs::create_dir_all(copied.copy.join("sub/a/b")).expect("create");
+            fs::remove_dir_all(copied.source.join("sub")).expect("remove");
+            put(&copied.source.join("sub"));
+            let run = copied.delete("--max-delete 3").expect_exit(25);
+            run.expect_counts(&[("deleted", 0), ("files_failed", 1)]);
+            assert_eq!(fs::read(copied.copy.join("sub/small")).expect("still there"), b"small");
+            copied.delete("--max-delete 4").expect_exit(0).expect_counts(&[("deleted", 4), ("files_failed", 0)]);
+            assert_same(&copied.source, &copied.copy);
+            copied.delete("").expect_exit(0).expect_counts(&[("deleted", 0), ("files_committed", 0)]);
+        }
     }
 }
 
 #[test]
 fn our_own_files_are_never_deleted() {
-    let copied = Copied::with_extra();
-    let part = format!("sub/.fastcp-{}.part", "0123456789abcdef".repeat(2));
-    let mut kept = ["", ".journal", ".stale", ".stale.journal"].map(|end| format!("{part}{end}")).to_vec();
-    kept.push(".fastcp/own".to_owned());
-    for name in &kept {
-        fs::write(copied.copy.join(name), b"ours").expect("write");
+    for way in BOTH_WAYS {
+        let copied = Copied::with_extra_by(way);
+        let part = format!("sub/.fastcp-{}.part", "0123456789abcdef".repeat(2));
+        let mut kept = ["", ".journal", ".stale", ".stale.journal"].map(|end| format!("{part}{end}")).to_vec();
+        kept.push(".fastcp/own".to_owned());
+        for name in &kept {
+            fs::write(copied.copy.join(name), b"ours").expect("write");
+        }
+        copied.delete("").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
+        assert!(kept.iter().all(|name| copied.copy.join(name).exists()));
     }
-    copied.delete("").expect_exit(0).expect_counts(&[("deleted", EXTRA)]);
-    assert!(kept.iter().all(|name| copied.copy.join(name).exists()));
 }
 
 #[test]
 fn links_planted_in_the_destination_are_removed_and_not_followed() {
-    let copied = Copied::of(plain);
-    let elsewhere = plain(&copied.workspace.at("elsewhere"));
-    let before = copied.workspace.at("before");
-    Client::pull(contents(&elsewhere), &before).run().expect_exit(0);
-    fs::remove_dir_all(copied.copy.join("sub")).expect("remove");
-    symlink(&elsewhere, copied.copy.join("sub")).expect("link");
-    symlink(&elsewhere, copied.copy.join("planted")).expect("link");
-    fs::create_dir(copied.copy.join("gone")).expect("create");
-    symlink("..", copied.copy.join("gone/up")).expect("link");
-    copied.delete("").expect_exit(0).expect_counts(&[("deleted", 3)]);
-    assert_same(&copied.source, &copied.copy);
-    assert_same(&before, &elsewhere);
+    for way in BOTH_WAYS {
+        let copied = Copied::by(way, plain);
+        let elsewhere = plain(&copied.workspace.at("elsewhere"));
+        let before = copied.workspace.at("before");
+        Client::pull(contents(&elsewhere), &before).run().expect_exit(0);
+        fs::remove_dir_all(copied.copy.join("sub")).expect("remove");
+        symlink(&elsewhere, copied.copy.join("sub")).expect("link");
+        symlink(&elsewhere, copied.copy.join("planted")).expect("link");
+        fs::create_dir(copied.copy.join("gone")).expect("create");
+        symlink("..", copied.copy.join("gone/up")).expect("link");
+        copied.delete("").expect_exit(0).expect_counts(&[("deleted", 3)]);
+        assert_same(&copied.source, &copied.copy);
+        assert_same(&before, &elsewhere);
+    }
 }
 
 #[test]
 fn what_is_deleted_or_replaced_goes_to_the_backup_directory() {
-    for (option, place) in [("bak/today", "copy/bak/today"), ("../elsewhere/bak", "elsewhere/bak")] {
-        let copied = Copied::with_extra();
+    for (way, option, place) in [
+        (Way::Pull, "bak/today", "copy/bak/today"),
+        (Way::Push, "bak/today", "copy/bak/today"),
+        (Way::Pull, "../elsewhere/bak", "elsewhere/bak"),
+    ] {
+        let copied = Copied::with_extra_by(way);
         let bak = copied.workspace.at(place);
         let old = fs::read(copied.copy.join("noise")).expect("read");
         let inode = copied.copy.join("noise").metadata().expect("examine").ino();
@@ -428,7 +456,7 @@ fn a_backup_directory_is_lawful_without_deletion_and_keeps_what_a_directory_held
     let copied = Copied::of(plain);
     fs::write(copied.source.join("noise"), b"changed").expect("write");
     put_extra(&copied.copy);
-    copied.pull("--backup-dir ../bak").expect_exit(0).expect_counts(&[("deleted", 0), ("files_committed", 1)]);
+    copied.run("--backup-dir ../bak").expect_exit(0).expect_counts(&[("deleted", 0), ("files_committed", 1)]);
     let bak = copied.workspace.at("bak");
     assert_eq!(bak.join("noise").metadata().expect("kept").len(), 300 << 10);
     assert_eq!(fs::read_dir(&bak).expect("read").count(), 1);
@@ -454,29 +482,33 @@ fn a_backup_directory_that_cannot_be_used_is_refused_before_anything_is_done() {
 
 #[test]
 fn a_mount_point_is_never_deleted_nor_crossed() {
-    let copied = Copied::with_extra();
-    let Some(_disk) = SmallDisk::mount(&copied.copy.join("gone/disk"), 1024) else { return };
-    fs::write(copied.copy.join("gone/disk/file"), b"mounted").expect("write");
-    let run = copied.delete("").expect_exit(23);
-    assert_eq!(run.paths_of("failed"), ["gone/disk"]);
-    run.expect_counts(&[("deleted", EXTRA - 1), ("files_failed", 1)]);
-    assert_eq!(fs::read(copied.copy.join("gone/disk/file")).expect("kept"), b"mounted");
-    assert!(!copied.copy.join("gone/below").exists(), "what is not mounted goes");
+    for way in BOTH_WAYS {
+        let copied = Copied::with_extra_by(way);
+        let Some(_disk) = SmallDisk::mount(&copied.copy.join("gone/disk"), 1024) else { return };
+        fs::write(copied.copy.join("gone/disk/file"), b"mounted").expect("write");
+        let run = copied.delete("").expect_exit(23);
+        assert_eq!(run.paths_of("failed"), ["gone/disk"]);
+        run.expect_counts(&[("deleted", EXTRA - 1), ("files_failed", 1)]);
+        assert_eq!(fs::read(copied.copy.join("gone/disk/file")).expect("kept"), b"mounted");
+        assert!(!copied.copy.join("gone/below").exists(), "what is not mounted goes");
+    }
 }
 
 #[test]
 fn our_own_directory_on_a_mount_within_the_destination_stays() {
-    let copied = Copied::of(plain);
-    fs::create_dir(copied.source.join("disk")).expect("create");
-    fs::create_dir(copied.source.join("sub/.fastcp")).expect("create");
-    let Some(_disk) = SmallDisk::mount(&copied.copy.join("disk"), 4096) else { return };
-    fs::create_dir_all(copied.copy.join("disk/.fastcp/parts")).expect("create");
-    fs::write(copied.copy.join("disk/extra"), b"extra").expect("write");
-    copied.delete("").expect_exit(0).expect_counts(&[("deleted", 1)]);
-    assert!(copied.copy.join("disk/.fastcp/parts").exists());
-    fs::remove_dir(copied.source.join("sub/.fastcp")).expect("remove");
-    copied.delete("").expect_exit(0).expect_counts(&[("deleted", 1)]);
-    assert!(!copied.copy.join("sub/.fastcp").exists(), "that one was the source's");
+    for way in BOTH_WAYS {
+        let copied = Copied::by(way, plain);
+        fs::create_dir(copied.source.join("disk")).expect("create");
+        fs::create_dir(copied.source.join("sub/.fastcp")).expect("create");
+        let Some(_disk) = SmallDisk::mount(&copied.copy.join("disk"), 4096) else { return };
+        fs::create_dir_all(copied.copy.join("disk/.fastcp/parts")).expect("create");
+        fs::write(copied.copy.join("disk/extra"), b"extra").expect("write");
+        copied.delete("").expect_exit(0).expect_counts(&[("deleted", 1)]);
+        assert!(copied.copy.join("disk/.fastcp/parts").exists());
+        fs::remove_dir(copied.source.join("sub/.fastcp")).expect("remove");
+        copied.delete("").expect_exit(0).expect_counts(&[("deleted", 1)]);
+        assert!(!copied.copy.join("sub/.fastcp").exists(), "that one was the source's");
+    }
 }
 
 #[test]
@@ -523,7 +555,7 @@ fn one_entry_that_cannot_be_deleted_does_not_keep_the_others() {
 fn options_that_mean_nothing_alone_are_refused() {
     let copied = Copied::with_extra();
     for options in ["--max-delete 5", "--force-empty", "--delete --max-delete many", "--delete --max-delete 101%"] {
-        copied.pull(options).expect_exit(1);
+        copied.run(options).expect_exit(1);
         copied.assert_extra_kept();
     }
     Client::get(9, "file", copied.workspace.at("out")).options("--delete").run().expect_exit(1);

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::support::Workspace;
-use crate::support::client::{Client, Running};
+use crate::support::client::Running;
 use crate::support::compare::{assert_same, differences, files_and_bytes};
 use crate::support::journal::names_in_parts;
 use crate::support::port::ReservedPort;
@@ -20,6 +20,7 @@ use crate::support::sweep::{Draw, is_long};
 use crate::support::tree::{Tree, noise};
 use crate::support::valve::{Kind, Valve};
 use crate::support::wait_until;
+use crate::support::way::{BOTH_WAYS, Route, Way};
 
 const CHUNK_BYTES: u64 = 64 << 10;
 /// A bundle of small files and what belongs to it.
@@ -57,6 +58,7 @@ fn put(tree: &mut Tree, plan: &Plan) {
 
 /// The two ends, and what stands between them.
 struct Ends {
+    route: Route,
     source: PathBuf,
     copy: PathBuf,
     port: ReservedPort,
@@ -66,25 +68,23 @@ struct Ends {
 }
 
 impl Ends {
-    fn new(plan: &Plan) -> Self {
+    fn new(way: Way, plan: &Plan) -> Self {
         let workspace = Workspace::new();
-        let mut tree = Tree::new(&workspace.at("source"));
-        put(&mut tree, plan);
-        let source = tree.finish();
+        let route = Route::of(way, &workspace, |tree| put(tree, plan));
         let port = ReservedPort::new();
-        let server = Some(port.serve(&source));
-        let valve = Valve::start(port.address());
-        Self { source, copy: workspace.at("copy"), port, server, valve, workspace }
+        let server = Some(route.serve_at(&port));
+        let valve = route.valve(port.address());
+        Self { source: route.source.clone(), route, copy: workspace.at("copy"), port, server, valve, workspace }
     }
 
     fn start_client(&self, plan: &Plan) -> Running {
         let options = format!("--chunk-kb 64 --no-compress --whole-file --conns {} {}", plan.conns, plan.options);
-        Client::pull(self.valve.url(), &self.copy).options(&options).start()
+        self.route.client(self.valve.address(), &self.copy).options(&options).start()
     }
 
     fn restart_server(&mut self) {
         drop(self.server.take());
-        self.server = Some(self.port.serve(&self.source));
+        self.server = Some(self.route.serve_at(&self.port));
     }
 
     /// Panics where a name stands for neither the old version of a file nor the new one.
@@ -121,15 +121,17 @@ impl Ends {
 
 /// Kills until the tree is there: first where there was nothing, then where there was an old version.
 fn kill_until_complete(plan: &Plan, mut draw: Draw) {
-    let mut ends = Ends::new(plan);
-    let nothing = ends.workspace.at("nothing");
-    fs::create_dir(&nothing).expect("create");
-    let (_, bytes) = files_and_bytes(&ends.source);
-    kill_until_same(plan, &mut draw, &mut ends, &nothing, bytes);
-    let old = ends.workspace.at("old");
-    Client::pull(ends.port.url(), &old).run().expect_exit(0);
-    let bytes = ends.renew(plan);
-    kill_until_same(plan, &mut draw, &mut ends, &old, bytes);
+    for way in BOTH_WAYS {
+        let mut ends = Ends::new(way, plan);
+        let nothing = ends.workspace.at("nothing");
+        fs::create_dir(&nothing).expect("create");
+        let (_, bytes) = files_and_bytes(&ends.source);
+        kill_until_same(plan, &mut draw, &mut ends, &nothing, bytes);
+        let old = ends.workspace.at("old");
+        ends.route.client(ends.port.address(), &old).run().expect_exit(0);
+        let bytes = ends.renew(plan);
+        kill_until_same(plan, &mut draw, &mut ends, &old, bytes);
+    }
 }
 
 fn kill_until_same(plan: &Plan, draw: &mut Draw, ends: &mut Ends, old: &Path, bytes: u64) {

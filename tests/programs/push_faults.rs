@@ -26,7 +26,7 @@ use crate::support::server::Server;
 use crate::support::stage::{ATTACH_REPLY_BYTES, Stage};
 use crate::support::tree::{Tree, noise, plain};
 use crate::support::valve::{Kind, Valve};
-use crate::support::way::{Route, Way};
+use crate::support::way::{Route, Way, wait_until_free};
 use crate::support::{Workspace, wait_until};
 
 const CHUNK_BYTES: u64 = 64 << 10;
@@ -167,6 +167,7 @@ fn a_killed_server_leaves_what_the_next_push_reuses() {
     wait_until("the journal to follow", || claimed() >= 3 << 20);
     site.kill_server();
     client.kill();
+    wait_until_free(&site.copy);
     let claimed = Leftover::only(&site.copy).claimed_bytes();
     assert!(claimed >= 3 << 20 && !site.copy.join("dir/large").exists());
     site.start_server();
@@ -262,7 +263,7 @@ fn a_signal_leaves_complete_files_in_place() {
         let run = client.finish().expect_exit(20);
         assert!(run.stderr.contains("run the command again"), "{}", run.stderr);
         assert_eq!(run.count("files_committed"), 20);
-        stage.valve.renew();
+        stage.settle(&stage.copy);
         let standing = Leftover::only(&stage.copy).claimed_bytes();
         assert!(standing > 1 << 20 && !stage.copy.join("z large/file").exists(), "{standing}");
         let run = stage.client("--retry 5").run().expect_exit(0);

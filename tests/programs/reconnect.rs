@@ -19,11 +19,13 @@ use crate::support::sweep::{Draw, is_long};
 use crate::support::tree::{Tree, noise};
 use crate::support::valve::{Kind, Valve};
 use crate::support::wait_until;
+use crate::support::way::{BOTH_WAYS, Route, Way};
 
 const CHUNK_BYTES: u64 = 64 << 10;
 
 /// A server that can be killed and started again, and a valve before it.
 struct Site {
+    route: Route,
     source: PathBuf,
     copy: PathBuf,
     port: ReservedPort,
@@ -33,15 +35,13 @@ struct Site {
 }
 
 impl Site {
-    fn new(put: impl FnOnce(&mut Tree)) -> Self {
+    fn new(way: Way, put: impl FnOnce(&mut Tree)) -> Self {
         let workspace = Workspace::new();
-        let mut tree = Tree::new(&workspace.at("source"));
-        put(&mut tree);
-        let source = tree.finish();
+        let route = Route::of(way, &workspace, put);
         let port = ReservedPort::new();
-        let server = Some(port.serve(&source));
-        let valve = Valve::start(port.address());
-        Self { source, copy: workspace.at("copy"), port, server, valve, workspace }
+        let server = Some(route.serve_at(&port));
+        let valve = route.valve(port.address());
+        Self { source: route.source.clone(), route, copy: workspace.at("copy"), port, server, valve, workspace }
     }
 
     fn kill_server(&mut self) {
@@ -49,11 +49,16 @@ impl Site {
     }
 
     fn start_server(&mut self) {
-        self.server = Some(self.port.serve(&self.source));
+        self.server = Some(self.route.serve_at(&self.port));
     }
 
-    fn pull(&self, options: &str) -> Client {
-        Client::pull(self.valve.url(), &self.copy).options(options)
+    fn client(&self, options: &str) -> Client {
+        self.route.client(self.valve.address(), &self.copy).options(options)
+    }
+
+    /// A client that goes past the valve.
+    fn direct_client(&self, options: &str) -> Client {
+        self.route.client(self.port.address(), &self.copy).options(options)
     }
 
     /// Panics unless every file came once and every directory was offered.
@@ -61,14 +66,16 @@ impl Site {
         assert_same(&self.source, &self.copy);
         let (files, bytes) = files_and_bytes(&self.source);
         let done = run.count("files_committed") + run.count("files_unchanged");
-        assert_eq!((done, run.count("bytes_fetched"), run.count("files_failed")), (files, bytes, 0));
+        // A server that receives, and was started again, has it from the run before.
+        let again = if self.route.way == Way::Push { run.count("bytes_reused") } else { 0 };
+        assert_eq!((done, run.count("bytes_fetched") + again, run.count("files_failed")), (files, bytes, 0));
         assert_eq!(names_in_parts(&self.copy), Vec::<&Path>::new());
     }
 }
 
 /// A large file.
-fn large() -> Site {
-    Site::new(|tree| {
+fn large(way: Way) -> Site {
+    Site::new(way, |tree| {
         tree.dir("dir").file("dir/large", &noise((8 << 20) + 17, 1));
     })
 }
@@ -84,61 +91,65 @@ fn put_many(tree: &mut Tree, dirs: u64) {
     }
 }
 
-fn many() -> Site {
+fn many(way: Way) -> Site {
     let dirs = if is_long() { 100 } else { 24 };
-    Site::new(|tree| put_many(tree, dirs))
+    Site::new(way, |tree| put_many(tree, dirs))
 }
 
 /// How many bytes the offer of a tree takes, the greeting included.
 fn offer_bytes(site: &Site) -> u64 {
     site.valve.renew();
-    Client::pull(site.valve.url(), site.workspace.at("another copy")).run().expect_exit(0);
+    site.route.client(site.valve.address(), &site.workspace.at("another copy")).run().expect_exit(0);
     site.valve.passed(Kind::Control)
 }
 
 #[test]
 fn a_server_that_is_started_again_in_the_middle_of_a_file_is_gone_on_with() {
-    for conns in [1, 4] {
-        let mut site = large();
-        site.valve.limit(Kind::Data, 3 << 20);
-        let client = site.pull(&format!("--conns {conns} --chunk-kb 64 --no-compress")).start();
-        site.valve.wait_until_stalled(Kind::Data);
-        site.kill_server();
-        site.start_server();
-        site.valve.open();
-        let run = client.finish().expect_exit(0);
-        site.expect_each_once(&run);
-        assert!(run.count("reconnects") > 0);
-        // What was on its way came twice, and no more.
-        let size = run.count("bytes_total");
-        let spare = conns * (CHUNK_BYTES + 2 * ATTACH_REPLY_BYTES) + size / 500;
-        let wire = run.count("bytes_wire_in");
-        assert!(wire <= size + spare, "{wire} of {size}");
+    for way in BOTH_WAYS {
+        for conns in [1, 4] {
+            let mut site = large(way);
+            site.valve.limit(Kind::Data, 3 << 20);
+            let client = site.client(&format!("--conns {conns} --chunk-kb 64 --no-compress")).start();
+            site.valve.wait_until_stalled(Kind::Data);
+            site.kill_server();
+            site.start_server();
+            site.valve.open();
+            let run = client.finish().expect_exit(0);
+            site.expect_each_once(&run);
+            assert!(run.count("reconnects") > 0);
+            // What was on its way came twice, and no more.
+            let size = run.count("bytes_total");
+            let spare = conns * (CHUNK_BYTES + 2 * ATTACH_REPLY_BYTES) + size / 500;
+            let wire = run.count("bytes_wire_in");
+            assert!(wire <= size + spare, "{wire} of {size}");
+        }
     }
 }
 
 #[test]
 fn a_server_that_is_away_for_a_while_is_waited_for() {
-    let mut site = large();
-    site.valve.limit(Kind::Data, 3 << 20);
-    let mut client = site.pull("--conns 2 --chunk-kb 64 --no-compress").start();
-    site.valve.wait_until_stalled(Kind::Data);
-    site.kill_server();
-    site.valve.open();
-    client.wait_for_event("retrying");
-    site.start_server();
-    let run = client.finish().expect_exit(0);
-    site.expect_each_once(&run);
+    for way in BOTH_WAYS {
+        let mut site = large(way);
+        site.valve.limit(Kind::Data, 3 << 20);
+        let mut client = site.client("--conns 2 --chunk-kb 64 --no-compress").start();
+        site.valve.wait_until_stalled(Kind::Data);
+        site.kill_server();
+        site.valve.open();
+        client.wait_for_event("retrying");
+        site.start_server();
+        let run = client.finish().expect_exit(0);
+        site.expect_each_once(&run);
+    }
 }
 
 #[test]
 fn a_server_that_is_started_again_in_the_middle_of_the_offer_offers_again() {
-    let mut site = many();
+    let mut site = many(Way::Pull);
     let offer = offer_bytes(&site);
     for part in [1, 2, 3] {
         site.copy = site.workspace.at(&format!("copy {part}"));
         site.valve.limit(Kind::Control, offer * part / 4);
-        let client = site.pull("--conns 2").start();
+        let client = site.client("--conns 2").start();
         site.valve.wait_until_stalled(Kind::Control);
         site.kill_server();
         site.start_server();
@@ -152,7 +163,7 @@ fn a_server_that_is_started_again_in_the_middle_of_the_offer_offers_again() {
 
 #[test]
 fn a_control_connection_that_is_cut_in_the_middle_of_the_offer_is_made_anew() {
-    let site = many();
+    let site = many(Way::Pull);
     let offer = offer_bytes(&site);
     let entries = {
         let whole = Client::pull(site.port.url(), site.workspace.at("a third copy")).run().expect_exit(0);
@@ -219,38 +230,40 @@ fn a_byte_that_is_lost_or_out_of_order_never_makes_a_wrong_file() {
 
 #[test]
 fn a_server_that_is_gone_for_good_ends_the_run_and_the_next_goes_on() {
-    let mut site = large();
-    site.valve.limit(Kind::Data, 3 << 20);
-    let client = site.pull("--conns 2 --chunk-kb 64 --no-compress --retry 1").start();
-    site.valve.wait_until_stalled(Kind::Data);
-    wait_until("two chunks", || Leftover::all(&site.copy).iter().any(|one| one.claimed_bytes() > 2 * CHUNK_BYTES));
-    site.kill_server();
-    site.valve.open();
-    let run = client.finish();
-    // The valve still answers, and closes; without it nothing would.
-    assert!(matches!(run.code, Some(12 | 30 | 35)), "{:?} {}", run.code, run.stderr);
-    assert!(run.stderr.contains("run the command again"), "{}", run.stderr);
-    let leftover = Leftover::only(&site.copy);
-    let claimed = leftover.claimed_bytes();
-    assert_eq!(claimed, run.count("bytes_fetched"));
-    assert_eq!(leftover.read().mark().is_some(), !is_everywhere("no-proc"), "closed in good order");
-    // Nobody is there: the state stays as it is.
-    let run = Client::pull(site.port.url(), &site.copy).options("--retry 0").run().expect_exit(35);
-    assert!(run.stderr.contains("no answer"), "{}", run.stderr);
-    assert_eq!(leftover.claimed_bytes(), claimed);
-    site.start_server();
-    let run = Client::pull(site.port.url(), &site.copy).run().expect_exit(0);
-    let run = run.expect_counts(&[("bytes_reused", claimed), ("files_committed", 1)]);
-    assert_eq!(run.count("bytes_fetched") + claimed, run.count("bytes_total"));
-    assert_same(&site.source, &site.copy);
+    for way in BOTH_WAYS {
+        let mut site = large(way);
+        site.valve.limit(Kind::Data, 3 << 20);
+        let client = site.client("--conns 2 --chunk-kb 64 --no-compress --retry 1").start();
+        site.valve.wait_until_stalled(Kind::Data);
+        wait_until("two chunks", || Leftover::all(&site.copy).iter().any(|one| one.claimed_bytes() > 2 * CHUNK_BYTES));
+        site.kill_server();
+        site.valve.open();
+        let run = client.finish();
+        // The valve still answers, and closes; without it nothing would.
+        assert!(matches!(run.code, Some(12 | 30 | 35)), "{:?} {}", run.code, run.stderr);
+        assert!(run.stderr.contains("run the command again"), "{}", run.stderr);
+        let leftover = Leftover::only(&site.copy);
+        let claimed = leftover.claimed_bytes();
+        assert_eq!(claimed, run.count("bytes_fetched"));
+        assert_eq!(leftover.read().mark().is_some(), !is_everywhere("no-proc"), "closed in good order");
+        // Nobody is there: the state stays as it is.
+        let run = site.direct_client("--retry 0").run().expect_exit(35);
+        assert!(run.stderr.contains("no answer"), "{}", run.stderr);
+        assert_eq!(leftover.claimed_bytes(), claimed);
+        site.start_server();
+        let run = site.direct_client("").run().expect_exit(0);
+        let run = run.expect_counts(&[("bytes_reused", claimed), ("files_committed", 1)]);
+        assert_eq!(run.count("bytes_fetched") + claimed, run.count("bytes_total"));
+        assert_same(&site.source, &site.copy);
+    }
 }
 
 #[test]
 fn a_server_that_is_gone_while_it_offers_ends_the_run_and_the_next_completes_it() {
-    let mut site = many();
+    let mut site = many(Way::Pull);
     let offer = offer_bytes(&site);
     site.valve.limit(Kind::Control, offer / 2);
-    let client = site.pull("--conns 2 --retry 1").start();
+    let client = site.client("--conns 2 --retry 1").start();
     site.valve.wait_until_stalled(Kind::Control);
     site.kill_server();
     site.valve.open();
@@ -258,7 +271,7 @@ fn a_server_that_is_gone_while_it_offers_ends_the_run_and_the_next_completes_it(
     assert!(matches!(run.code, Some(12 | 30 | 35)), "{:?} {}", run.code, run.stderr);
     let done = run.count("files_committed");
     site.start_server();
-    let run = site.pull("").run().expect_exit(0);
+    let run = site.client("").run().expect_exit(0);
     let (files, _) = files_and_bytes(&site.source);
     run.expect_counts(&[("files_unchanged", done), ("files_committed", files - done)]);
     assert_same(&site.source, &site.copy);

@@ -12,6 +12,7 @@ use crate::support::server::Server;
 use crate::support::stage::Stage;
 use crate::support::tree::{Tree, everything, noise, plain, set_mtime, text};
 use crate::support::valve::Kind;
+use crate::support::way::{BOTH_WAYS, Way};
 use crate::support::{NOBODY, Workspace, is_root};
 
 const NOTHING_DONE: [(&str, u64); 7] = [
@@ -26,12 +27,16 @@ const NOTHING_DONE: [(&str, u64); 7] = [
 
 impl Copied {
     fn plain() -> Self {
-        Self::of(plain)
+        Self::plain_by(Way::Pull)
+    }
+
+    fn plain_by(way: Way) -> Self {
+        Self::by(way, plain)
     }
 
     /// A rerun after which the copy is equal again.
-    fn pull_and_compare(&self) -> Run {
-        let run = self.pull("").expect_exit(0);
+    fn run_and_compare(&self) -> Run {
+        let run = self.run("").expect_exit(0);
         assert_same(&self.source, &self.copy);
         assert_rsync_agrees(&self.source, &self.copy);
         run
@@ -40,32 +45,42 @@ impl Copied {
 
 #[test]
 fn nothing_changed_means_nothing_done() {
-    let copied = Copied::of(|root| everything(root).finish());
-    let (files, _) = files_and_bytes(&copied.source);
-    let run = copied.pull_and_compare().expect_counts(&NOTHING_DONE);
-    assert_eq!(run.count("files_unchanged"), files);
-    assert!(run.count("bytes_wire_in") < 64 << 10, "no bodies on the wire");
-    let server = Server::start(&copied.source);
-    let run = Client::pull(server.url(""), &copied.copy).options("--conns 64").run();
-    run.expect_exit(0).expect_counts(&NOTHING_DONE);
+    for way in BOTH_WAYS {
+        let copied = Copied::by(way, |root| everything(root).finish());
+        let (files, _) = files_and_bytes(&copied.source);
+        let run = copied.run_and_compare().expect_counts(&NOTHING_DONE);
+        assert_eq!(run.count("files_unchanged"), files);
+        assert!(run.count("bytes_wire_in") < 64 << 10, "no bodies on the wire");
+        let server = Server::start(&copied.source);
+        let run = Client::pull(server.url(""), &copied.copy).options("--conns 64").run();
+        run.expect_exit(0).expect_counts(&NOTHING_DONE);
+    }
 }
 
 #[test]
 fn one_changed_file_is_all_that_is_fetched() {
-    let copied = Copied::of(|root| everything(root).finish());
-    let changed = noise(123_456, 77);
-    fs::write(copied.source.join("many/17"), &changed).expect("write");
-    copied.pull_and_compare().expect_counts(&[("bytes_fetched", 123_456), ("files_committed", 1), ("links_made", 0)]);
-    copied.pull_and_compare().expect_counts(&NOTHING_DONE);
+    for way in BOTH_WAYS {
+        let copied = Copied::by(way, |root| everything(root).finish());
+        let changed = noise(123_456, 77);
+        fs::write(copied.source.join("many/17"), &changed).expect("write");
+        copied.run_and_compare().expect_counts(&[
+            ("bytes_fetched", 123_456),
+            ("files_committed", 1),
+            ("links_made", 0),
+        ]);
+        copied.run_and_compare().expect_counts(&NOTHING_DONE);
+    }
 }
 
 #[test]
 fn a_large_file_that_grew_or_shrank_is_replaced_whole() {
-    let copied = Copied::plain();
-    for size in [3 << 20, (1 << 20) + 1, 1 << 20, 5, 0] {
-        fs::write(copied.source.join("noise"), noise(size, size as u64)).expect("write");
-        let counts = [("bytes_fetched", size as u64), ("files_committed", 1)];
-        copied.pull_and_compare().expect_counts(&counts);
+    for way in BOTH_WAYS {
+        let copied = Copied::plain_by(way);
+        for size in [3 << 20, (1 << 20) + 1, 1 << 20, 5, 0] {
+            fs::write(copied.source.join("noise"), noise(size, size as u64)).expect("write");
+            let counts = [("bytes_fetched", size as u64), ("files_committed", 1)];
+            copied.run_and_compare().expect_counts(&counts);
+        }
     }
 }
 
@@ -75,9 +90,9 @@ fn the_same_size_with_another_time_is_fetched_anew() {
     let path = copied.source.join("noise");
     let size = path.metadata().expect("examine").len();
     set_mtime(&path, 1_600_000_000, 1);
-    copied.pull_and_compare().expect_counts(&[("bytes_fetched", size), ("files_committed", 1)]);
+    copied.run_and_compare().expect_counts(&[("bytes_fetched", size), ("files_committed", 1)]);
     set_mtime(&path, 1_600_000_000, 2);
-    copied.pull_and_compare().expect_counts(&[("bytes_fetched", size), ("files_committed", 1)]);
+    copied.run_and_compare().expect_counts(&[("bytes_fetched", size), ("files_committed", 1)]);
 }
 
 #[test]
@@ -137,83 +152,91 @@ fn what_is_kept_of_an_offer_may_vanish_while_it_is_used() {
 
 #[test]
 fn mode_and_owner_are_mended_without_fetching() {
-    let copied = Copied::plain();
-    let chmod = |path: PathBuf, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
-    chmod(copied.source.join("noise"), 0o4600);
-    chmod(copied.source.join("sub"), 0o750);
-    chmod(copied.copy.join("sub/small"), 0o777);
-    if is_root() {
-        std::os::unix::fs::lchown(copied.source.join("link"), Some(5), Some(6)).expect("chown");
-        std::os::unix::fs::chown(copied.copy.join("empty"), Some(NOBODY), Some(NOBODY)).expect("chown");
+    for way in BOTH_WAYS {
+        let copied = Copied::plain_by(way);
+        let chmod = |path: PathBuf, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
+        chmod(copied.source.join("noise"), 0o4600);
+        chmod(copied.source.join("sub"), 0o750);
+        chmod(copied.copy.join("sub/small"), 0o777);
+        if is_root() {
+            std::os::unix::fs::lchown(copied.source.join("link"), Some(5), Some(6)).expect("chown");
+            std::os::unix::fs::chown(copied.copy.join("empty"), Some(NOBODY), Some(NOBODY)).expect("chown");
+        }
+        set_mtime(&copied.copy.join("sub"), 1, 1);
+        set_mtime(&copied.copy.join("link"), 1, 1);
+        set_mtime(&copied.copy, 1, 1);
+        copied.run_and_compare().expect_counts(&NOTHING_DONE);
     }
-    set_mtime(&copied.copy.join("sub"), 1, 1);
-    set_mtime(&copied.copy.join("link"), 1, 1);
-    set_mtime(&copied.copy, 1, 1);
-    copied.pull_and_compare().expect_counts(&NOTHING_DONE);
 }
 
 #[test]
 fn new_entries_in_old_directories_arrive_and_what_is_gone_stays() {
-    let copied = Copied::plain();
-    fs::create_dir(copied.source.join("sub/new")).expect("create");
-    fs::write(copied.source.join("sub/new/file"), b"new").expect("write");
-    fs::remove_file(copied.source.join("sub/small")).expect("remove");
-    let run = copied.pull("").expect_exit(0);
-    run.expect_counts(&[("bytes_fetched", 3), ("files_committed", 1), ("dirs_made", 1), ("deleted", 0)]);
-    assert_eq!(fs::read(copied.copy.join("sub/new/file")).expect("arrived"), b"new");
-    assert!(copied.copy.join("sub/small").exists(), "nothing is deleted unless asked for");
+    for way in BOTH_WAYS {
+        let copied = Copied::plain_by(way);
+        fs::create_dir(copied.source.join("sub/new")).expect("create");
+        fs::write(copied.source.join("sub/new/file"), b"new").expect("write");
+        fs::remove_file(copied.source.join("sub/small")).expect("remove");
+        let run = copied.run("").expect_exit(0);
+        run.expect_counts(&[("bytes_fetched", 3), ("files_committed", 1), ("dirs_made", 1), ("deleted", 0)]);
+        assert_eq!(fs::read(copied.copy.join("sub/new/file")).expect("arrived"), b"new");
+        assert!(copied.copy.join("sub/small").exists(), "nothing is deleted unless asked for");
+    }
 }
 
 #[test]
 fn an_entry_may_become_another_kind() {
-    let copied = Copied::of(|root| {
-        let mut tree = Tree::new(root);
-        tree.file("file to dir", b"1").dir("dir to file").dir("dir to link").link("link to file", "nowhere");
-        tree.file("file to link", b"2").link("link to dir", "file to dir").link("link to link", "old target");
-        tree.file("small to large", b"3").dir("dir to large");
-        tree.finish()
-    });
-    let at = |name: &str| copied.source.join(name);
-    for name in ["file to dir", "link to file", "file to link", "link to dir", "link to link", "small to large"] {
-        fs::remove_file(at(name)).expect("remove");
+    for way in BOTH_WAYS {
+        let copied = Copied::by(way, |root| {
+            let mut tree = Tree::new(root);
+            tree.file("file to dir", b"1").dir("dir to file").dir("dir to link").link("link to file", "nowhere");
+            tree.file("file to link", b"2").link("link to dir", "file to dir").link("link to link", "old target");
+            tree.file("small to large", b"3").dir("dir to large");
+            tree.finish()
+        });
+        let at = |name: &str| copied.source.join(name);
+        for name in ["file to dir", "link to file", "file to link", "link to dir", "link to link", "small to large"] {
+            fs::remove_file(at(name)).expect("remove");
+        }
+        for name in ["dir to file", "dir to link", "dir to large"] {
+            fs::remove_dir(at(name)).expect("remove");
+        }
+        for name in ["file to dir", "link to dir"] {
+            fs::create_dir(at(name)).expect("create");
+            fs::write(at(name).join("within"), b"4").expect("write");
+        }
+        for name in ["dir to file", "link to file"] {
+            fs::write(at(name), b"5").expect("write");
+        }
+        for name in ["dir to link", "file to link", "link to link"] {
+            symlink("new target", at(name)).expect("link");
+        }
+        for name in ["small to large", "dir to large"] {
+            fs::write(at(name), noise(2 << 20, 8)).expect("write");
+        }
+        copied.run_and_compare();
+        copied.run_and_compare().expect_counts(&NOTHING_DONE);
     }
-    for name in ["dir to file", "dir to link", "dir to large"] {
-        fs::remove_dir(at(name)).expect("remove");
-    }
-    for name in ["file to dir", "link to dir"] {
-        fs::create_dir(at(name)).expect("create");
-        fs::write(at(name).join("within"), b"4").expect("write");
-    }
-    for name in ["dir to file", "link to file"] {
-        fs::write(at(name), b"5").expect("write");
-    }
-    for name in ["dir to link", "file to link", "link to link"] {
-        symlink("new target", at(name)).expect("link");
-    }
-    for name in ["small to large", "dir to large"] {
-        fs::write(at(name), noise(2 << 20, 8)).expect("write");
-    }
-    copied.pull_and_compare();
-    copied.pull_and_compare().expect_counts(&NOTHING_DONE);
 }
 
 #[test]
 fn a_directory_that_is_not_empty_never_gives_way() {
-    for put in [
-        (|path| fs::write(path, b"small").expect("write")) as fn(&Path),
-        |path| fs::write(path, noise(2 << 20, 1)).expect("write"),
-        |path| symlink("nowhere", path).expect("link"),
-    ] {
-        let copied = Copied::plain();
-        fs::remove_dir_all(copied.source.join("sub")).expect("remove");
-        put(&copied.source.join("sub"));
-        fs::write(copied.source.join("other"), b"arrives").expect("write");
-        let run = copied.pull("").expect_exit(23);
-        assert_eq!(run.paths_of("failed"), ["sub"]);
-        assert!(run.stderr.contains("sub") && run.stderr.contains("non-empty"), "{}", run.stderr);
-        assert_eq!(run.count("files_failed"), 1);
-        assert_eq!(fs::read(copied.copy.join("sub/small")).expect("still there"), b"small");
-        assert_eq!(fs::read(copied.copy.join("other")).expect("arrived"), b"arrives");
+    for way in BOTH_WAYS {
+        for put in [
+            (|path| fs::write(path, b"small").expect("write")) as fn(&Path),
+            |path| fs::write(path, noise(2 << 20, 1)).expect("write"),
+            |path| symlink("nowhere", path).expect("link"),
+        ] {
+            let copied = Copied::plain_by(way);
+            fs::remove_dir_all(copied.source.join("sub")).expect("remove");
+            put(&copied.source.join("sub"));
+            fs::write(copied.source.join("other"), b"arrives").expect("write");
+            let run = copied.run("").expect_exit(23);
+            assert_eq!(run.paths_of("failed"), ["sub"]);
+            assert!(run.stderr.contains("sub") && run.stderr.contains("non-empty"), "{}", run.stderr);
+            assert_eq!(run.count("files_failed"), 1);
+            assert_eq!(fs::read(copied.copy.join("sub/small")).expect("still there"), b"small");
+            assert_eq!(fs::read(copied.copy.join("other")).expect("arrived"), b"arrives");
+        }
     }
 }
 
@@ -241,14 +264,16 @@ fn links_planted_in_the_destination_are_replaced_and_not_followed() {
 
 #[test]
 fn a_hard_link_planted_in_the_destination_is_left_alone() {
-    let copied = Copied::plain();
-    let outside = copied.workspace.at("outside");
-    fs::hard_link(copied.copy.join("noise"), &outside).expect("link");
-    let before = fs::read(&outside).expect("read");
-    fs::write(copied.source.join("noise"), text(400_000)).expect("write");
-    copied.pull_and_compare();
-    assert_eq!(fs::read(&outside).expect("read"), before);
-    assert_eq!(outside.metadata().expect("examine").nlink(), 1);
+    for way in BOTH_WAYS {
+        let copied = Copied::plain_by(way);
+        let outside = copied.workspace.at("outside");
+        fs::hard_link(copied.copy.join("noise"), &outside).expect("link");
+        let before = fs::read(&outside).expect("read");
+        fs::write(copied.source.join("noise"), text(400_000)).expect("write");
+        copied.run_and_compare();
+        assert_eq!(fs::read(&outside).expect("read"), before);
+        assert_eq!(outside.metadata().expect("examine").nlink(), 1);
+    }
 }
 
 #[test]

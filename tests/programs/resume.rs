@@ -62,7 +62,7 @@ fn a_killed_client_leaves_all_that_had_come_whole() {
         ] {
             let stage = large(way);
             let arrived = 5 << 20;
-            stage.stall_in_file(options, conns, CHUNK_BYTES, arrived).kill();
+            stage.kill(stage.stall_in_file(options, conns, CHUNK_BYTES, arrived));
             let claimed = Leftover::only(&stage.copy).claimed_bytes();
             // All but what was on its way on each connection.
             assert!(claimed + (conns + 1) * CHUNK_BYTES >= arrived, "{claimed} with {options}");
@@ -82,6 +82,7 @@ fn a_client_killed_at_any_byte_leaves_nothing_wrong() {
             let client = stage.client_to(&copy, "--chunk-kb 64 --no-compress --conns 3").start();
             stage.valve.wait_until_stalled(Kind::Data);
             client.kill();
+            stage.settle(&copy);
             assert!(!copy.join("dir/large").exists());
             let claimed: u64 = Leftover::all(&copy).iter().map(Leftover::claimed_bytes).sum();
             stage.valve.renew();
@@ -100,7 +101,7 @@ fn a_file_gets_there_however_often_the_client_is_killed() {
         let mut before = 0;
         let mut runs = 0;
         while before + (2 << 20) < FILE_BYTES {
-            stage.stall_in_file("--chunk-kb 64", conns, CHUNK_BYTES, 1 << 20).kill();
+            stage.kill(stage.stall_in_file("--chunk-kb 64", conns, CHUNK_BYTES, 1 << 20));
             let claimed = Leftover::only(&stage.copy).claimed_bytes();
             assert!(claimed >= before + (1 << 20) - (conns + 1) * CHUNK_BYTES, "{claimed} after {before}");
             before = claimed;
@@ -146,6 +147,7 @@ fn a_second_signal_does_no_harm() {
         client.signal(Signal::SIGTERM);
         assert_eq!(client.finish().code, Some(20));
         assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+        stage.settle(&stage.copy);
         expect_rest(&stage, "");
     }
 }
@@ -186,10 +188,10 @@ fn a_second_client_is_sent_away_and_the_first_goes_on() {
 fn the_grid_of_the_journal_stays_whatever_is_asked_for() {
     for way in BOTH_WAYS {
         let stage = large(way);
-        stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20).kill();
+        stage.kill(stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20));
         for (chunk_kb, conns) in [(1024, 8), (4, 2), (65_536, 1)] {
             let before = Leftover::only(&stage.copy).claimed_bytes();
-            stage.stall_in_file(&format!("--chunk-kb {chunk_kb}"), conns, CHUNK_BYTES, 1 << 20).kill();
+            stage.kill(stage.stall_in_file(&format!("--chunk-kb {chunk_kb}"), conns, CHUNK_BYTES, 1 << 20));
             let journal = Leftover::only(&stage.copy).read();
             assert_eq!(journal.head.chunk_kb, 64);
             assert!(journal.claims().iter().all(|claim| claim.len <= CHUNK_BYTES));
@@ -204,14 +206,14 @@ fn without_the_capability_nothing_is_journaled_and_all_still_arrives() {
     for way in BOTH_WAYS {
         let stage = large(way);
         let client = stage.stall("--without 0x20 --chunk-kb 64 --no-compress", 3 << 20);
-        client.kill();
+        stage.kill(client);
         assert_eq!(Leftover::all(&stage.copy), []);
         stage.valve.renew();
         let run = stage.client("--without 0x20").run();
         expect_whole(&stage, run, 0);
         // One with, after one without: what is there is nobody's.
         let stage = large(way);
-        stage.stall("--without 0x20 --chunk-kb 64 --no-compress", 3 << 20).kill();
+        stage.kill(stage.stall("--without 0x20 --chunk-kb 64 --no-compress", 3 << 20));
         stage.valve.renew();
         let run = stage.client("").run();
         expect_whole(&stage, run, 0);
@@ -226,7 +228,7 @@ fn holes_stay_holes_in_a_file_that_is_gone_on_with() {
             tree.sparse("file", 12 << 20, &[(1 << 20, &island), (4 << 20, &island), (9 << 20, &island)]);
         });
         for bytes in [700 << 10, 1500 << 10, 2500 << 10] {
-            stage.stall("--chunk-kb 64 --no-compress --conns 2", bytes / 2).kill();
+            stage.kill(stage.stall("--chunk-kb 64 --no-compress --conns 2", bytes / 2));
             assert!(!stage.copy.join("file").exists());
         }
         let claimed = Leftover::only(&stage.copy).claimed_bytes();
@@ -241,7 +243,7 @@ fn holes_stay_holes_in_a_file_that_is_gone_on_with() {
 fn a_dry_run_leaves_what_was_begun() {
     for way in BOTH_WAYS {
         let stage = large(way);
-        stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20).kill();
+        stage.kill(stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20));
         let leftover = Leftover::only(&stage.copy);
         let before = leftover.read();
         stage.valve.renew();
@@ -255,7 +257,7 @@ fn a_dry_run_leaves_what_was_begun() {
 fn what_was_begun_of_a_file_that_is_gone_is_cleared_away() {
     for way in BOTH_WAYS {
         let stage = large(way);
-        stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20).kill();
+        stage.kill(stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20));
         assert_eq!(names_in_parts(&stage.copy).len(), 2);
         std::fs::remove_file(stage.source.join("dir/large")).expect("remove");
         stage.valve.renew();

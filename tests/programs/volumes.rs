@@ -156,9 +156,9 @@ fn a_backup_directory_may_be_on_another_file_system() {
         let copied = changed_everywhere();
         let Some(_disk) = SmallDisk::mount(&copied.workspace.at("disk"), 4096) else { return };
         let bak = copied.workspace.at("disk/bak");
-        copied.pull(&format!("--delete --backup-dir ../disk/bak {options} -n")).expect_exit(0);
+        copied.run(&format!("--delete --backup-dir ../disk/bak {options} -n")).expect_exit(0);
         assert!(!bak.exists());
-        let run = copied.pull(&format!("--delete --backup-dir ../disk/bak {options}")).expect_exit(0);
+        let run = copied.run(&format!("--delete --backup-dir ../disk/bak {options}")).expect_exit(0);
         run.expect_counts(&[("files_committed", 1), ("links_made", 1), ("deleted", 6), ("files_failed", 0)]);
         assert_all_kept(&bak);
         assert!(differences(&copied.source, &copied.copy).is_empty());
@@ -185,7 +185,7 @@ fn a_copy_that_cannot_be_completed_leaves_the_original() {
     let copied = Copied::of(|root| Tree::new(root).file("kept", b"kept").finish());
     fs::write(copied.copy.join("large"), noise(4 << 20, 1)).expect("write");
     let Some(_disk) = SmallDisk::mount(&copied.workspace.at("disk"), 1024) else { return };
-    let run = copied.pull("--delete --backup-dir ../disk").expect_exit(11);
+    let run = copied.run("--delete --backup-dir ../disk").expect_exit(11);
     assert!(run.stderr.contains("No space left"), "{}", run.stderr);
     assert_eq!(fs::read(copied.copy.join("large")).expect("kept"), noise(4 << 20, 1));
     assert_eq!(fs::read_dir(copied.workspace.at("disk")).expect("read").count(), 0, "no half of a copy");

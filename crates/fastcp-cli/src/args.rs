@@ -37,7 +37,7 @@ pub(crate) use parse::parse;
 #[command(name = "fastcp-client", version, args_override_self = true)]
 #[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 // Errors show this; the help shows the usage of all commands.
-#[command(override_usage = "fastcp-client pull [OPTIONS] <FROM> <DST_DIR>\n       \
+#[command(override_usage = "fastcp-client pull [OPTIONS] <FROM>... <DST_DIR>\n       \
     fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>")]
 #[command(help_template = HELP_TEMPLATE, after_help = AFTER_HELP)]
 pub(crate) struct ClientArgs {
@@ -60,8 +60,8 @@ pub(crate) struct ClientArgs {
 const HELP_TEMPLATE: &str = "\
 {before-help}{about-with-newline}
 {usage-heading} fastcp-client [OPTIONS] <DST_DIR> <HOST> <PORT>
-       fastcp-client pull [OPTIONS] <FROM> <DST_DIR>
-       fastcp-client push [OPTIONS] <SRC> <TO>
+       fastcp-client pull [OPTIONS] <FROM>... <DST_DIR>
+       fastcp-client push [OPTIONS] <SRC>... <TO>
        fastcp-client verify [OPTIONS] <DIR> <FROM>
        fastcp-client verify [OPTIONS] --manifest <FILE> <DIR>
        fastcp-client ls [OPTIONS] <FROM>
@@ -100,10 +100,11 @@ pub(crate) enum ClientCommand {
 
 /// `pull`.
 #[derive(Debug, Args)]
-#[command(override_usage = "fastcp-client pull [OPTIONS] <FROM> <DST_DIR>")]
+#[command(override_usage = "fastcp-client pull [OPTIONS] <FROM>... <DST_DIR>")]
 pub(crate) struct PullArgs {
-    /// fcp://HOST[:PORT][/PATH], or a local file or directory
-    pub(crate) from: OsString,
+    /// fcp://HOST[:PORT][/PATH], or local files and directories; of what several have, the first counts
+    #[arg(required = true, num_args = 1..)]
+    pub(crate) from: Vec<OsString>,
     /// Directory to copy to; it is created if it does not exist
     #[arg(value_parser = PathBufValueParser::new().try_map(local_directory))]
     pub(crate) dst_dir: PathBuf,
@@ -126,9 +127,11 @@ pub(crate) struct PullOptions {
 
 /// `push`.
 #[derive(Debug, Args)]
+#[command(override_usage = "fastcp-client push [OPTIONS] <SRC>... <TO>")]
 pub(crate) struct PushArgs {
-    /// Directory or file to copy
-    pub(crate) src: OsString,
+    /// Directories and files to copy; of what several have, the first counts
+    #[arg(required = true, num_args = 1..)]
+    pub(crate) src: Vec<OsString>,
     /// Where to copy it: fcp://HOST[:PORT][/PATH], below the root of the server, or a local directory
     pub(crate) to: OsString,
     #[command(flatten)]

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use fastcp_engine::Interrupt;
 use fastcp_model::RelPath;
-use fastcp_wire::offer::Scope;
+use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::args::options::OutputOptions;
 use crate::args::{self, ClientArgs, ClientCommand};
 use crate::drop::drop_files;
 use crate::exit_code::Failure;
-use crate::from::From;
 use crate::get::get;
 use crate::ls::ls;
 use crate::output::Output;
@@ -20,6 +19,7 @@ use crate::push::push;
 use crate::screen::{AboveScreen, Screen};
 use crate::setup::{format, raise_descriptor_limit, server_at};
 use crate::signals::Heard;
+use crate::sources::Sources;
 use crate::stderr::complain;
 use crate::verify::verify;
 use crate::{exit_code, logging, signals, usage};
@@ -76,8 +76,7 @@ impl ClientArgs {
 fn run(args: ClientArgs, interrupt: &Interrupt, screen: &Arc<Screen>) -> Result<u8, Failure> {
     match (args.command, args.dst_dir, args.host, args.port) {
         (Some(ClientCommand::Pull(pulled)), ..) => {
-            let from = From::parse(&pulled.from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
-            pull(from, &pulled.dst_dir, &pulled.options, interrupt, screen)
+            pull(Sources::parse(&pulled.from)?, &pulled.dst_dir, &pulled.options, interrupt, screen)
         }
         (Some(ClientCommand::Push(pushed)), ..) => push(&pushed, interrupt, screen),
         (Some(ClientCommand::Ls(args)), ..) => ls(&args, screen),
@@ -86,7 +85,8 @@ fn run(args: ClientArgs, interrupt: &Interrupt, screen: &Arc<Screen>) -> Result<
         (Some(ClientCommand::Verify(args)), ..) => verify(&args, screen),
         (None, Some(dst_dir), Some(host), Some(port)) => {
             let (host, port) = server_at(&host, port)?;
-            let from = From::Server { host, port, path: RelPath::root(), scope: Scope::Contents };
+            let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+            let from = Sources::Server { host, port, offer };
             pull(from, &dst_dir, &args.options, interrupt, screen)
         }
         _ => Err(Failure::new(exit_code::USAGE, "expected <DST_DIR> <HOST> <PORT>, or a command; see --help")),

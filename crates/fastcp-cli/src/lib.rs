@@ -28,6 +28,7 @@ mod push;
 mod screen;
 mod setup;
 mod signals;
+mod sources;
 mod stderr;
 mod stdout;
 mod time;

@@ -15,7 +15,7 @@ use crate::from::From;
 use crate::output::{Format, Output};
 use crate::pattern::{Pattern, is_pattern};
 use crate::screen::Screen;
-use crate::setup::{embedded, format, retry_only, start_pool};
+use crate::setup::{embedded, format, open_source, retry_only, start_pool};
 use crate::time::utc;
 use crate::watched::{Watched, watched};
 use crate::wording::kind_name;
@@ -25,7 +25,7 @@ pub(crate) fn ls(args: &LsArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     start_pool()?;
     let (endpoint, path, scope) = match from {
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
-        From::Local { root, path, scope } => (embedded(&root, None)?, path, scope),
+        From::Local { root, path, scope } => (embedded(open_source(&root)?, None), path, scope),
     };
     let (path, pattern) = selected(path, scope);
     let output = Output::new(format(&args.output), screen);

@@ -1,12 +1,10 @@
 //! `fastcp-client pull`: a tree, from a server or a local directory.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use fastcp_engine::{Endpoint, Interrupt, ProcessSettings, Pull};
-use fastcp_model::RelPath;
+use fastcp_wire::offer::OfferRequest;
 
 use crate::args::PullOptions;
 use crate::copying::{
@@ -14,30 +12,31 @@ use crate::copying::{
 };
 use crate::course::Way;
 use crate::exit_code::{self, Failure};
-use crate::from::From;
 use crate::output::Output;
 use crate::overlap;
 use crate::screen::Screen;
 use crate::setup::{embedded, format, start_pool};
+use crate::sources::{Place, Sources, open_places};
 use crate::watched::watched_copy;
 use crate::wording::shown;
 
 pub(crate) fn pull(
-    from: From,
+    from: Sources,
     dst_dir: &Path,
     options: &PullOptions,
     interrupt: &Interrupt,
     screen: &Arc<Screen>,
 ) -> Result<u8, Failure> {
     options.changes.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
-    let (endpoint, path, scope) = match from {
-        From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
-        From::Local { root, path, scope } => {
-            check_overlap(&root, &path, dst_dir)?;
+    let (endpoint, OfferRequest { path, scope }) = match from {
+        Sources::Server { host, port, offer } => (Endpoint::Tcp { host, port }, offer),
+        Sources::Here(places) => {
+            places.iter().try_for_each(|place| check_overlap(place, dst_dir))?;
             if options.copy.compress && options.copy.compress_level.is_none() {
                 tracing::warn!("-z does nothing for a local source; --compress-level N compresses");
             }
-            (embedded(&root, options.copy.compress_level)?, path, scope)
+            let (source, offer) = open_places(&places, None)?;
+            (embedded(source, options.copy.compress_level), offer)
         }
     };
     let from = match endpoint {
@@ -69,13 +68,9 @@ pub(crate) fn pull(
 }
 
 /// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.
-fn check_overlap(root: &Path, path: &RelPath, dst_dir: &Path) -> Result<(), Failure> {
-    let name = OsStr::from_bytes(path.as_bytes());
-    let (source, target) = if path.is_root() {
-        (root.to_path_buf(), dst_dir.to_path_buf())
-    } else {
-        (root.join(name), dst_dir.join(name))
-    };
+fn check_overlap(place: &Place, dst_dir: &Path) -> Result<(), Failure> {
+    let source = place.typed();
+    let target = place.name().map_or_else(|| dst_dir.to_path_buf(), |name| dst_dir.join(name));
     match overlap::between(&source, &target) {
         Some(overlap) => Err(Failure::new(
             exit_code::USAGE,

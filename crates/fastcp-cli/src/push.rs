@@ -1,16 +1,13 @@
 //! `fastcp-client push`: a tree or a file, to a server that takes it or to a local directory.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fastcp_engine::{Endpoint, Interrupt, Push, Report, Source};
+use fastcp_engine::{Endpoint, Interrupt, Push, Report};
 use fastcp_model::{Name, RelPath};
 use fastcp_wire::limits::PUSH_BYTES_MAX;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::Scope;
 
 use crate::args::{PushArgs, compression};
 use crate::copying::{
@@ -22,29 +19,25 @@ use crate::from::From;
 use crate::output::Output;
 use crate::pull::pull;
 use crate::screen::Screen;
-use crate::setup::{format, open_source, start_pool};
+use crate::setup::{format, start_pool};
+use crate::sources::{Place, Sources, open_places};
 use crate::watched::watched_copy;
 use crate::wording::shown;
 
 pub(crate) fn push(args: &PushArgs, interrupt: &Interrupt, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let PushArgs { src, to, options } = args;
     let usage = |message: &dyn std::fmt::Display| Failure::new(exit_code::USAGE, message.to_string());
-    let source = From::parse(src).map_err(|error| usage(&error))?;
-    let From::Local { root, path, scope } = source else {
-        return Err(usage(&format!(
-            "\"{}\": what is pushed has to be here; use pull to fetch it",
-            shown(Path::new(src))
-        )));
+    let places = match Sources::parse(src)? {
+        Sources::Here(places) => places,
+        Sources::Server { .. } => return Err(usage(&"what is pushed has to be on this machine; use pull to fetch it")),
     };
     let (host, port, into, into_scope) = match From::parse(to).map_err(|error| usage(&error))? {
-        From::Local { .. } => {
-            return pull(From::Local { root, path, scope }, Path::new(to), options, interrupt, screen);
-        }
+        From::Local { .. } => return pull(Sources::Here(places), Path::new(to), options, interrupt, screen),
         From::Server { host, port, path, scope } => (host, port, path, scope),
     };
     options.changes.check().map_err(|message| usage(&message))?;
-    let (into, new_name) = named(&root, &path, into, into_scope);
-    let source = source_of(&root, &path, scope, new_name.as_ref())?;
+    let (into, new_name) = named(&places, into, into_scope);
+    let (source, offer) = open_places(&places, new_name.as_ref())?;
     let manifest = manifest_to_write(options, None)?;
     start_pool()?;
     let receiver = receiver_settings(options, Nearness::Elsewhere, manifest);
@@ -53,7 +46,7 @@ pub(crate) fn push(args: &PushArgs, interrupt: &Interrupt, screen: &Arc<Screen>)
     let compression = compression(options.copy.no_compress, options.copy.compress_level);
     let destination = shown(Path::new(to)).to_string();
     Ok(watched_copy(Endpoint::Tcp { host, port }, &output, course, |dialer, report| {
-        let mut run = Push::new(dialer, &source, OfferRequest { path, scope }, into)
+        let mut run = Push::new(dialer, &source, offer, into)
             .receiver(receiver)
             .receive_path(options.copy.receive_path)
             .link(link_settings_for(options))
@@ -76,32 +69,10 @@ fn has_begun(report: &Report) -> bool {
 }
 
 /// Where it goes: a single file to a path without a closing slash may get that name.
-fn named(root: &Path, path: &RelPath, into: RelPath, into_scope: Scope) -> (RelPath, Option<Name>) {
-    let source = root.join(OsStr::from_bytes(path.as_bytes()));
-    let is_dir = path.is_root() || fs::symlink_metadata(&source).is_ok_and(|metadata| metadata.is_dir());
-    match into.split().filter(|_| !is_dir && into_scope == Scope::Itself) {
+fn named(places: &[Place], into: RelPath, into_scope: Scope) -> (RelPath, Option<Name>) {
+    let is_single = matches!(places, [place] if place.is_no_directory());
+    match into.split().filter(|_| is_single && into_scope == Scope::Itself) {
         Some((parent, name)) => (parent, Some(name)),
         None => (into, None),
     }
-}
-
-/// The source, of which nothing is given away but what is pushed.
-fn source_of(root: &Path, path: &RelPath, scope: Scope, new_name: Option<&Name>) -> Result<Source, Failure> {
-    let typed: PathBuf = root.join(OsStr::from_bytes(path.as_bytes()));
-    // Before anybody is dialled: a source that is not there is not the server's business.
-    if scope == Scope::Itself
-        && let Err(error) = fs::symlink_metadata(&typed)
-    {
-        let code = exit_code::of_io_error(&error, exit_code::NOTHING_USABLE);
-        return Err(Failure::new(code, format!("cannot open the source \"{}\": {error}", shown(&typed))));
-    }
-    let source = open_source(root)?;
-    if path.is_root() {
-        return Ok(source);
-    }
-    let source = source.only(path.clone());
-    Ok(match new_name {
-        Some(name) => source.also_called(name),
-        None => source,
-    })
 }

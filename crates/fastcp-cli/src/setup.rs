@@ -40,12 +40,11 @@ pub(crate) fn server_at(host: &str, port: u16) -> Result<(String, u16), Failure>
 }
 
 /// A server within this process, one thread for each connection.
-pub(crate) fn embedded(root: &Path, compress_level: Option<i32>) -> Result<Endpoint, Failure> {
-    let source = open_source(root)?;
+pub(crate) fn embedded(source: Source, compress_level: Option<i32>) -> Endpoint {
     // There is no link that fewer bytes could be faster on.
     let compression = compression(compress_level.is_none(), compress_level);
     let settings = ServerSettings { compression, ..ServerSettings::default() };
-    Ok(Arc::new(Server::new(source, settings)).embedded())
+    Arc::new(Server::new(source, settings)).embedded()
 }
 
 /// A source that the user named.

@@ -19,7 +19,7 @@ use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::{Format, Output};
 use crate::screen::Screen;
-use crate::setup::{embedded, format, link_settings, start_pool};
+use crate::setup::{embedded, format, link_settings, open_source, start_pool};
 use crate::stderr::complain;
 use crate::watched::{Watched, watched};
 use crate::wording::{counted, counts, size};
@@ -63,7 +63,7 @@ pub(crate) fn verify(args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Fail
 fn with_source(from: From, args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let (endpoint, path, scope) = match from {
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
-        From::Local { root, path, scope } => (embedded(&root, None)?, path, scope),
+        From::Local { root, path, scope } => (embedded(open_source(&root)?, None), path, scope),
     };
     let settings = link_settings(&args.link);
     Ok(run_shown(&Output::new(format(&args.output), screen), |report| {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) struct RunState {
     root_finished: AtomicBool,
     source_unread: AtomicBool,
+    selected: AtomicBool,
     failed: AtomicBool,
     proven: AtomicU64,
 }
@@ -31,6 +32,16 @@ impl RunState {
     /// Whether everything at the source could be read so far.
     pub(crate) fn is_source_read(&self) -> bool {
         !self.source_unread.load(Ordering::Relaxed)
+    }
+
+    /// Of the root of what was asked for, only some entries were offered: others may be there.
+    pub(crate) fn set_selected(&self) {
+        self.selected.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all that could be at the root was offered.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.selected.load(Ordering::Relaxed)
     }
 
     /// An entry could not be brought over.

@@ -15,3 +15,4 @@ pub(crate) mod served;
 pub(crate) mod shared;
 pub(crate) mod signature;
 pub(crate) mod source;
+mod tree;

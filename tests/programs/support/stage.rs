@@ -11,7 +11,7 @@ use super::journal::Leftover;
 use super::server::Server;
 use super::tree::Tree;
 use super::valve::{Kind, Valve};
-use super::way::{Route, Way};
+use super::way::{Route, Way, wait_until_free};
 use super::{Workspace, wait_until};
 
 /// What a data connection begins with: the answer to ATTACH.
@@ -70,7 +70,20 @@ impl Stage {
         client
     }
 
-    /// The same, with one large file, whose journal has everything that came whole over `conns` connections.
+    /// Kills a client, and waits until nobody writes to the copy any more.
+    pub(crate) fn kill(&self, client: Running) {
+        client.kill();
+        self.settle(&self.copy);
+    }
+
+    /// Ends all connections and waits until nobody writes to this copy any more: a server that receives notices the end
+    /// of its client a little later, and takes what was on its way.
+    pub(crate) fn settle(&self, copy: &Path) {
+        self.valve.renew();
+        wait_until_free(copy);
+    }
+
+    /// As [`Stage::stall`], with one large file, whose journal has everything that came whole over `conns` connections.
     pub(crate) fn stall_in_file(&self, options: &str, conns: u64, chunk_bytes: u64, bytes: u64) -> Running {
         let claimed_bytes = || Leftover::all(&self.copy).iter().map(Leftover::claimed_bytes).sum::<u64>();
         let before = claimed_bytes();

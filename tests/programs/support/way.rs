@@ -1,15 +1,15 @@
 //! Both ways to bring a tree to the other end: the client fetches it, or sends it. What is promised of a copy holds for
 //! both, so one test tries it twice.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::client::{Client, contents};
-use super::launch::Launch;
 use super::port::ReservedPort;
 use super::server::Server;
 use super::tree::Tree;
-use super::{Workspace, valve};
+use super::{Workspace, valve, wait_until};
 
 /// Which end dials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +56,6 @@ impl Route {
     /// The same, with these further words.
     pub(crate) fn serve_with(&self, words: &str) -> Server {
         Server::start_with(self.served(), &format!("127.0.0.1 0 {} {words}", self.told()))
-    }
-
-    /// The same, launched in this way.
-    pub(crate) fn serve_launched(&self, launch: &Launch) -> Server {
-        let words = format!("127.0.0.1 0 {}", self.told());
-        Server::try_launch(self.served(), &words, launch).expect("a server that listens")
     }
 
     /// The same, on this port.
@@ -115,4 +109,11 @@ impl Route {
             Way::Push => RECEIVES,
         }
     }
+}
+
+/// Waits until no run works in the destination at `copy`.
+pub(crate) fn wait_until_free(copy: &Path) {
+    wait_until("the run to leave its destination", || {
+        File::open(copy.join(".fastcp/lock")).map_or(true, |lock| lock.try_lock().is_ok())
+    });
 }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use fastcp_model::{Entry, Status};
+use fastcp_model::{Entry, Listing, ListingEnd, Status};
 use fastcp_net::{Backoff, Session};
 use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Scope};
 
@@ -67,7 +67,13 @@ impl<'a> Control<'a> {
         let mut offers = Offers::asked_ahead(nth, &session.control, request, silence_max, self.cache.take())?;
         while !self.transfer.schedule.is_stopped() {
             match offers.next()? {
-                Offered::Batch(batch) => self.planner.plan(batch)?,
+                Offered::Batch(batch) => {
+                    let is_selection = |listing: &Listing| listing.dir.is_root() && listing.end == ListingEnd::Selected;
+                    if batch.listings.iter().any(is_selection) {
+                        self.transfer.report.run.set_selected();
+                    }
+                    self.planner.plan(batch)?;
+                }
                 Offered::End(end) => return Ok(Some(end)),
             }
         }

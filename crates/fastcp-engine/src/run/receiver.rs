@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::Capabilities;
 use fastcp_net::{Ahead, ConnectionSource, WireCount};
 use fastcp_wire::limits::CONNECTIONS_MAX;
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::commit::group::{Groups, commit_groups};
 use crate::commit::leftover::{self, Useful};
@@ -73,7 +73,9 @@ pub(super) fn receive(run: &Task<'_>, interrupt: &Interrupt, report: &Report) ->
 
 /// Removes what earlier runs left of files that nobody will resume.
 fn clear_leftovers(destination: &Destination, lock: Option<&Lock>, request: &OfferRequest, report: &Report) {
-    let Some(lock) = lock.filter(|_| report.run.is_source_read()) else { return };
+    // Of several entries that were asked for by name, none tells of those beside them.
+    let is_known_whole = request.scope == Scope::Itself || report.run.is_whole();
+    let Some(lock) = lock.filter(|_| report.run.is_source_read() && is_known_whole) else { return };
     let useful = match (report.run.has_failed(), lock.since) {
         (false, _) => Useful::Nothing,
         (true, Some(since)) => Useful::WrittenSince(since),

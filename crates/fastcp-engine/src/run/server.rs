@@ -193,7 +193,7 @@ impl Server {
 
     fn host(&self) -> Host<'_> {
         Host {
-            root: &self.source.root,
+            root: self.source.tree.root(),
             writes: self.settings.writes,
             sessions: &self.sessions,
             places: &self.places,

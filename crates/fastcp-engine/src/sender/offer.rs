@@ -80,15 +80,7 @@ fn serve_offer(
     request: &OfferRequest,
     known: &HashSet<BatchId>,
 ) -> Result<(), NetError> {
-    let scan = source.place_of(&request.path).and_then(|place| {
-        let scan = Scan::new(&source.root, &source.listings, &place, request.scope)?;
-        // Under the name that it was asked for by.
-        Ok(match request.path.split() {
-            Some((_, name)) if *place != request.path => scan.called(name),
-            _ => scan,
-        })
-    });
-    let mut scan = match scan {
+    let mut scan = match Scan::new(&source.tree, &source.listings, &request.path, request.scope) {
         Ok(scan) => scan,
         Err(status) => return connection.write_frame(FrameType::Failure, &Failure::from(status).encode()),
     };

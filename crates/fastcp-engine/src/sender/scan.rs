@@ -16,13 +16,14 @@ use fastcp_model::{
     RelPath, STATE_DIR, SpecialKind, Status,
 };
 use fastcp_sys::scarce::persistently;
-use fastcp_sys::{Dir, FileType, Root, Stat};
+use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::limits::LINK_TARGET_BYTES_MAX;
 use fastcp_wire::offer::Scope;
 use rayon::prelude::*;
 
 use crate::sender::shared::{SharedListings, Sharing};
 use crate::sender::source::status_of;
+use crate::sender::tree::{Tree, TreeDir, open_dir};
 
 /// Directories listed at a time.
 const BATCH_DIRS: usize = 64;
@@ -33,7 +34,7 @@ const ENTRIES_PER_THREAD_MIN: usize = 256;
 
 /// A walk in progress. Each item is a batch of listings, or parts of them.
 pub(crate) struct Scan<'a> {
-    root: &'a Root,
+    tree: &'a Tree,
     shared: Sharing<'a>,
     base: RelPath,
     stack: Vec<Step>,
@@ -59,7 +60,7 @@ struct Rest {
 impl<'a> Scan<'a> {
     /// Starts at `path`: its contents, or itself under its own name.
     pub(crate) fn new(
-        root: &'a Root,
+        tree: &'a Tree,
         shared: &'a SharedListings,
         path: &RelPath,
         scope: Scope,
@@ -67,7 +68,7 @@ impl<'a> Scan<'a> {
         // Before anything is looked at: what others listed earlier may be older than what its user did last.
         let since = Instant::now();
         let scan = Self {
-            root,
+            tree,
             shared: shared.join(),
             base: path.clone(),
             stack: Vec::new(),
@@ -82,38 +83,29 @@ impl<'a> Scan<'a> {
     }
 
     fn of_contents(mut self) -> Result<Self, Status> {
-        self.root.dir(&self.base).map_err(|error| status_of(&error))?;
+        open_dir(self.tree, &self.base)?;
         self.stack.push(Step::Dir(RelPath::root()));
         Ok(self)
     }
 
     fn of_itself(mut self, base: RelPath, name: &Name) -> Result<Self, Status> {
         self.base = base;
-        let dir = self.root.dir(&self.base).map_err(|error| status_of(&error))?;
-        let entry = match examine(&dir, name) {
+        let dir = open_dir(self.tree, &self.base)?;
+        let entry = match dir.examine(name, examine) {
             Ok(Some((kind, metadata))) => Entry { name: name.clone(), kind, metadata },
             Ok(None) => return Err(Status::NotFound),
             Err(status) => return Err(status),
         };
         if entry.kind == EntryKind::Dir {
+            if self.tree.is_other_name(&self.base.join(name)) {
+                // Another name of a directory would have to stand in the paths of all that is in it.
+                return Err(Status::NotFound);
+            }
             self.stack.push(Step::Dir(path_of(name)));
         }
         let (dir, failures, end) = (RelPath::root(), Vec::new(), ListingEnd::Selected);
         self.first = Some(Arc::new(Listing { dir, root: None, entries: vec![entry], failures, end }));
         Ok(self)
-    }
-
-    /// What was asked for by name is offered under this one.
-    pub(crate) fn called(mut self, name: Name) -> Self {
-        if let Some(listing) = self.first.take() {
-            let mut listing = Arc::unwrap_or_clone(listing);
-            // Another name of a directory would have to stand in the paths of all that is in it.
-            listing.entries.retain(|entry| entry.kind != EntryKind::Dir);
-            self.stack.clear();
-            listing.entries.iter_mut().for_each(|entry| entry.name = name.clone());
-            self.first = Some(Arc::new(listing));
-        }
-        self
     }
 
     /// Lists a directory or the next part of one; answers what is left of it, too.
@@ -136,13 +128,13 @@ impl<'a> Scan<'a> {
     }
 
     fn list(&self, step: Step, full: &RelPath) -> io::Result<(Listing, Option<Rest>)> {
-        let dir = persistently(|| self.root.dir(full))?;
+        let dir = persistently(|| self.tree.dir(full))?;
         let mut root = None;
         let (path, mut names) = match step {
             Step::Rest(rest) => (rest.dir, rest.names),
             Step::Dir(path) => {
                 if path.is_root() {
-                    root = Some(dir.stat()?.metadata);
+                    root = dir.metadata()?;
                 }
                 let names = persistently(|| names_descending(&dir, path.is_root() || full.is_root()))?;
                 (path, names)
@@ -155,7 +147,11 @@ impl<'a> Scan<'a> {
             .with_min_len(ENTRIES_PER_THREAD_MIN)
             .map(|name| examine_raw(&dir, full, name))
             .collect();
-        let end = if names.is_empty() { ListingEnd::Complete } else { ListingEnd::More };
+        let end = match (names.is_empty(), dir.is_whole()) {
+            (true, true) => ListingEnd::Complete,
+            (true, false) => ListingEnd::Selected,
+            (false, _) => ListingEnd::More,
+        };
         let mut listing = Listing { dir: path.clone(), root, entries: Vec::new(), failures: Vec::new(), end };
         for one in examined.into_iter().flatten() {
             match one {
@@ -208,11 +204,11 @@ impl Iterator for Scan<'_> {
 }
 
 /// The names in a directory, each once, the last one first.
-fn names_descending(dir: &Dir, hides_state: bool) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = dir.names()?.collect::<io::Result<Vec<Vec<u8>>>>()?;
+fn names_descending(dir: &TreeDir, hides_state: bool) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = dir.names()?;
     names.retain(|name| !(hides_state && name.as_slice() == STATE_DIR));
     names.par_sort_unstable_by(|one, other| other.cmp(one));
-    // A directory that changes while it is read may give a name twice.
+    // A directory that changes while it is read may give a name twice, and so do several parts of a tree.
     names.dedup();
     Ok(names)
 }
@@ -229,7 +225,7 @@ fn at_place(listing: Arc<Listing>, dir: &RelPath) -> Arc<Listing> {
 
 type Examined = Result<Entry, EntryFailure>;
 
-fn examine_raw(dir: &Dir, full: &RelPath, raw: Vec<u8>) -> Option<Examined> {
+fn examine_raw(dir: &TreeDir, full: &RelPath, raw: Vec<u8>) -> Option<Examined> {
     let name = match Name::from_vec(raw) {
         Ok(name) => name,
         Err(raw) => return Some(Err(EntryFailure { name: shown(&raw), cause: Status::BadPath })),
@@ -237,7 +233,7 @@ fn examine_raw(dir: &Dir, full: &RelPath, raw: Vec<u8>) -> Option<Examined> {
     if full.joined_bytes(name.as_bytes().len()) > PATH_BYTES_MAX {
         return Some(Err(EntryFailure { name, cause: Status::NameTooLong }));
     }
-    match examine(dir, &name) {
+    match dir.examine(&name, examine) {
         Ok(found) => found.map(|(kind, metadata)| Ok(Entry { name, kind, metadata })),
         Err(cause) => Some(Err(EntryFailure { name, cause })),
     }

@@ -1,6 +1,5 @@
 //! The tree that a sender serves: files opened beneath its root, and failures in the wire's words.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -14,6 +13,7 @@ use crate::content::zeros::{Span, SpanCrc, read_spans};
 use crate::sender::served::ServedCrcs;
 use crate::sender::shared::SharedListings;
 use crate::sender::signature::Signatures;
+use crate::sender::tree::Tree;
 
 /// So much is read for a CRC-32 before what has come of it is remembered. A segment of confirmation is a multiple.
 const STEP_BYTES: u64 = 64 << 20;
@@ -21,19 +21,10 @@ const STEP_BYTES: u64 = 64 << 20;
 /// A served tree. One for all connections; it holds no state of any session.
 #[derive(Debug)]
 pub struct Source {
-    pub(crate) root: Root,
+    pub(crate) tree: Tree,
     pub(crate) served: ServedCrcs,
     pub(crate) listings: SharedListings,
     pub(crate) signatures: Signatures,
-    only: Option<Only>,
-}
-
-/// The one entry of a tree that may be asked for, with what is in it.
-#[derive(Debug)]
-struct Only {
-    path: RelPath,
-    /// What it is called as well.
-    other_path: Option<RelPath>,
 }
 
 /// A file as it was when opened.
@@ -50,65 +41,35 @@ impl Source {
     /// As `open(2)`; `ENOTDIR` where it is not a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self {
-            root: Root::open(path)?,
+            tree: Tree::new(Root::open(path)?),
             served: ServedCrcs::default(),
             listings: SharedListings::default(),
             signatures: Signatures::default(),
-            only: None,
         })
     }
 
     /// The same, of which nobody is given anything but this entry and what is in it.
     #[must_use]
-    pub fn only(self, path: RelPath) -> Self {
-        Self { only: Some(Only { path, other_path: None }), ..self }
+    pub fn only(self, path: &RelPath) -> Self {
+        Self { tree: self.tree.only(path), ..self }
     }
 
     /// The one entry of a tree may be asked for by this name as well, and is offered by it then.
     #[must_use]
-    pub fn also_called(mut self, name: &Name) -> Self {
-        if let Some(only) = &mut self.only {
-            only.other_path = only.path.split().map(|(parent, _)| parent.join(name));
-        }
-        self
+    pub fn also_called(self, name: &Name) -> Self {
+        Self { tree: self.tree.also_called(name), ..self }
     }
 
-    /// Where what is asked for is, if it may be asked for.
-    pub(crate) fn place_of<'p>(&self, path: &'p RelPath) -> Result<Cow<'p, RelPath>, Status> {
-        match &self.only {
-            None => Ok(Cow::Borrowed(path)),
-            Some(only) if path.is_within(&only.path) => Ok(Cow::Borrowed(path)),
-            Some(Only { path: real, other_path: Some(other) }) if path == other => Ok(Cow::Owned(real.clone())),
-            Some(_) => Err(Status::NotFound),
-        }
-    }
-
-    /// Opens a directory in which something may be asked for.
-    pub(crate) fn open_dir(&self, path: &RelPath) -> Result<Dir, Status> {
-        let is_above = |only: &Only| only.path.split().is_some_and(|(parent, _)| parent == *path);
-        if self.only.as_ref().is_some_and(|only| !path.is_within(&only.path) && !is_above(only)) {
-            return Err(Status::NotFound);
-        }
-        self.root.dir(path).map_err(|error| status_of(&error))
-    }
-
-    /// The name that something in this directory has, if it may be asked for.
-    pub(crate) fn name_in<'n>(&self, dir: &RelPath, name: &'n Name) -> Result<Cow<'n, Name>, Status> {
-        match &self.only {
-            None => Ok(Cow::Borrowed(name)),
-            Some(only) if dir.is_within(&only.path) => Ok(Cow::Borrowed(name)),
-            Some(_) => {
-                let path = dir.join(name);
-                let (_, real) = self.place_of(&path)?.split().ok_or(Status::NotFound)?;
-                Ok(Cow::Owned(real))
-            }
-        }
+    /// The same, merged with others: of what several have under one path, the first counts, and directories have what any
+    /// of them has.
+    #[must_use]
+    pub fn merged(self, others: impl IntoIterator<Item = Self>) -> Self {
+        Self { tree: self.tree.merged(others.into_iter().map(|other| other.tree)), ..self }
     }
 
     /// Opens a regular file.
     pub(crate) fn open_file(&self, path: &RelPath) -> Result<OpenFile, Status> {
-        let path = self.place_of(path)?;
-        let file = self.root.open_file(&path).map_err(|error| status_of(&error))?;
+        let file = self.tree.open_file(path).map_err(|error| status_of(&error))?;
         let stat = Stat::of_fd(&file).map_err(|error| status_of(&error))?;
         check_regular(stat.file_type)?;
         Ok(OpenFile { file, stat })
@@ -205,7 +166,9 @@ fn check_regular(file_type: FileType) -> Result<(), Status> {
 
 /// A failure of the file system at the sender, as the receiver is told of it.
 pub(crate) fn status_of(error: &io::Error) -> Status {
-    let Some(code) = error.raw_os_error() else { return Status::InputOutput };
+    let Some(code) = error.raw_os_error() else {
+        return if error.kind() == io::ErrorKind::NotFound { Status::NotFound } else { Status::InputOutput };
+    };
     match Errno::from_raw(code) {
         Errno::ENOENT | Errno::ESTALE => Status::NotFound,
         Errno::EACCES | Errno::EPERM => Status::PermissionDenied,

@@ -5,22 +5,19 @@
 //! opening it needs no look of its own. The pieces gather in the connection's buffer like any others;
 //! where they are worth compressing they are replaced there by one compressed bundle.
 
-use fastcp_model::{ByteRange, Name, RelPath, Status};
+use fastcp_model::{ByteRange, Name, Status};
 use fastcp_net::NetError;
-use fastcp_sys::Dir;
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile, id_after};
 use fastcp_wire::reply::{BodyKind, Reply, Trailer};
 
 use super::{Answerer, hole_end, reply_of};
-use crate::sender::source::{OpenFile, open_in};
+use crate::sender::source::OpenFile;
+use crate::sender::tree::{TreeDir, open_dir};
 
 impl Answerer<'_> {
     pub(super) fn answer_bundle(&mut self, request: &BundleRequest) -> Result<(), NetError> {
         let mut start = Some(self.out.len());
-        let dir = request
-            .rel_path()
-            .map_err(|_| Status::BadPath)
-            .and_then(|path| self.source.open_dir(&path).map(|dir| (dir, path)));
+        let dir = request.rel_path().map_err(|_| Status::BadPath).and_then(|path| open_dir(&self.source.tree, &path));
         let mut id = request.id;
         self.wire_bytes = 0;
         for file in &request.files {
@@ -29,7 +26,7 @@ impl Answerer<'_> {
                 self.flush()?;
                 start = None;
             }
-            match dir.as_ref().map_err(|status| *status).and_then(|(dir, path)| self.open_bundled(dir, path, file)) {
+            match dir.as_ref().map_err(|status| *status).and_then(|dir| open_bundled(dir, file)) {
                 Ok((open, range)) => self.answer_bundled(id, &open, range),
                 Err(status) => self.put_header(id, Reply::failed(status), BodyKind::Raw, 0),
             }
@@ -42,13 +39,6 @@ impl Answerer<'_> {
             self.learn(request.bytes());
         }
         Ok(())
-    }
-
-    fn open_bundled(&self, dir: &Dir, path: &RelPath, file: &BundledFile) -> Result<(OpenFile, ByteRange), Status> {
-        let name = Name::new(&file.name).map_err(|_| Status::BadPath)?;
-        let range = ByteRange::new(0, file.len).map_err(|_| Status::BadRange)?;
-        let name = self.source.name_in(path, &name)?;
-        Ok((open_in(dir, &name)?, range))
     }
 
     fn answer_bundled(&mut self, id: u32, open: &OpenFile, range: ByteRange) {
@@ -81,4 +71,10 @@ impl Answerer<'_> {
         }
         self.body = body;
     }
+}
+
+fn open_bundled(dir: &TreeDir, file: &BundledFile) -> Result<(OpenFile, ByteRange), Status> {
+    let name = Name::new(&file.name).map_err(|_| Status::BadPath)?;
+    let range = ByteRange::new(0, file.len).map_err(|_| Status::BadRange)?;
+    Ok((dir.open_file(&name)?, range))
 }
