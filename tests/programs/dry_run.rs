@@ -10,6 +10,7 @@ use crate::support::client::{Client, Run, contents};
 use crate::support::compare::assert_same;
 use crate::support::server::Server;
 use crate::support::tree::{Tree, everything, noise, plain, set_mtime};
+use crate::support::way::{BOTH_WAYS, Route};
 use crate::support::{NOBODY, Workspace, is_root, say_skipped};
 
 /// The lines of `--itemize-changes`, sorted: what a run says on stdout but for its summary.
@@ -142,45 +143,55 @@ fn spoil(copy: &Path) {
 
 #[test]
 fn a_dry_run_and_a_run_list_what_rsync_lists() {
-    let workspace = Workspace::new();
-    let (source, copy) = differing(&workspace);
-    let from = contents(&source);
-    let Some(wanted) = rsync_items(&["-n", "--delete"], &from, &copy) else { return };
-    for line in [
-        ">f.s....... size",
-        ">f..t...... time",
-        ".f...p..... mode",
-        ".d...p..... dir mode/",
-        ".d..t...... dir time/",
-        "cLc.t...... link -> a",
-        ".L..t...... link time -> a",
-        ">f+++++++++ file was full dir",
-        "*deleting   file was full dir/a/b/",
-        "*deleting   gone/below/",
-        "cd+++++++++ dir was file/",
-    ] {
-        assert!(wanted.iter().any(|one| one == line), "the tree lacks {line}: {wanted:#?}");
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let (source, copy) = differing(&workspace);
+        let from = contents(&source);
+        let route = Route::new(way, &source, &workspace);
+        let server = route.serve();
+        let listed = |options: &str| items(route.client_in_text(server.address, &copy).options(options));
+        let Some(wanted) = rsync_items(&["-n", "--delete"], &from, &copy) else { return };
+        for line in [
+            ">f.s....... size",
+            ">f..t...... time",
+            ".f...p..... mode",
+            ".d...p..... dir mode/",
+            ".d..t...... dir time/",
+            "cLc.t...... link -> a",
+            ".L..t...... link time -> a",
+            ">f+++++++++ file was full dir",
+            "*deleting   file was full dir/a/b/",
+            "*deleting   gone/below/",
+            "cd+++++++++ dir was file/",
+        ] {
+            assert!(wanted.iter().any(|one| one == line), "the tree lacks {line}: {wanted:#?}");
+        }
+        let before = snapshot(&copy);
+        assert_eq!(listed("-n -i --delete"), wanted);
+        assert_eq!(snapshot(&copy), before, "a dry run changes nothing");
+        assert_eq!(listed("-i --delete"), wanted);
+        assert_same(&source, &copy);
+        assert_eq!(listed("-i --delete"), Vec::<String>::new(), "only changes are listed");
     }
-    let before = snapshot(&copy);
-    assert_eq!(items(pull_text(&from, &copy, "-n -i --delete")), wanted);
-    assert_eq!(snapshot(&copy), before, "a dry run changes nothing");
-    assert_eq!(items(pull_text(&from, &copy, "-i --delete")), wanted);
-    assert_same(&source, &copy);
-    assert_eq!(items(pull_text(&from, &copy, "-i --delete")), Vec::<String>::new(), "only changes are listed");
 }
 
 #[test]
 fn with_v_the_files_are_listed_that_rsync_lists() {
-    let workspace = Workspace::new();
-    let (source, copy) = differing(&workspace);
-    let from = contents(&source);
-    let Some(wanted) = rsync_names(&["-n", "--delete"], &from, &copy) else { return };
-    for line in ["size", "link -> a", "dir time/", "deleting gone/below/", "new/below/file"] {
-        assert!(wanted.iter().any(|one| one == line), "the tree lacks {line}: {wanted:#?}");
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let (source, copy) = differing(&workspace);
+        let from = contents(&source);
+        let route = Route::new(way, &source, &workspace);
+        let server = route.serve();
+        let listed = |options: &str| items(route.client_in_text(server.address, &copy).options(options));
+        let Some(wanted) = rsync_names(&["-n", "--delete"], &from, &copy) else { return };
+        for line in ["size", "link -> a", "dir time/", "deleting gone/below/", "new/below/file"] {
+            assert!(wanted.iter().any(|one| one == line), "the tree lacks {line}: {wanted:#?}");
+        }
+        assert_eq!(listed("-n -v --delete"), wanted);
+        assert_eq!(listed("-v --delete"), wanted);
+        assert_eq!(listed("-v --delete"), Vec::<String>::new());
     }
-    assert_eq!(items(pull_text(&from, &copy, "-n -v --delete")), wanted);
-    assert_eq!(items(pull_text(&from, &copy, "-v --delete")), wanted);
-    assert_eq!(items(pull_text(&from, &copy, "-v --delete")), Vec::<String>::new());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::support::tree::{Tree, noise};
 use crate::support::valve::Kind;
 use crate::support::versions::{NAME, Versions, put_old, rewritten, rewritten_bytes};
 use crate::support::wait_until;
-use crate::support::way::{BOTH_WAYS, wait_until_free};
+use crate::support::way::BOTH_WAYS;
 use nix::sys::stat::SFlag;
 
 const MIB: usize = 1 << 20;
@@ -193,7 +193,7 @@ fn a_killed_run_leaves_no_state_and_the_rerun_uses_what_stands() {
         wait_until("what arrived to be written", || standing_bytes(&copy, &new) >= least);
         client.kill();
         valve.renew();
-        wait_until_free(&copy);
+        versions.settle(&copy);
         let standing = standing_bytes(&copy, &new);
         assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
         valve.renew();
@@ -220,7 +220,7 @@ fn a_run_that_is_killed_again_and_again_gets_there() {
             wait_until("something to be written", || standing_bytes(&copy, &new) >= MIB as u64);
             client.kill();
             valve.renew();
-            wait_until_free(&copy);
+            versions.settle(&copy);
         }
         let standing = standing_bytes(&copy, &new);
         valve.renew();

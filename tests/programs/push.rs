@@ -12,8 +12,9 @@ use crate::support::client::{Client, Run, contents};
 use crate::support::compare::{assert_rsync_agrees, assert_same, files_and_bytes};
 use crate::support::journal::names_in_parts;
 use crate::support::server::Server;
+use crate::support::strace::Strace;
 use crate::support::tree::{EVERYTHING_SPECIALS, Tree, everything, noise, plain, set_mtime, text};
-use crate::support::way::{BOTH_WAYS, Route, Way};
+use crate::support::way::{BOTH_WAYS, RECEIVES, Route, Way};
 use crate::support::{Workspace, is_root};
 
 /// Path, mode, inode, times and size of all that is in a directory, itself included.
@@ -147,7 +148,7 @@ fn a_tree_of_everything_arrives_as_by_a_pull_and_as_much_is_told() {
 
 #[test]
 fn what_is_told_to_people_is_that_of_a_pull() {
-    let pair = Pair::new(|root| plain(root));
+    let pair = Pair::new(plain);
     for options in ["-n", "-n -v", "-n -i"] {
         let lines = pair.run_in_text(options);
         assert!(lines.iter().any(|line| line.ends_with("(dry run)")), "{lines:?}");
@@ -204,6 +205,38 @@ fn every_option_travels_to_the_receiver() {
         }
         pair.run(options, 0).expect_counts(&[("files_committed", 4), ("reconnects", 0)]);
         pair.assert_same();
+    }
+}
+
+/// What options ask for is done where the files are written, as its system calls show.
+#[test]
+fn the_server_syncs_and_splices_as_the_client_was_told() {
+    let Some(strace) = Strace::new() else { return };
+    let workspace = Workspace::new();
+    let mut tree = Tree::new(&workspace.at("source"));
+    tree.file("large", &noise(4 << 20, 1)).file("small", b"small");
+    let source = tree.finish();
+    for (nth, (options, made, not_made)) in [
+        ("--durability none", "", "sync"),
+        ("--durability batch", "syncfs(", ""),
+        ("--durability file", " fsync(", ""),
+        ("--durability none --receive-path splice --no-compress", "splice(", "sync"),
+        ("--durability none --receive-path copy --no-compress", "", "splice("),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [root, log] = ["root", "log"].map(|name| workspace.at(&format!("{name} {nth}")));
+        fs::create_dir(&root).expect("create");
+        let calls = "fsync,fdatasync,syncfs,sync_file_range,splice";
+        let strace = strace.clone().delays(calls, 1).logged_to(&log);
+        let server = Server::start_strace(&root, &format!("127.0.0.1 0 {RECEIVES}"), &strace);
+        Client::push(contents(&source), server.url("copy")).options(options).run().expect_exit(0);
+        assert_same(&source, &root.join("copy"));
+        drop(server);
+        let log = fs::read_to_string(&log).expect("read the log");
+        assert!(log.contains(made), "{options}: {log}");
+        assert!(not_made.is_empty() || !log.contains(not_made), "{options}: {log}");
     }
 }
 
@@ -460,7 +493,7 @@ fn only_places_beneath_the_root_are_written_to() {
 /// The entries that are deleted by a push, and where they go.
 #[test]
 fn deletion_has_its_limits_as_in_a_pull() {
-    let pair = Pair::new(|root| plain(root));
+    let pair = Pair::new(plain);
     pair.run("", 0);
     let put_extra = |copy: &Path| {
         fs::create_dir_all(copy.join("gone/below")).expect("create");

@@ -11,6 +11,7 @@ use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::limits::{PUSH_BYTES_MAX, SETTING_VALUE_BYTES_MAX};
+use fastcp_wire::offer::OfferBatch;
 use fastcp_wire::request::{Ask, RangeRequest};
 use fastcp_wire::signature::Level;
 use nix::sys::signal::Signal;
@@ -419,6 +420,20 @@ fn the_name_that_a_file_is_to_have_gives_away_no_file_that_has_it() {
     expect_hung_up(&client.finish());
 }
 
+/// Panics where an offer names anything but what is pushed: the one entry of its directory, or something in it.
+fn expect_offered(what: &str, payload: &[u8]) {
+    let batch = OfferBatch::decode(payload).expect("lawful");
+    for listing in batch.listings {
+        let names: Vec<_> =
+            listing.entries.iter().map(|entry| entry.name.as_bytes().escape_ascii().to_string()).collect();
+        let is_top = listing.dir.is_root();
+        assert!(!is_top || names == ["pushed"] || names == ["file"], "{what}: {names:?} are offered");
+        assert!(is_top || listing.dir.as_bytes().starts_with(b"pushed"), "{what}: {} is offered", listing.dir);
+        let failures: Vec<_> = listing.failures.iter().map(|failure| &failure.name).collect();
+        assert!(failures.is_empty(), "{what}: {failures:?} failed");
+    }
+}
+
 #[test]
 fn a_receiver_is_offered_what_is_pushed_and_nothing_else() {
     let secrets = Secrets::new();
@@ -446,6 +461,7 @@ fn a_receiver_is_offered_what_is_pushed_and_nothing_else() {
             Some((FrameType::Failure, payload)) => {
                 assert!(Failure::decode(&payload).expect("a status").status != Status::Ok, "{what}: {shown}");
             }
+            Some((FrameType::OfferBatch, payload)) => expect_offered(&format!("{what}: {shown}"), &payload),
             Some((frame_type, payload)) => panic!("{what}: {shown} is answered by {frame_type:?} {payload:?}"),
         }
         drop(receiving);
@@ -518,8 +534,11 @@ fn a_receiver_with_other_capabilities_gets_no_more() {
     }
 }
 
+/// A setting of a push: its name and its value.
+type Setting<'a> = (&'a str, &'a [u8]);
+
 /// A payload of PUSH, lawful or not: the contents of the sender's root go into this path, with these settings.
-fn push_payload(version: u16, scope: u8, paths: [&[u8]; 3], settings: &[(&str, &[u8])]) -> Vec<u8> {
+fn push_payload(version: u16, scope: u8, paths: [&[u8]; 3], settings: &[Setting<'_>]) -> Vec<u8> {
     let short = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
     let mut out = [&version.to_be_bytes()[..], &[scope]].concat();
     paths.iter().for_each(|path| out.extend(short(path)));
@@ -528,7 +547,7 @@ fn push_payload(version: u16, scope: u8, paths: [&[u8]; 3], settings: &[(&str, &
     out
 }
 
-fn into(path: &[u8], settings: &[(&str, &[u8])]) -> Vec<u8> {
+fn into(path: &[u8], settings: &[Setting<'_>]) -> Vec<u8> {
     push_payload(1, 0, [b"", path, b""], settings)
 }
 
@@ -595,7 +614,7 @@ fn a_push_that_is_none_is_refused_and_the_one_beside_it_goes_on() {
     let beside = Beside::start();
     let long = vec![b'x'; SETTING_VALUE_BYTES_MAX + 1];
     let too_long = vec![0; PUSH_BYTES_MAX + 1];
-    let many: Vec<(&str, &[u8])> = vec![("delete", b""); 65];
+    let many: Vec<Setting<'_>> = vec![("delete", b""); 65];
     let cut = into(b"new", &[]);
     let bad_request = [
         ("nothing in it", Vec::new()),
@@ -630,7 +649,7 @@ fn a_push_that_is_none_is_refused_and_the_one_beside_it_goes_on() {
 #[test]
 fn settings_that_are_not_known_or_not_allowed_are_refused_by_their_names() {
     let beside = Beside::start();
-    let refused: [(&[(&str, &[u8])], &str); 12] = [
+    let refused: [(&[Setting<'_>], &str); 12] = [
         (&[("hard-links", b"")], "hard-links"),
         (&[("durability", b"batch"), ("surprise", b"x")], "surprise"),
         (&[("durability", b"twice")], "durability"),

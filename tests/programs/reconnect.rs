@@ -230,32 +230,30 @@ fn a_byte_that_is_lost_or_out_of_order_never_makes_a_wrong_file() {
 
 #[test]
 fn a_server_that_is_gone_for_good_ends_the_run_and_the_next_goes_on() {
-    for way in BOTH_WAYS {
-        let mut site = large(way);
-        site.valve.limit(Kind::Data, 3 << 20);
-        let client = site.client("--conns 2 --chunk-kb 64 --no-compress --retry 1").start();
-        site.valve.wait_until_stalled(Kind::Data);
-        wait_until("two chunks", || Leftover::all(&site.copy).iter().any(|one| one.claimed_bytes() > 2 * CHUNK_BYTES));
-        site.kill_server();
-        site.valve.open();
-        let run = client.finish();
-        // The valve still answers, and closes; without it nothing would.
-        assert!(matches!(run.code, Some(12 | 30 | 35)), "{:?} {}", run.code, run.stderr);
-        assert!(run.stderr.contains("run the command again"), "{}", run.stderr);
-        let leftover = Leftover::only(&site.copy);
-        let claimed = leftover.claimed_bytes();
-        assert_eq!(claimed, run.count("bytes_fetched"));
-        assert_eq!(leftover.read().mark().is_some(), !is_everywhere("no-proc"), "closed in good order");
-        // Nobody is there: the state stays as it is.
-        let run = site.direct_client("--retry 0").run().expect_exit(35);
-        assert!(run.stderr.contains("no answer"), "{}", run.stderr);
-        assert_eq!(leftover.claimed_bytes(), claimed);
-        site.start_server();
-        let run = site.direct_client("").run().expect_exit(0);
-        let run = run.expect_counts(&[("bytes_reused", claimed), ("files_committed", 1)]);
-        assert_eq!(run.count("bytes_fetched") + claimed, run.count("bytes_total"));
-        assert_same(&site.source, &site.copy);
-    }
+    let mut site = large(Way::Pull);
+    site.valve.limit(Kind::Data, 3 << 20);
+    let client = site.client("--conns 2 --chunk-kb 64 --no-compress --retry 1").start();
+    site.valve.wait_until_stalled(Kind::Data);
+    wait_until("two chunks", || Leftover::all(&site.copy).iter().any(|one| one.claimed_bytes() > 2 * CHUNK_BYTES));
+    site.kill_server();
+    site.valve.open();
+    let run = client.finish();
+    // The valve still answers, and closes; without it nothing would.
+    assert!(matches!(run.code, Some(12 | 30 | 35)), "{:?} {}", run.code, run.stderr);
+    assert!(run.stderr.contains("run the command again"), "{}", run.stderr);
+    let leftover = Leftover::only(&site.copy);
+    let claimed = leftover.claimed_bytes();
+    assert_eq!(claimed, run.count("bytes_fetched"));
+    assert_eq!(leftover.read().mark().is_some(), !is_everywhere("no-proc"), "closed in good order");
+    // Nobody is there: the state stays as it is.
+    let run = site.direct_client("--retry 0").run().expect_exit(35);
+    assert!(run.stderr.contains("no answer"), "{}", run.stderr);
+    assert_eq!(leftover.claimed_bytes(), claimed);
+    site.start_server();
+    let run = site.direct_client("").run().expect_exit(0);
+    let run = run.expect_counts(&[("bytes_reused", claimed), ("files_committed", 1)]);
+    assert_eq!(run.count("bytes_fetched") + claimed, run.count("bytes_total"));
+    assert_same(&site.source, &site.copy);
 }
 
 #[test]

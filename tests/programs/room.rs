@@ -11,86 +11,100 @@ use crate::support::journal::{Leftover, names_in_parts};
 use crate::support::mount::SmallDisk;
 use crate::support::server::Server;
 use crate::support::tree::{Tree, noise};
+use crate::support::way::{BOTH_WAYS, Route};
 
 const CHUNK_BYTES: u64 = 64 << 10;
 
 #[test]
 fn a_disk_that_fills_in_the_middle_of_a_file_keeps_what_had_arrived() {
-    for options in ["", "--receive-path splice", "--durability none", "--durability file"] {
-        let workspace = Workspace::new();
-        let Some(disk) = SmallDisk::mount(&workspace.at("disk"), 2048) else { return };
-        let mut tree = Tree::new(&workspace.at("source"));
-        // Short of the length from which on room is reserved before the first byte.
-        tree.file("large", &noise((4 << 20) - 1, 1));
-        let source = tree.finish();
-        let server = Server::start(&source);
-        let copy = workspace.at("disk/copy");
-        let pull = |more: &str| {
-            let options = format!("--chunk-kb 64 --conns 2 --no-compress {options} {more}");
-            Client::pull(server.url(""), &copy).options(&options).run()
-        };
-        let run = pull("").expect_exit(11);
-        assert!(run.stderr.contains("No space left") && run.stderr.contains("run the command again"), "{}", run.stderr);
-        assert!(!copy.join("large").exists());
-        let claimed = Leftover::only(&copy).claimed_bytes();
-        assert!(claimed > 1 << 20, "{claimed}");
-        // Still full: nothing is lost by trying.
-        pull("").expect_exit(11);
-        assert!(Leftover::only(&copy).claimed_bytes() >= claimed);
-        disk.remount("size=64m");
-        let standing = Leftover::only(&copy).standing_bytes();
-        let run = pull("").expect_exit(0);
-        assert_eq!(run.count("bytes_reused"), standing);
-        assert_eq!(run.count("bytes_fetched") + standing, (4 << 20) - 1);
-        assert_same(&source, &copy);
-        assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
+    for way in BOTH_WAYS {
+        for options in ["", "--receive-path splice", "--durability none", "--durability file"] {
+            let workspace = Workspace::new();
+            let Some(disk) = SmallDisk::mount(&workspace.at("disk"), 2048) else { return };
+            let mut tree = Tree::new(&workspace.at("source"));
+            // Short of the length from which on room is reserved before the first byte.
+            tree.file("large", &noise((4 << 20) - 1, 1));
+            let source = tree.finish();
+            let route = Route::new(way, &source, &workspace);
+            let server = route.serve();
+            let copy = workspace.at("disk/copy");
+            let pull = |more: &str| {
+                let options = format!("--chunk-kb 64 --conns 2 --no-compress {options} {more}");
+                route.client(server.address, &copy).options(&options).run()
+            };
+            let run = pull("").expect_exit(11);
+            assert!(
+                run.stderr.contains("No space left") && run.stderr.contains("run the command again"),
+                "{}",
+                run.stderr
+            );
+            assert!(!copy.join("large").exists());
+            let claimed = Leftover::only(&copy).claimed_bytes();
+            assert!(claimed > 1 << 20, "{claimed}");
+            // Still full: nothing is lost by trying.
+            pull("").expect_exit(11);
+            assert!(Leftover::only(&copy).claimed_bytes() >= claimed);
+            disk.remount("size=64m");
+            let standing = Leftover::only(&copy).standing_bytes();
+            let run = pull("").expect_exit(0);
+            assert_eq!(run.count("bytes_reused"), standing);
+            assert_eq!(run.count("bytes_fetched") + standing, (4 << 20) - 1);
+            assert_same(&source, &copy);
+            assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
+        }
     }
 }
 
 #[test]
 fn a_disk_without_room_for_a_file_is_found_full_before_its_bytes_are_fetched() {
-    let workspace = Workspace::new();
-    let Some(disk) = SmallDisk::mount(&workspace.at("disk"), 4096) else { return };
-    let mut tree = Tree::new(&workspace.at("source"));
-    tree.file("large", &noise(8 << 20, 1));
-    let source = tree.finish();
-    let server = Server::start(&source);
-    let copy = workspace.at("disk/copy");
-    let run = Client::pull(server.url(""), &copy).options("--chunk-kb 64 --no-compress").run().expect_exit(11);
-    assert!(run.stderr.contains("No space left"), "{}", run.stderr);
-    run.expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
-    disk.remount("size=64m");
-    Client::pull(server.url(""), &copy).run().expect_exit(0).expect_counts(&[("bytes_fetched", 8 << 20)]);
-    assert_same(&source, &copy);
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let Some(disk) = SmallDisk::mount(&workspace.at("disk"), 4096) else { return };
+        let mut tree = Tree::new(&workspace.at("source"));
+        tree.file("large", &noise(8 << 20, 1));
+        let source = tree.finish();
+        let route = Route::new(way, &source, &workspace);
+        let server = route.serve();
+        let copy = workspace.at("disk/copy");
+        let run = route.client(server.address, &copy).options("--chunk-kb 64 --no-compress").run().expect_exit(11);
+        assert!(run.stderr.contains("No space left"), "{}", run.stderr);
+        run.expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
+        disk.remount("size=64m");
+        route.client(server.address, &copy).run().expect_exit(0).expect_counts(&[("bytes_fetched", 8 << 20)]);
+        assert_same(&source, &copy);
+    }
 }
 
 #[test]
 fn a_full_disk_leaves_old_versions_as_they_are() {
-    let workspace = Workspace::new();
-    let Some(disk) = SmallDisk::mount(&workspace.at("disk"), 4096) else { return };
-    let mut tree = Tree::new(&workspace.at("source"));
-    for nth in 0..30 {
-        tree.file(format!("{nth}"), &noise(100_000, nth));
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let Some(disk) = SmallDisk::mount(&workspace.at("disk"), 4096) else { return };
+        let mut tree = Tree::new(&workspace.at("source"));
+        for nth in 0..30 {
+            tree.file(format!("{nth}"), &noise(100_000, nth));
+        }
+        let source = tree.finish();
+        let copy = workspace.at("disk/copy");
+        let route = Route::new(way, &source, &workspace);
+        let server = route.serve();
+        route.client(server.address, &copy).run().expect_exit(0);
+        let read = |root: &Path, nth: u64| fs::read(root.join(nth.to_string())).expect("read");
+        let old: Vec<_> = (0..30).map(|nth| read(&source, nth)).collect();
+        for nth in 0..30 {
+            fs::write(source.join(nth.to_string()), noise(120_000, 100 + nth)).expect("write");
+        }
+        let run = route.client(server.address, &copy).options("--whole-file").run().expect_exit(11);
+        assert!(run.stderr.contains("No space left"), "{}", run.stderr);
+        for nth in 0..30 {
+            let found = read(&copy, nth);
+            assert!(found == old[nth as usize] || found == read(&source, nth), "{nth} is neither old nor new");
+        }
+        disk.remount("size=64m");
+        route.client(server.address, &copy).run().expect_exit(0);
+        assert_same(&source, &copy);
+        assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
     }
-    let source = tree.finish();
-    let copy = workspace.at("disk/copy");
-    let server = Server::start(&source);
-    Client::pull(server.url(""), &copy).run().expect_exit(0);
-    let read = |root: &Path, nth: u64| fs::read(root.join(nth.to_string())).expect("read");
-    let old: Vec<_> = (0..30).map(|nth| read(&source, nth)).collect();
-    for nth in 0..30 {
-        fs::write(source.join(nth.to_string()), noise(120_000, 100 + nth)).expect("write");
-    }
-    let run = Client::pull(server.url(""), &copy).options("--whole-file").run().expect_exit(11);
-    assert!(run.stderr.contains("No space left"), "{}", run.stderr);
-    for nth in 0..30 {
-        let found = read(&copy, nth);
-        assert!(found == old[nth as usize] || found == read(&source, nth), "{nth} is neither old nor new");
-    }
-    disk.remount("size=64m");
-    Client::pull(server.url(""), &copy).run().expect_exit(0);
-    assert_same(&source, &copy);
-    assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
 }
 
 /// Files around a limit of 1 MiB, and one far beyond it.

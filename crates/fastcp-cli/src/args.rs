@@ -115,6 +115,9 @@ pub(crate) struct PullArgs {
 /// Options of a copy.
 #[derive(Debug, Args)]
 pub(crate) struct PullOptions {
+    /// Another server of the same tree, to fetch from as well; may be repeated
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Connection")]
+    pub(crate) also: Vec<String>,
     #[command(flatten)]
     pub(crate) changes: ChangeOptions,
     #[command(flatten)]

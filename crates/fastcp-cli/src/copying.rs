@@ -98,7 +98,7 @@ pub(crate) fn receiver_settings(
 }
 
 /// Where the other end is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nearness {
     /// On this machine: reading the old version costs as much as reading the new one.
     Here,

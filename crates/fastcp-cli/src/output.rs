@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fastcp_engine::{Event, Item, ItemKind, Report};
 use fastcp_model::{Escaped, Grouped};
+use fastcp_net::WireCount;
 use serde::Serialize;
 use serde_json::json;
 
@@ -86,9 +87,31 @@ pub(crate) struct Summary {
     dirs_wanted: u64,
     bytes_wanted: u64,
     exit: u8,
+    /// With several sources, what came from each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<FromSource>,
     /// What was done with bytes, in one word.
     #[serde(skip)]
     done_word: &'static str,
+}
+
+/// What came from one of several sources.
+#[derive(Debug, Serialize)]
+struct FromSource {
+    source: String,
+    bytes_wire_in: u64,
+    bytes_per_second: u64,
+}
+
+impl FromSource {
+    fn all(report: &Report, elapsed: Duration) -> Vec<Self> {
+        let rate = |bytes: u64| (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
+        let of_source = |(source, count): (String, Arc<WireCount>)| {
+            let bytes_wire_in = count.bytes_in.load(Ordering::Relaxed);
+            Self { source, bytes_wire_in, bytes_per_second: rate(bytes_wire_in) }
+        };
+        report.sources().into_iter().map(of_source).collect()
+    }
 }
 
 impl Summary {
@@ -121,6 +144,7 @@ impl Summary {
             dirs_wanted: counters.dirs_wanted.now(),
             bytes_wanted: counters.bytes_wanted.now(),
             exit,
+            sources: FromSource::all(report, elapsed),
             done_word: course.done_word(),
         }
     }
@@ -181,6 +205,9 @@ impl Summary {
 
     fn text(&self) -> String {
         let mut text = if self.dry_run { self.would_be_done() } else { self.was_done() };
+        for FromSource { source, bytes_wire_in, bytes_per_second } in &self.sources {
+            text += &format!("; {} from {source} ({}/s)", size(*bytes_wire_in), size(*bytes_per_second));
+        }
         if self.special_skipped > 0 {
             text += &format!("; {} skipped (device, pipe or socket)", counted(self.special_skipped, "entry"));
         }
@@ -224,6 +251,9 @@ impl Output {
                 self.stdout.line(&format!("differs: {} \"{path}\"", what.name()));
             }
             (Event::Item(_) | Event::Differs { .. } | Event::Recorded(_), _) => {}
+            (Event::Disagrees { path, source }, _) => {
+                self.message(&format!("\"{path}\": {source} has another version; fetched from other sources"));
+            }
             (Event::NotDeleting(refusal), _) => self.message(&refusal.to_string()),
             (Event::Failed { path, cause }, _) => self.message(&format!("\"{path}\": {cause}")),
             (Event::Skipped { path, kind }, Format::Text) => {

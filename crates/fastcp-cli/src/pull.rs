@@ -3,9 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use fastcp_engine::{Endpoint, Interrupt, ProcessSettings, Pull};
+use fastcp_engine::{
+    ConnectionSource, Dialer, Endpoint, Interrupt, ProcessSettings, Pull, Replicas, Report, SOURCES_MAX,
+};
+use fastcp_model::DEFAULT_PORT;
+use fastcp_net::WireCount;
 use fastcp_wire::offer::OfferRequest;
 
+use crate::address::Address;
 use crate::args::PullOptions;
 use crate::copying::{
     Nearness, course_of, link_settings_for, listing, manifest_to_write, receiver_settings, with_advice,
@@ -43,6 +48,7 @@ pub(crate) fn pull(
         Endpoint::Embedded(_) => Nearness::Here,
         Endpoint::Tcp { .. } => Nearness::Elsewhere,
     };
+    let also = also(options, from)?;
     let manifest = manifest_to_write(options, Some(dst_dir))?;
     start_pool()?;
     let receiver = receiver_settings(options, from, manifest);
@@ -50,7 +56,9 @@ pub(crate) fn pull(
     let process = ProcessSettings { receive_path: options.copy.receive_path, ..ProcessSettings::default() };
     let output = Output { listing: listing(options), ..Output::new(format(&options.output), screen) };
     Ok(watched_copy(endpoint, &output, course, |dialer, report| {
-        let run = Pull::new(dialer, dst_dir)
+        let replicas = replicas(dialer, also, report);
+        let source: &dyn ConnectionSource = replicas.as_ref().map_or(dialer, |replicas| replicas);
+        let run = Pull::new(source, dst_dir)
             .part(path, scope)
             .receiver(receiver)
             .link(link_settings_for(options))
@@ -65,6 +73,36 @@ pub(crate) fn pull(
             ),
         }
     }))
+}
+
+/// Other servers of the same tree.
+fn also(options: &PullOptions, from: Nearness) -> Result<Vec<Endpoint>, Failure> {
+    let usage = |message: String| Failure::new(exit_code::USAGE, message);
+    if !options.also.is_empty() && from == Nearness::Here {
+        return Err(usage("--also names servers of a tree that is copied from a server".to_owned()));
+    }
+    if options.also.len() >= SOURCES_MAX {
+        return Err(usage(format!("--also: at most {} other servers", SOURCES_MAX - 1)));
+    }
+    let endpoint = |text: &String| {
+        let address = Address::to_dial(text).map_err(|error| usage(format!("--also \"{text}\": {error}")))?;
+        Ok(Endpoint::Tcp { host: address.host, port: address.port.unwrap_or(DEFAULT_PORT) })
+    };
+    options.also.iter().map(endpoint).collect()
+}
+
+/// The source and its replicas, each with a count of its own.
+fn replicas(first: &Dialer, others: Vec<Endpoint>, report: &Report) -> Option<Replicas> {
+    if others.is_empty() {
+        return None;
+    }
+    let counted = |endpoint: Endpoint| {
+        let count = WireCount::part_of(&report.wire);
+        report.add_source(endpoint.to_string(), Arc::clone(&count));
+        Dialer::new(endpoint, count)
+    };
+    let first = counted(first.endpoint().clone());
+    Some(Replicas::new(first, others.into_iter().map(counted).collect()))
 }
 
 /// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.

@@ -36,6 +36,9 @@ pub(crate) fn push(args: &PushArgs, interrupt: &Interrupt, screen: &Arc<Screen>)
         From::Server { host, port, path, scope } => (host, port, path, scope),
     };
     options.changes.check().map_err(|message| usage(&message))?;
+    if !options.also.is_empty() {
+        return Err(usage(&"--also is for pull: it names servers to fetch from"));
+    }
     let (into, new_name) = named(&places, into, into_scope);
     let (source, offer) = open_places(&places, new_name.as_ref())?;
     let manifest = manifest_to_write(options, None)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::Capabilities;
-use fastcp_net::{Attachment, Connection, DataConnection, NetError};
+use fastcp_net::{Attachment, Choice, Connection, DataConnection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES};
 use fastcp_wire::request::{Ask, RangeRequest};
@@ -26,6 +26,7 @@ use crate::fetch::body::BodyReader;
 use crate::link::connections::{End, Spare, Work};
 use crate::link::patience::Patience;
 use crate::link::pipeline::Pipeline;
+use crate::report::Event;
 use crate::schedule::share::Pace;
 use crate::schedule::want::{Purpose, Want};
 use crate::schedule::{Held, Next, Turn};
@@ -55,6 +56,7 @@ struct Fetching<'a> {
 
 impl Work for Fetching<'_> {
     const DURING: &'static str = "fetching";
+    const CHOICE: Choice = Choice::Any;
 
     fn wait(&self, patience: &mut Patience<'_>) -> bool {
         match self.transfer.schedule.wait_for_turn(self.connection) {
@@ -69,7 +71,7 @@ impl Work for Fetching<'_> {
 
     fn run(&self, mut data: DataConnection) -> End {
         let connection = Arc::clone(&data.connection);
-        Fetcher::new(self.transfer, &connection, self.connection).run(&mut data)
+        Fetcher::new(self.transfer, &connection, self.connection, data.source).run(&mut data)
     }
 
     fn is_over(&self) -> bool {
@@ -99,13 +101,13 @@ struct Fetcher<'a> {
 }
 
 impl<'a> Fetcher<'a> {
-    fn new(transfer: &'a Transfer<'a>, connection: &'a Connection, number: usize) -> Self {
+    fn new(transfer: &'a Transfer<'a>, connection: &'a Connection, number: usize, source: usize) -> Self {
         Self {
             transfer,
             connection,
             body: BodyReader::new(connection, transfer.report, receive_path(transfer)),
             owed: Pipeline::default(),
-            held: Held { connection: number, ..Held::default() },
+            held: Held { connection: number, source, ..Held::default() },
             pace: Pace::new(Instant::now()),
             dialled: Instant::now(),
             proven_before: transfer.report.run.proven(),
@@ -118,6 +120,7 @@ impl<'a> Fetcher<'a> {
     }
 
     fn run(mut self, data: &mut DataConnection) -> End {
+        self.transfer.schedule.joined(self.held.source);
         let end = match self.begin(data) {
             Err(end) => end,
             Ok(()) => loop {
@@ -133,8 +136,22 @@ impl<'a> Fetcher<'a> {
         if matches!(end, End::Broken(_) | End::Unanswered(_)) {
             self.transfer.line.note_broken();
         }
+        self.transfer.schedule.left(self.held.source);
         self.transfer.schedule.give_back(self.held.connection, self.owed.into_owed());
         end
+    }
+
+    /// What the source says of a file is not what the first one has offered. Where this is another, it is asked for that file
+    /// no more.
+    fn disagrees(&self, want: &Want) -> Option<Vec<Want>> {
+        if self.held.source == 0 {
+            return None;
+        }
+        if want.job.bar(self.held.source) {
+            let (path, source) = (want.job.path(), self.connection.peer().to_owned());
+            self.transfer.report.tell(Event::Disagrees { path, source });
+        }
+        Some(vec![want.clone()])
     }
 
     /// Asks on a connection of which the sender may not have said yet that it is one, and hears what it says of that.
@@ -152,7 +169,8 @@ impl<'a> Fetcher<'a> {
     fn forget(&mut self) {
         let owed = std::mem::take(&mut self.owed);
         self.transfer.schedule.give_back(self.held.connection, owed.into_owed());
-        self.held = Held { connection: self.held.connection, ..Held::default() };
+        let Held { connection, source, .. } = self.held;
+        self.held = Held { connection, source, ..Held::default() };
     }
 
     /// Asks for as much as may be in flight, then takes one answer. While answers wait in the buffer they

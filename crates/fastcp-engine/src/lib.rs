@@ -66,7 +66,7 @@ pub use settings::{
 pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;
 
-pub use fastcp_net::{ConnectionSource, Dialer, Endpoint};
+pub use fastcp_net::{ConnectionSource, Dialer, Endpoint, Replicas, SOURCES_MAX};
 #[cfg(feature = "counts")]
 pub use fastcp_sys::counts;
 pub use fastcp_sys::memory::{ExitingAllocator, OUT_OF_MEMORY, exit_if_none_is_left, share_heap_where_limited};

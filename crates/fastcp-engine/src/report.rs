@@ -78,6 +78,7 @@ pub struct Report {
     dry_run: AtomicBool,
     told_limit: Lock<Option<Limit>>,
     reconnected_here: Count,
+    sources: Lock<Vec<(String, Arc<WireCount>)>>,
     refusal: Lock<Option<Refusal>>,
     difference_tally: Lock<BTreeMap<Difference, u64>>,
     events: Lock<Option<SyncSender<Event>>>,
@@ -99,6 +100,7 @@ impl Report {
             dry_run: AtomicBool::new(false),
             told_limit: Lock::default(),
             reconnected_here: Count::default(),
+            sources: Lock::default(),
             refusal: Lock::default(),
             difference_tally: Lock::default(),
             events: Lock::leaf(Some(events)),
@@ -108,6 +110,16 @@ impl Report {
     /// Whether the totals are final.
     pub fn is_scan_done(&self) -> bool {
         self.scan_done.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of one of several sources are counted here as well; the summary has them.
+    pub fn add_source(&self, name: String, count: Arc<WireCount>) {
+        self.sources.lock().push((name, count));
+    }
+
+    /// The sources whose bytes are counted apart, and their counts.
+    pub fn sources(&self) -> Vec<(String, Arc<WireCount>)> {
+        self.sources.lock().clone()
     }
 
     /// Failures by cause.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{ByteRange, Status};
-use fastcp_net::{Connection, Inbox, NetError};
+use fastcp_net::{Choice, Connection, Inbox, NetError};
 
 use crate::commit::leftover::open_bases;
 use crate::commit::transfer::Transfer;
@@ -213,7 +213,7 @@ fn asking<T>(
 }
 
 fn open(transfer: &Transfer<'_>, deadline: Instant) -> Result<AskingLine, NetError> {
-    let mut data = transfer.line.data(deadline)?;
+    let mut data = transfer.line.data(Choice::First, deadline)?;
     transfer.line.hear_answer(&mut data)?;
     Ok(AskingLine { connection: data.connection, inbox: Inbox::new() })
 }

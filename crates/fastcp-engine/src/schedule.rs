@@ -289,6 +289,9 @@ impl Schedule {
             if state.is_finished() {
                 return Next::Done;
             }
+            if state.lacks_first(held.source) {
+                return Next::Rest;
+            }
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Next::Enough;
             }
@@ -299,10 +302,10 @@ impl Schedule {
     /// Hands out what comes next, and tells those who have waited for it to go.
     fn take(&self, state: &mut State, held: &Held, share: u64, wants: &mut Vec<Want>) -> bool {
         let (before, prepared) = (wants.len(), state.prepared);
-        if let Some(want) = state.take(self.cut, share) {
+        if let Some(want) = state.take(self.cut, share, held.source) {
             wants.push(want);
             if self.bundling == Bundling::Yes {
-                state.take_bundle(wants, share.saturating_sub(held.cost));
+                state.take_bundle(wants, share.saturating_sub(held.cost), held.source);
             }
             state.in_flight += wants.len() - before;
         }
@@ -329,9 +332,36 @@ impl Schedule {
         state.cost_left = state.cost_left.saturating_sub(want.cost());
         state.wants_done += 1;
         state.cost_left = state.cost_left.saturating_add(more.iter().map(Want::cost).sum());
-        self.news.work.tell(more.len());
+        if state.has_others {
+            // Not everybody may take them.
+            self.news.work.tell_all();
+        } else {
+            self.news.work.tell(more.len());
+        }
         state.urgent.extend(more);
         self.tell_if_settled(&state);
+    }
+
+    /// A connection that leads to this source begins to work.
+    pub(crate) fn joined(&self, source: usize) {
+        let mut state = self.lock();
+        if source == 0 {
+            state.of_first += 1;
+        } else {
+            state.has_others = true;
+        }
+    }
+
+    /// Such a connection has ended.
+    pub(crate) fn left(&self, source: usize) {
+        let mut state = self.lock();
+        if source == 0 {
+            state.of_first -= 1;
+            if state.has_others && state.of_first == 0 {
+                // One of them has to lead there.
+                self.news.work.tell_all();
+            }
+        }
     }
 
     /// A connection ends. Others will fetch the wants that it owed.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use fastcp_wire::hello::Ticket;
 
-use crate::{Agreed, Ahead, Attempt, Connection, ConnectionSource, DataConnection, NetError, Session, Terms};
+use crate::{Agreed, Ahead, Attempt, Choice, Connection, ConnectionSource, DataConnection, NetError, Session, Terms};
 
 /// How often whoever waits looks whether anybody still wants what he waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -133,7 +133,7 @@ impl ConnectionSource for Callers {
         Ok(Session::given(control, self.agreed, self.ticket))
     }
 
-    fn data(&self, _: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
+    fn data(&self, _: &Session, _: Choice, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
         self.call();
         let found = self.wait_for(attempt, |state| state.data.pop_front());
         let mut state = self.lock();
@@ -163,7 +163,7 @@ mod tests {
     use fastcp_wire::hello::Ticket;
 
     use super::Callers;
-    use crate::{Agreed, Ahead, Attempt, Connection, ConnectionSource, Live, NetError, Terms};
+    use crate::{Agreed, Ahead, Attempt, Choice, Connection, ConnectionSource, Live, NetError, Terms};
 
     const AGREED: Agreed = Agreed { capabilities: Capabilities::SUPPORTED, connections: 2, chunk_kb: 64 };
 
@@ -193,11 +193,11 @@ mod tests {
         let session = callers.session(&terms(), Ahead::NONE, attempt).expect("it is there");
         let (first, _first_peer) = connected();
         callers.give_data(first);
-        let data = callers.data(&session, attempt).expect("it is there");
+        let data = callers.data(&session, Choice::Any, attempt).expect("it is there");
         assert!(data.is_answered());
         assert_eq!(heard.recv(), Ok(1), "which the peer has made already");
         std::thread::scope(|threads| {
-            let waiting = threads.spawn(|| callers.data(&session, attempt).map(drop));
+            let waiting = threads.spawn(|| callers.data(&session, Choice::Any, attempt).map(drop));
             assert_eq!(heard.recv(), Ok(2));
             let (second, _peer) = connected();
             callers.give_data(second);
@@ -205,7 +205,7 @@ mod tests {
         });
         let at_once = Attempt { deadline: Instant::now(), ..attempt };
         for _ in 0..3 {
-            assert!(matches!(callers.data(&session, at_once), Err(NetError::TimedOut(_))));
+            assert!(matches!(callers.data(&session, Choice::Any, at_once), Err(NetError::TimedOut(_))));
             assert_eq!(heard.recv(), Ok(3), "an attempt in vain is no call for another one");
         }
     }
@@ -231,7 +231,7 @@ mod tests {
         });
         callers.end();
         let other = Live::default();
-        let data = callers.data(&session, Attempt { live: &other, ..attempt });
+        let data = callers.data(&session, Choice::Any, Attempt { live: &other, ..attempt });
         assert!(matches!(data, Err(NetError::Closed)));
     }
 }

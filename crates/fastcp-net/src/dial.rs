@@ -43,6 +43,12 @@ pub enum Endpoint {
     Embedded(Hear),
 }
 
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,7 +60,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// Makes connections to one endpoint, all counted together.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Dialer {
     endpoint: Endpoint,
     count: Arc<WireCount>,

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use fastcp_wire::WireError;
-use fastcp_wire::drop::{DROP_HEADER_BYTES, DropHeader};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType};
 use fastcp_wire::hello::{Attach, Hello};
 use fastcp_wire::request::{FLAG_RANGE, PlainRequest, REQUEST_HEADER_BYTES, REQUEST_MAGIC, Request, RequestHeader};
@@ -19,8 +18,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Greeting {
     /// One plain FTQ1 request, read whole. The extended form needs a session.
     Plain(PlainRequest),
-    /// A file, whose name is still to be read.
-    Drop(DropHeader),
+    /// A file, of whose header these bytes were read.
+    Drop([u8; 4]),
     /// A new session.
     Hello(Hello),
     /// One more connection of a session.
@@ -70,18 +69,10 @@ fn read_greeting(connection: &Connection, first: &mut [u8; 4], deadline: Instant
     connection.read_exact_by(first, deadline)?;
     match *first {
         _ if u32::from_be_bytes(*first) == REQUEST_MAGIC => plain(read_request(connection, *first, deadline)?.0),
-        [0, 0, ..] => read_drop(connection, *first, deadline),
+        [0, 0, ..] => Ok(Greeting::Drop(*first)),
         [0, 1 | 2, ..] => read_opening(connection, *first, deadline),
         _ => Err(NetError::UnknownDialect(*first)),
     }
-}
-
-fn read_drop(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
-    let mut header = [0; DROP_HEADER_BYTES];
-    header[..4].copy_from_slice(&first);
-    connection.read_exact_by(&mut header[4..], deadline)?;
-    // Not a word that is known here; whoever takes drops says more of it.
-    DropHeader::decode(&header).map(Greeting::Drop).map_err(|_| NetError::UnknownDialect(first))
 }
 
 fn plain(request: Request) -> Result<Greeting, NetError> {

@@ -5,8 +5,8 @@
 //! - [`Dialer`] and [`Backoff`]: how a client gets one, over the network or to a server embedded in
 //!   its own process.
 //! - [`Live`]: the connections of one run, which can be ended together.
-//! - [`ConnectionSource`]: what gives a receiver its connections, whoever dialled: a [`Dialer`], or [`Callers`] where
-//!   the peer did.
+//! - [`ConnectionSource`]: what gives a receiver its connections, whoever dialled: a [`Dialer`], [`Replicas`] of
+//!   one tree, or [`Callers`] where the peer did.
 //! - [`greet`]: the server's first look at a connection, and which dialect it chose.
 //! - [`Session`] and [`Sessions`]: what both sides agreed on, and the tickets that tie data
 //!   connections to it.
@@ -23,6 +23,7 @@ mod greet;
 mod inbox;
 mod listen;
 mod live;
+mod replicas;
 mod session;
 mod sessions;
 mod source;
@@ -39,7 +40,8 @@ pub use greet::{Greeting, HANDSHAKE_TIMEOUT, greet, greet_again};
 pub use inbox::Inbox;
 pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener, TURNED_AWAY_MAX};
 pub use live::Live;
+pub use replicas::{Replicas, SOURCES_MAX};
 pub use session::{Agreed, AttachRight, Session, Terms};
 pub use sessions::{Attached, Full, Lanes, SessionGuard, Sessions};
-pub use source::{Ahead, Attachment, Attempt, ConnectionSource, DataConnection};
+pub use source::{Ahead, Attachment, Attempt, Choice, ConnectionSource, DataConnection};
 pub use wire_count::WireCount;

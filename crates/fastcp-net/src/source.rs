@@ -44,8 +44,19 @@ impl Ahead<'_> {
 pub struct DataConnection {
     /// Requests may be sent on it at once.
     pub connection: Arc<Connection>,
+    /// Which of several sources it leads to; 0 is the one that offers and confirms.
+    pub source: usize,
     agreed: Agreed,
     is_answered: bool,
+}
+
+/// Which of several sources a data connection may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Whichever has room.
+    Any,
+    /// The one that offers and confirms.
+    First,
 }
 
 /// What the peer says to whoever makes a data connection.
@@ -61,7 +72,12 @@ pub enum Attachment {
 impl DataConnection {
     /// One that the peer has made.
     pub(crate) fn answered(connection: Arc<Connection>, agreed: Agreed) -> Self {
-        Self { connection, agreed, is_answered: true }
+        Self { connection, source: 0, agreed, is_answered: true }
+    }
+
+    /// The same, of the source with this number.
+    pub(crate) fn of_source(self, source: usize) -> Self {
+        Self { source, ..self }
     }
 
     /// Takes the peer's word that this is a data connection, before anything else is taken off it. A second connection
@@ -112,7 +128,7 @@ pub trait ConnectionSource: Sync {
     ///
     /// # Errors
     /// As [`ConnectionSource::session`].
-    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError>;
+    fn data(&self, session: &Session, choice: Choice, attempt: Attempt<'_>) -> Result<DataConnection, NetError>;
 }
 
 impl Dialer {
@@ -174,11 +190,11 @@ impl ConnectionSource for Dialer {
         self.session_as(Role::Receiver, terms, ahead, attempt)
     }
 
-    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
+    fn data(&self, session: &Session, _: Choice, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
         let connection = self.connected(attempt)?;
         ready(&connection, attempt)?;
         session.attach_right().ask(&connection, attempt.deadline)?;
-        Ok(DataConnection { connection, agreed: session.agreed, is_answered: false })
+        Ok(DataConnection { connection, source: 0, agreed: session.agreed, is_answered: false })
     }
 }
 
@@ -206,7 +222,7 @@ mod tests {
     use fastcp_wire::hello::{Attach, Failure};
     use fastcp_wire::request::{Ask, RangeRequest};
 
-    use super::{Ahead, Attachment, Attempt, ConnectionSource};
+    use super::{Ahead, Attachment, Attempt, Choice, ConnectionSource};
     use crate::{
         Connection, Dialer, Endpoint, Greeting, Live, NetError, Sessions, Terms, WireCount, greet, greet_again,
     };
@@ -265,7 +281,7 @@ mod tests {
                 accepted.collect::<Vec<_>>()
             });
             let session = dialer.session(&TERMS, Ahead::NONE, attempt).expect("a session");
-            let mut data = dialer.data(&session, attempt).expect("a connection");
+            let mut data = dialer.data(&session, Choice::Any, attempt).expect("a connection");
             assert!(!data.is_answered());
             let range = ByteRange::new(0, 9).expect("lawful");
             let mut requests = Vec::new();

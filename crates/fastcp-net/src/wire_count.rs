@@ -45,6 +45,13 @@ impl WireCount {
         self.begun + Duration::from_millis(self.progress_ms.load(Ordering::Relaxed))
     }
 
+    /// A count of its own for some of the connections that share one.
+    pub fn part_of(count: &Arc<Self>) -> Arc<Self> {
+        let part = Self::default();
+        part.forward_to(count);
+        Arc::new(part)
+    }
+
     /// Adds to this count as well, from now on. Only the first is heeded.
     pub(crate) fn forward_to(&self, count: &Arc<Self>) {
         drop(self.forward.set(Arc::clone(count)));

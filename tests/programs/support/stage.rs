@@ -11,7 +11,7 @@ use super::journal::Leftover;
 use super::server::Server;
 use super::tree::Tree;
 use super::valve::{Kind, Valve};
-use super::way::{Route, Way, wait_until_free};
+use super::way::{Route, Way};
 use super::{Workspace, wait_until};
 
 /// What a data connection begins with: the answer to ATTACH.
@@ -76,11 +76,10 @@ impl Stage {
         self.settle(&self.copy);
     }
 
-    /// Ends all connections and waits until nobody writes to this copy any more: a server that receives notices the end
-    /// of its client a little later, and takes what was on its way.
+    /// Ends all connections and waits until nobody writes to this copy any more.
     pub(crate) fn settle(&self, copy: &Path) {
         self.valve.renew();
-        wait_until_free(copy);
+        self.route.settle(self.server.address, copy);
     }
 
     /// As [`Stage::stall`], with one large file, whose journal has everything that came whole over `conns` connections.

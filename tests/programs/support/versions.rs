@@ -87,6 +87,11 @@ impl Versions {
         self.route.valve(self.server.address)
     }
 
+    /// Waits until nobody writes to a copy whose client is gone.
+    pub(crate) fn settle(&self, copy: &Path) {
+        self.route.settle(self.server.address, copy);
+    }
+
     /// Brings a copy up to date from the local directory.
     pub(crate) fn pull_here(&self, options: &str) -> Run {
         let copy = self.copy();

@@ -91,6 +91,15 @@ impl Route {
         }
     }
 
+    /// Waits until nobody writes to `copy` whose client is gone. A server that receives takes what was on its way, and then
+    /// waits for its client, or for another one in its place.
+    pub(crate) fn settle(&self, server: SocketAddr, copy: &Path) {
+        if self.way == Way::Push {
+            self.client(server, copy).options("-n --retry 9").run().expect_exit(0);
+        }
+        wait_until_free(copy);
+    }
+
     fn url_of(&self, address: SocketAddr, copy: &Path) -> String {
         let path = copy.strip_prefix(&self.above).expect("in the workspace");
         format!("fcp://{address}/{}/", path.to_str().expect("plain"))

@@ -86,6 +86,7 @@ impl Transfer<'_> {
         }
         tracing::warn!(path = %job.path(), ?mismatch, "CRC-32 mismatch; fetching the file again");
         job.distrust();
+        job.bar_all_but_first();
         if job.fail() {
             self.schedule.moved(Arc::clone(job));
         }

@@ -22,11 +22,18 @@ use crate::target::proof::RangeCrc;
 impl Fetcher<'_> {
     pub(super) fn take_bytes(&mut self, want: &Want, header: &PieceHeader) -> Result<Vec<Want>, End> {
         if header.reply.status != Status::Ok {
+            if let Some(elsewhere) = self.disagrees(want) {
+                return Ok(elsewhere);
+            }
             self.transfer.moved(&want.job, header.reply.status).map_err(End::Fatal)?;
             return Ok(Vec::new());
         }
         check_body(want, header).map_err(broken)?;
-        let state = state_of_source(&want.job, &header.reply);
+        let state = match state_of_source(&want.job, &header.reply) {
+            // What another source has more of is not this file.
+            SourceState::Grown if self.held.source > 0 => SourceState::Changed,
+            state => state,
+        };
         if state == SourceState::Grown {
             want.job.set_grown();
         }
@@ -40,6 +47,9 @@ impl Fetcher<'_> {
         let job = &want.job;
         let Some(part) = part else {
             if state == SourceState::Changed {
+                if let Some(elsewhere) = self.disagrees(want) {
+                    return Ok(elsewhere);
+                }
                 self.transfer.moved(job, Status::Changed).map_err(End::Fatal)?;
             }
             return Ok(Vec::new());

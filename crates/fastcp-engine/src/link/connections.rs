@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use fastcp_net::{DataConnection, NetError};
+use fastcp_net::{Choice, DataConnection, NetError};
 
 use crate::error::RunError;
 use crate::link::line::{Ending, Line};
@@ -29,6 +29,9 @@ pub(crate) enum End {
 pub(crate) trait Work {
     /// What an error says it happened during.
     const DURING: &'static str;
+
+    /// Which of several sources will do.
+    const CHOICE: Choice;
 
     /// Waits until there is something to do; `false` where there will be nothing more. Time that was not spent on
     /// trying is no time in vain: whoever waits for something else than work renews the patience.
@@ -131,7 +134,7 @@ impl Line<'_> {
     }
 
     fn work_over_one<W: Work>(&self, work: &W, patience: &mut Patience<'_>, is_first: &mut bool) -> End {
-        match patience.attempt(|deadline| self.data(deadline)) {
+        match patience.attempt(|deadline| self.data(W::CHOICE, deadline)) {
             Err(error) => {
                 self.note_broken();
                 End::Broken(error)

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fastcp_net::{
-    Agreed, Ahead, Attachment, Attempt, ConnectionSource, DataConnection, Live, NetError, Session, Terms,
+    Agreed, Ahead, Attachment, Attempt, Choice, ConnectionSource, DataConnection, Live, NetError, Session, Terms,
 };
 
 use crate::budget::{Budget, Limits};
@@ -151,8 +151,8 @@ impl<'a> Line<'a> {
 
     /// A data connection on which nothing was asked for. Where the way is long it need not have been answered, unless one
     /// has broken before: then it is known that something may go wrong, and the answer is part of the attempt.
-    pub(crate) fn data(&self, deadline: Instant) -> Result<DataConnection, NetError> {
-        let mut data = self.source.data(&self.session(), self.attempt(deadline))?;
+    pub(crate) fn data(&self, choice: Choice, deadline: Instant) -> Result<DataConnection, NetError> {
+        let mut data = self.source.data(&self.session(), choice, self.attempt(deadline))?;
         if self.has_broken.load(Ordering::Relaxed) || !data.connection.is_long() {
             data.answer(deadline)?;
         }

@@ -36,6 +36,13 @@ pub enum Event {
     Item(Item),
     /// Nothing is deleted, though deletion was asked for.
     NotDeleting(Refusal),
+    /// One of several sources has something else under this name than the first, and is not asked for it any more.
+    Disagrees {
+        /// Relative to the destination.
+        path: RelPath,
+        /// Which source.
+        source: String,
+    },
     /// A line for the manifest that the other end keeps.
     Recorded(Vec<u8>),
     /// What the system allows is less than was asked for.

@@ -38,8 +38,8 @@ pub(crate) fn told(event: Event) -> Option<Told> {
             Told::Limited { resource, max, connections }
         }
         Event::Recorded(line) => Told::Recorded(line),
-        // That the receiver waits for its sender is nothing to tell him.
-        Event::Retrying { .. } | Event::Differs { .. } => return None,
+        // That the receiver waits for its sender is nothing to tell him; and there is but one.
+        Event::Retrying { .. } | Event::Differs { .. } | Event::Disagrees { .. } => return None,
     })
 }
 

@@ -13,7 +13,7 @@ use crc32fast::Hasher;
 use fastcp_model::{Escaped, NAME_BYTES_MAX, Name, RelPath, Status};
 use fastcp_net::{Connection, NetError};
 use fastcp_sys::{Dir, Root};
-use fastcp_wire::drop::{DropHeader, DropReply};
+use fastcp_wire::drop::{DROP_HEADER_BYTES, DropHeader, DropReply};
 
 use crate::sender::source::status_of;
 use crate::target::naming::unforeseen_name;
@@ -64,9 +64,19 @@ impl Inbox {
         Ok(Self { root: Root::open(path)?, file_bytes_max })
     }
 
-    /// Takes one file off the connection, and answers what has become of it.
-    pub(super) fn take(&self, connection: &Connection, header: DropHeader) -> Result<(), NetError> {
+    /// Takes one file off the connection, of whose header these bytes were read, and answers what has become of it.
+    pub(super) fn take(&self, connection: &Connection, first: [u8; 4]) -> Result<(), NetError> {
         connection.set_timeouts(Some(IDLE_MAX), Some(IDLE_MAX))?;
+        let mut bytes = [0; DROP_HEADER_BYTES];
+        bytes[..4].copy_from_slice(&first);
+        connection.read_exact(&mut bytes[4..])?;
+        let header = match DropHeader::decode(&bytes) {
+            Ok(header) => header,
+            Err(error) => {
+                tracing::warn!(%error, "file not taken");
+                return connection.write_all(&DropReply { status: Status::NameTooLong, crc32: 0 }.encode());
+            }
+        };
         let mut name = vec![0; header.name_bytes];
         connection.read_exact(&mut name)?;
         match self.keep(connection, &name, header.file_bytes) {

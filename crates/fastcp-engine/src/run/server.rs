@@ -27,9 +27,6 @@ use crate::sender::source::Source;
 use crate::settings::ServerSettings;
 use crate::threads::STACK_BYTES;
 
-/// What a drop begins with, where its name is short.
-const DROP_FIRST_BYTES: [u8; 4] = [0; 4];
-
 /// The target of its log lines.
 pub const SERVER_LOG_TARGET: &str = module_path!();
 
@@ -110,6 +107,7 @@ impl Server {
             match greet(&connection, TURNED_AWAY_TIMEOUT)? {
                 Greeting::Plain(_) => connection.write_all(&Reply::failed(Status::Busy).encode())?,
                 Greeting::Hello(_) | Greeting::Attach(_) => send_failure(&connection, Status::Busy),
+                Greeting::Drop(_) if self.inbox.is_none() => {}
                 Greeting::Drop(_) => {
                     connection.write_all(&DropReply { status: Status::Busy, crc32: 0 }.encode())?;
                 }
@@ -130,9 +128,9 @@ impl Server {
         }
         match greeting? {
             Greeting::Plain(request) => self.serve_plain(connection, &request),
-            Greeting::Drop(header) => match &self.inbox {
-                Some(inbox) => inbox.take(connection, header),
-                None => Err(NetError::UnknownDialect(DROP_FIRST_BYTES)),
+            Greeting::Drop(first) => match &self.inbox {
+                Some(inbox) => inbox.take(connection, first),
+                None => Err(NetError::UnknownDialect(first)),
             },
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
             Greeting::Attach(attach) => match self.sessions.attach(connection, attach) {
@@ -151,7 +149,7 @@ impl Server {
             Greeting::Hello(hello) => self.serve_session(connection, &hello),
             Greeting::Attach(_) => Err(NetError::UnexpectedFrame(FrameType::Attach)),
             Greeting::Plain(_) => Err(NetError::UnknownDialect(REQUEST_MAGIC.to_be_bytes())),
-            Greeting::Drop(_) => Err(NetError::UnknownDialect(DROP_FIRST_BYTES)),
+            Greeting::Drop(first) => Err(NetError::UnknownDialect(first)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
 
@@ -30,6 +30,8 @@ pub(crate) struct FileJob {
     start: Start,
     /// Asked under the schedule's lock: nobody waits for the answer.
     failed: AtomicBool,
+    /// A bit for each source that has something else under this name. Asked as `failed` is.
+    barred: AtomicU64,
     /// Held while the part file is made, which may wait for a descriptor.
     making: Lock<()>,
     progress: Lock<Progress>,
@@ -107,12 +109,30 @@ impl FileJob {
         let (offered_before, start) = (0, Start::Afresh);
         let failed = AtomicBool::new(false);
         let (making, progress) = (Lock::new(Rank::Making, ()), Lock::new(Rank::Job, Progress::default()));
-        Self { dir, name, metadata, grid, sparse, replaces, offered_before, start, failed, making, progress }
+        let barred = AtomicU64::new(0);
+        Self { dir, name, metadata, grid, sparse, replaces, offered_before, start, failed, barred, making, progress }
+    }
+
+    /// A source other than the first has something else under this name. Answers whether that is new.
+    pub(crate) fn bar(&self, source: usize) -> bool {
+        let bit = 1 << source;
+        self.barred.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    /// What came of several sources does not go together: only the first is to be asked.
+    pub(crate) fn bar_all_but_first(&self) {
+        self.barred.store(!1, Ordering::Relaxed);
+    }
+
+    /// Whether this source may be asked for it.
+    pub(crate) fn may_come_from(&self, source: usize) -> bool {
+        source == 0 || self.barred.load(Ordering::Relaxed) & (1 << source) == 0
     }
 
     /// The file as offered anew, after it had changed since it was offered before.
     pub(crate) fn again(mut self, before: &Self) -> Self {
         self.offered_before = before.offered_before + 1;
+        self.barred = AtomicU64::new(before.barred.load(Ordering::Relaxed));
         if before.lock().is_distrusted {
             // Whatever led there is not to lead there again.
             self.start = Start::Afresh;

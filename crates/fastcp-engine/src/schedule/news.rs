@@ -40,6 +40,10 @@ impl Schedule {
 
     pub(super) fn tell_of_wants(&self, state: &State) {
         let files = if state.held_back { 0 } else { state.files.len() };
+        if state.has_others {
+            // Not everybody may take all of them.
+            return self.news.work.tell_all();
+        }
         self.news.work.tell(state.urgent.len() + files);
     }
 

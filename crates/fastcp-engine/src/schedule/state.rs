@@ -43,6 +43,10 @@ pub(super) struct State {
     /// Connections below this number work; the others rest.
     pub(super) active: usize,
     pub(super) shares: Shares,
+    /// How many connections lead to the first source.
+    pub(super) of_first: usize,
+    /// Whether there are connections that lead elsewhere.
+    pub(super) has_others: bool,
     pub(super) held_back: bool,
     pub(super) closed: bool,
     pub(super) stopped: bool,
@@ -126,7 +130,7 @@ impl State {
     }
 
     /// After a small file that was just taken, those of its directory that come next.
-    pub(super) fn take_bundle(&mut self, wants: &mut Vec<Want>, cost_max: u64) {
+    pub(super) fn take_bundle(&mut self, wants: &mut Vec<Want>, cost_max: u64, source: usize) {
         let Some(first) = wants.last().filter(|want| want.is_whole_file() && want.attempt == 0) else { return };
         let dir = Arc::clone(&first.job.dir);
         let (mut bytes, mut cost) = (first.range.len(), first.cost());
@@ -142,7 +146,8 @@ impl State {
             list_bytes += BundleRequest::listed_bytes(next.job.name.as_bytes());
             let fits = bytes <= BUNDLE_BYTES && cost <= cost_max && list_bytes <= BUNDLE_LIST_BYTES_MAX;
             let is_untouched = next.next_offset == 0 && next.job.start() == Start::Afresh;
-            if !fits || !is_bundled(file_bytes) || !is_untouched || !Arc::ptr_eq(&next.job.dir, &dir) {
+            let may_be = next.job.may_come_from(source);
+            if !fits || !may_be || !is_bundled(file_bytes) || !is_untouched || !Arc::ptr_eq(&next.job.dir, &dir) {
                 return;
             }
             let Some(queued) = self.files.pop_front() else { return };
@@ -179,14 +184,23 @@ impl State {
         taken
     }
 
+    /// Whether a connection that has nothing to ask for would have, if it led to the first source, which has none.
+    pub(super) fn lacks_first(&self, source: usize) -> bool {
+        let is_only_for_first = |want: &Want| !want.may_come_from(source);
+        let is_file_only_for_first = |queued: &Queued| !queued.job.may_come_from(source);
+        source > 0
+            && self.of_first == 0
+            && (self.urgent.iter().any(is_only_for_first) || self.files.iter().any(is_file_only_for_first))
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         self.stopped || (self.closed && self.is_settled())
     }
 
-    /// The next want, for a connection that has this share of what is left.
-    pub(super) fn take(&mut self, cut: Cut, share: u64) -> Option<Want> {
-        if let Some(want) = self.urgent.pop_front() {
-            return Some(want);
+    /// The next want, for a connection that leads to this source and has this share of what is left.
+    pub(super) fn take(&mut self, cut: Cut, share: u64, source: usize) -> Option<Want> {
+        if let Some(at) = self.urgent.iter().position(|want| want.may_come_from(source)) {
+            return self.urgent.remove(at);
         }
         if self.held_back {
             return None;
@@ -195,7 +209,9 @@ impl State {
             self.cost_left = self.cost_left.saturating_sub(failed.cost_left);
             self.prepared -= usize::from(failed.job.start() == Start::Basis);
         }
-        let queued = self.files.front_mut()?;
+        let may_be = |queued: &Queued| queued.job.may_come_from(source);
+        let at = self.files.iter().take(LOOKED_THROUGH).position(may_be)?;
+        let queued = self.files.get_mut(at)?;
         let whole = next_range(&queued.job, queued.next_offset, queued.gap);
         let range = match cut {
             Cut::Evenly if queued.job.grid.chunk_count() > 1 => cut_short(whole, share / WANTS_IN_SHARE),
@@ -209,7 +225,7 @@ impl State {
         if !queued.advance(range.end()) {
             unused = queued.cost_left;
             self.prepared -= usize::from(want.job.start() == Start::Basis);
-            self.files.pop_front();
+            self.files.remove(at);
         }
         let missing = want.cost().saturating_sub(reckoned);
         self.cost_left = self.cost_left.saturating_add(missing).saturating_sub(unused);

@@ -66,6 +66,8 @@ pub(crate) enum Bundling {
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Held {
     pub(crate) connection: usize,
+    /// Which of several sources it leads to.
+    pub(crate) source: usize,
     pub(crate) wants: usize,
     pub(crate) cost: u64,
     /// Cost for each second.

@@ -239,7 +239,7 @@ fn what_may_be_here_is_looked_for_first_and_not_too_far_ahead() {
     let prepared_max = Bounds::default().prepared_max;
     let count = prepared_max + 1;
     schedule.add((0..count).map(|_| with_basis(10_000, 4)).collect());
-    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
+    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX, 0).is_none());
     let first: Vec<_> = (0..prepared_max).map(|_| schedule.next_to_reuse().expect("a file")).collect();
     first.iter().for_each(|job| schedule.reused(job));
     std::thread::scope(|threads| {
@@ -283,7 +283,7 @@ fn files_that_changed_come_out_when_nothing_else_is_left() {
 fn held_back_means_until_the_last_offer() {
     let schedule = Schedule::new(1, HoldBack::UntilClosed, Cut::AtChunks, Bundling::No, Bounds::default());
     schedule.add(vec![job(1, 4)]);
-    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX).is_none());
+    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX, 0).is_none());
     schedule.close();
     take(&schedule);
 }
@@ -312,4 +312,29 @@ fn the_planner_goes_on_when_all_files_that_waited_have_changed() {
         schedule.stop();
         assert_eq!(added, Ok(true));
     });
+}
+
+#[test]
+fn a_file_that_a_source_has_otherwise_is_left_to_the_others() {
+    let schedule = Schedule::new(2, HoldBack::No, Cut::AtChunks, Bundling::No, Bounds::default());
+    let of = |source| Held { connection: source, source, ..Held::default() };
+    let take_for = |source| next(&schedule, &of(source)).expect("a want");
+    for source in [0, 1] {
+        schedule.joined(source);
+    }
+    assert!(schedule.add(vec![job(10, 4), job(20, 4)]));
+    let want = take_for(1);
+    assert!(want.job.bar(1) && !want.job.bar(1), "it is said once");
+    schedule.done(&want, vec![want.clone()]);
+    let other = take_for(1);
+    assert!(!Arc::ptr_eq(&other.job, &want.job));
+    // The first alone confirms.
+    schedule.done(&other, Want::confirmations(&other.job));
+    let for_first = [take_for(0), take_for(0)];
+    assert!(Arc::ptr_eq(&for_first[0].job, &want.job) && for_first[0].purpose == Purpose::Fetch);
+    assert!(Arc::ptr_eq(&for_first[1].job, &other.job) && for_first[1].purpose == Purpose::Confirm);
+    // Nobody leads to the first any more, and only the first will do: the other has to make room for one that does.
+    schedule.give_back(0, for_first.into_iter());
+    schedule.left(0);
+    assert!(matches!(schedule.next(&of(1), &mut Vec::new()), Next::Rest));
 }

@@ -52,6 +52,11 @@ impl Want {
         }
     }
 
+    /// Whether this source may be asked: the first alone confirms.
+    pub(crate) fn may_come_from(&self, source: usize) -> bool {
+        source == 0 || (self.purpose == Purpose::Fetch && self.job.may_come_from(source))
+    }
+
     /// Whether the answer will be all of the file, and nothing of it was there before.
     pub(crate) fn is_whole_file(&self) -> bool {
         self.range.len() == self.job.grid.file_bytes() && self.job.start() == Start::Afresh

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{ByteRange, RelPath};
-use fastcp_net::{Attachment, Connection, DataConnection, Inbox, NetError};
+use fastcp_net::{Attachment, Choice, Connection, DataConnection, Inbox, NetError};
 use fastcp_sys::file::next_data_range;
 use fastcp_sys::{Root, Stat};
 use fastcp_wire::request::RangeRequest;
@@ -48,6 +48,7 @@ pub(super) struct Verification<'a> {
 }
 
 impl Work for Verification<'_> {
+    const CHOICE: Choice = Choice::First;
     const DURING: &'static str = "comparing contents";
 
     fn wait(&self, _: &mut Patience<'_>) -> bool {

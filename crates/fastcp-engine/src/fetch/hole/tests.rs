@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastcp_model::ByteRange;
+use fastcp_net::Choice;
 use fastcp_sys::file::zero_range;
 use fastcp_wire::reply::HoleEnd;
 
@@ -23,8 +24,9 @@ fn with_part(act: impl FnOnce(&Transfer<'_>, &mut Fetcher<'_>, &Want, &PartFile)
     }
     let stage = Stage::below(Path::new("/dev/shm"));
     stage.transfer(|transfer| {
-        let connection = transfer.line.data(Instant::now() + Duration::from_secs(60)).expect("a connection").connection;
-        let mut fetcher = Fetcher::new(transfer, &connection, 0);
+        let connection =
+            transfer.line.data(Choice::Any, Instant::now() + Duration::from_secs(60)).expect("a connection").connection;
+        let mut fetcher = Fetcher::new(transfer, &connection, 0, 0);
         let (dir, open) = root(transfer);
         let job = Arc::new(Jobs::new(&dir).job("file", FILE_BYTES));
         let place = transfer.destination.part_place(&dir, &open, &job.name).expect("a place");

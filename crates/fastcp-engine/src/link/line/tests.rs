@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
-use fastcp_net::{Ahead, Attempt, ConnectionSource, DataConnection, Dialer, NetError, Session, Terms};
+use fastcp_net::{Ahead, Attempt, Choice, ConnectionSource, DataConnection, Dialer, NetError, Session, Terms};
 
 use super::{Line, Nth};
 use crate::budget::{Allowance, Limits};
@@ -51,8 +51,8 @@ impl ConnectionSource for Counted {
         self.dialer.session(terms, ahead, attempt)
     }
 
-    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
-        self.dialer.data(session, attempt)
+    fn data(&self, session: &Session, choice: Choice, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
+        self.dialer.data(session, choice, attempt)
     }
 }
 
