@@ -113,7 +113,7 @@ fn mistakes_are_explained_and_make_nothing() {
     for (words, advice) in [
         ("pul fcp://localhost/ copy", "did you mean 'pull'?"),
         ("gte localhost 9", "did you mean 'get'?"),
-        ("push a fcp://localhost/", "push is not supported yet"),
+        ("push fcp://localhost/ a", "what is pushed has to be on this machine"),
         ("sync localhost 9", "use pull"),
         ("-a source/ copy/", "did you mean 'fastcp-client pull source/ copy/'?"),
         ("pull a b --exclude x", "fastcp does not have rsync's --exclude yet"),

@@ -25,3 +25,7 @@ pub const DEFAULT_PORT: u16 = 9999;
 
 /// Where a receiver keeps its state, at the root of a tree. Never offered.
 pub const STATE_DIR: &[u8] = b".fastcp";
+/// Whoever works in a destination holds a lock on this file in it.
+pub const STATE_LOCK: &[u8] = b"lock";
+/// The directory of part files in it.
+pub const STATE_PARTS: &[u8] = b"parts";

@@ -325,6 +325,22 @@ impl Connection {
         checked_frame(&header, &rest)
     }
 
+    /// Receives a frame of a peer that has no use for longer payloads, all of it before `deadline`.
+    ///
+    /// # Errors
+    /// As [`Connection::read_frame`] and [`Connection::read_exact_by`].
+    pub fn read_frame_within_by(
+        &self,
+        payload_bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<(FrameType, Vec<u8>), NetError> {
+        let mut header = [0; FRAME_HEADER_BYTES];
+        self.read_exact_by(&mut header, deadline)?;
+        let mut rest = vec![0; FrameHeader::decode_within(&header, payload_bytes_max)?.rest_bytes()];
+        self.read_exact_by(&mut rest, deadline)?;
+        checked_frame(&header, &rest)
+    }
+
     /// Receives the first frame of a server, all of it before `deadline`.
     ///
     /// # Errors

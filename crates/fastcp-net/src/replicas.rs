@@ -50,13 +50,17 @@ impl State {
 
     /// Forgets connections that have ended. One that ended soon speaks against its source.
     fn look(&mut self) {
-        let mut has_failed = false;
+        let (mut has_failed, mut has_lived) = (false, false);
         self.live.retain(|(connection, since)| {
             let is_live = connection.strong_count() > 0;
-            has_failed |= !is_live && since.elapsed() < LIVED;
+            let is_old = since.elapsed() >= LIVED;
+            has_failed |= !is_live && !is_old;
+            has_lived |= is_old;
             is_live
         });
-        if has_failed {
+        if has_lived {
+            (self.failures, self.dead_until) = (0, None);
+        } else if has_failed {
             self.fail();
         }
     }

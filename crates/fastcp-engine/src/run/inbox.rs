@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crc32fast::Hasher;
 use fastcp_model::{Escaped, NAME_BYTES_MAX, Name, RelPath, Status};
@@ -69,7 +69,8 @@ impl Inbox {
         connection.set_timeouts(Some(IDLE_MAX), Some(IDLE_MAX))?;
         let mut bytes = [0; DROP_HEADER_BYTES];
         bytes[..4].copy_from_slice(&first);
-        connection.read_exact(&mut bytes[4..])?;
+        let deadline = Instant::now() + IDLE_MAX;
+        connection.read_exact_by(&mut bytes[4..], deadline)?;
         let header = match DropHeader::decode(&bytes) {
             Ok(header) => header,
             Err(error) => {
@@ -78,7 +79,8 @@ impl Inbox {
             }
         };
         let mut name = vec![0; header.name_bytes];
-        connection.read_exact(&mut name)?;
+        connection.read_exact_by(&mut name, deadline)?;
+        connection.set_timeouts(Some(IDLE_MAX), Some(IDLE_MAX))?;
         match self.keep(connection, &name, header.file_bytes) {
             Ok((kept, crc32)) => {
                 tracing::info!(name = %Escaped(kept.as_bytes()), bytes = header.file_bytes, "took a file");

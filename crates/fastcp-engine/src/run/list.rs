@@ -75,7 +75,8 @@ pub fn list_path(
     let scope = if is_deep { Scope::Contents } else { Scope::Level };
     let request = OfferRequest { path: path.clone(), scope };
     match list(source, &request, settings, report, each) {
-        Err(RunError::Source { status: Status::NotADirectory, .. }) => {
+        // A file, or a link, which is not followed.
+        Err(RunError::Source { status: Status::NotADirectory | Status::OutsideRoot, .. }) => {
             let request = OfferRequest { path: path.clone(), scope: Scope::Itself };
             list(source, &request, settings, report, each)
         }

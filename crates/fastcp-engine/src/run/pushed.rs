@@ -251,13 +251,11 @@ fn ended(result: &Result<(), RunError>, report: &Report) -> ReportEnd {
 
 fn read_push(control: &Connection, timeout: Duration) -> Result<Push, NetError> {
     control.set_timeouts(Some(timeout), Some(timeout))?;
-    let start = Instant::now();
-    match control.read_frame_within(PUSH_BYTES_MAX) {
+    match control.read_frame_within_by(PUSH_BYTES_MAX, Instant::now() + timeout) {
         Ok((FrameType::Push, payload)) => {
             Push::decode(&payload).map_err(|error| denied(Status::BadRequest, format!("invalid push: {error}")))
         }
         Ok((other, _)) => Err(NetError::UnexpectedFrame(other)),
-        Err(NetError::TimedOut(_)) => Err(NetError::TimedOut(start.elapsed())),
         Err(error) => Err(error),
     }
 }

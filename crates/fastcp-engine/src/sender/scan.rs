@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use fastcp_model::{
     Entry, EntryFailure, EntryKind, Escaped, Listing, ListingEnd, Metadata, NAME_BYTES_MAX, Name, PATH_BYTES_MAX,
-    RelPath, STATE_DIR, SpecialKind, Status,
+    RelPath, STATE_DIR, STATE_LOCK, STATE_PARTS, SpecialKind, Status,
 };
 use fastcp_sys::scarce::persistently;
 use fastcp_sys::{Dir, FileType, Stat};
@@ -203,14 +203,26 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// The names in a directory, each once, the last one first.
-fn names_descending(dir: &TreeDir, hides_state: bool) -> io::Result<Vec<Vec<u8>>> {
+/// The names in a directory, each once, the last one first. What receivers keep for themselves is not among them: at the top
+/// of a tree it is known by its name, further down, where a copy may have been made into any directory, by what is in it.
+fn names_descending(dir: &TreeDir, is_top: bool) -> io::Result<Vec<Vec<u8>>> {
     let mut names = dir.names()?;
-    names.retain(|name| !(hides_state && name.as_slice() == STATE_DIR));
+    names.retain(|name| name.as_slice() != STATE_DIR || !(is_top || is_state_dir(dir)));
     names.par_sort_unstable_by(|one, other| other.cmp(one));
     // A directory that changes while it is read may give a name twice, and so do several parts of a tree.
     names.dedup();
     Ok(names)
+}
+
+/// Whether what has that name in a directory is what a receiver keeps for itself.
+fn is_state_dir(dir: &TreeDir) -> bool {
+    let name = |bytes: &[u8]| Name::new(bytes).expect("our own names are lawful");
+    let holds_state = |dir: &Dir, state: &Name| {
+        let state = dir.dir(state).ok();
+        let has = |file: &[u8]| state.as_ref().is_some_and(|state| state.stat_name(&name(file)).is_ok());
+        Ok((has(STATE_LOCK) || has(STATE_PARTS)).then_some(()))
+    };
+    dir.examine(&name(STATE_DIR), holds_state).is_ok_and(|found| found.is_some())
 }
 
 /// The end of a directory that cannot be listed.

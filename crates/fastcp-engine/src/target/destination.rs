@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use fastcp_model::{Name, RelPath, STATE_DIR, Timestamp};
+use fastcp_model::{Name, RelPath, STATE_DIR, STATE_PARTS, Timestamp};
 use fastcp_sys::{Dir, FileSystem, Root, Stat, SyncHandle, Volume};
 
 use crate::content::strong_hash::hash_of_name;
@@ -24,9 +24,6 @@ use crate::target::dirs::{Age, DirState};
 use crate::target::kept_times::KeptTimes;
 use crate::target::naming::{PartPlace, Shelter};
 use crate::target::reach::may_reach_others;
-
-pub(crate) const PARTS_DIR: &[u8] = b"parts";
-pub(crate) const LOCK_NAME: &[u8] = b"lock";
 
 /// The destination of a transfer.
 #[derive(Debug)]
@@ -200,7 +197,7 @@ impl Destination {
     pub(crate) fn parts_dirs(&self) -> Vec<Arc<Dir>> {
         let mounts = self.mounts.lock();
         let known = mounts.values().filter_map(|mount| mount.parts.get()?.clone());
-        let of_root = self.state_dir_if_there().and_then(|dir| dir.own_dir(&lawful_name_of(PARTS_DIR)));
+        let of_root = self.state_dir_if_there().and_then(|dir| dir.own_dir(&lawful_name_of(STATE_PARTS)));
         known.chain(of_root.map(Arc::new)).collect()
     }
 
@@ -234,7 +231,7 @@ impl Destination {
 
     fn make_parts_dir(&self, top: &RelPath) -> io::Result<Dir> {
         let state = self.sub_dir(&self.root.dir(top)?, &lawful_name_of(STATE_DIR))?;
-        self.sub_dir(&state, &lawful_name_of(PARTS_DIR))
+        self.sub_dir(&state, &lawful_name_of(STATE_PARTS))
     }
 }
 

@@ -10,11 +10,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
-use fastcp_model::{Metadata, Name, STATE_DIR, Timestamp};
+use fastcp_model::{Metadata, Name, STATE_DIR, STATE_LOCK, Timestamp};
 use fastcp_sys::{Dir, FileSystem, Stat, metadata};
 
 use crate::lock::Lock;
-use crate::target::destination::LOCK_NAME;
 
 /// The steps, in nanoseconds, in which file systems keep times, beyond the first.
 const STEPS_NS: [u64; 7] = [10, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, FAT_STEP_NS];
@@ -142,7 +141,7 @@ fn probe(file: File) -> io::Result<Kept> {
 /// Where files need names, the lock of a directory that has one lends its own time.
 fn ask_lock(dir: &Dir, device: u64) -> io::Result<Kept> {
     let name = |bytes| Name::new(bytes).map_err(io::Error::other);
-    let lock = dir.own_dir(&name(STATE_DIR)?)?.open_own_file(&name(LOCK_NAME)?)?;
+    let lock = dir.own_dir(&name(STATE_DIR)?)?.open_own_file(&name(STATE_LOCK)?)?;
     let before = Stat::of_fd(&lock)?;
     if before.identity.device != device {
         return Err(io::ErrorKind::CrossesDevices.into());

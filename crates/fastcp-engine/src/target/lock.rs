@@ -8,10 +8,10 @@
 use std::fs::{File, TryLockError};
 use std::io;
 
-use fastcp_model::{RelPath, STATE_DIR, Timestamp};
+use fastcp_model::{RelPath, STATE_DIR, STATE_LOCK, STATE_PARTS, Timestamp};
 use fastcp_sys::{Dir, Stat, metadata, process};
 
-use crate::target::destination::{Destination, LOCK_NAME, PARTS_DIR, lawful_name_of};
+use crate::target::destination::{Destination, lawful_name_of};
 use crate::target::destination_path::DestinationPath;
 use crate::target::dirs::Age;
 
@@ -67,7 +67,7 @@ impl Destination {
             *state = Age::New;
             set_time_back(&root, &before);
         }
-        let (dir, name) = (self.state_dir()?, lawful_name_of(LOCK_NAME));
+        let (dir, name) = (self.state_dir()?, lawful_name_of(STATE_LOCK));
         match dir.create_file(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => dir.open_own_file(&name),
             result => result,
@@ -83,12 +83,12 @@ impl Destination {
         if owner != 0 && owner != root.stat()?.metadata.uid {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        state.open_file(&lawful_name_of(LOCK_NAME))
+        state.open_file(&lawful_name_of(STATE_LOCK))
     }
 
     fn has_its_name(&self, lock: &File) -> bool {
         let dir = self.root.dir(&RelPath::root()).and_then(|root| root.dir(&lawful_name_of(STATE_DIR)));
-        let named = dir.and_then(|dir| dir.stat_name(&lawful_name_of(LOCK_NAME)));
+        let named = dir.and_then(|dir| dir.stat_name(&lawful_name_of(STATE_LOCK)));
         let id = |stat: Stat| (stat.identity.device, stat.identity.inode);
         matches!((named, Stat::of_fd(lock)), (Ok(named), Ok(held)) if id(named) == id(held))
     }
@@ -108,12 +108,12 @@ impl Destination {
     fn remove_state_dir(&self) -> io::Result<()> {
         let (root, state) = (self.root.dir(&RelPath::root())?, self.state_dir_if_there()?);
         // Not empty where a file was begun.
-        match state.remove_dir(&lawful_name_of(PARTS_DIR)) {
+        match state.remove_dir(&lawful_name_of(STATE_PARTS)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let lock = lawful_name_of(LOCK_NAME);
-        let is_lock = |name: io::Result<Vec<u8>>| name.is_ok_and(|name| name == LOCK_NAME);
+        let lock = lawful_name_of(STATE_LOCK);
+        let is_lock = |name: io::Result<Vec<u8>>| name.is_ok_and(|name| name == STATE_LOCK);
         if !state.names()?.all(is_lock) {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }

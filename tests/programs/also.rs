@@ -1,0 +1,119 @@
+//! `--also`: several servers of one tree give ranges of it, and the first decides what is right.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::Workspace;
+use crate::support::client::{Client, Run};
+use crate::support::compare::assert_same;
+use crate::support::server::Server;
+use crate::support::tree::{Tree, noise, set_mtime};
+use crate::support::valve::{Kind, Valve};
+
+const LARGE_BYTES: usize = 24 << 20;
+
+fn tree(root: &Path) -> std::path::PathBuf {
+    let mut tree = Tree::new(root);
+    tree.file("large", &noise(LARGE_BYTES, 1)).mtime(1_000_000, 0);
+    tree.file("other", &noise(3 << 20, 2)).mtime(1_000_000, 0);
+    tree.dir("small");
+    for number in 0..100 {
+        tree.file(format!("small/{number}"), &noise(number * 50, number as u64)).mtime(1_000_000, 0);
+    }
+    tree.finish()
+}
+
+fn pull(first: &str, also: &[std::net::SocketAddr], copy: &Path, options: &str) -> Client {
+    let also: Vec<String> = also.iter().map(|address| format!("--also={address}")).collect();
+    Client::pull(first, copy).words(&also).options("--no-compress").options(options)
+}
+
+/// Bytes by source.
+fn sources(run: &Run) -> Vec<u64> {
+    let summary = run.events().pop().expect("a summary");
+    let sources = summary["sources"].as_array().expect("sources").clone();
+    sources.iter().map(|source: &Value| source["bytes_wire_in"].as_u64().expect("a number")).collect()
+}
+
+#[test]
+fn each_source_gives_a_share() {
+    let workspace = Workspace::new();
+    let trees = ["one", "two", "three"].map(|name| tree(&workspace.at(name)));
+    let servers = trees.each_ref().map(|tree| Server::start(tree));
+    let copy = workspace.at("copy");
+    let also = [servers[1].address, servers[2].address];
+    let run = pull(&servers[0].url(""), &also, &copy, "--conns 6").run().expect_exit(0);
+    assert_same(&trees[0], &copy);
+    let bytes = sources(&run);
+    assert!(bytes.iter().all(|bytes| *bytes > 1 << 20), "{bytes:?}");
+    assert_eq!(bytes.iter().sum::<u64>(), run.count("bytes_wire_in"));
+    assert_eq!((run.count("files_failed"), run.count("chunks_refetched")), (0, 0));
+}
+
+#[test]
+fn what_a_source_has_otherwise_comes_from_the_others_and_is_told() {
+    for conns in ["--conns 2", "--conns 6", "--conns auto"] {
+        let workspace = Workspace::new();
+        let trees = ["one", "two"].map(|name| tree(&workspace.at(name)));
+        // Another time, another length, another content under the same length and time, and one that is not there.
+        set_mtime(&trees[1].join("other"), 2_000_000, 0);
+        fs::write(trees[1].join("small/7"), b"longer than it was").expect("write");
+        fs::remove_file(trees[1].join("small/8")).expect("remove");
+        fs::write(trees[1].join("large"), noise(LARGE_BYTES, 9)).expect("write");
+        set_mtime(&trees[1].join("large"), 1_000_000, 0);
+        let servers = trees.each_ref().map(|tree| Server::start(tree));
+        let copy = workspace.at("copy");
+        let run = pull(&servers[0].url(""), &[servers[1].address], &copy, conns).run().expect_exit(0);
+        assert_same(&trees[0], &copy);
+        assert_eq!((run.count("files_committed"), run.count("files_failed")), (102, 0));
+        let told = run.paths_of("disagrees");
+        let mut once = told.clone();
+        once.dedup();
+        assert_eq!(told, once, "each is told once");
+        assert!(told.iter().all(|path| ["other", "small/7", "small/8"].contains(&path.as_str())), "{told:?}");
+    }
+}
+
+#[test]
+fn a_source_that_is_dead_gives_nothing_and_stops_nothing() {
+    let workspace = Workspace::new();
+    let source = tree(&workspace.at("one"));
+    let server = Server::start(&source);
+    let dead = {
+        let gone = Server::start(&source);
+        gone.address
+    };
+    let copy = workspace.at("copy");
+    let run = pull(&server.url(""), &[dead], &copy, "--conns 4").run().expect_exit(0);
+    assert_same(&source, &copy);
+    assert_eq!(sources(&run)[1], 0);
+}
+
+#[test]
+fn a_source_that_ends_half_way_leaves_its_share_to_the_others() {
+    let workspace = Workspace::new();
+    let trees = ["one", "two"].map(|name| tree(&workspace.at(name)));
+    let servers = trees.each_ref().map(|tree| Server::start(tree));
+    let valve = Valve::start(servers[1].address);
+    valve.limit(Kind::Data, 2 << 20);
+    let copy = workspace.at("copy");
+    let running = pull(&servers[0].url(""), &[valve.address()], &copy, "--conns 4").start();
+    valve.wait_until_stalled(Kind::Data);
+    drop(valve);
+    let run = running.finish().expect_exit(0);
+    assert_same(&trees[0], &copy);
+    assert!(sources(&run)[1] >= 1 << 20, "{:?}", sources(&run));
+    assert_eq!(run.count("files_failed"), 0);
+}
+
+#[test]
+fn it_is_for_trees_of_servers() {
+    let workspace = Workspace::new();
+    let source = tree(&workspace.at("one"));
+    let copy = workspace.at("copy");
+    let run = Client::pull(crate::support::client::contents(&source), &copy).options("--also 127.0.0.1:9").run();
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(!copy.exists());
+}
