@@ -128,6 +128,7 @@ fn a_server_without_an_inbox_takes_nothing() {
     fs::write(workspace.at("file"), b"bytes").expect("write");
     let run = drop_files(server.port(), &[&workspace.at("file")]);
     assert_eq!(run.code, Some(23), "{}", run.stderr);
+    assert!(run.stderr.contains("has to be started with --inbox"), "{}", run.stderr);
     assert_eq!(fs::read_dir(&served).expect("list").count(), 0);
 }
 

@@ -813,3 +813,32 @@ fn a_push_through_slow_beginnings_is_no_other_push() {
     client.finish().expect_exit(0).expect_counts(&[("bytes_fetched", FILE_BYTES), ("reconnects", 0)]);
     assert_same(&stage.source, &stage.copy);
 }
+
+/// Records that a server made and could not tell any more are lost with it: that is said, and no manifest passes for whole.
+#[test]
+fn a_manifest_that_may_lack_records_is_told() {
+    let workspace = Workspace::new();
+    let route = Route::of(Way::Push, &workspace, |tree| {
+        for number in 0..200 {
+            tree.file(format!("small{number}"), &noise(number, number as u64));
+        }
+        tree.file("large", &noise(8 << 20, 7));
+    });
+    let copy = workspace.at("copy");
+    let port = ReservedPort::new();
+    let server = route.serve_at(&port);
+    let valve = route.valve(server.address);
+    valve.limit(Kind::Data, 4 << 20);
+    let manifest = workspace.at("manifest");
+    let options = format!("--no-compress --conns 2 --manifest {}", manifest.display());
+    let running = route.client(valve.address(), &copy).options(&options).start();
+    valve.wait_until_stalled(Kind::Data);
+    drop(server);
+    let server = route.serve_at(&port);
+    valve.open();
+    let run = running.finish().expect_exit(23);
+    assert!(run.stderr.contains("may lack files"), "{}", run.stderr);
+    assert_same(&route.source, &copy);
+    assert_eq!(run.count("files_committed") + run.count("files_unchanged"), 201, "of both receivers together");
+    assert!(!server.log().contains("panicked"));
+}

@@ -84,6 +84,7 @@ pub(crate) fn of_get_error(error: &GetError) -> u8 {
 pub(crate) fn of_manifest_error(error: &ManifestError) -> u8 {
     match error {
         ManifestError::File { source, .. } => of_io_error(source, FILE_IO),
+        ManifestError::Incomplete(_) => SOME_FAILED,
         ManifestError::NotAManifest(_)
         | ManifestError::Version { .. }
         | ManifestError::UnknownHash { .. }

@@ -22,7 +22,7 @@ pub(crate) enum From {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FromError {
     #[error(
-        "\"{0}\": sources over ssh (host:/path) are not supported yet; run fastcp-server there and use fcp://HOST:PORT/PATH"
+        "\"{0}\": copies over ssh (host:/path) are not supported yet; run fastcp-server there and use fcp://HOST:PORT/PATH"
     )]
     Ssh(String),
     #[error("\"{text}\": did you mean \"fcp://{text}\"? (copies over ssh from host:path are not supported yet)")]

@@ -1,5 +1,6 @@
 //! `fastcp-client ls`: what is in a directory of a server, or here.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use fastcp_engine::{Dialer, Endpoint, Report, RunError, list_path};
@@ -27,14 +28,26 @@ pub(crate) fn ls(args: &LsArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
         From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
         From::Local { root, path, scope } => (embedded(open_source(&root)?, None), path, scope),
     };
+    let typed = Some(path.clone()).filter(|_| scope == Scope::Itself);
     let (path, pattern) = selected(path, scope);
+    let typed = typed.filter(|_| pattern.is_some());
     let output = Output::new(format(&args.output), screen);
-    let lister = Lister { args, output: &output, pattern };
+    let lister = Lister { args, output: &output, pattern, named: Cell::new(0) };
     let settings = retry_only(args.retry.retry);
     let Watched { report, result, .. } = watched(&output, Course::List, |report| {
         let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
         let is_deep = args.recursive;
-        list_path(&dialer, &path, is_deep, &settings, report, &mut |dir, entry| lister.tell(dir, entry))
+        let mut tell = |dir: &RelPath, entry: &Entry| lister.tell(dir, entry);
+        list_path(&dialer, &path, is_deep, &settings, report, &mut tell)?;
+        match &typed {
+            // Nothing matches: it may be the very name.
+            Some(typed) if lister.named.get() == 0 => {
+                let lister = Lister { pattern: None, named: Cell::new(0), ..lister };
+                let mut tell = |dir: &RelPath, entry: &Entry| lister.tell(dir, entry);
+                list_path(&dialer, typed, is_deep, &settings, report, &mut tell)
+            }
+            _ => Ok(()),
+        }
     });
     let result = result.unwrap_or_else(|source| Err(RunError::Exhausted { operation: "start a thread", source }));
     Ok(ended(&output, &report, &result))
@@ -64,6 +77,8 @@ struct Lister<'a> {
     args: &'a LsArgs,
     output: &'a Output,
     pattern: Option<Pattern>,
+    /// How many were.
+    named: Cell<u64>,
 }
 
 impl Lister<'_> {
@@ -77,6 +92,7 @@ impl Lister<'_> {
         if !is_wanted {
             return;
         }
+        self.named.set(self.named.get() + 1);
         match self.output.format {
             Format::Json => self.output.stdout.json(&as_json(&path, entry)),
             Format::Text | Format::Quiet if self.args.long => self.output.stdout.line(&long(&path, entry)),

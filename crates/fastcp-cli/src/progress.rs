@@ -124,7 +124,7 @@ impl<'a> Display<'a> {
                 };
                 self.output.screen.draw(layout::lines(&view, Screen::columns()));
             }
-            Kind::Lines { every, last, start } if last.elapsed() >= *every => {
+            Kind::Lines { every, last, start } if last.elapsed() >= *every && self.course != Course::List => {
                 *last = Instant::now();
                 match self.output.format {
                     Format::Json => self.output.progress(report, self.course),

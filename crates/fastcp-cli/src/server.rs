@@ -60,8 +60,8 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
         None => server,
     });
     let listener = Arc::new(listener);
-    let closing = Arc::clone(&listener);
-    if let Err(error) = signals::on_signal(move || drain(&closing), || ()) {
+    let (closing, draining) = (Arc::clone(&listener), Arc::clone(&server));
+    if let Err(error) = signals::on_signal(move || drain(&closing, &draining), || ()) {
         tracing::debug!(%error, "cannot handle signals");
     }
     // After the signals, which are blocked in every thread that starts from here on.
@@ -141,8 +141,9 @@ fn listener(addresses: &[SocketAddr], connections_total: usize) -> Result<Listen
 }
 
 /// Accepts no new connections and lets the open ones finish. The next signal does not wait for them.
-fn drain(listener: &Listener) -> Heard {
+fn drain(listener: &Listener, server: &Server) -> Heard {
     let served = listener.close();
+    server.drain();
     if served > 0 {
         complain(&format!(
             "fastcp-server: draining: {} open; signal again to stop now",

@@ -68,6 +68,10 @@ impl Place {
         self.scope == Scope::Itself && fs::symlink_metadata(self.typed()).is_ok_and(|metadata| !metadata.is_dir())
     }
 
+    fn offer(&self) -> OfferRequest {
+        OfferRequest { path: self.path.clone(), scope: self.scope }
+    }
+
     /// Opens it, so that nothing beside it is given away.
     fn open(&self) -> Result<Source, Failure> {
         let source = open_source(&self.root)?;
@@ -91,11 +95,5 @@ pub(crate) fn open_places(places: &[Place], new_name: Option<&Name>) -> Result<(
         ([only], Some(name)) => Ok((first.also_called(name), only.offer())),
         ([only], None) => Ok((first, only.offer())),
         _ => Ok((first.merged(opened), OfferRequest { path: RelPath::root(), scope: Scope::Contents })),
-    }
-}
-
-impl Place {
-    fn offer(&self) -> OfferRequest {
-        OfferRequest { path: self.path.clone(), scope: self.scope }
     }
 }

@@ -216,6 +216,9 @@ pub enum ManifestError {
         /// What was wanted.
         wanted: &'static str,
     },
+    /// Files have their names whose records were lost with the receiver that made them.
+    #[error("the manifest \"{0}\" may lack files that were copied before the server was started again")]
+    Incomplete(String),
     /// Another run appends to it.
     #[error("the manifest \"{0}\" is in use by another run")]
     Busy(String),

@@ -151,7 +151,7 @@ impl<'a> Fetcher<'a> {
             let (path, source) = (want.job.path(), self.connection.peer().to_owned());
             self.transfer.report.tell(Event::Disagrees { path, source });
         }
-        Some(vec![want.clone()])
+        Some(vec![Want { attempt: 1, ..want.clone() }])
     }
 
     /// Asks on a connection of which the sender may not have said yet that it is one, and hears what it says of that.

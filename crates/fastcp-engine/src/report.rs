@@ -78,6 +78,8 @@ pub struct Report {
     dry_run: AtomicBool,
     told_limit: Lock<Option<Limit>>,
     reconnected_here: Count,
+    /// The counters of receivers elsewhere that were lost.
+    before: Lock<Vec<u64>>,
     sources: Lock<Vec<(String, Arc<WireCount>)>>,
     refusal: Lock<Option<Refusal>>,
     difference_tally: Lock<BTreeMap<Difference, u64>>,
@@ -100,6 +102,7 @@ impl Report {
             dry_run: AtomicBool::new(false),
             told_limit: Lock::default(),
             reconnected_here: Count::default(),
+            before: Lock::default(),
             sources: Lock::default(),
             refusal: Lock::default(),
             difference_tally: Lock::default(),
@@ -226,6 +229,14 @@ impl Report {
     pub(crate) fn reconnected(&self) {
         self.reconnected_here.add(1);
         self.counters.reconnects.add(1);
+    }
+
+    /// Another receiver elsewhere does what the one before has left: what that one has done counts, and what it could not do
+    /// is tried again.
+    pub(crate) fn begin_again(&self) {
+        *self.before.lock() = self.counters.each().map(Count::now).to_vec();
+        self.tally.lock().clear();
+        self.only_moving_source.store(true, Ordering::Relaxed);
     }
 
     /// Nobody listening any more is no reason to stop.

@@ -36,6 +36,8 @@ pub struct Sessions {
     total_max: usize,
     idle_max: Duration,
     open: Arc<Mutex<HashMap<Ticket, Open>>>,
+    /// Of sessions that were ended here: to be told, without the lock of the sessions.
+    ended: Mutex<Vec<Weak<dyn Lanes>>>,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,9 @@ pub trait Lanes: Send + Sync + Debug {
     /// # Errors
     /// What the connection ends with.
     fn take(&self, connection: Arc<Connection>, lane: Lane) -> Result<(), NetError>;
+
+    /// The session is forgotten: no more connections of it will come.
+    fn end(&self);
 }
 
 /// What a connection that was attached is to be served by.
@@ -115,7 +120,7 @@ pub struct SessionGuard {
 impl Sessions {
     /// No sessions yet, and the terms for those to come. Together they may have `total_max` connections.
     pub fn new(terms: Terms, total_max: usize) -> Self {
-        Self { terms, total_max, idle_max: IDLE_MAX, open: Arc::default() }
+        Self { terms, total_max, idle_max: IDLE_MAX, open: Arc::default(), ended: Mutex::default() }
     }
 
     /// How many data connections the next session of this address may have.
@@ -140,6 +145,12 @@ impl Sessions {
     /// Ends idle sessions, of which each keeps a thread: for others there are none left. Only those that are in the way.
     pub fn make_room(&self, full: Full) {
         self.end_idle(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner), full);
+        self.tell_ended();
+    }
+
+    fn tell_ended(&self) {
+        let ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        ended.iter().filter_map(Weak::upgrade).for_each(|lanes| lanes.end());
     }
 
     fn end_idle(&self, open: &mut HashMap<Ticket, Open>, full: Full) {
@@ -151,6 +162,8 @@ impl Sessions {
             tracing::info!(peer = %session.peer, "idle session ended: others need room");
             // Its thread wakes, be it that it reads or that it writes. One that is gone already needs no end.
             let _ = session.control.shutdown(Shutdown::Both);
+            let lanes = session.lanes.take();
+            self.ended.lock().unwrap_or_else(PoisonError::into_inner).extend(lanes);
             false
         });
     }
@@ -170,6 +183,12 @@ impl Sessions {
     /// # Errors
     /// A version that is not spoken here, or [`Status::Busy`] where all connections are promised to others.
     pub fn agree(&self, connection: &Connection, hello: &Hello) -> Result<SessionGuard, NetError> {
+        let agreed = self.agree_now(connection, hello);
+        self.tell_ended();
+        agreed
+    }
+
+    fn agree_now(&self, connection: &Connection, hello: &Hello) -> Result<SessionGuard, NetError> {
         if hello.version < VERSION {
             return Err(NetError::Refused(Status::BadVersion));
         }

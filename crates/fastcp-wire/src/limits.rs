@@ -71,6 +71,8 @@ pub const CAUSE_BYTES_MAX: usize = 128;
 pub const REPORT_TEXT_BYTES_MAX: usize = 8192;
 /// The longest line for a manifest, in bytes.
 pub const RECORD_BYTES_MAX: usize = 32 << 10;
+/// The largest counter in a report: numbers of entries and bytes, and times in nanoseconds. Sums of several are reckoned with.
+pub const REPORT_COUNTER_MAX: u64 = 1 << 60;
 /// The most counters in a report.
 pub const REPORT_COUNTERS_MAX: usize = 256;
 /// The most data connections of one session.

@@ -8,7 +8,7 @@ use fastcp_model::{Name, PATH_BYTES_MAX, RelPath, SpecialKind};
 use crate::WireError;
 use crate::limits::{
     CAUSE_BYTES_MAX, EVENT_NUMBER_MAX, EVENT_PATH_BYTES_MAX, LINK_TARGET_BYTES_MAX, RECORD_BYTES_MAX,
-    REPORT_COUNTERS_MAX, REPORT_TEXT_BYTES_MAX,
+    REPORT_COUNTER_MAX, REPORT_COUNTERS_MAX, REPORT_TEXT_BYTES_MAX,
 };
 use crate::reader::{Reader, put_short_bytes, within};
 
@@ -266,9 +266,16 @@ impl ReportState {
         let is_scan_done = flag(&mut reader, "scan_done")?;
         let count = usize::from(reader.u16()?);
         within("counter_count", count, REPORT_COUNTERS_MAX)?;
-        let counters = (0..count).map(|_| reader.u64()).collect::<Result<_, _>>()?;
+        let counters = (0..count).map(|_| counter(&mut reader)).collect::<Result<_, _>>()?;
         reader.finish()?;
         Ok(Self { called, is_scan_done, counters })
+    }
+}
+
+fn counter(reader: &mut Reader<'_>) -> Result<u64, WireError> {
+    match reader.u64()? {
+        value if value <= REPORT_COUNTER_MAX => Ok(value),
+        value => Err(WireError::TooLong { field: "counters", value, max: REPORT_COUNTER_MAX }),
     }
 }
 

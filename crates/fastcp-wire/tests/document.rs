@@ -237,6 +237,7 @@ fn limits_table() {
         ("CAUSE_BYTES_MAX", limits::CAUSE_BYTES_MAX as u64),
         ("REPORT_TEXT_BYTES_MAX", limits::REPORT_TEXT_BYTES_MAX as u64),
         ("RECORD_BYTES_MAX", limits::RECORD_BYTES_MAX as u64),
+        ("REPORT_COUNTER_MAX", limits::REPORT_COUNTER_MAX),
         ("REPORT_COUNTERS_MAX", limits::REPORT_COUNTERS_MAX as u64),
         ("CONNECTIONS_MAX", limits::CONNECTIONS_MAX.into()),
         ("PATH_BYTES_MAX", PATH_BYTES_MAX as u64),

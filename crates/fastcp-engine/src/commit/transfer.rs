@@ -10,7 +10,7 @@ use crate::content::cutter::Cutter;
 use crate::error::RunError;
 use crate::link::line::Line;
 use crate::manifest::Recorder;
-use crate::report::{Cause, Report};
+use crate::report::{Cause, Event, Report};
 use crate::schedule::Schedule;
 use crate::schedule::job::FileJob;
 use crate::settings::{ReceivePath, ReceiverSettings};
@@ -86,7 +86,10 @@ impl Transfer<'_> {
         }
         tracing::warn!(path = %job.path(), ?mismatch, "CRC-32 mismatch; fetching the file again");
         job.distrust();
-        job.bar_all_but_first();
+        if job.bar_all_but_first() {
+            let source = "a source other than the first".to_owned();
+            self.report.tell(Event::Disagrees { path: job.path(), source });
+        }
         if job.fail() {
             self.schedule.moved(Arc::clone(job));
         }

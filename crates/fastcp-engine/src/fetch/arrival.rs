@@ -22,8 +22,13 @@ impl Fetcher<'_> {
     /// A range was written, and `crc` of what was written is the sender's.
     pub(super) fn arrived(&mut self, part: Writing, crc: u32, sender: SenderCrc<'_>) -> Result<Vec<Want>, End> {
         let (job, range) = (sender.job(), sender.range());
+        if self.held.source > 0 {
+            job.note_other_source();
+        }
         let arrival = match (part, sender.of_whole()) {
-            (Writing::Whole(part), Some(proof)) if !job.has_grown() => {
+            // Another source than the first proves nothing: it may have something else of the same size and time. Of no
+            // bytes nothing is to be proven.
+            (Writing::Whole(part), Some(proof)) if !job.has_grown() && (self.held.source == 0 || range.is_empty()) => {
                 self.landing.land(part, crc, proof).map_err(End::Fatal)?;
                 return Ok(Vec::new());
             }
@@ -85,6 +90,12 @@ impl Fetcher<'_> {
         got: u32,
         trailer: Result<Trailer, WireError>,
     ) -> Result<Vec<Want>, End> {
+        let is_refused = !matches!(trailer, Ok(Trailer { status: Status::Ok, .. }) | Err(_));
+        if (is_refused || want.attempt > 0)
+            && let Some(elsewhere) = self.disagrees(want)
+        {
+            return Ok(elsewhere);
+        }
         if want.attempt < REFETCH_MAX {
             self.transfer.report.counters.chunks_refetched.add(1);
             return Ok(vec![Want { attempt: want.attempt + 1, ..want.clone() }]);

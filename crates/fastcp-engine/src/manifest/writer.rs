@@ -97,6 +97,11 @@ impl ManifestWriter {
         Some(self.put(&record))
     }
 
+    /// That records are missing, and will be.
+    pub(crate) fn incomplete(&self) -> ManifestError {
+        ManifestError::Incomplete(shown(&self.path))
+    }
+
     /// Writes the records that were taken.
     pub(crate) fn flush(&self) -> Result<(), ManifestError> {
         self.write(&mut self.lock())

@@ -118,3 +118,18 @@ impl Counters {
         ]
     }
 }
+
+impl Counters {
+    /// What is done once, by whichever receiver: it adds up.
+    pub(crate) fn done(&self) -> [&Count; 7] {
+        [
+            &self.files_committed,
+            &self.links_made,
+            &self.dirs_made,
+            &self.attributes_changed,
+            &self.deleted,
+            &self.bytes_fetched,
+            &self.chunks_refetched,
+        ]
+    }
+}

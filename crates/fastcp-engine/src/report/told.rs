@@ -2,7 +2,7 @@
 
 use fastcp_wire::report::{ReportState, Told, ToldKind, Undeleted};
 
-use super::{Cause, Event, Item, ItemKind, Limit, Refusal, Report};
+use super::{Cause, Count, Event, Item, ItemKind, Limit, Refusal, Report};
 use crate::budget::{Limited, Resource};
 use crate::settings::MaxDelete;
 
@@ -53,15 +53,24 @@ impl Report {
     /// Takes over the numbers of a receiver elsewhere. Answers whether there was anything new in them.
     pub(crate) fn take_state(&self, state: &ReportState) -> bool {
         let mut is_new = false;
-        for (counter, now) in self.counters.each().into_iter().zip(&state.counters) {
-            let here = if std::ptr::eq(counter, &raw const self.counters.reconnects) {
-                self.reconnected_here.now()
-            } else {
-                0
+        let before = self.before.lock();
+        let is_committed = |counter: &&Count| std::ptr::eq(*counter, &raw const self.counters.files_committed);
+        let at = self.counters.each().iter().position(is_committed);
+        let committed_before = at.and_then(|at| before.get(at)).copied().unwrap_or(0);
+        for (at, (counter, now)) in self.counters.each().into_iter().zip(&state.counters).enumerate() {
+            let is = |other: &Count| std::ptr::eq(counter, other);
+            let here = match before.get(at) {
+                _ if is(&self.counters.reconnects) => self.reconnected_here.now(),
+                Some(before) if self.counters.done().into_iter().any(is) => *before,
+                _ => 0,
             };
-            is_new |= counter.now() != now.saturating_add(here);
-            counter.set(now.saturating_add(here));
+            // What the one before has committed is there already for this one.
+            let earlier = if is(&self.counters.files_unchanged) { committed_before } else { 0 };
+            let now = now.saturating_add(here).saturating_sub(earlier);
+            is_new |= counter.now() != now;
+            counter.set(now);
         }
+        drop(before);
         if state.is_scan_done {
             self.set_scan_done();
         }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use fastcp_model::{Entry, RelPath, Status};
+use fastcp_model::{Entry, ListingEnd, RelPath, Status};
 use fastcp_net::{Ahead, ConnectionSource};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::budget::Limits;
 use crate::error::RunError;
-use crate::link::line::{Line, Nth};
+use crate::link::line::Line;
 use crate::link::offers::{Offered, Offers};
 use crate::report::{Cause, Report};
 use crate::settings::{Connections, LinkSettings};
@@ -29,34 +29,51 @@ pub fn list(
     let frames = Offers::question(request, None)?;
     let ahead = Ahead { frames: &frames, connections: 0 };
     let line = Line::open(source, &link, &Limits::of_process(), report, Arc::default(), ahead)?;
-    // Offers are the same until the tree changes: after a lost connection, what was told is passed over.
-    let mut told = 0;
+    // Offers name the same in the same order until the tree changes: after a lost connection, what was told is passed over.
+    let mut told = Told::default();
     line.on_session(&mut line.patience(), |session, nth| {
         let mut offers = Offers::asked_ahead(nth, &session.control, request, line.silence_max(), None)?;
-        let passed_over = if nth == Nth::Again { told } else { 0 };
-        let mut at = 0;
+        let mut passed = Told::default();
         loop {
             let batch = match offers.next()? {
                 Offered::Batch(batch) => batch,
                 Offered::End(_) => return Ok(()),
             };
             for listing in &batch.listings {
-                let is_new = at >= passed_over;
-                at += 1;
-                if !is_new {
-                    continue;
+                for entry in &listing.entries {
+                    if is_new(&mut passed.entries, &mut told.entries) {
+                        each(&listing.dir, entry);
+                    }
                 }
-                told = at;
-                listing.entries.iter().for_each(|entry| each(&listing.dir, entry));
-                for failure in &listing.failures {
-                    report.failed(listing.dir.join(&failure.name), Cause::Source(failure.cause));
-                }
-                if let fastcp_model::ListingEnd::Broken(status) = listing.end {
-                    report.failed(listing.dir.clone(), Cause::Source(status));
+                let of_entries =
+                    listing.failures.iter().map(|failure| (listing.dir.join(&failure.name), failure.cause));
+                let of_dir = match listing.end {
+                    ListingEnd::Broken(status) => Some((listing.dir.clone(), status)),
+                    _ => None,
+                };
+                for (path, status) in of_entries.chain(of_dir) {
+                    if is_new(&mut passed.failures, &mut told.failures) {
+                        report.failed(path, Cause::Source(status));
+                    }
                 }
             }
         }
     })
+}
+
+/// How much was told.
+#[derive(Default)]
+struct Told {
+    entries: u64,
+    failures: u64,
+}
+
+/// Counts one more; answers whether it is beyond those that were told.
+fn is_new(passed: &mut u64, told: &mut u64) -> bool {
+    *passed += 1;
+    let is_new = *passed > *told;
+    *told = (*told).max(*passed);
+    is_new
 }
 
 /// As [`list`], of one path as people name it: what is in a directory, or a file itself. With `is_deep`, all that is below

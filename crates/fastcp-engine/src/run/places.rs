@@ -79,6 +79,14 @@ impl Places {
     }
 }
 
+impl Places {
+    /// From now on nobody can come back who is gone.
+    pub(super) fn drain(&self) {
+        let holders: Vec<_> = self.held.lock().values().map(Arc::clone).collect();
+        holders.iter().for_each(|holder| holder.relay.set_last());
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut held = self.places.held.lock();

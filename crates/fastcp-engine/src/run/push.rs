@@ -5,7 +5,7 @@
 //! if it had happened here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastcp_model::{Name, RelPath, Status};
@@ -38,6 +38,8 @@ const HEARING: &str = "hearing from the receiver";
 const CLOSING_MAX: Duration = Duration::from_millis(500);
 /// Events after which the receiver is told that they have arrived.
 const SEEN_EVERY: u64 = 256;
+/// So often the receiver hears that this end lives, even while whoever reads what is printed takes his time.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// Of an interrupted run, how long the receiver may take to end it.
 const ENDING_MAX: Duration = Duration::from_secs(30);
 
@@ -167,6 +169,7 @@ impl<'a> Push<'a> {
         manifest: Option<&ManifestWriter>,
     ) -> Result<(), RunError> {
         let listening = interrupt.listen();
+        let mut is_incomplete = false;
         let retry = self.link.retry;
         let opening_live = Arc::new(Live::default());
         let address = self.dialer.endpoint().to_string();
@@ -187,8 +190,14 @@ impl<'a> Push<'a> {
                 return Err(RunError::Interrupted);
             }
             match sending.run(&watching)? {
+                End::Ended if is_incomplete => {
+                    return manifest.map_or(Ok(()), |manifest| Err(manifest.incomplete().into()));
+                }
                 End::Ended => return Ok(()),
                 End::Lost(error) => {
+                    // What has its name by now is unchanged to the next receiver, and no record is made of it.
+                    is_incomplete = manifest.is_some() && report.counters.entries.now() > 0;
+                    report.begin_again();
                     tracing::debug!(%error, "the server does not know the session any more");
                     report.reconnected();
                     patience.failed(error).map_err(|error| RunError::Net { during: "sending", source: error })?;
@@ -241,6 +250,8 @@ struct Sending<'a> {
     lane: Lock<Option<Arc<Connection>>>,
     /// The receiver is to end.
     is_cancelled: AtomicBool,
+    /// The number of the last event that was heard.
+    seen: AtomicU64,
     /// Why the session is lost.
     lost: Lock<Option<NetError>>,
     /// Threads that make or serve data connections.
@@ -263,6 +274,7 @@ impl<'a> Sending<'a> {
             live,
             lane: Lock::leaf(None),
             is_cancelled: AtomicBool::new(false),
+            seen: AtomicU64::new(0),
             lost: Lock::leaf(None),
             serving: AtomicU32::new(0),
             dialled: AtomicU32::new(0),
@@ -287,6 +299,7 @@ impl<'a> Sending<'a> {
         let no_thread = RunError::no_thread;
         spawn(threads, "interrupt", || self.cancel_when_asked(listening)).map_err(no_thread)?;
         spawn(threads, "control", || self.serve_control()).map_err(no_thread)?;
+        spawn(threads, "alive", || self.say_alive()).map_err(no_thread)?;
         let mut hearing = Hearing { seen: 0, unsaid: 0 };
         self.serve_data(threads, self.push.begin_with(self.agreed.connections).into());
         let mut patience = self.patience();
@@ -326,6 +339,18 @@ impl<'a> Sending<'a> {
                 Err(RunError::AtReceiver { ending: ending.unwrap_or(Ending::Other), text: end.text.clone() })
             }
         }
+    }
+
+    fn say_alive(&self) {
+        while self.live.pause(ALIVE_EVERY) {
+            let lane = self.lane.lock().clone();
+            // Whoever hears finds out what is wrong with it.
+            drop(lane.map(|lane| self.say_seen(&lane, self.seen.load(Ordering::Relaxed))));
+        }
+    }
+
+    fn say_seen(&self, lane: &Connection, seen: u64) -> Result<(), NetError> {
+        lane.write_frame(FrameType::ReportSeen, &encode_seen(seen))
     }
 
     /// What ends a run that has tried for long enough.
@@ -466,6 +491,7 @@ impl<'a> Sending<'a> {
                         return Err(invalid(WireError::Value { field: "number", value: number }));
                     }
                     hearing.seen = number;
+                    self.seen.store(number, Ordering::Relaxed);
                     hearing.unsaid += 1;
                     self.take(event)?;
                 }
@@ -475,8 +501,6 @@ impl<'a> Sending<'a> {
                         self.report.wire.progressed();
                     }
                     self.serve_data(threads, state.called);
-                    // So that the receiver hears that this end lives.
-                    hearing.unsaid = SEEN_EVERY;
                 }
                 FrameType::ReportEnd => {
                     let end = ReportEnd::decode(&payload).map_err(invalid)?;
@@ -484,14 +508,14 @@ impl<'a> Sending<'a> {
                         return Err(invalid(WireError::Value { field: "events", value: end.events }));
                     }
                     // Should it get lost, the receiver waits for this end in vain, and no more.
-                    drop(lane.write_frame(FrameType::ReportSeen, &encode_seen(end.events + 1)));
+                    drop(self.say_seen(&lane, end.events + 1));
                     return Ok(end);
                 }
                 other => return Err(failed(NetError::UnexpectedFrame(other))),
             }
             if hearing.unsaid >= SEEN_EVERY {
                 hearing.unsaid = 0;
-                lane.write_frame(FrameType::ReportSeen, &encode_seen(hearing.seen)).map_err(failed)?;
+                self.say_seen(&lane, hearing.seen).map_err(failed)?;
             }
         }
     }

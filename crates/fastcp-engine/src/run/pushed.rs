@@ -15,7 +15,7 @@ use fastcp_sys::Root;
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Failure, Hello, Lane};
 use fastcp_wire::limits::PUSH_BYTES_MAX;
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::{OfferRequest, Scope};
 use fastcp_wire::push::Push;
 use fastcp_wire::report::ReportEnd;
 
@@ -61,6 +61,10 @@ impl Lanes for Pushed {
             Lane::Report { seen } => return self.relay.serve(connection, seen),
         }
         Ok(())
+    }
+
+    fn end(&self) {
+        self.relay.set_last();
     }
 }
 
@@ -118,6 +122,9 @@ impl Host<'_> {
         &self,
         Push { mut into, mut offer, new_name, .. }: Push,
     ) -> Result<(RelPath, OfferRequest), NetError> {
+        if offer.scope == Scope::Level {
+            return Err(denied(Status::BadRequest, "a push of one level of a tree is not possible"));
+        }
         if let Some(name) = new_name {
             let named = into.join(&name);
             if self.root.beneath(&named).is_ok() {

@@ -1,8 +1,8 @@
 //! What a receiver tells the sender that dialled it, over connections that come and go.
 //!
-//! Events wait here until the sender says that it has them, so none is lost with a connection. They are as few as one
-//! frame's worth of a pipe: then whoever tells waits, as he does for a terminal. A sender that does not come back in time
-//! ends the run, and what is told from then on is dropped.
+//! Events wait here until the sender says that it has them, so none is lost with a connection. There is room for so many and
+//! no more: then whoever tells waits, as he does for a terminal. A sender that does not come back in time ends the run, and
+//! what is told from then on is dropped.
 //!
 //! Who waits: the thread that tells, for room; the one that reports, for something to say and somebody to say it to. Both
 //! are let go when the sender stays away for too long.
@@ -22,12 +22,15 @@ use crate::link::patience::silence_max;
 use crate::lock::{Lock, News};
 use crate::report::{Event, Report, told};
 
-/// Events that the sender has not seen.
+/// Events that the sender has not seen, and their bytes.
 const UNSEEN_MAX: usize = 4096;
+const UNSEEN_BYTES_MAX: usize = 1 << 20;
 /// How often it is told how far the receiver is, where that has changed.
 const STATE_EVERY: Duration = Duration::from_millis(200);
 /// And where it has not: so often it hears that the receiver lives.
 const STATE_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// How long a sender may take that was greeted, and has not come to hear anything yet.
+const UNHEARD_MAX: Duration = Duration::from_secs(20);
 /// The longest frame of a sender here: the number of an event.
 const SENDER_FRAME_BYTES_MAX: usize = 16;
 
@@ -47,6 +50,7 @@ pub(super) struct Relay {
 struct Outbox {
     /// Payloads of events that the sender has not said it has, by their numbers.
     unseen: VecDeque<(u64, Vec<u8>)>,
+    unseen_bytes: usize,
     /// The number of the last event.
     last: u64,
     lane: Option<Lane>,
@@ -60,6 +64,8 @@ struct Outbox {
     /// Nobody listens any more.
     is_deaf: bool,
     is_cancelled: bool,
+    /// A sender that is gone cannot come back.
+    is_last: bool,
 }
 
 /// The connection that reports leave by.
@@ -88,6 +94,7 @@ impl Relay {
     pub(super) fn new(control: &Arc<Connection>, retry: Duration) -> Self {
         let outbox = Outbox {
             unseen: VecDeque::new(),
+            unseen_bytes: 0,
             last: 0,
             lane: None,
             alone_since: Instant::now(),
@@ -97,6 +104,7 @@ impl Relay {
             has_seen_end: false,
             is_deaf: false,
             is_cancelled: false,
+            is_last: false,
         };
         Self {
             control: Arc::clone(control),
@@ -113,6 +121,13 @@ impl Relay {
         outbox.lane.is_some() || (!outbox.was_heard && self.control.tcp_info().is_established)
     }
 
+    /// A sender that is gone, or goes, will not be waited for.
+    pub(super) fn set_last(&self) {
+        let mut outbox = self.outbox.lock();
+        outbox.is_last = true;
+        self.work.tell(1);
+    }
+
     /// So many data connections have been asked for.
     pub(super) fn called(&self, called: u32) {
         let mut outbox = self.outbox.lock();
@@ -127,13 +142,15 @@ impl Relay {
 
     fn tell(&self, event: Told) {
         let mut outbox = self.outbox.lock();
-        while outbox.unseen.len() >= UNSEEN_MAX && !outbox.is_deaf {
+        while outbox.is_full() && !outbox.is_deaf {
             outbox = self.outbox.wait(&self.room, outbox);
         }
         outbox.last += 1;
         let number = outbox.last;
         if !outbox.is_deaf {
-            outbox.unseen.push_back((number, Numbered { number, event }.encode()));
+            let event = Numbered { number, event }.encode();
+            outbox.unseen_bytes += event.len();
+            outbox.unseen.push_back((number, event));
             self.work.tell(1);
         }
     }
@@ -182,7 +199,7 @@ impl Relay {
             if outbox.has_seen_end {
                 return Next::Over;
             }
-            let alone_until = outbox.alone_since + self.retry.max(STATE_AT_LEAST_EVERY);
+            let alone_until = outbox.alone_since + outbox.alone_max(self.retry);
             let until = match outbox.next_on_lane(now >= state_due) {
                 Some(next) => return next,
                 // Whoever hears nothing more of a sender that has the end need not wait for ever.
@@ -192,7 +209,7 @@ impl Relay {
                 None if !outbox.is_deaf => {
                     tracing::info!("the sender has not come back; ending its run");
                     outbox.is_deaf = true;
-                    outbox.unseen.clear();
+                    (outbox.unseen, outbox.unseen_bytes) = (VecDeque::new(), 0);
                     self.room.tell(1);
                     return Next::Interrupt;
                 }
@@ -229,7 +246,8 @@ impl Relay {
                 Err(error) => break Err(error),
             }
         };
-        self.lost(&connection);
+        // A sender that has broken a rule is told so before it is hung up on.
+        self.detach(&connection);
         result
     }
 
@@ -261,7 +279,8 @@ impl Relay {
         }
         outbox.has_seen_end |= is_end_out && seen > outbox.last;
         while outbox.unseen.front().is_some_and(|(number, _)| *number <= seen) {
-            outbox.unseen.pop_front();
+            let event = outbox.unseen.pop_front();
+            outbox.unseen_bytes -= event.map_or(0, |(_, event)| event.len());
         }
         self.room.tell(1);
         self.work.tell(1);
@@ -269,18 +288,35 @@ impl Relay {
     }
 
     fn lost(&self, connection: &Arc<Connection>) {
+        self.detach(connection);
+        connection.hang_up();
+    }
+
+    fn detach(&self, connection: &Arc<Connection>) {
         let mut outbox = self.outbox.lock();
         if outbox.lane.as_ref().is_some_and(|lane| Arc::ptr_eq(&lane.connection, connection)) {
             outbox.lane = None;
             outbox.alone_since = Instant::now();
             self.work.tell(1);
         }
-        drop(outbox);
-        connection.hang_up();
     }
 }
 
 impl Outbox {
+    fn is_full(&self) -> bool {
+        self.unseen.len() >= UNSEEN_MAX || self.unseen_bytes >= UNSEEN_BYTES_MAX
+    }
+
+    /// How long the sender may be away.
+    fn alone_max(&self, retry: Duration) -> Duration {
+        match (self.is_last, self.was_heard) {
+            (true, _) => Duration::ZERO,
+            (false, true) => retry.max(STATE_AT_LEAST_EVERY),
+            // It is owed no patience that has never shown any.
+            (false, false) => retry.clamp(STATE_AT_LEAST_EVERY, UNHEARD_MAX),
+        }
+    }
+
     fn next_on_lane(&mut self, is_state_due: bool) -> Option<Next> {
         let called = self.called;
         let lane = self.lane.as_mut()?;

@@ -70,6 +70,11 @@ impl Server {
         }))
     }
 
+    /// No more connections will be made: pushes whose sender is gone end, and those whose sender goes.
+    pub fn drain(&self) {
+        self.places.drain();
+    }
+
     /// Serves one connection until it ends.
     pub fn serve(&self, incoming: Incoming) {
         let connection = match Connection::accept(incoming) {

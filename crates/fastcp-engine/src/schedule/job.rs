@@ -32,6 +32,8 @@ pub(crate) struct FileJob {
     failed: AtomicBool,
     /// A bit for each source that has something else under this name. Asked as `failed` is.
     barred: AtomicU64,
+    /// Whether any of it came from another source than the first.
+    has_other_source: AtomicBool,
     /// Held while the part file is made, which may wait for a descriptor.
     making: Lock<()>,
     progress: Lock<Progress>,
@@ -110,7 +112,21 @@ impl FileJob {
         let failed = AtomicBool::new(false);
         let (making, progress) = (Lock::new(Rank::Making, ()), Lock::new(Rank::Job, Progress::default()));
         let barred = AtomicU64::new(0);
-        Self { dir, name, metadata, grid, sparse, replaces, offered_before, start, failed, barred, making, progress }
+        Self {
+            dir,
+            name,
+            metadata,
+            grid,
+            sparse,
+            replaces,
+            offered_before,
+            start,
+            failed,
+            barred,
+            has_other_source: AtomicBool::new(false),
+            making,
+            progress,
+        }
     }
 
     /// A source other than the first has something else under this name. Answers whether that is new.
@@ -119,9 +135,16 @@ impl FileJob {
         self.barred.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
-    /// What came of several sources does not go together: only the first is to be asked.
-    pub(crate) fn bar_all_but_first(&self) {
+    /// Some of it has come from another source than the first.
+    pub(crate) fn note_other_source(&self) {
+        self.has_other_source.store(true, Ordering::Relaxed);
+    }
+
+    /// What came of it is not what the first source has: only that is to be asked from now on. Answers whether any of it
+    /// came from another.
+    pub(crate) fn bar_all_but_first(&self) -> bool {
         self.barred.store(!1, Ordering::Relaxed);
+        self.has_other_source.load(Ordering::Relaxed)
     }
 
     /// Whether this source may be asked for it.

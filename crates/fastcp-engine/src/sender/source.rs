@@ -136,9 +136,7 @@ impl OpenFile {
     pub(crate) fn is_unchanged(&self) -> bool {
         Stat::of_fd(&self.file).is_ok_and(|now| now.identity == self.stat.identity)
     }
-}
 
-impl OpenFile {
     /// Its state now, where it is longer than it was when it was opened.
     pub(crate) fn grown(&self) -> Option<Stat> {
         Stat::of_fd(&self.file).ok().filter(|now| now.size_bytes() > self.stat.size_bytes())

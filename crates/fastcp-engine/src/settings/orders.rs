@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use fastcp_model::Escaped;
@@ -91,7 +91,10 @@ impl Orders {
         switch("force-empty", deletion.is_some_and(|deletion| deletion.empty_source == EmptySource::Deletes));
         all.extend(deletion.and_then(|deletion| deletion.max).map(|max| Setting::new("max-delete", max)));
         all.extend(manifest.as_ref().map(|manifest| Setting::new("manifest-hash", manifest.hash().name())));
-        let bytes = |dir: &PathBuf| dir.as_os_str().as_bytes().to_vec();
+        // `./` before it means nothing below the destination.
+        let is_name = |part: &Component<'_>| *part != Component::CurDir;
+        let bytes =
+            |dir: &PathBuf| dir.components().filter(is_name).collect::<PathBuf>().as_os_str().as_bytes().to_vec();
         all.extend(backup_dir.as_ref().map(|dir| Setting { name: "backup-dir".to_owned(), value: bytes(dir) }));
         if *is_tuned {
             all.push(Setting::new("conns", AUTO));
@@ -148,7 +151,7 @@ impl Orders {
 }
 
 fn number<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
-    std::str::from_utf8(value).ok()?.parse().ok()
+    std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
 fn max_delete(value: &[u8]) -> Option<MaxDelete> {
@@ -217,6 +220,7 @@ mod tests {
             ("max-delete", "101%"),
             ("max-delete", "-1"),
             ("retry", "1s"),
+            ("retry", "+1"),
             ("manifest-hash", "md5"),
             ("conns", "4"),
         ] {

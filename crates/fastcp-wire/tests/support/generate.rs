@@ -9,7 +9,7 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{
-    BUNDLE_BYTES_MAX, CONNECTIONS_MAX, EVENT_NUMBER_MAX, FINE_SIGNATURE_BYTES_MAX, RANGE_BYTES_MAX,
+    BUNDLE_BYTES_MAX, CONNECTIONS_MAX, EVENT_NUMBER_MAX, FINE_SIGNATURE_BYTES_MAX, RANGE_BYTES_MAX, REPORT_COUNTER_MAX,
 };
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::push::{Push, Setting};
@@ -208,11 +208,8 @@ fn report_event() -> impl Strategy<Value = Numbered> {
 }
 
 fn report_state() -> impl Strategy<Value = ReportState> {
-    (any::<u32>(), any::<bool>(), vec(any::<u64>(), 0..8)).prop_map(|(called, is_scan_done, counters)| ReportState {
-        called,
-        is_scan_done,
-        counters,
-    })
+    (any::<u32>(), any::<bool>(), vec(0..=REPORT_COUNTER_MAX, 0..8))
+        .prop_map(|(called, is_scan_done, counters)| ReportState { called, is_scan_done, counters })
 }
 
 fn report_end() -> impl Strategy<Value = ReportEnd> {
