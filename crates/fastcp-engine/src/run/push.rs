@@ -196,7 +196,7 @@ impl<'a> Push<'a> {
                 End::Ended => return Ok(()),
                 End::Lost(error) => {
                     // What has its name by now is unchanged to the next receiver, and no record is made of it.
-                    is_incomplete = manifest.is_some() && report.counters.entries.now() > 0;
+                    is_incomplete = manifest.is_some();
                     report.begin_again();
                     tracing::debug!(%error, "the server does not know the session any more");
                     report.reconnected();
