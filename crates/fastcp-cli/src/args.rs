@@ -266,7 +266,9 @@ FASTCP_INSECURE=1 is --insecure. The command line has precedence.";
 /// The client's commands and options.
 pub(crate) fn client() -> clap::Command {
     let command = rsync::with_always_on(ClientArgs::command()).mut_subcommand("pull", rsync::with_always_on);
-    let command = command.mut_subcommand("push", rsync::with_always_on);
+    // What is sent comes from here alone.
+    let command =
+        command.mut_subcommand("push", |push| rsync::with_always_on(push).mut_arg("also", |also| also.hide(true)));
     let command = command.mut_subcommand("verify", |verify| log_only(rsync::with_always_compared(verify)));
     negations::with_negations(
         command.mut_subcommand("get", log_only).mut_subcommand("ls", log_only).mut_subcommand("drop", log_only),

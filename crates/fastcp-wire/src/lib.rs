@@ -10,7 +10,7 @@
 //! - [`hello`]: who is there, what both can do, and the ticket for data connections.
 //! - [`known`]: batches of an offer that need not be sent again.
 //! - [`offer`]: the sender's tree, directory by directory.
-//! - [`drop`]: a file that a script hands over.
+//! - [`mod@drop`]: a file that a script hands over.
 //! - [`push`] and [`report`]: what a sender that dials asks for, and what it is told.
 
 pub mod bundle;
