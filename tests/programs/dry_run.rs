@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::client::{Client, Run, contents};
-use crate::support::compare::assert_same;
+use crate::support::compare::{assert_same, snapshot};
 use crate::support::server::Server;
 use crate::support::tree::{Tree, everything, noise, plain, set_mtime};
 use crate::support::way::{BOTH_WAYS, Route};
@@ -61,22 +61,6 @@ fn rsync_names(words: &[&str], source: &Path, copy: &Path) -> Option<Vec<String>
 
 fn pull_text(source: &Path, copy: &Path, options: &str) -> Client {
     Client::new([Path::new("pull"), source, copy]).options(options)
-}
-
-/// Path, kind, inode, times and size of all that is in a directory, itself included.
-fn snapshot(root: &Path) -> Vec<(PathBuf, u32, u64, [i64; 4], u64)> {
-    let mut found = Vec::new();
-    let mut left = vec![root.to_path_buf()];
-    while let Some(path) = left.pop() {
-        let Ok(about) = path.symlink_metadata() else { continue };
-        if about.is_dir() {
-            left.extend(fs::read_dir(&path).expect("read").map(|entry| entry.expect("entry").path()));
-        }
-        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
-        found.push((path, about.mode(), about.ino(), times, about.len()));
-    }
-    found.sort();
-    found
 }
 
 /// A source and an older copy of it, in which everything is different that can be.

@@ -9,29 +9,13 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::support::client::{Client, Run, contents};
-use crate::support::compare::{assert_rsync_agrees, assert_same, files_and_bytes};
+use crate::support::compare::{assert_rsync_agrees, assert_same, files_and_bytes, snapshot};
 use crate::support::journal::names_in_parts;
 use crate::support::server::Server;
 use crate::support::strace::Strace;
 use crate::support::tree::{EVERYTHING_SPECIALS, Tree, everything, noise, plain, set_mtime, text};
 use crate::support::way::{BOTH_WAYS, RECEIVES, Route, Way};
 use crate::support::{Workspace, is_root};
-
-/// Path, mode, inode, times and size of all that is in a directory, itself included.
-fn snapshot(root: &Path) -> Vec<(PathBuf, u32, u64, [i64; 4], u64)> {
-    let mut found = Vec::new();
-    let mut left = vec![root.to_path_buf()];
-    while let Some(path) = left.pop() {
-        let Ok(about) = path.symlink_metadata() else { continue };
-        if about.is_dir() {
-            left.extend(fs::read_dir(&path).expect("read").map(|entry| entry.expect("entry").path()));
-        }
-        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
-        found.push((path, about.mode(), about.ino(), times, about.len()));
-    }
-    found.sort();
-    found
-}
 
 /// What a run told, but for what depends on time and on who dialled: events in the order of their text, and the summary.
 fn told(run: &Run) -> (Vec<String>, Value) {

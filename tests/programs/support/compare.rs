@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::statfs::{XFS_SUPER_MAGIC, statfs};
@@ -18,6 +18,22 @@ use super::say_skipped;
 const ROOM_SLACK_BYTES: u64 = 64 << 10;
 
 type Entries = BTreeMap<Vec<u8>, Metadata>;
+
+/// Path, mode, inode, times and size of all that is in a directory, itself included.
+pub(crate) fn snapshot(root: &Path) -> Vec<(PathBuf, u32, u64, [i64; 4], u64)> {
+    let mut found = Vec::new();
+    let mut left = vec![root.to_path_buf()];
+    while let Some(path) = left.pop() {
+        let Ok(about) = path.symlink_metadata() else { continue };
+        if about.is_dir() {
+            left.extend(fs::read_dir(&path).expect("read").map(|entry| entry.expect("entry").path()));
+        }
+        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
+        found.push((path, about.mode(), about.ino(), times, about.len()));
+    }
+    found.sort();
+    found
+}
 
 /// Panics with a list of all differences, those of the two roots themselves included.
 pub(crate) fn assert_same(source: &Path, copy: &Path) {
@@ -156,7 +172,7 @@ fn add_entries(root: &Path, dir: &[u8], found: &mut Entries) {
     }
 }
 
-fn path_of(root: &Path, name: &[u8]) -> std::path::PathBuf {
+fn path_of(root: &Path, name: &[u8]) -> PathBuf {
     if name.is_empty() { root.to_path_buf() } else { root.join(OsStr::from_bytes(name)) }
 }
 

@@ -117,9 +117,7 @@ impl Counters {
             &self.waited_destination,
         ]
     }
-}
 
-impl Counters {
     /// What is done once, by whichever receiver: it adds up.
     pub(crate) fn done(&self) -> [&Count; 7] {
         [
