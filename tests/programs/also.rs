@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::Workspace;
 use crate::support::client::{Client, Run};
 use crate::support::compare::assert_same;
+use crate::support::port::ReservedPort;
 use crate::support::server::Server;
 use crate::support::tree::{Tree, noise, set_mtime};
 use crate::support::valve::{Kind, Valve};
+use crate::support::{Workspace, wait_until};
 
 const LARGE_BYTES: usize = 24 << 20;
 
@@ -117,6 +118,106 @@ fn a_source_that_ends_half_way_leaves_its_share_to_the_others() {
     assert_same(&trees[0], &copy);
     assert!(sources(&run)[1] >= 1 << 20, "{:?}", sources(&run));
     assert_eq!(run.count("files_failed"), 0);
+}
+
+/// A run of two sources of which the first stops for good after this many bytes. What `otherwise` does to the tree of
+/// the second is done before.
+fn run_that_loses_its_first(bytes: u64, options: &str, otherwise: impl FnOnce(&Path)) -> (Workspace, Run) {
+    let workspace = Workspace::new();
+    let trees = ["one", "two"].map(|name| tree(&workspace.at(name)));
+    otherwise(&trees[1]);
+    let servers = trees.each_ref().map(|tree| Server::start(tree));
+    let valves = servers.each_ref().map(|server| Valve::start(server.address));
+    valves[0].limit(Kind::Data, bytes);
+    valves[1].limit(Kind::Data, 1 << 20);
+    let copy = workspace.at("copy");
+    let running = pull(&valves[0].url(), &[valves[1].address()], &copy, options).start();
+    valves[0].wait_until_stalled(Kind::Data);
+    let [first, second] = valves;
+    drop(first);
+    second.open();
+    (workspace, running.finish())
+}
+
+#[test]
+fn when_the_first_source_ends_the_next_one_leads() {
+    for (bytes, conns) in [(0, 2), (2 << 20, 4)] {
+        let (workspace, run) = run_that_loses_its_first(bytes, &format!("--conns {conns}"), |_| {});
+        let run = run.expect_exit(0).expect_counts(&[("files_failed", 0), ("files_committed", 102)]);
+        assert_same(&workspace.at("one"), &workspace.at("copy"));
+        let lost = run.events().into_iter().filter(|event| event["event"] == "source_lost").count();
+        assert_eq!(lost, 1, "{:?}", run.lines);
+        let summary = run.events().pop().expect("a summary");
+        let breaks = summary["sources"][0]["breaks"].as_u64();
+        assert!(breaks > Some(0) || bytes == 0, "{summary}");
+    }
+}
+
+#[test]
+fn a_first_source_that_is_not_there_is_done_without() {
+    let workspace = Workspace::new();
+    let source = tree(&workspace.at("one"));
+    let server = Server::start(&source);
+    let gone = Server::start(&source).address;
+    let copy = workspace.at("copy");
+    let run = pull(&format!("fcp://{gone}"), &[server.address], &copy, "--conns 4").run().expect_exit(0);
+    assert_same(&source, &copy);
+    assert_eq!(run.count("files_committed"), 102);
+    assert_eq!((sources(&run)[0], sources(&run)[1] > LARGE_BYTES as u64), (0, true));
+}
+
+#[test]
+fn what_was_offered_by_a_source_that_is_lost_is_not_replaced_by_another_version() {
+    let (workspace, run) = run_that_loses_its_first(0, "--conns 2", |second| {
+        fs::write(second.join("other"), b"an older version").expect("write");
+        set_mtime(&second.join("other"), 900_000, 0);
+    });
+    let run = run.expect_exit(23).expect_counts(&[("files_failed", 1), ("files_committed", 101)]);
+    assert_eq!(run.paths_of("failed"), ["other"]);
+    let copy = workspace.at("copy");
+    assert!(!copy.join("other").exists());
+    let summary = run.events().pop().expect("a summary");
+    assert_eq!(summary["failures"]["other version"], 1, "{summary}");
+    fs::remove_file(workspace.at("one/other")).expect("remove");
+    // Its directory has changed with that, at the source alone.
+    set_mtime(&workspace.at("one"), 1_000_000, 0);
+    set_mtime(&copy, 1_000_000, 0);
+    assert_same(&workspace.at("one"), &copy);
+}
+
+#[test]
+fn a_source_that_comes_later_gets_a_share() {
+    let workspace = Workspace::new();
+    let trees = ["one", "two"].map(|name| tree(&workspace.at(name)));
+    let (server, port) = (Server::start(&trees[0]), ReservedPort::new());
+    let valves = [server.address, port.address()].map(Valve::start);
+    valves[0].limit(Kind::Data, 1 << 20);
+    let copy = workspace.at("copy");
+    let running = pull(&valves[0].url(), &[valves[1].address()], &copy, "--conns 4 --chunk-kb 64").start();
+    valves[0].wait_until_stalled(Kind::Data);
+    assert_eq!(valves[1].passed_ever(Kind::Data), 0);
+    let _late = port.serve(&trees[1]);
+    // The first gives little enough that the run is not over before anybody looks again.
+    wait_until("the second to be asked", || {
+        valves[0].let_through(Kind::Data, 64 << 10);
+        valves[1].passed_ever(Kind::Data) > 1 << 20
+    });
+    valves[0].open();
+    let run = running.finish().expect_exit(0);
+    assert_same(&trees[0], &copy);
+    assert!(sources(&run)[1] > 1 << 20 && run.count("files_failed") == 0, "{:?}", run.lines);
+    // A connection that is made anew so that another source has one did not break.
+    assert_eq!(run.events().pop().expect("a summary")["sources"][0]["breaks"], 0);
+}
+
+#[test]
+fn when_all_sources_are_gone_the_error_names_them() {
+    let workspace = Workspace::new();
+    let source = tree(&workspace.at("one"));
+    let gone = [(); 2].map(|()| Server::start(&source).address);
+    let run = pull(&format!("fcp://{}", gone[0]), &gone[1..], &workspace.at("copy"), "--retry 1").run();
+    assert_eq!(run.code, Some(35), "{}", run.stderr);
+    assert!(gone.iter().all(|address| run.stderr.contains(&address.to_string())), "{}", run.stderr);
 }
 
 #[test]

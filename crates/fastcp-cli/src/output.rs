@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fastcp_engine::{Event, Item, ItemKind, Report};
+use fastcp_engine::{Event, Item, ItemKind, Report, SourceReport};
 use fastcp_model::{Escaped, Grouped};
-use fastcp_net::WireCount;
 use serde::Serialize;
 use serde_json::json;
 
@@ -101,16 +100,34 @@ struct FromSource {
     source: String,
     bytes_wire_in: u64,
     bytes_per_second: u64,
+    /// Connections that broke.
+    breaks: u64,
+    /// Files of which it has another version.
+    disagrees: u64,
 }
 
 impl FromSource {
     fn all(report: &Report, elapsed: Duration) -> Vec<Self> {
         let rate = |bytes: u64| (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
-        let of_source = |(source, count): (String, Arc<WireCount>)| {
-            let bytes_wire_in = count.bytes_in.load(Ordering::Relaxed);
-            Self { source, bytes_wire_in, bytes_per_second: rate(bytes_wire_in) }
+        let of_source = |source: Arc<SourceReport>| {
+            let bytes_wire_in = source.wire.bytes_in.load(Ordering::Relaxed);
+            let (breaks, disagrees) = (source.breaks.now(), source.barred.now());
+            let bytes_per_second = rate(bytes_wire_in);
+            Self { source: source.name.clone(), bytes_wire_in, bytes_per_second, breaks, disagrees }
         };
         report.sources().into_iter().map(of_source).collect()
+    }
+
+    fn text(&self) -> String {
+        let Self { source, bytes_wire_in, bytes_per_second, breaks, disagrees } = self;
+        let mut notes = vec![format!("{}/s", size(*bytes_per_second))];
+        if *breaks > 0 {
+            notes.push(format!("{} lost", counted(*breaks, "connection")));
+        }
+        if *disagrees > 0 {
+            notes.push(format!("another version of {}", counted(*disagrees, "file")));
+        }
+        format!("; {} from {source} ({})", size(*bytes_wire_in), notes.join(", "))
     }
 }
 
@@ -205,9 +222,7 @@ impl Summary {
 
     fn text(&self) -> String {
         let mut text = if self.dry_run { self.would_be_done() } else { self.was_done() };
-        for FromSource { source, bytes_wire_in, bytes_per_second } in &self.sources {
-            text += &format!("; {} from {source} ({}/s)", size(*bytes_wire_in), size(*bytes_per_second));
-        }
+        text.extend(self.sources.iter().map(FromSource::text));
         if self.special_skipped > 0 {
             text += &format!("; {} skipped (device, pipe or socket)", counted(self.special_skipped, "entry"));
         }
@@ -253,6 +268,9 @@ impl Output {
             (Event::Item(_) | Event::Differs { .. } | Event::Recorded(_), _) => {}
             (Event::Disagrees { path, source }, _) => {
                 self.message(&format!("\"{path}\": {source} has another version; fetched from other sources"));
+            }
+            (Event::SourceLost { lost, lead }, _) => {
+                self.message(&format!("{lost} cannot be reached; {lead} decides from now on"));
             }
             (Event::NotDeleting(refusal), _) => self.message(&refusal.to_string()),
             (Event::Failed { path, cause }, _) => self.message(&format!("\"{path}\": {cause}")),

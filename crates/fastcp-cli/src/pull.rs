@@ -7,7 +7,6 @@ use fastcp_engine::{
     ConnectionSource, Dialer, Endpoint, Interrupt, ProcessSettings, Pull, Replicas, Report, SOURCES_MAX,
 };
 use fastcp_model::DEFAULT_PORT;
-use fastcp_net::WireCount;
 use fastcp_wire::offer::OfferRequest;
 
 use crate::address::Address;
@@ -97,8 +96,7 @@ fn replicas(first: &Dialer, others: Vec<Endpoint>, report: &Report) -> Option<Re
         return None;
     }
     let counted = |endpoint: Endpoint| {
-        let count = WireCount::part_of(&report.wire);
-        report.add_source(endpoint.to_string(), Arc::clone(&count));
+        let count = report.add_source(endpoint.to_string());
         Dialer::new(endpoint, count)
     };
     let first = counted(first.endpoint().clone());

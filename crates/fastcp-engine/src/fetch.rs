@@ -9,7 +9,7 @@
 //! Never decides what is wanted.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastcp_model::Capabilities;
 use fastcp_net::{Attachment, Choice, Connection, DataConnection, NetError};
@@ -26,7 +26,6 @@ use crate::fetch::body::BodyReader;
 use crate::link::connections::{End, Spare, Work};
 use crate::link::patience::Patience;
 use crate::link::pipeline::Pipeline;
-use crate::report::Event;
 use crate::schedule::share::Pace;
 use crate::schedule::want::{Purpose, Want};
 use crate::schedule::{Held, Next, Turn};
@@ -40,6 +39,9 @@ mod broken;
 mod bundle;
 mod hole;
 pub(crate) mod receive_path;
+
+/// How often it is looked whether another of several sources lacks connections.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Transfer<'_> {
     /// Fetches until nothing is left. `connection` is a number that tells those that work at a time apart.
@@ -59,6 +61,7 @@ impl Work for Fetching<'_> {
     const CHOICE: Choice = Choice::Any;
 
     fn wait(&self, patience: &mut Patience<'_>) -> bool {
+        self.transfer.schedule.set_lead(self.transfer.line.lead());
         match self.transfer.schedule.wait_for_turn(self.connection) {
             None => false,
             Some(Turn::AtOnce) => true,
@@ -90,6 +93,10 @@ struct Fetcher<'a> {
     dialled: Instant,
     /// Ranges proven over all connections, when it was dialled.
     proven_before: u64,
+    /// When it was last looked whether another source lacks the connection.
+    looked: Instant,
+    /// It is made anew as soon as nothing is owed.
+    is_leaving: bool,
     /// Something has come of the answer to the first that is owed.
     is_begun: bool,
     /// What the schedule has just handed out.
@@ -111,6 +118,8 @@ impl<'a> Fetcher<'a> {
             pace: Pace::new(Instant::now()),
             dialled: Instant::now(),
             proven_before: transfer.report.run.proven(),
+            looked: Instant::now(),
+            is_leaving: false,
             is_begun: false,
             wants: Vec::new(),
             scratch: Vec::new(),
@@ -134,22 +143,26 @@ impl<'a> Fetcher<'a> {
             end => end,
         };
         if matches!(end, End::Broken(_) | End::Unanswered(_)) {
-            self.transfer.line.note_broken();
+            self.transfer.line.note_broken(self.held.source);
         }
         self.transfer.schedule.left(self.held.source);
         self.transfer.schedule.give_back(self.held.connection, self.owed.into_owed());
         end
     }
 
-    /// What the source says of a file is not what the first one has offered. Where this is another, it is asked for that file
-    /// no more.
+    /// Whether the source decides what is right.
+    fn is_of_lead(&self) -> bool {
+        self.transfer.schedule.is_lead(self.held.source)
+    }
+
+    /// What the source says of a file is not what was offered. Where another one leads, this one is asked for that file no
+    /// more.
     fn disagrees(&self, want: &Want) -> Option<Vec<Want>> {
-        if self.held.source == 0 {
+        if self.is_of_lead() {
             return None;
         }
         if want.job.bar(self.held.source) {
-            let (path, source) = (want.job.path(), self.connection.peer().to_owned());
-            self.transfer.report.tell(Event::Disagrees { path, source });
+            self.transfer.disagrees(&want.job, self.held.source);
         }
         Some(vec![Want { attempt: 1, ..want.clone() }])
     }
@@ -191,6 +204,13 @@ impl<'a> Fetcher<'a> {
             // What is in flight may each be of a file of its own.
             Reach::Short => 1,
         };
+        if self.leaves() {
+            return if self.owed.is_empty() {
+                Err(End::Rest)
+            } else {
+                self.owed.send(self.connection).map_err(End::Broken)
+            };
+        }
         while self.held.cost < held_max && self.owed.has_room() {
             if self.asks_alone() {
                 break;
@@ -211,6 +231,15 @@ impl<'a> Fetcher<'a> {
             }
         }
         self.owed.send(self.connection).map_err(End::Broken)
+    }
+
+    /// Whether the connection ends for the sake of a source that has too few. Looked at now and then: it changes rarely.
+    fn leaves(&mut self) -> bool {
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            self.is_leaving |= self.transfer.line.is_crowded(self.held.source);
+        }
+        self.is_leaving
     }
 
     /// Asks for the wants that the schedule handed out: one alone, or several of one directory together.

@@ -49,7 +49,7 @@ pub use difference::Difference;
 pub use error::{BackupProblem, Ending, ManifestError, RunError};
 pub use interrupt::Interrupt;
 pub use manifest::verify_manifest;
-pub use report::{Cause, Count, Counters, Event, Item, ItemKind, Limit, Refusal, Report};
+pub use report::{Cause, Count, Counters, Event, Item, ItemKind, Limit, Refusal, Report, SourceReport};
 pub use run::drop::{DropError, Dropped, drop_file};
 pub use run::get::{GetError, GetOutput, GetSettings, Got, Kept, get};
 pub use run::inbox::Inbox;

@@ -60,6 +60,19 @@ impl Limit {
     }
 }
 
+/// What one of several sources has done.
+#[derive(Debug)]
+pub struct SourceReport {
+    /// What people call it.
+    pub name: String,
+    /// Its bytes.
+    pub wire: Arc<WireCount>,
+    /// Connections to it that broke.
+    pub breaks: Count,
+    /// Files that it has otherwise than the source that leads, and that others were asked for.
+    pub barred: Count,
+}
+
 /// The shared report of one transfer.
 #[derive(Debug)]
 pub struct Report {
@@ -80,7 +93,7 @@ pub struct Report {
     reconnected_here: Count,
     /// The counters of receivers elsewhere that were lost.
     before: Lock<Vec<u64>>,
-    sources: Lock<Vec<(String, Arc<WireCount>)>>,
+    sources: Lock<Vec<Arc<SourceReport>>>,
     refusal: Lock<Option<Refusal>>,
     difference_tally: Lock<BTreeMap<Difference, u64>>,
     events: Lock<Option<SyncSender<Event>>>,
@@ -115,14 +128,27 @@ impl Report {
         self.scan_done.load(Ordering::Relaxed)
     }
 
-    /// Bytes of one of several sources are counted here as well; the summary has them.
-    pub fn add_source(&self, name: String, count: Arc<WireCount>) {
-        self.sources.lock().push((name, count));
+    /// One more of several sources, of which is told apart from the others. Answers the count of its bytes.
+    pub fn add_source(&self, name: String) -> Arc<WireCount> {
+        let wire = WireCount::part_of(&self.wire);
+        let (breaks, barred) = (Count::default(), Count::default());
+        self.sources.lock().push(Arc::new(SourceReport { name, wire: Arc::clone(&wire), breaks, barred }));
+        wire
     }
 
-    /// The sources whose bytes are counted apart, and their counts.
-    pub fn sources(&self) -> Vec<(String, Arc<WireCount>)> {
+    /// What there is to be said of each of several sources; nothing where there is one.
+    pub fn sources(&self) -> Vec<Arc<SourceReport>> {
         self.sources.lock().clone()
+    }
+
+    /// A connection to the source with this number has broken.
+    pub(crate) fn broke(&self, number: usize) {
+        self.sources.lock().get(number).inspect(|source| source.breaks.add(1));
+    }
+
+    /// The source with this number is not asked for a file any more.
+    pub(crate) fn barred(&self, number: usize) {
+        self.sources.lock().get(number).inspect(|source| source.barred.add(1));
     }
 
     /// Failures by cause.

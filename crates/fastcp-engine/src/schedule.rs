@@ -30,6 +30,7 @@
 //! Never makes a call about a socket.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fastcp_model::ByteRange;
@@ -49,12 +50,14 @@ pub(crate) mod tune;
 pub(crate) mod want;
 
 use news::AllNews;
-use state::State;
+use state::{Asking, State};
 pub(crate) use terms::{Bounds, Bundling, Cut, Held, HoldBack, Next, Turn};
 
 #[derive(Debug)]
 pub(crate) struct Schedule {
     state: Lock<State>,
+    /// The number of the source that leads, of several: it alone confirms. Changed under the lock.
+    lead: AtomicUsize,
     news: AllNews,
     cut: Cut,
     bundling: Bundling,
@@ -78,6 +81,7 @@ impl Schedule {
         let queued_max = if held_back { usize::MAX } else { bounds.queued_max };
         Self {
             state: Lock::new(Rank::Schedule, State { held_back, active: active.into(), ..State::default() }),
+            lead: AtomicUsize::new(0),
             news: AllNews::default(),
             cut,
             bundling,
@@ -289,7 +293,7 @@ impl Schedule {
             if state.is_finished() {
                 return Next::Done;
             }
-            if state.lacks_first(held.source) {
+            if state.lacks_lead(self.asking(held)) {
                 return Next::Rest;
             }
             if until.is_some_and(|until| Instant::now() >= until) {
@@ -302,10 +306,10 @@ impl Schedule {
     /// Hands out what comes next, and tells those who have waited for it to go.
     fn take(&self, state: &mut State, held: &Held, share: u64, wants: &mut Vec<Want>) -> bool {
         let (before, prepared) = (wants.len(), state.prepared);
-        if let Some(want) = state.take(self.cut, share, held.source) {
+        if let Some(want) = state.take(self.cut, share, self.asking(held)) {
             wants.push(want);
             if self.bundling == Bundling::Yes {
-                state.take_bundle(wants, share.saturating_sub(held.cost), held.source);
+                state.take_bundle(wants, share.saturating_sub(held.cost), self.asking(held));
             }
             state.in_flight += wants.len() - before;
         }
@@ -342,25 +346,41 @@ impl Schedule {
         self.tell_if_settled(&state);
     }
 
-    /// A connection that leads to this source begins to work.
+    /// This one of several sources leads.
+    pub(crate) fn set_lead(&self, source: usize) {
+        if !self.is_lead(source) {
+            let mut state = self.lock();
+            self.lead.store(source, Ordering::Relaxed);
+            state.has_others = true;
+            self.news.work.tell_all();
+        }
+    }
+
+    /// Whether this one of several sources leads.
+    pub(crate) fn is_lead(&self, source: usize) -> bool {
+        self.lead.load(Ordering::Relaxed) == source
+    }
+
+    fn asking(&self, held: &Held) -> Asking {
+        Asking { source: held.source, lead: self.lead.load(Ordering::Relaxed) }
+    }
+
+    /// A connection to this source begins to work.
     pub(crate) fn joined(&self, source: usize) {
         let mut state = self.lock();
-        if source == 0 {
-            state.of_first += 1;
-        } else {
-            state.has_others = true;
-        }
+        let count = state.connections.len().max(source + 1);
+        state.connections.resize(count, 0);
+        state.connections[source] += 1;
+        state.has_others |= !self.is_lead(source);
     }
 
     /// Such a connection has ended.
     pub(crate) fn left(&self, source: usize) {
         let mut state = self.lock();
-        if source == 0 {
-            state.of_first -= 1;
-            if state.has_others && state.of_first == 0 {
-                // One of them has to lead there.
-                self.news.work.tell_all();
-            }
+        state.connections[source] -= 1;
+        if state.has_others && state.is_away(self.lead.load(Ordering::Relaxed)) {
+            // One of those that wait has to be made anew, to the source that leads.
+            self.news.work.tell_all();
         }
     }
 

@@ -20,6 +20,7 @@ use fastcp_sys::scarce::patiently;
 use fastcp_sys::tcp::{EINPROGRESS, wait_until_connected};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::live::Begun;
 use crate::{Connection, Incoming, Live, NetError, WireCount};
 
 /// How often a lookup that takes long is left to see whether anybody still wants it.
@@ -106,18 +107,20 @@ impl Dialer {
         let Ok(address) = control.peer_address() else { return };
         // An embedded server hears of no connection but those that are handed to it.
         if matches!(self.endpoint, Endpoint::Tcp { .. }) {
+            let to = self.endpoint.to_string();
             (0..count.min(BEGUN_MAX))
                 .map_while(|_| begin(address, live).ok())
-                .for_each(|stream| live.keep_begun(stream));
+                .for_each(|stream| live.keep_begun(stream, &to));
         }
     }
 
     /// One of those that were begun, as soon as it is there.
     pub(crate) fn begun(&self, live: &Live, deadline: Instant) -> Option<Arc<Connection>> {
+        let to = self.endpoint.to_string();
         loop {
-            let (stream, at) = live.take_begun()?;
+            let Begun { stream, since, .. } = live.take_begun(&to)?;
             let left = deadline.saturating_duration_since(Instant::now());
-            if at.elapsed() < BEGUN_AGE_MAX
+            if since.elapsed() < BEGUN_AGE_MAX
                 && wait_until_connected(stream.as_fd(), left).is_ok()
                 && stream.set_nonblocking(false).is_ok()
                 && let Ok(connection) = Connection::new(stream, Arc::clone(&self.count))

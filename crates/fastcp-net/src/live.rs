@@ -20,10 +20,18 @@ pub struct Live {
 #[derive(Debug, Default)]
 struct State {
     streams: Vec<Weak<TcpStream>>,
-    /// Connections on their way that nobody has asked for yet, and when they were begun. The first are those that a
-    /// server has room for.
-    begun: VecDeque<(Arc<TcpStream>, Instant)>,
+    /// Connections on their way that nobody has asked for yet. The first are those that a server has room for.
+    begun: VecDeque<Begun>,
     is_ended: bool,
+}
+
+/// A connection on its way.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) stream: Arc<TcpStream>,
+    pub(crate) since: Instant,
+    /// The name of the endpoint that it leads to.
+    to: String,
 }
 
 impl Live {
@@ -47,13 +55,15 @@ impl Live {
     }
 
     /// Keeps a connection that is on its way, for whoever asks next.
-    pub(crate) fn keep_begun(&self, stream: Arc<TcpStream>) {
-        self.lock().begun.push_back((stream, Instant::now()));
+    pub(crate) fn keep_begun(&self, stream: Arc<TcpStream>, to: &str) {
+        self.lock().begun.push_back(Begun { stream, since: Instant::now(), to: to.to_owned() });
     }
 
-    /// The connection that was begun first of those that nobody has asked for.
-    pub(crate) fn take_begun(&self) -> Option<(Arc<TcpStream>, Instant)> {
-        self.lock().begun.pop_front()
+    /// The connection to this endpoint that was begun first of those that nobody has asked for.
+    pub(crate) fn take_begun(&self, to: &str) -> Option<Begun> {
+        let mut state = self.lock();
+        let at = state.begun.iter().position(|begun| begun.to == to)?;
+        state.begun.remove(at)
     }
 
     /// No more than this many will be asked for.

@@ -58,6 +58,8 @@ pub struct Session {
     pub control: Arc<Connection>,
     /// The terms.
     pub agreed: Agreed,
+    /// Which of several sources it was opened with.
+    pub source: usize,
     ticket: Ticket,
 }
 
@@ -105,12 +107,17 @@ impl Session {
             connections: reply.connections.min(terms.connections),
             chunk_kb: reply.chunk_kb,
         };
-        Ok(Self { control, agreed, ticket: reply.ticket })
+        Ok(Self { control, agreed, source: 0, ticket: reply.ticket })
     }
 
     /// A session that the peer has opened.
     pub(crate) fn given(control: Arc<Connection>, agreed: Agreed, ticket: Ticket) -> Self {
-        Self { control, agreed, ticket }
+        Self { control, agreed, source: 0, ticket }
+    }
+
+    /// The same, of the source with this number.
+    pub(crate) fn of_source(self, source: usize) -> Self {
+        Self { source, ..self }
     }
 
     /// The right to open data connections, apart from the control connection.

@@ -44,7 +44,7 @@ impl Ahead<'_> {
 pub struct DataConnection {
     /// Requests may be sent on it at once.
     pub connection: Arc<Connection>,
-    /// Which of several sources it leads to; 0 is the one that offers and confirms.
+    /// Which of several sources it leads to.
     pub source: usize,
     agreed: Agreed,
     is_answered: bool,
@@ -55,8 +55,8 @@ pub struct DataConnection {
 pub enum Choice {
     /// Whichever has room.
     Any,
-    /// The one that offers and confirms.
-    First,
+    /// The one that leads: it offers and confirms.
+    Lead,
 }
 
 /// What the peer says to whoever makes a data connection.
@@ -129,6 +129,25 @@ pub trait ConnectionSource: Sync {
     /// # Errors
     /// As [`ConnectionSource::session`].
     fn data(&self, session: &Session, choice: Choice, attempt: Attempt<'_>) -> Result<DataConnection, NetError>;
+
+    /// Which of several sources leads: what it says of a file decides. It is another one once this one is lost.
+    fn lead(&self) -> usize {
+        0
+    }
+
+    /// What people call one of several sources.
+    fn name_of(&self, _number: usize) -> String {
+        self.peer_name()
+    }
+
+    /// Whether this source has more connections than its share, while another that could have some lacks them: one that was
+    /// away may be back. Whoever has one then makes it anew.
+    fn is_crowded(&self, _number: usize) -> bool {
+        false
+    }
+
+    /// A data connection that led to this source has broken.
+    fn broke(&self, _number: usize) {}
 }
 
 impl Dialer {

@@ -86,14 +86,17 @@ impl Transfer<'_> {
         }
         tracing::warn!(path = %job.path(), ?mismatch, "CRC-32 mismatch; fetching the file again");
         job.distrust();
-        if job.bar_all_but_first() {
-            let source = "a source other than the first".to_owned();
-            self.report.tell(Event::Disagrees { path: job.path(), source });
-        }
+        job.bar_all_but(self.line.lead()).for_each(|source| self.disagrees(job, source));
         if job.fail() {
             self.schedule.moved(Arc::clone(job));
         }
         Ok(())
+    }
+
+    /// One of several sources has, or may have, another version of a file than the one that leads.
+    pub(crate) fn disagrees(&self, job: &FileJob, source: usize) {
+        self.report.barred(source);
+        self.report.tell(Event::Disagrees { path: job.path(), source: self.line.name_of(source) });
     }
 
     /// The source is not what was offered any more: it is offered again, unless that has been done too often.

@@ -31,7 +31,7 @@ impl Fetcher<'_> {
         check_body(want, header).map_err(broken)?;
         let state = match state_of_source(&want.job, &header.reply) {
             // What another source has more of is not this file.
-            SourceState::Grown if self.held.source > 0 => SourceState::Changed,
+            SourceState::Grown if !self.is_of_lead() => SourceState::Changed,
             state => state,
         };
         if state == SourceState::Grown {

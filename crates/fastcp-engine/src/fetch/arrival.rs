@@ -22,13 +22,11 @@ impl Fetcher<'_> {
     /// A range was written, and `crc` of what was written is the sender's.
     pub(super) fn arrived(&mut self, part: Writing, crc: u32, sender: SenderCrc<'_>) -> Result<Vec<Want>, End> {
         let (job, range) = (sender.job(), sender.range());
-        if self.held.source > 0 {
-            job.note_other_source();
-        }
+        job.note_source(self.held.source);
         let arrival = match (part, sender.of_whole()) {
-            // Another source than the first proves nothing: it may have something else of the same size and time. Of no
+            // A source that does not lead proves nothing: it may have something else of the same size and time. Of no
             // bytes nothing is to be proven.
-            (Writing::Whole(part), Some(proof)) if !job.has_grown() && (self.held.source == 0 || range.is_empty()) => {
+            (Writing::Whole(part), Some(proof)) if !job.has_grown() && (range.is_empty() || self.is_of_lead()) => {
                 self.landing.land(part, crc, proof).map_err(End::Fatal)?;
                 return Ok(Vec::new());
             }

@@ -136,7 +136,7 @@ impl Line<'_> {
     fn work_over_one<W: Work>(&self, work: &W, patience: &mut Patience<'_>, is_first: &mut bool) -> End {
         match patience.attempt(|deadline| self.data(W::CHOICE, deadline)) {
             Err(error) => {
-                self.note_broken();
+                self.expect_breaks();
                 End::Broken(error)
             }
             Ok(data) => {

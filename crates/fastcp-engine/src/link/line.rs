@@ -5,7 +5,7 @@
 //! it, so that the end of a run need not wait for a peer that says nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fastcp_net::{
@@ -31,6 +31,10 @@ pub(crate) struct Line<'a> {
     live: Arc<Live>,
     /// A connection has broken.
     has_broken: AtomicBool,
+    /// The source that the session was opened with, of several.
+    offering: AtomicUsize,
+    /// The source that was last seen to lead.
+    led_by: AtomicUsize,
 }
 
 /// Which connections end.
@@ -80,8 +84,8 @@ impl<'a> Line<'a> {
             }
             Err(source) => return Err(RunError::Net { during: "opening the session", source }),
         };
-        let agreed = session.agreed;
-        Ok(Self {
+        let (agreed, offering) = (session.agreed, session.source);
+        let line = Self {
             source,
             report,
             retry,
@@ -90,7 +94,42 @@ impl<'a> Line<'a> {
             session: Lock::leaf(Arc::new(session)),
             live,
             has_broken: AtomicBool::new(false),
-        })
+            offering: AtomicUsize::new(offering),
+            led_by: AtomicUsize::new(0),
+        };
+        line.lead();
+        Ok(line)
+    }
+
+    /// Which of several sources the session was opened with, and so made the offer that is being read.
+    pub(crate) fn offering(&self) -> usize {
+        self.offering.load(Ordering::Relaxed)
+    }
+
+    /// Which of several sources leads now. Where it is another one than before, that is told, and what is offered from now
+    /// on is offered by it.
+    pub(crate) fn lead(&self) -> usize {
+        let lead = self.source.lead();
+        let before = self.led_by.swap(lead, Ordering::Relaxed);
+        if before != lead {
+            let (lost, lead) = (self.name_of(before), self.name_of(lead));
+            self.report.tell(Event::SourceLost { lost, lead });
+        }
+        if lead != self.offering() {
+            // Whoever reads it opens another session.
+            self.session().control.hang_up();
+        }
+        lead
+    }
+
+    /// Whether a connection to this one of several sources had better be made anew, to another.
+    pub(crate) fn is_crowded(&self, source: usize) -> bool {
+        self.source.is_crowded(source)
+    }
+
+    /// What people call one of several sources.
+    pub(crate) fn name_of(&self, source: usize) -> String {
+        self.source.name_of(source)
     }
 
     /// A retry loop for whoever uses the line.
@@ -124,6 +163,8 @@ impl<'a> Line<'a> {
         });
         let session = opened.map_err(|error| self.gave_up(during, error))?;
         self.report.counters.reconnects.add(1);
+        self.offering.store(session.source, Ordering::Relaxed);
+        self.lead();
         let lost = std::mem::replace(&mut *self.lock(), Arc::clone(&session));
         // A server that is still there need not wait to learn that nothing more will come.
         lost.control.hang_up();
@@ -160,8 +201,15 @@ impl<'a> Line<'a> {
         Ok(data)
     }
 
-    /// A connection has broken. To be told before others are given what it owed.
-    pub(crate) fn note_broken(&self) {
+    /// A connection to this one of several sources has broken. To be told before others are given what it owed.
+    pub(crate) fn note_broken(&self, source: usize) {
+        self.expect_breaks();
+        self.source.broke(source);
+        self.report.broke(source);
+    }
+
+    /// Connections may break: from now on each is known to be one before it is asked for anything.
+    pub(crate) fn expect_breaks(&self) {
         self.has_broken.store(true, Ordering::Relaxed);
     }
 

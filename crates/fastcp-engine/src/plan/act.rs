@@ -71,6 +71,7 @@ impl Actor<'_> {
         let grid = ChunkGrid::new(size_bytes, self.transfer.line.agreed.chunk_kb).map_err(io::Error::other)?;
         let replaces = there.is_some_and(|stat| stat.file_type != FileType::Dir);
         let job = FileJob::new(Arc::clone(state), entry.name.clone(), entry.metadata, grid, sparse, replaces);
+        let job = job.of_source(self.transfer.line.offering());
         leftover::begin(job, self.transfer, dir, there)
     }
 

@@ -39,6 +39,13 @@ pub enum Cause {
     MountPoint,
     /// The destination keeps backups under the name that the source has for something else.
     BackupDirectory,
+    /// The source that offered it was lost, and the one that leads now has not the version that was offered.
+    OtherVersion {
+        /// The one that was lost.
+        offered: String,
+        /// The one that was asked instead.
+        asked: String,
+    },
     /// A receiver elsewhere said so.
     Told {
         /// What failures of this kind are counted under.
@@ -75,6 +82,7 @@ impl Cause {
             Self::MountPoint => "mount point",
             Self::BackupDirectory => "backup directory",
             Self::TooLarge { .. } => "too large",
+            Self::OtherVersion { .. } => "other version",
         }
     }
 
@@ -108,6 +116,12 @@ impl std::fmt::Display for Cause {
             Self::DirectoryInTheWay => f.write_str("a non-empty directory is in the way; move it or use --delete"),
             Self::BackupDirectory => {
                 f.write_str("not copied: backups are kept there; choose another --backup-dir, or move it away")
+            }
+            Self::OtherVersion { offered, asked } => {
+                write!(
+                    f,
+                    "not copied: {offered}, which offered it, cannot be reached, and {asked} has not that version"
+                )
             }
             Self::MountPoint => f.write_str("not deleted: it is a mount point"),
             Self::TooLarge { size_bytes } => {

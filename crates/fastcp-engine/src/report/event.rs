@@ -43,6 +43,13 @@ pub enum Event {
         /// Which source.
         source: String,
     },
+    /// The one of several sources that decided what is right cannot be reached, and another one decides from now on.
+    SourceLost {
+        /// The one that was lost.
+        lost: String,
+        /// The one that decides now.
+        lead: String,
+    },
     /// A line for the manifest that the other end keeps.
     Recorded(Vec<u8>),
     /// What the system allows is less than was asked for.

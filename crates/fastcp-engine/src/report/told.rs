@@ -39,7 +39,9 @@ pub(crate) fn told(event: Event) -> Option<Told> {
         }
         Event::Recorded(line) => Told::Recorded(line),
         // That the receiver waits for its sender is nothing to tell him; and there is but one.
-        Event::Retrying { .. } | Event::Differs { .. } | Event::Disagrees { .. } => return None,
+        Event::Retrying { .. } | Event::Differs { .. } | Event::Disagrees { .. } | Event::SourceLost { .. } => {
+            return None;
+        }
     })
 }
 

@@ -100,6 +100,13 @@ impl<'a> Control<'a> {
                 Err(error) => return Err(error),
             }
         };
+        if job.offered_by() != session.source && !found.as_ref().is_some_and(|entry| job.is_version_of(entry)) {
+            // Who has offered it is gone, and nobody knows whether this is a later version or an older one.
+            let name_of = |source| self.transfer.line.name_of(source);
+            let cause = Cause::OtherVersion { offered: name_of(job.offered_by()), asked: name_of(session.source) };
+            self.transfer.fail(job, cause);
+            return Ok(None);
+        }
         match found {
             Some(entry) => self.planner.plan_again(job, &entry).map(|again| again.map(Arc::new)),
             None => {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath};
+use fastcp_model::{ByteRange, ChunkGrid, Entry, EntryKind, Metadata, Name, RelPath};
 
 use crate::content::crc_runs::{CrcRuns, gaps, zeros_of};
 use crate::content::zeros::crc_of_zeros;
@@ -32,8 +32,10 @@ pub(crate) struct FileJob {
     failed: AtomicBool,
     /// A bit for each source that has something else under this name. Asked as `failed` is.
     barred: AtomicU64,
-    /// Whether any of it came from another source than the first.
-    has_other_source: AtomicBool,
+    /// A bit for each source that some of it came from.
+    came_from: AtomicU64,
+    /// The source that offered it, by its number.
+    offered_by: usize,
     /// Held while the part file is made, which may wait for a descriptor.
     making: Lock<()>,
     progress: Lock<Progress>,
@@ -123,33 +125,56 @@ impl FileJob {
             start,
             failed,
             barred,
-            has_other_source: AtomicBool::new(false),
+            came_from: AtomicU64::new(0),
+            offered_by: 0,
             making,
             progress,
         }
     }
 
-    /// A source other than the first has something else under this name. Answers whether that is new.
+    /// The same, offered by this one of several sources.
+    pub(crate) fn of_source(self, offered_by: usize) -> Self {
+        Self { offered_by, ..self }
+    }
+
+    /// Which source offered it.
+    pub(crate) fn offered_by(&self) -> usize {
+        self.offered_by
+    }
+
+    /// Whether this entry is of the version that was offered.
+    pub(crate) fn is_version_of(&self, entry: &Entry) -> bool {
+        let is_size = matches!(entry.kind, EntryKind::File { size_bytes, .. } if size_bytes == self.grid.file_bytes());
+        is_size && entry.metadata.mtime == self.metadata.mtime
+    }
+
+    /// A source that does not lead has something else under this name. Answers whether that is new.
     pub(crate) fn bar(&self, source: usize) -> bool {
         let bit = 1 << source;
         self.barred.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
-    /// Some of it has come from another source than the first.
-    pub(crate) fn note_other_source(&self) {
-        self.has_other_source.store(true, Ordering::Relaxed);
+    /// Some of it has come from this source.
+    pub(crate) fn note_source(&self, source: usize) {
+        let bit = 1 << source;
+        // Looked at first: many connections may be at it.
+        if self.came_from.load(Ordering::Relaxed) & bit == 0 {
+            self.came_from.fetch_or(bit, Ordering::Relaxed);
+        }
     }
 
-    /// What came of it is not what the first source has: only that is to be asked from now on. Answers whether any of it
-    /// came from another.
-    pub(crate) fn bar_all_but_first(&self) -> bool {
-        self.barred.store(!1, Ordering::Relaxed);
-        self.has_other_source.load(Ordering::Relaxed)
+    /// What came of it is not what this source has, which leads: no other is to be asked from now on. Answers the others
+    /// that some of it came from.
+    pub(crate) fn bar_all_but(&self, lead: usize) -> impl Iterator<Item = usize> {
+        let others = !(1u64 << lead);
+        self.barred.store(others, Ordering::Relaxed);
+        let came_from = self.came_from.load(Ordering::Relaxed) & others;
+        (0..u64::BITS as usize).filter(move |source| came_from & (1 << source) != 0)
     }
 
-    /// Whether this source may be asked for it.
+    /// Whether this source may be asked for it, where it does not lead.
     pub(crate) fn may_come_from(&self, source: usize) -> bool {
-        source == 0 || self.barred.load(Ordering::Relaxed) & (1 << source) == 0
+        self.barred.load(Ordering::Relaxed) & (1 << source) == 0
     }
 
     /// The file as offered anew, after it had changed since it was offered before.

@@ -43,13 +43,36 @@ pub(super) struct State {
     /// Connections below this number work; the others rest.
     pub(super) active: usize,
     pub(super) shares: Shares,
-    /// How many connections lead to the first source.
-    pub(super) of_first: usize,
-    /// Whether there are connections that lead elsewhere.
+    /// How many connections each source has, by its number.
+    pub(super) connections: Vec<usize>,
+    /// Whether there is more than one source.
     pub(super) has_others: bool,
     pub(super) held_back: bool,
     pub(super) closed: bool,
     pub(super) stopped: bool,
+}
+
+/// Who asks for wants.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking {
+    /// The number of the source that its connection leads to.
+    pub(super) source: usize,
+    /// The number of the one that leads: it may be asked for anything, the others for bytes.
+    pub(super) lead: usize,
+}
+
+impl Asking {
+    fn is_lead(self) -> bool {
+        self.source == self.lead
+    }
+
+    fn may_have(self, want: &Want) -> bool {
+        self.is_lead() || want.may_come_from(self.source)
+    }
+
+    fn may_have_of(self, job: &FileJob) -> bool {
+        self.is_lead() || job.may_come_from(self.source)
+    }
 }
 
 #[derive(Debug)]
@@ -130,7 +153,7 @@ impl State {
     }
 
     /// After a small file that was just taken, those of its directory that come next.
-    pub(super) fn take_bundle(&mut self, wants: &mut Vec<Want>, cost_max: u64, source: usize) {
+    pub(super) fn take_bundle(&mut self, wants: &mut Vec<Want>, cost_max: u64, asking: Asking) {
         let Some(first) = wants.last().filter(|want| want.is_whole_file() && want.attempt == 0) else { return };
         let dir = Arc::clone(&first.job.dir);
         let (mut bytes, mut cost) = (first.range.len(), first.cost());
@@ -146,7 +169,7 @@ impl State {
             list_bytes += BundleRequest::listed_bytes(next.job.name.as_bytes());
             let fits = bytes <= BUNDLE_BYTES && cost <= cost_max && list_bytes <= BUNDLE_LIST_BYTES_MAX;
             let is_untouched = next.next_offset == 0 && next.job.start() == Start::Afresh;
-            let may_be = next.job.may_come_from(source);
+            let may_be = asking.may_have_of(&next.job);
             if !fits || !may_be || !is_bundled(file_bytes) || !is_untouched || !Arc::ptr_eq(&next.job.dir, &dir) {
                 return;
             }
@@ -184,22 +207,25 @@ impl State {
         taken
     }
 
-    /// Whether a connection that has nothing to ask for would have, if it led to the first source, which has none.
-    pub(super) fn lacks_first(&self, source: usize) -> bool {
-        let is_only_for_first = |want: &Want| !want.may_come_from(source);
-        let is_file_only_for_first = |queued: &Queued| !queued.job.may_come_from(source);
-        source > 0
-            && self.of_first == 0
-            && (self.urgent.iter().any(is_only_for_first) || self.files.iter().any(is_file_only_for_first))
+    /// Whether this source has no connection.
+    pub(super) fn is_away(&self, source: usize) -> bool {
+        self.connections.get(source).is_none_or(|&count| count == 0)
+    }
+
+    /// Whether a connection that has nothing to ask for would have, if it led to the source that leads, which has none.
+    pub(super) fn lacks_lead(&self, asking: Asking) -> bool {
+        self.is_away(asking.lead)
+            && (self.urgent.iter().any(|want| !asking.may_have(want))
+                || self.files.iter().any(|queued| !asking.may_have_of(&queued.job)))
     }
 
     pub(super) fn is_finished(&self) -> bool {
         self.stopped || (self.closed && self.is_settled())
     }
 
-    /// The next want, for a connection that leads to this source and has this share of what is left.
-    pub(super) fn take(&mut self, cut: Cut, share: u64, source: usize) -> Option<Want> {
-        if let Some(at) = self.urgent.iter().position(|want| want.may_come_from(source)) {
+    /// The next want, for a connection that has this share of what is left.
+    pub(super) fn take(&mut self, cut: Cut, share: u64, asking: Asking) -> Option<Want> {
+        if let Some(at) = self.urgent.iter().position(|want| asking.may_have(want)) {
             return self.urgent.remove(at);
         }
         if self.held_back {
@@ -209,8 +235,7 @@ impl State {
             self.cost_left = self.cost_left.saturating_sub(failed.cost_left);
             self.prepared -= usize::from(failed.job.start() == Start::Basis);
         }
-        let may_be = |queued: &Queued| queued.job.may_come_from(source);
-        let at = self.files.iter().take(LOOKED_THROUGH).position(may_be)?;
+        let at = self.files.iter().take(LOOKED_THROUGH).position(|queued| asking.may_have_of(&queued.job))?;
         let queued = self.files.get_mut(at)?;
         let whole = next_range(&queued.job, queued.next_offset, queued.gap);
         let range = match cut {

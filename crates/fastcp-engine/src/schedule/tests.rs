@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use fastcp_model::{ByteRange, ChunkGrid, Metadata, Name, RelPath, Timestamp};
 
-use super::state::{BUNDLE_BYTES, BUNDLE_FILES};
+use super::state::{Asking, BUNDLE_BYTES, BUNDLE_FILES};
 use super::{Bounds, Bundling, Cut, Held, HoldBack, Next, Schedule, Turn};
 use crate::schedule::job::{Arrival, FileJob};
 use crate::schedule::want::{CUT_BYTES_MIN, Purpose, Want};
@@ -239,7 +239,7 @@ fn what_may_be_here_is_looked_for_first_and_not_too_far_ahead() {
     let prepared_max = Bounds::default().prepared_max;
     let count = prepared_max + 1;
     schedule.add((0..count).map(|_| with_basis(10_000, 4)).collect());
-    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX, 0).is_none());
+    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX, Asking { source: 0, lead: 0 }).is_none());
     let first: Vec<_> = (0..prepared_max).map(|_| schedule.next_to_reuse().expect("a file")).collect();
     first.iter().for_each(|job| schedule.reused(job));
     std::thread::scope(|threads| {
@@ -283,7 +283,7 @@ fn files_that_changed_come_out_when_nothing_else_is_left() {
 fn held_back_means_until_the_last_offer() {
     let schedule = Schedule::new(1, HoldBack::UntilClosed, Cut::AtChunks, Bundling::No, Bounds::default());
     schedule.add(vec![job(1, 4)]);
-    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX, 0).is_none());
+    assert!(schedule.lock().take(Cut::AtChunks, u64::MAX, Asking { source: 0, lead: 0 }).is_none());
     schedule.close();
     take(&schedule);
 }
@@ -337,4 +337,8 @@ fn a_file_that_a_source_has_otherwise_is_left_to_the_others() {
     schedule.give_back(0, for_first.into_iter());
     schedule.left(0);
     assert!(matches!(schedule.next(&of(1), &mut Vec::new()), Next::Rest));
+    // Or it leads itself from now on, and gets what it was barred from as well: its word decides.
+    schedule.set_lead(1);
+    assert!(schedule.is_lead(1) && !schedule.is_lead(0));
+    assert_eq!([take_for(1), take_for(1)].map(|want| want.purpose), [Purpose::Fetch, Purpose::Confirm]);
 }

@@ -52,9 +52,9 @@ impl Want {
         }
     }
 
-    /// Whether this source may be asked: the first alone confirms.
+    /// Whether a source that does not lead may be asked: it confirms nothing.
     pub(crate) fn may_come_from(&self, source: usize) -> bool {
-        source == 0 || (self.purpose == Purpose::Fetch && self.job.may_come_from(source))
+        self.purpose == Purpose::Fetch && self.job.may_come_from(source)
     }
 
     /// Whether the answer will be all of the file, and nothing of it was there before.

@@ -48,7 +48,7 @@ pub(super) struct Verification<'a> {
 }
 
 impl Work for Verification<'_> {
-    const CHOICE: Choice = Choice::First;
+    const CHOICE: Choice = Choice::Lead;
     const DURING: &'static str = "comparing contents";
 
     fn wait(&self, _: &mut Patience<'_>) -> bool {
@@ -144,7 +144,7 @@ impl<'a> ContentAsker<'a> {
             self.blame_first(dialled);
         }
         if result.is_err() {
-            self.verification.line.note_broken();
+            self.verification.line.expect_breaks();
         }
         self.verification.queue.give_back(self.owed.into_owed());
         result
