@@ -142,8 +142,8 @@ impl<'a> Fetcher<'a> {
             End::Broken(error) => self.end_broken(error),
             end => end,
         };
-        if matches!(end, End::Broken(_) | End::Unanswered(_)) {
-            self.transfer.line.note_broken(self.held.source);
+        if let End::Broken(error) | End::Unanswered(error) = &end {
+            self.transfer.line.note_broken(self.held.source, error);
         }
         self.transfer.schedule.left(self.held.source);
         self.transfer.schedule.give_back(self.held.connection, self.owed.into_owed());

@@ -21,7 +21,7 @@ const DEAD_MIN: Duration = Duration::from_secs(2);
 const DEAD_MAX: Duration = Duration::from_secs(60);
 /// A connection that has lived for so long was of use.
 const LIVED: Duration = Duration::from_secs(10);
-/// A source that can be reached and loses so many connections in a row does not lead any longer.
+/// A source that can be reached and loses connections so often in a row does not lead any longer.
 const BREAKS_MAX: u32 = 3;
 
 /// The sources of a tree.
@@ -216,11 +216,15 @@ impl ConnectionSource for Replicas {
         })
     }
 
-    fn broke(&self, number: usize) {
+    fn broke(&self, number: usize, error: &NetError) {
         let Some(replica) = self.sources.get(number) else { return };
         let mut state = replica.lock();
-        state.fail();
-        let is_of_no_use = state.failures >= BREAKS_MAX;
+        // Those that break together count as one.
+        if !state.is_dead() {
+            state.fail();
+        }
+        // Whoever is alive is not silent for so long.
+        let is_of_no_use = state.failures >= BREAKS_MAX || matches!(error, NetError::TimedOut(_));
         drop(state);
         if is_of_no_use {
             self.depose(number);

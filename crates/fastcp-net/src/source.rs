@@ -146,8 +146,8 @@ pub trait ConnectionSource: Sync {
         false
     }
 
-    /// A data connection that led to this source has broken.
-    fn broke(&self, _number: usize) {}
+    /// A data connection that led to this source has broken, or was never answered, for this reason.
+    fn broke(&self, _number: usize, _error: &NetError) {}
 }
 
 impl Dialer {

@@ -195,16 +195,16 @@ impl<'a> Line<'a> {
     pub(crate) fn data(&self, choice: Choice, deadline: Instant) -> Result<DataConnection, NetError> {
         let mut data = self.source.data(&self.session(), choice, self.attempt(deadline))?;
         if self.has_broken.load(Ordering::Relaxed) || !data.connection.is_long() {
-            data.answer(deadline)?;
+            data.answer(deadline).inspect_err(|error| self.source.broke(data.source, error))?;
         }
         self.set_silence_max(&data)?;
         Ok(data)
     }
 
     /// A connection to this one of several sources has broken. To be told before others are given what it owed.
-    pub(crate) fn note_broken(&self, source: usize) {
+    pub(crate) fn note_broken(&self, source: usize, error: &NetError) {
         self.expect_breaks();
-        self.source.broke(source);
+        self.source.broke(source, error);
         self.report.broke(source);
     }
 
