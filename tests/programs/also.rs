@@ -168,7 +168,8 @@ fn a_first_source_that_is_not_there_is_done_without() {
 
 #[test]
 fn what_was_offered_by_a_source_that_is_lost_is_not_replaced_by_another_version() {
-    let (workspace, run) = run_that_loses_its_first(0, "--conns 2", |second| {
+    // Less than all of the file, and more than nothing: then it was offered.
+    let (workspace, run) = run_that_loses_its_first(256 << 10, "--conns 2", |second| {
         fs::write(second.join("other"), b"an older version").expect("write");
         set_mtime(&second.join("other"), 900_000, 0);
     });
@@ -199,7 +200,7 @@ fn a_source_that_comes_later_gets_a_share() {
     let _late = port.serve(&trees[1]);
     // The first gives little enough that the run is not over before anybody looks again.
     wait_until("the second to be asked", || {
-        valves[0].let_through(Kind::Data, 64 << 10);
+        valves[0].let_through(Kind::Data, 8 << 10);
         valves[1].passed_ever(Kind::Data) > 1 << 20
     });
     valves[0].open();
