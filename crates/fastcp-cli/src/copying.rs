@@ -67,7 +67,8 @@ pub(crate) fn listing(options: &PullOptions) -> Listing {
     match (options.changes.itemize_changes, options.output.log.verbose) {
         (true, _) => Listing::Changes,
         (false, 0) => Listing::None,
-        (false, _) => Listing::Names,
+        (false, _) if options.changes.dry_run => Listing::Names,
+        (false, _) => Listing::NamesWhenDone,
     }
 }
 
@@ -77,6 +78,8 @@ pub(crate) fn receiver_settings(
     manifest: Option<Recording>,
 ) -> ReceiverSettings {
     let PullOptions { copy, changes, output, .. } = options;
+    // With --json, events are asked for by name.
+    let listing = if output.json && !changes.itemize_changes { Listing::None } else { listing(options) };
     ReceiverSettings {
         durability: copy.durability,
         delta: match (copy.whole_file, copy.no_whole_file, from) {
@@ -88,12 +91,8 @@ pub(crate) fn receiver_settings(
         manifest,
         deletion: changes.deletion(),
         backup_dir: changes.backup_dir.clone(),
-        itemize: match listing(options) {
-            // With --json, events are asked for by name.
-            Listing::Names if output.json => Itemize::No,
-            Listing::None => Itemize::No,
-            Listing::Names | Listing::Changes => Itemize::Changes,
-        },
+        itemize: if listing == Listing::None { Itemize::No } else { Itemize::Changes },
+        tell_committed: listing == Listing::NamesWhenDone,
     }
 }
 

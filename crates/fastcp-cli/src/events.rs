@@ -24,6 +24,7 @@ pub(crate) fn as_json(event: &Event) -> Value {
         }
         Event::Differs { path, what } => with_path(json!({"event": "differs", "what": what.name()}), path),
         Event::Skipped { path, kind } => with_path(json!({"event": "skipped", "kind": kind_name(*kind)}), path),
+        Event::Committed { path, bytes } => with_path(json!({"event": "committed", "bytes": bytes}), path),
         Event::Disagrees { path, source } => with_path(json!({"event": "disagrees", "source": source}), path),
         Event::SourceLost { lost, lead } => json!({"event": "source_lost", "source": lost, "instead": lead}),
         Event::Recorded(line) => json!({"event": "recorded", "line": String::from_utf8_lossy(line)}),

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastcp_engine::{Event, Item, ItemKind, Report, SourceReport};
-use fastcp_model::{Escaped, Grouped};
+use fastcp_model::{Escaped, Grouped, RelPath};
 use serde::Serialize;
 use serde_json::json;
 
@@ -43,8 +43,22 @@ pub(crate) enum Listing {
     None,
     /// The names that `rsync -v` prints.
     Names,
+    /// The same; a file has its line when it has its name, with how far the run is by then.
+    NamesWhenDone,
     /// The lines that `rsync -i` prints.
     Changes,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Far {
+    /// Files that have their names.
+    pub(crate) files: u64,
+    /// Files that are to have them, as far as is known.
+    pub(crate) total: u64,
+    /// Whether there may be more.
+    pub(crate) is_growing: bool,
+    pub(crate) bytes_per_second: u64,
 }
 
 /// What a client prints to.
@@ -251,8 +265,19 @@ impl Output {
         }
     }
 
-    /// Prints one event.
-    pub(crate) fn event(&self, event: &Event) {
+    /// Prints that a file has its name, where that is listed.
+    fn committed(&self, path: &RelPath, bytes: u64, far: Far) {
+        if self.listing == Listing::NamesWhenDone {
+            let Far { files, total, is_growing, bytes_per_second } = far;
+            let (files, total) = (Grouped(files), Grouped(total.max(files)));
+            let more = if is_growing { "+" } else { "" };
+            let rate = size(bytes_per_second);
+            self.stdout.line(&format!("{path} ({files}/{total}{more}, {}, {rate}/s)", size(bytes)));
+        }
+    }
+
+    /// Prints one event. The run is so far by then.
+    pub(crate) fn event(&self, event: &Event, far: Far) {
         if self.format == Format::Json {
             self.stdout.json(&as_json(event));
         }
@@ -262,10 +287,11 @@ impl Output {
                     self.stdout.line(&line);
                 }
             }
+            (Event::Committed { path, bytes }, Format::Text) => self.committed(path, *bytes, far),
             (Event::Differs { path, what }, Format::Text) => {
                 self.stdout.line(&format!("differs: {} \"{path}\"", what.name()));
             }
-            (Event::Item(_) | Event::Differs { .. } | Event::Recorded(_), _) => {}
+            (Event::Item(_) | Event::Committed { .. } | Event::Differs { .. } | Event::Recorded(_), _) => {}
             (Event::Disagrees { path, source }, _) => {
                 self.message(&format!("\"{path}\": {source} has another version; fetched from other sources"));
             }
@@ -325,7 +351,8 @@ impl Output {
 }
 
 /// A line of `--itemize-changes` or `-v`, as rsync prints it but for names with odd bytes, which are escaped
-/// as everywhere. With `-v`, an entry other than a directory has no line if only its attributes change.
+/// as everywhere. With `-v`, an entry other than a directory has no line if only its attributes change, and a file that is
+/// fetched has it later.
 fn item_line(item: &Item, listing: Listing) -> Option<String> {
     let change = String::from_utf8_lossy(&item.change);
     let name = match &item.kind {
@@ -336,8 +363,11 @@ fn item_line(item: &Item, listing: Listing) -> Option<String> {
     match listing {
         Listing::None => None,
         Listing::Changes => Some(format!("{change} {name}")),
-        Listing::Names if change.starts_with('*') => Some(format!("deleting {name}")),
-        Listing::Names => (!change.starts_with('.') || item.kind == ItemKind::Dir).then_some(name),
+        Listing::Names | Listing::NamesWhenDone if change.starts_with('*') => Some(format!("deleting {name}")),
+        Listing::NamesWhenDone if change.starts_with('>') => None,
+        Listing::Names | Listing::NamesWhenDone => {
+            (!change.starts_with('.') || item.kind == ItemKind::Dir).then_some(name)
+        }
     }
 }
 

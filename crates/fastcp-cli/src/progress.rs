@@ -12,7 +12,7 @@ use fastcp_engine::{Event, Report};
 use fastcp_model::Grouped;
 
 use crate::course::{Course, bytes_to_fetch, files_done};
-use crate::output::{Format, Output};
+use crate::output::{Far, Format, Output};
 use crate::progress::layout::{Detail, Row, Scan, View};
 use crate::progress::speed::Speed;
 use crate::screen::Screen;
@@ -34,7 +34,7 @@ pub(crate) fn show(report: &Report, events: &Receiver<Event>, output: &Output, c
     let mut next_tick = Instant::now() + TICK;
     loop {
         match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-            Ok(event) => display.print(event, events),
+            Ok(event) => display.print(report, event, events),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -84,18 +84,23 @@ struct Display<'a> {
     output: &'a Output,
     course: Course,
     kind: Kind,
+    start: Instant,
+    /// Smoothed, once there is anything to smooth.
+    bytes_per_second: Option<u64>,
+    speed: Speed,
+    /// Files that were told to have their names, and their bytes.
+    committed: u64,
+    committed_bytes: u64,
 }
 
 enum Kind {
     /// Lines that are drawn again and again.
     Drawn {
-        speed: Speed,
         turn: usize,
     },
     Lines {
         every: Duration,
         last: Instant,
-        start: Instant,
     },
     Nothing,
 }
@@ -105,18 +110,28 @@ impl<'a> Display<'a> {
         let now = Instant::now();
         let kind = match output.format {
             Format::Quiet => Kind::Nothing,
-            Format::Json => Kind::Lines { every: JSON_EVERY, last: now, start: now },
-            Format::Text if can_draw() => Kind::Drawn { speed: Speed::new(now), turn: 0 },
-            Format::Text => Kind::Lines { every: LINE_EVERY, last: now, start: now },
+            Format::Json => Kind::Lines { every: JSON_EVERY, last: now },
+            Format::Text if can_draw() => Kind::Drawn { turn: 0 },
+            Format::Text => Kind::Lines { every: LINE_EVERY, last: now },
         };
-        Self { output, course, kind }
+        Self {
+            output,
+            course,
+            kind,
+            start: now,
+            bytes_per_second: None,
+            speed: Speed::new(now),
+            committed: 0,
+            committed_bytes: 0,
+        }
     }
 
     fn tick(&mut self, report: &Report) {
+        let bytes_per_second = self.speed.update(self.course.bytes_done(report), Instant::now());
+        self.bytes_per_second = Some(bytes_per_second);
         match &mut self.kind {
-            Kind::Drawn { speed, turn } => {
+            Kind::Drawn { turn } => {
                 *turn += 1;
-                let bytes_per_second = speed.update(self.course.bytes_done(report), Instant::now());
                 let view = View {
                     scan: self.course.scan(report, *turn),
                     is_total_known: self.course.is_total_known(report),
@@ -124,11 +139,11 @@ impl<'a> Display<'a> {
                 };
                 self.output.screen.draw(layout::lines(&view, Screen::columns()));
             }
-            Kind::Lines { every, last, start } if last.elapsed() >= *every && self.course != Course::List => {
+            Kind::Lines { every, last } if last.elapsed() >= *every && self.course != Course::List => {
                 *last = Instant::now();
                 match self.output.format {
                     Format::Json => self.output.progress(report, self.course),
-                    Format::Text | Format::Quiet => complain(&line_of(report, start.elapsed(), self.course)),
+                    Format::Text | Format::Quiet => complain(&line_of(report, self.start.elapsed(), self.course)),
                 }
             }
             Kind::Lines { .. } | Kind::Nothing => {}
@@ -136,11 +151,30 @@ impl<'a> Display<'a> {
     }
 
     /// Prints an event and those that wait behind it.
-    fn print(&self, first: Event, events: &Receiver<Event>) {
-        self.output.screen.suspend(|| {
+    fn print(&mut self, report: &Report, first: Event, events: &Receiver<Event>) {
+        let output = self.output;
+        output.screen.suspend(|| {
             let more = events.try_iter().take(EVENTS_TOGETHER_MAX - 1);
-            std::iter::once(first).chain(more).for_each(|event| self.output.event(&event));
+            for event in std::iter::once(first).chain(more) {
+                if let Event::Committed { bytes, .. } = &event {
+                    self.committed += 1;
+                    self.committed_bytes += bytes;
+                }
+                output.event(&event, self.far(report));
+            }
         });
+    }
+
+    fn far(&self, report: &Report) -> Far {
+        // The counters of a receiver elsewhere come now and then.
+        let bytes = self.course.bytes_done(report).max(self.committed_bytes);
+        let average = (bytes as f64 / self.start.elapsed().as_secs_f64().max(0.001)) as u64;
+        Far {
+            files: self.committed,
+            total: report.counters.files_wanted.now(),
+            is_growing: !self.course.is_total_known(report),
+            bytes_per_second: self.bytes_per_second.filter(|&rate| rate > 0).unwrap_or(average),
+        }
     }
 }
 

@@ -267,6 +267,8 @@ pub struct ReceiverSettings {
     pub backup_dir: Option<PathBuf>,
     /// Whether each change is told.
     pub itemize: Itemize,
+    /// Whether each file is told that has its name.
+    pub tell_committed: bool,
 }
 
 impl Default for ReceiverSettings {
@@ -281,6 +283,7 @@ impl Default for ReceiverSettings {
             deletion: None,
             backup_dir: None,
             itemize: Itemize::No,
+            tell_committed: false,
         }
     }
 }

@@ -64,6 +64,13 @@ pub enum Told {
     },
     /// A line for the manifest that the sender keeps.
     Recorded(Vec<u8>),
+    /// A file has its content, and its name.
+    Committed {
+        /// Relative to the destination.
+        path: RelPath,
+        /// The length of the file.
+        bytes: u64,
+    },
 }
 
 /// What a changed entry is.
@@ -146,6 +153,11 @@ impl Numbered {
                 out.push(5);
                 put_short_bytes(&mut out, line);
             }
+            Told::Committed { path, bytes } => {
+                out.push(6);
+                out.extend(bytes.to_be_bytes());
+                put_short_bytes(&mut out, path.as_bytes());
+            }
         }
         out
     }
@@ -181,6 +193,7 @@ impl Numbered {
             3 => Told::NotDeleting(undeleted(&mut reader)?),
             4 => Told::Limited { resource: resource(&mut reader)?, max: reader.u64()?, connections: reader.u16()? },
             5 => Told::Recorded(reader.short_bytes("record_len", RECORD_BYTES_MAX)?.to_vec()),
+            6 => Told::Committed { bytes: reader.u64()?, path: path(&mut reader)? },
             other => return Err(WireError::Value { field: "event", value: other.into() }),
         };
         reader.finish()?;

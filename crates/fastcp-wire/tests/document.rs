@@ -160,7 +160,7 @@ fn entry_kinds() {
 }
 
 /// One event of each kind, by the name that the document has for it. What is variable in them is empty.
-fn events() -> [(&'static str, Told); 6] {
+fn events() -> [(&'static str, Told); 7] {
     let path = RelPath::root;
     let target = ToldKind::Link(Vec::new());
     let failed = Told::Failed { path: path(), is_moving_source: false, kind: String::new(), text: String::new() };
@@ -171,6 +171,7 @@ fn events() -> [(&'static str, Told); 6] {
         ("not deleting", Told::NotDeleting(Undeleted::Entries { entries: 0, max: 0 })),
         ("limited", Told::Limited { resource: 0, max: 0, connections: 0 }),
         ("recorded", Told::Recorded(Vec::new())),
+        ("committed", Told::Committed { path: path(), bytes: 0 }),
     ]
 }
 
@@ -184,8 +185,8 @@ fn event_bytes(wanted: &str) -> Vec<u8> {
 fn event_kinds() {
     let coded = events().map(|(name, _)| (u64::from(event_bytes(name)[8]), name));
     assert_eq!(numbered("Event kinds"), coded);
-    let beyond = [&1u64.to_be_bytes()[..], &[6], &[0; 40]].concat();
-    assert_eq!(Numbered::decode(&beyond), Err(WireError::Value { field: "event", value: 6 }));
+    let beyond = [&1u64.to_be_bytes()[..], &[7], &[0; 40]].concat();
+    assert_eq!(Numbered::decode(&beyond), Err(WireError::Value { field: "event", value: 7 }));
 }
 
 #[test]
@@ -363,6 +364,7 @@ fn fixed_sizes() {
         ("Deletion refused", body("not deleting")),
         ("Resource limit", body("limited")),
         ("Manifest record", body("recorded")),
+        ("Committed file", body("committed")),
         ("REPORT_STATE", state.encode().len()),
         ("REPORT_END", end.encode().len()),
         ("REPORT_SEEN", encode_seen(0).len()),

@@ -616,6 +616,18 @@ fn report_of_a_record() {
 }
 
 #[test]
+fn report_of_a_committed_file() {
+    check(
+        "0000000000000007   # number
+         06                 # event committed
+         0102030405060708   # size
+         0003               # path_len
+         612f62             # path",
+        &event(7, Told::Committed { path: RelPath::new(b"a/b").expect("lawful"), bytes: 0x0102_0304_0506_0708 }),
+    );
+}
+
+#[test]
 fn report_state() {
     check(
         "00000005           # called

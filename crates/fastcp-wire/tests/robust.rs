@@ -559,7 +559,7 @@ fn report_event(text: &str) -> Result<Told, WireError> {
 
 #[test]
 fn an_event_is_checked() {
-    assert_value(report_event("06"), "event", 6);
+    assert_value(report_event("07"), "event", 7);
     assert_value(report_event("ff"), "event", 255);
     let above_max = Numbered::decode(&hex("8000000000000000 03 00"));
     assert_value(above_max, "number", 1 << 63);

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use crate::commit::transfer::Transfer;
 use crate::error::RunError;
 use crate::manifest::Record;
-use crate::report::Cause;
+use crate::report::{Cause, Event};
 use crate::schedule::job::FileJob;
 use crate::target::destination::Mount;
 use crate::target::part::Dressed;
@@ -125,6 +125,9 @@ pub(crate) fn commit_one(transfer: &Transfer<'_>, landed: Landed) -> Result<(), 
     match kept.and_then(|()| part.commit(&dir, &job.name, fallback)) {
         Ok(()) => {
             transfer.report.counters.files_committed.add(1);
+            if transfer.settings.tell_committed {
+                transfer.report.tell(Event::Committed { path: job.path(), bytes: job.grid.file_bytes() });
+            }
             if let (Some(manifest), Some(record)) = (transfer.manifest, &record) {
                 manifest.put(record)?;
             }

@@ -32,6 +32,13 @@ pub enum Event {
         /// What it is.
         kind: SpecialKind,
     },
+    /// A file has its content, and its name. Told where it was asked for.
+    Committed {
+        /// Relative to the destination.
+        path: RelPath,
+        /// The length of the file.
+        bytes: u64,
+    },
     /// An entry changes, or would.
     Item(Item),
     /// Nothing is deleted, though deletion was asked for.

@@ -14,6 +14,7 @@ pub(crate) fn told(event: Event) -> Option<Told> {
             Told::Failed { path, is_moving_source, kind, text }
         }
         Event::Skipped { path, kind } => Told::Skipped { path, kind },
+        Event::Committed { path, bytes } => Told::Committed { path, bytes },
         Event::Item(Item { change, path, kind }) => {
             let kind = match kind {
                 ItemKind::Dir => ToldKind::Dir,
@@ -88,6 +89,7 @@ impl Report {
                 Event::Failed { path, cause }
             }
             Told::Skipped { path, kind } => Event::Skipped { path, kind },
+            Told::Committed { path, bytes } => Event::Committed { path, bytes },
             Told::Item { change, path, kind } => {
                 let kind = match kind {
                     ToldKind::Dir => ItemKind::Dir,
@@ -184,6 +186,7 @@ mod tests {
             });
             let others = [
                 Event::Skipped { path: path(), kind: SpecialKind::Socket },
+                Event::Committed { path: path(), bytes: u64::MAX },
                 item(ItemKind::Dir),
                 item(ItemKind::Other),
                 item(ItemKind::Link((*b"x\xff").into())),

@@ -325,6 +325,10 @@ impl Outbox {
             lane.told_called = called;
             return Some(Next::State(connection(), called));
         }
+        // Before events, however many there are: they are shown with it.
+        if is_state_due && self.end.is_none() {
+            return Some(Next::State(connection(), called));
+        }
         // Their numbers follow one another.
         let at = self.unseen.front().map_or(0, |(first, _)| (lane.sent + 1).saturating_sub(*first));
         if let Some((number, event)) = self.unseen.get(usize::try_from(at).unwrap_or(usize::MAX)) {
@@ -336,8 +340,7 @@ impl Outbox {
                 lane.has_end = true;
                 Some(Next::End(connection(), called, end.clone()))
             }
-            Some(_) => None,
-            None => is_state_due.then(|| Next::State(connection(), called)),
+            _ => None,
         }
     }
 }

@@ -78,8 +78,17 @@ impl Orders {
     /// The settings that differ from the defaults.
     pub(crate) fn encode(&self) -> Vec<Setting> {
         let Self { receiver, is_dry_run, is_tuned, retry, receive_path } = self;
-        let ReceiverSettings { durability, delta, placement, verify, manifest, deletion, backup_dir, itemize } =
-            receiver;
+        let ReceiverSettings {
+            durability,
+            delta,
+            placement,
+            verify,
+            manifest,
+            deletion,
+            backup_dir,
+            itemize,
+            tell_committed,
+        } = receiver;
         let mut all = vec![Setting::new("durability", durability.word()), Setting::new("verify", verify.word())];
         all.push(Setting::new("retry", retry.as_secs()));
         let mut switch = |name, is_on: bool| all.extend(is_on.then(|| Setting::new(name, ON)));
@@ -87,6 +96,7 @@ impl Orders {
         switch("whole-file", *delta == Delta::Unused);
         switch("inplace", *placement == Placement::InPlace);
         switch("itemize-changes", *itemize == Itemize::Changes);
+        switch("verbose", *tell_committed);
         switch("delete", deletion.is_some());
         switch("force-empty", deletion.is_some_and(|deletion| deletion.empty_source == EmptySource::Deletes));
         all.extend(deletion.and_then(|deletion| deletion.max).map(|max| Setting::new("max-delete", max)));
@@ -134,6 +144,7 @@ impl Orders {
                 "whole-file" => receiver.delta = on().map(|()| Delta::Unused)?,
                 "inplace" => receiver.placement = on().map(|()| Placement::InPlace)?,
                 "itemize-changes" => receiver.itemize = on().map(|()| Itemize::Changes)?,
+                "verbose" => receiver.tell_committed = on().map(|()| true)?,
                 "delete" => deletes = on().map(|()| true)?,
                 "force-empty" => deletion.empty_source = on().map(|()| EmptySource::Deletes)?,
                 "max-delete" => deletion.max = Some(max_delete(value).ok_or_else(unknown)?),
@@ -197,6 +208,7 @@ mod tests {
                 deletion: Some(Deletion { max: Some(max), empty_source: EmptySource::Deletes }),
                 backup_dir: Some(PathBuf::from("a/b")),
                 itemize: Itemize::Changes,
+                tell_committed: true,
             },
             is_dry_run: true,
             is_tuned: true,
@@ -206,7 +218,7 @@ mod tests {
         for orders in [plain, all(MaxDelete::Entries(7)), all(MaxDelete::Percent(100))] {
             assert_eq!(Orders::decode(&orders.encode()).map(|decoded| said(&decoded)), Ok(said(&orders)));
         }
-        assert_eq!(all(MaxDelete::Entries(0)).encode().len(), 14, "each has its own name");
+        assert_eq!(all(MaxDelete::Entries(0)).encode().len(), 15, "each has its own name");
     }
 
     #[test]

@@ -203,6 +203,7 @@ fn report_event() -> impl Strategy<Value = Numbered> {
             connections,
         }),
         vec(any::<u8>(), 0..60).prop_map(Told::Recorded),
+        (path(), any::<u64>()).prop_map(|(path, bytes)| Told::Committed { path, bytes }),
     ];
     (0..=EVENT_NUMBER_MAX, event).prop_map(|(number, event)| Numbered { number, event })
 }
