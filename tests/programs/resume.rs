@@ -8,7 +8,7 @@ use crate::support::client::Run;
 use crate::support::compare::assert_same;
 use crate::support::journal::{Leftover, boot_id, names_in_parts};
 use crate::support::launch::is_everywhere;
-use crate::support::stage::Stage;
+use crate::support::stage::{LARGE_BYTES, Stage};
 use crate::support::sweep::{Draw, is_long};
 use crate::support::tree::noise;
 use crate::support::valve::Kind;
@@ -16,21 +16,12 @@ use crate::support::way::{BOTH_WAYS, Way};
 use nix::sys::signal::Signal;
 
 const CHUNK_BYTES: u64 = 64 << 10;
-/// Of the large file: chunks of 64 KiB, and a short one.
-const FILE_BYTES: u64 = 8 * (1 << 20) + 17;
 /// A run that is asked to end has to do so within a second; this is for machines that have others to run as well.
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// One large file in a directory.
-fn large(way: Way) -> Stage {
-    Stage::by(way, |tree| {
-        tree.dir("dir").file("dir/large", &noise(FILE_BYTES as usize, 1));
-    })
-}
-
 /// Panics unless the tree is whole after this run and nothing is left of those before.
 fn expect_whole(stage: &Stage, run: Run, reused_bytes: u64) {
-    let fetched = FILE_BYTES - reused_bytes;
+    let fetched = LARGE_BYTES - reused_bytes;
     run.expect_exit(0).expect_counts(&[
         ("bytes_fetched", fetched),
         ("bytes_reused", reused_bytes),
@@ -60,7 +51,7 @@ fn a_killed_client_leaves_all_that_had_come_whole() {
             (3, "--chunk-kb 64 --durability file"),
             (2, "--chunk-kb 64 --durability none"),
         ] {
-            let stage = large(way);
+            let stage = Stage::large(way);
             let arrived = 5 << 20;
             stage.kill(stage.stall_in_file(options, conns, CHUNK_BYTES, arrived));
             let claimed = Leftover::only(&stage.copy).claimed_bytes();
@@ -75,10 +66,10 @@ fn a_killed_client_leaves_all_that_had_come_whole() {
 fn a_client_killed_at_any_byte_leaves_nothing_wrong() {
     for way in BOTH_WAYS {
         let mut draw = Draw::new();
-        let stage = large(way);
+        let stage = Stage::large(way);
         for nth in 0..if is_long() { 200 } else { 12 } {
             let copy = stage.workspace.at(&format!("copy {nth}"));
-            stage.valve.limit(Kind::Data, draw.below(FILE_BYTES));
+            stage.valve.limit(Kind::Data, draw.below(LARGE_BYTES));
             let client = stage.client_to(&copy, "--chunk-kb 64 --no-compress --conns 3").start();
             stage.valve.wait_until_stalled(Kind::Data);
             client.kill();
@@ -87,7 +78,7 @@ fn a_client_killed_at_any_byte_leaves_nothing_wrong() {
             let claimed: u64 = Leftover::all(&copy).iter().map(Leftover::claimed_bytes).sum();
             stage.valve.renew();
             let run = stage.client_to(&copy, "--no-compress").run().expect_exit(0);
-            run.expect_counts(&[("bytes_fetched", FILE_BYTES - claimed), ("bytes_reused", claimed)]);
+            run.expect_counts(&[("bytes_fetched", LARGE_BYTES - claimed), ("bytes_reused", claimed)]);
             assert_same(&stage.source, &copy);
         }
     }
@@ -96,11 +87,11 @@ fn a_client_killed_at_any_byte_leaves_nothing_wrong() {
 #[test]
 fn a_file_gets_there_however_often_the_client_is_killed() {
     for way in BOTH_WAYS {
-        let stage = large(way);
+        let stage = Stage::large(way);
         let conns = 2;
         let mut before = 0;
         let mut runs = 0;
-        while before + (2 << 20) < FILE_BYTES {
+        while before + (2 << 20) < LARGE_BYTES {
             stage.kill(stage.stall_in_file("--chunk-kb 64", conns, CHUNK_BYTES, 1 << 20));
             let claimed = Leftover::only(&stage.copy).claimed_bytes();
             assert!(claimed >= before + (1 << 20) - (conns + 1) * CHUNK_BYTES, "{claimed} after {before}");
@@ -111,7 +102,7 @@ fn a_file_gets_there_however_often_the_client_is_killed() {
         expect_rest(&stage, "--chunk-kb 64");
         // Each run lost what was on its way, and the greeting of its connections.
         let lost = runs * (conns + 1) * CHUNK_BYTES;
-        assert!(stage.valve.passed_ever(Kind::Data) < FILE_BYTES + lost + (64 << 10));
+        assert!(stage.valve.passed_ever(Kind::Data) < LARGE_BYTES + lost + (64 << 10));
     }
 }
 
@@ -119,7 +110,7 @@ fn a_file_gets_there_however_often_the_client_is_killed() {
 fn a_signal_ends_the_run_in_good_order() {
     for way in BOTH_WAYS {
         for (signal, conns) in [(Signal::SIGINT, 1), (Signal::SIGTERM, 4)] {
-            let stage = large(way);
+            let stage = Stage::large(way);
             let client = stage.stall_in_file("--chunk-kb 64", conns, CHUNK_BYTES, 3 << 20);
             let asked = Instant::now();
             client.signal(signal);
@@ -140,7 +131,7 @@ fn a_signal_ends_the_run_in_good_order() {
 #[test]
 fn a_second_signal_does_no_harm() {
     for way in BOTH_WAYS {
-        let stage = large(way);
+        let stage = Stage::large(way);
         let client = stage.stall_in_file("--chunk-kb 64", 2, CHUNK_BYTES, 3 << 20);
         let asked = Instant::now();
         client.signal(Signal::SIGINT);
@@ -155,7 +146,7 @@ fn a_second_signal_does_no_harm() {
 #[test]
 fn a_signal_while_nothing_answers_ends_the_wait() {
     for way in BOTH_WAYS {
-        let stage = large(way);
+        let stage = Stage::large(way);
         stage.valve.limit(Kind::Control, 3);
         let client = stage.client("--retry 60").start();
         stage.valve.wait_until_stalled(Kind::Control);
@@ -169,7 +160,7 @@ fn a_signal_while_nothing_answers_ends_the_wait() {
 
 #[test]
 fn a_second_client_is_sent_away_and_the_first_goes_on() {
-    let stage = large(Way::Pull);
+    let stage = Stage::large(Way::Pull);
     let first = stage.stall_in_file("--chunk-kb 64", 2, CHUNK_BYTES, 3 << 20);
     let claimed = Leftover::only(&stage.copy).read();
     for from in [stage.server.url(""), stage.server.url("dir")] {
@@ -187,7 +178,7 @@ fn a_second_client_is_sent_away_and_the_first_goes_on() {
 #[test]
 fn the_grid_of_the_journal_stays_whatever_is_asked_for() {
     for way in BOTH_WAYS {
-        let stage = large(way);
+        let stage = Stage::large(way);
         stage.kill(stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20));
         for (chunk_kb, conns) in [(1024, 8), (4, 2), (65_536, 1)] {
             let before = Leftover::only(&stage.copy).claimed_bytes();
@@ -204,7 +195,7 @@ fn the_grid_of_the_journal_stays_whatever_is_asked_for() {
 #[test]
 fn without_the_capability_nothing_is_journaled_and_all_still_arrives() {
     for way in BOTH_WAYS {
-        let stage = large(way);
+        let stage = Stage::large(way);
         let client = stage.stall("--without 0x20 --chunk-kb 64 --no-compress", 3 << 20);
         stage.kill(client);
         assert_eq!(Leftover::all(&stage.copy), []);
@@ -212,7 +203,7 @@ fn without_the_capability_nothing_is_journaled_and_all_still_arrives() {
         let run = stage.client("--without 0x20").run();
         expect_whole(&stage, run, 0);
         // One with, after one without: what is there is nobody's.
-        let stage = large(way);
+        let stage = Stage::large(way);
         stage.kill(stage.stall("--without 0x20 --chunk-kb 64 --no-compress", 3 << 20));
         stage.valve.renew();
         let run = stage.client("").run();
@@ -242,7 +233,7 @@ fn holes_stay_holes_in_a_file_that_is_gone_on_with() {
 #[test]
 fn a_dry_run_leaves_what_was_begun() {
     for way in BOTH_WAYS {
-        let stage = large(way);
+        let stage = Stage::large(way);
         stage.kill(stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20));
         let leftover = Leftover::only(&stage.copy);
         let before = leftover.read();
@@ -256,7 +247,7 @@ fn a_dry_run_leaves_what_was_begun() {
 #[test]
 fn what_was_begun_of_a_file_that_is_gone_is_cleared_away() {
     for way in BOTH_WAYS {
-        let stage = large(way);
+        let stage = Stage::large(way);
         stage.kill(stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, 2 << 20));
         assert_eq!(names_in_parts(&stage.copy).len(), 2);
         std::fs::remove_file(stage.source.join("dir/large")).expect("remove");

@@ -5,12 +5,14 @@
 //! tests run in any order and side by side.
 
 pub(crate) mod balancer;
+pub(crate) mod beside;
 pub(crate) mod client;
 pub(crate) mod collision;
 pub(crate) mod compare;
 pub(crate) mod copied;
 pub(crate) mod crash_disk;
 pub(crate) mod cut_proxy;
+pub(crate) mod fit;
 pub(crate) mod journal;
 pub(crate) mod killed;
 pub(crate) mod launch;
@@ -21,6 +23,7 @@ pub(crate) mod mount;
 pub(crate) mod peer;
 pub(crate) mod plain_source;
 pub(crate) mod port;
+pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod silence;
 pub(crate) mod stage;

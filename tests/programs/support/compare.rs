@@ -179,3 +179,10 @@ fn path_of(root: &Path, name: &[u8]) -> PathBuf {
 fn shown(name: &[u8]) -> String {
     format!("\"{}\"", name.escape_ascii())
 }
+
+/// All paths below a directory, without the state of runs.
+pub(crate) fn walk(root: &Path) -> Vec<String> {
+    let all = snapshot(root).into_iter().map(|(path, ..)| path.strip_prefix(root).expect("below").to_path_buf());
+    let names = all.map(|path| path.to_str().expect("plain").to_owned());
+    names.filter(|path| !path.is_empty() && !path.split('/').any(|name| name == ".fastcp")).collect()
+}

@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use fastcp_model::Capabilities;
+use fastcp_model::{ByteRange, Capabilities};
+use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Role, Ticket, VERSION};
 use fastcp_wire::push::Push;
 use fastcp_wire::reply::PieceHeader;
+use fastcp_wire::request::{Ask, RangeRequest};
 
 use super::HANG_TIMEOUT;
 use super::peer::{read_frame, read_piece, send_frame};
@@ -106,4 +108,18 @@ impl Receiving {
 pub(crate) fn offer_request(scope: u8, path: &[u8]) -> Vec<u8> {
     let path_len = u16::try_from(path.len()).expect("short").to_be_bytes();
     [&[scope][..], &path_len, path, &[0; 6]].concat()
+}
+
+pub(crate) fn range_request(id: u32, path: &[u8], start: u64, len: u64, ask: Ask) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let range = ByteRange::new(start, len).expect("lawful");
+    RangeRequest { id, path: path.into(), range, ask }.encode(&mut bytes);
+    bytes
+}
+
+pub(crate) fn bundle_request(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let files = vec![BundledFile { name: name.into(), len: 1 }];
+    BundleRequest { id: 9, dir: dir.into(), accept: BundleForm::Pieces, files }.encode(&mut bytes);
+    bytes
 }

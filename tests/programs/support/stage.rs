@@ -9,7 +9,7 @@ use fastcp_wire::reply::{PIECE_HEADER_BYTES, TRAILER_BYTES};
 use super::client::{Client, Running};
 use super::journal::Leftover;
 use super::server::Server;
-use super::tree::Tree;
+use super::tree::{Tree, noise};
 use super::valve::{Kind, Valve};
 use super::way::{Route, Way};
 use super::{Workspace, wait_until};
@@ -20,6 +20,9 @@ pub(crate) const ATTACH_REPLY_BYTES: u64 = (FRAME_HEADER_BYTES + FRAME_SUM_BYTES
 const ATTACH_BYTES_MAX: u64 = ATTACH_REPLY_BYTES + size_of::<Ticket>() as u64;
 /// What an answer has around its body.
 pub(crate) const AROUND_BODY_BYTES: u64 = (PIECE_HEADER_BYTES + TRAILER_BYTES) as u64;
+
+/// Of a large file: chunks of 64 KiB, and a short one.
+pub(crate) const LARGE_BYTES: u64 = 8 * (1 << 20) + 17;
 
 /// A source and the way to it.
 #[derive(Debug)]
@@ -45,6 +48,13 @@ impl Stage {
         let server = route.serve();
         let valve = route.valve(server.address);
         Self { source: route.source.clone(), route, copy: workspace.at("copy"), valve, server, workspace }
+    }
+
+    /// One large file in a directory.
+    pub(crate) fn large(way: Way) -> Self {
+        Self::by(way, |tree| {
+            tree.dir("dir").file("dir/large", &noise(LARGE_BYTES as usize, 1));
+        })
     }
 
     /// A client of it that passes through the valve.
