@@ -1,5 +1,6 @@
 //! Events and numbers on their way from a receiver to the sender that dialled it, who shows them as if they were his.
 
+use fastcp_wire::limits::REPORT_COUNTER_MAX;
 use fastcp_wire::report::{ReportState, Told, ToldKind, Undeleted};
 
 use super::{Cause, Count, Event, Item, ItemKind, Limit, Refusal, Report};
@@ -49,7 +50,8 @@ pub(crate) fn told(event: Event) -> Option<Told> {
 impl Report {
     /// What is known of a receiver elsewhere, as of its own run.
     pub(crate) fn state(&self, called: u32) -> ReportState {
-        let counters = self.counters.each().map(|counter| counter.now()).to_vec();
+        // Sources may have sparse files that are as long as any, several of them: a sender has no use for more than this.
+        let counters = self.counters.each().map(|counter| counter.now().min(REPORT_COUNTER_MAX)).to_vec();
         ReportState { called, is_scan_done: self.is_scan_done(), counters }
     }
 
