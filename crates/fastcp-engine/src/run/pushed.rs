@@ -27,6 +27,7 @@ use crate::run::places::{Holder, Place, Places};
 use crate::run::preview::preview;
 use crate::run::receiver::{Task, receive};
 use crate::run::relay::Relay;
+use crate::run::server::is_expected;
 use crate::settings::orders::Orders;
 use crate::settings::{Connections, LinkSettings, ProcessSettings, Writes};
 use crate::target::destination_path::DestinationPath;
@@ -190,6 +191,9 @@ impl Run<'_> {
         pushed.callers.end();
         match &result {
             Ok(Ok(())) => tracing::info!(files = report.counters.files_committed.now(), "received"),
+            Ok(Err(error @ RunError::Net { source, .. })) if !is_expected(source) => {
+                tracing::warn!(%error, "receiving ended");
+            }
             Ok(Err(error)) => tracing::info!(%error, "receiving ended"),
             Err(_) => {}
         }

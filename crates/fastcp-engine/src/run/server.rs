@@ -208,7 +208,7 @@ impl Server {
 /// What happens to a server whose peers and networks are in no better order than usual: connections are lost, their
 /// peers vanish, health checks say nothing, and a client that dials again comes with the ticket of a session that is
 /// over. Only a peer that breaks a rule, or is refused for good, is worth a warning.
-fn is_expected(error: &NetError) -> bool {
+pub(super) fn is_expected(error: &NetError) -> bool {
     matches!(
         error,
         NetError::Closed
