@@ -6,60 +6,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use fastcp_model::{EntryFailure, Listing, ListingEnd, Status};
-use fastcp_wire::frame::FrameType;
-use fastcp_wire::offer::OfferEnd;
-
-use crate::support::client::{Client, Run, contents};
+use crate::support::client::{Client, contents};
 use crate::support::compare::{assert_rsync_agrees, assert_same, differences};
 use crate::support::copied::Copied;
-use crate::support::lying_sender::{LyingSender, Offer, dir, file, listing, name, offer, truth};
+use crate::support::extra::{EXTRA, put_extra, refusals};
 use crate::support::mount::SmallDisk;
 use crate::support::tree::{Tree, everything, noise, plain, set_mtime};
 use crate::support::way::{BOTH_WAYS, Way};
 use crate::support::{NOBODY, Workspace, is_root, say_skipped};
-
-impl Copied {
-    /// A plain tree, and [`put_extra`] in its copy.
-    fn with_extra() -> Self {
-        Self::with_extra_by(Way::Pull)
-    }
-
-    /// The same, copied this way.
-    fn with_extra_by(way: Way) -> Self {
-        let copied = Self::by(way, plain);
-        put_extra(&copied.copy);
-        copied
-    }
-
-    fn delete(&self, options: &str) -> Run {
-        self.run(&format!("--delete {options}"))
-    }
-
-    /// Panics unless [`put_extra`] is still there, all of it.
-    fn assert_extra_kept(&self) {
-        for path in ["extra", "sub/extra", "gone/below/deep", "gone/link"] {
-            assert!(self.copy.join(path).symlink_metadata().is_ok(), "{path} is gone");
-        }
-    }
-}
-
-/// How many entries [`put_extra`] makes.
-const EXTRA: u64 = 6;
-
-fn put_extra(copy: &Path) {
-    fs::write(copy.join("extra"), b"extra").expect("write");
-    fs::write(copy.join("sub/extra"), b"extra in sub").expect("write");
-    fs::create_dir_all(copy.join("gone/below")).expect("create");
-    fs::write(copy.join("gone/below/deep"), b"deep").expect("write");
-    symlink("below", copy.join("gone/link")).expect("link");
-}
-
-/// Why nothing was deleted, by the events.
-fn refusals(run: &Run) -> Vec<String> {
-    let events = run.events().into_iter().filter(|event| event["event"] == "not_deleting");
-    events.map(|event| event["reason"].as_str().expect("a reason").to_owned()).collect()
-}
 
 #[test]
 fn what_the_source_does_not_have_goes_and_nothing_else() {
@@ -200,108 +154,6 @@ fn an_empty_source_empties_nothing_unless_that_is_meant() {
         pull("--delete --force-empty").expect_exit(0).expect_counts(&[("deleted", EXTRA + 6)]);
         assert_same(&copied.source, &top);
         pull("--delete").expect_exit(0).expect_counts(&[("deleted", 0)]);
-    }
-}
-
-/// Pulls from a sender that makes this offer into a copy that has more.
-fn delete_by(offer: Offer) -> (Copied, Run) {
-    let copied = Copied::with_extra();
-    let sender = LyingSender::start(offer, |request| truth(request, b"bytes"));
-    let run = Client::pull(sender.url(), &copied.copy).options("--delete --retry 1").run();
-    (copied, run)
-}
-
-#[test]
-fn an_honest_offer_deletes() {
-    let listings = vec![listing("", vec![file("file", b"bytes"), dir("sub")]), listing("sub", vec![])];
-    let (copied, run) = delete_by(offer(listings));
-    // Root's three and the pair below, with all that is in `sub` and `gone`.
-    run.expect_exit(0).expect_counts(&[("deleted", EXTRA + 5), ("files_committed", 1)]);
-    assert_eq!(fs::read_dir(copied.copy.join("sub")).expect("read").count(), 0);
-    assert!(!copied.copy.join("gone").exists());
-}
-
-#[test]
-fn an_offer_with_any_failure_deletes_nothing() {
-    let whole = || vec![listing("", vec![file("file", b"bytes"), dir("sub")]), listing("sub", vec![])];
-    let mut entry_failed = whole();
-    entry_failed[1].failures = vec![EntryFailure { name: name("odd"), cause: Status::NameTooLong }];
-    let mut broken = whole();
-    broken[1].end = ListingEnd::Broken(Status::PermissionDenied);
-    for listings in [entry_failed, broken] {
-        let (copied, run) = delete_by(offer(listings));
-        let run = run.expect_exit(23).expect_counts(&[("deleted", 0), ("files_committed", 1), ("files_failed", 1)]);
-        assert_eq!(refusals(&run), ["source errors"]);
-        copied.assert_extra_kept();
-    }
-}
-
-#[test]
-fn an_offer_whose_end_counts_what_no_listing_told_deletes_nothing() {
-    for end in [OfferEnd { entries: 3, failures: 1 }, OfferEnd { entries: 4, failures: 0 }] {
-        let mut frames = offer(vec![listing("", vec![file("file", b"bytes"), dir("sub")]), listing("sub", vec![])]);
-        frames[1].1 = end.encode();
-        let (copied, run) = delete_by(frames);
-        let run = run.expect_exit(12).expect_counts(&[("deleted", 0)]);
-        assert_eq!(refusals(&run), ["cut short"]);
-        copied.assert_extra_kept();
-    }
-}
-
-#[test]
-fn an_offer_that_is_cut_short_deletes_nothing() {
-    let whole = || offer(vec![listing("", vec![file("file", b"bytes"), dir("sub")]), listing("sub", vec![])]);
-    let mut torn = whole();
-    torn[1] = (FrameType::Hello, Vec::new());
-    let mut unlisted = offer(vec![listing("", vec![dir("sub")])]);
-    unlisted[1].1 = OfferEnd { entries: 2, failures: 0 }.encode();
-    let twice = offer(vec![listing("", vec![file("file", b"bytes")]), listing("", vec![])]);
-    let below = |end| offer(vec![listing("", vec![dir("sub")]), listing("sub", vec![file("small", b"bytes")]), end]);
-    let twice_below = below(listing("sub", vec![]));
-    for frames in [torn, unlisted, twice, twice_below] {
-        let (copied, run) = delete_by(frames);
-        let run = run.expect_exit(12).expect_counts(&[("deleted", 0)]);
-        assert_eq!(refusals(&run), ["cut short"]);
-        copied.assert_extra_kept();
-    }
-}
-
-/// Pulls from a sender whose first session is cut before the end of its offer.
-fn delete_by_two(first: Vec<Listing>, second: Vec<Listing>) -> (Copied, Run) {
-    let copied = Copied::with_extra();
-    let mut torn = offer(first);
-    torn.pop();
-    let sender = LyingSender::start_in_turn(vec![torn, offer(second)], |request| truth(request, b"bytes"));
-    let run = Client::pull(sender.url(), &copied.copy).options("--delete").run();
-    (copied, run)
-}
-
-#[test]
-fn an_offer_that_comes_twice_deletes_what_neither_has() {
-    let whole = || vec![listing("", vec![file("file", b"bytes"), dir("sub")]), listing("sub", vec![dir("text")])];
-    let all = || [whole(), vec![listing("sub/text", vec![])]].concat();
-    let mut root_begun = all();
-    root_begun.truncate(1);
-    root_begun[0].entries.truncate(1);
-    root_begun[0].end = ListingEnd::More;
-    for first in [root_begun, whole(), all()] {
-        let (copied, run) = delete_by_two(first, all());
-        run.expect_exit(0).expect_counts(&[("deleted", EXTRA + 4), ("files_committed", 1), ("reconnects", 1)]);
-        assert_eq!(fs::read_dir(copied.copy.join("sub")).expect("read").count(), 1);
-    }
-    // What the second offer names stays, even where both name as many.
-    let first = vec![listing("", vec![file("file", b"bytes"), dir("sub")])];
-    let second = vec![listing("", vec![file("extra", b"bytes"), dir("sub")]), listing("sub", vec![])];
-    let (copied, run) = delete_by_two(first, second);
-    let run = run.expect_exit(23).expect_counts(&[("deleted", 0)]);
-    assert_eq!(refusals(&run), ["source errors"]);
-    copied.assert_extra_kept();
-    // The server comes back without its disk; what it had not listed yet has vanished.
-    for (first, code) in [(all(), 23), (whole(), 24)] {
-        let (copied, run) = delete_by_two(first, vec![listing("", vec![])]);
-        let run = run.expect_exit(code).expect_counts(&[("deleted", 0)]);
-        assert_eq!(refusals(&run), ["source errors"]);
-        copied.assert_extra_kept();
     }
 }
 

@@ -9,13 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::client::{Client, Run};
+use crate::support::client::Run;
 use crate::support::journal::{Leftover, names_in_parts};
-use crate::support::lying_sender::{LyingSender, body, file, header, listing, offer, truth};
+use crate::support::lied_to::LiedTo;
+use crate::support::lying_sender::Lies;
 use crate::support::peer::{attach, open_session, read_piece};
+use crate::support::said::{body, file, header, listing, offer, truth};
 use crate::support::server::Server;
 use crate::support::tree::noise;
 use crate::support::versions::{NAME, put_old, rewritten};
+use crate::support::way::{BOTH_WAYS, Way};
 use crate::support::{Workspace, wait_until};
 use fastcp_model::{Capabilities, Status};
 use fastcp_wire::reply::BodyKind;
@@ -67,7 +70,7 @@ fn listed(request: &RangeRequest, bytes: &[u8], list: &[u8]) -> Vec<u8> {
 
 /// An old version, a new one and the lists of both, for a sender to lie with.
 struct Lie {
-    _workspace: Workspace,
+    lied_to: LiedTo,
     copy: PathBuf,
     old: Vec<u8>,
     new: Arc<Vec<u8>>,
@@ -75,30 +78,31 @@ struct Lie {
 }
 
 impl Lie {
-    fn new(file_bytes: usize) -> Self {
-        let workspace = Workspace::new();
+    fn by(way: Way, file_bytes: usize) -> Self {
+        let lied_to = LiedTo::by(way);
         let old = noise(file_bytes, 20);
         let new = rewritten(&old, 50);
-        let copy = workspace.at("copy");
+        let copy = lied_to.copy();
         put_old(&copy, &old);
-        let lists = Arc::new([("old", &old), ("new", &new)].map(|(name, bytes)| Lists::of(&workspace, name, bytes)));
-        Self { _workspace: workspace, copy, old, new: Arc::new(new), lists }
+        let of = |(name, bytes): (&str, &Vec<u8>)| Lists::of(&lied_to.workspace, name, bytes);
+        let lists = Arc::new([("old", &old), ("new", &new)].map(of));
+        Self { lied_to, copy, old, new: Arc::new(new), lists }
     }
 
-    /// Pulls from a sender that answers as `answer` says, which gets the new version and both lists.
-    fn pull(&self, answer: impl Fn(&RangeRequest, &[u8], &[Lists; 2]) -> Vec<u8> + Send + Sync + 'static) -> Run {
-        self.pull_with("", answer)
+    /// Hears a sender that answers as `answer` says, which gets the new version and both lists.
+    fn hear(&self, answer: impl Fn(&RangeRequest, &[u8], &[Lists; 2]) -> Vec<u8> + Send + Sync + 'static) -> Run {
+        self.hear_with("", answer)
     }
 
-    fn pull_with(
+    fn hear_with(
         &self,
         options: &str,
         answer: impl Fn(&RangeRequest, &[u8], &[Lists; 2]) -> Vec<u8> + Send + Sync + 'static,
     ) -> Run {
         let offer = offer(vec![listing("", vec![file(NAME, &self.new)])]);
         let (new, lists) = (Arc::clone(&self.new), Arc::clone(&self.lists));
-        let sender = LyingSender::start(offer, move |request| answer(request, &new, &lists));
-        Client::pull(sender.url(), &self.copy).options("--retry 1 --conns 1").options(options).run()
+        let lies = Lies::new(offer, move |request| answer(request, &new, &lists));
+        self.lied_to.hear_at(&self.copy, lies, &format!("--retry 1 --conns 1 {options}"))
     }
 
     /// Panics unless the destination has the new version, of which so much was fetched and no more is left.
@@ -132,11 +136,15 @@ fn nearly_true(request: &RangeRequest, bytes: &[u8]) -> Vec<u8> {
     truth(request, &bytes)
 }
 
+fn cases() -> impl Iterator<Item = (Way, usize)> {
+    BOTH_WAYS.into_iter().flat_map(|way| LENGTHS.map(|len| (way, len)))
+}
+
 #[test]
 fn a_sender_that_lists_the_truth_is_asked_for_little() {
-    for len in LENGTHS {
-        let lie = Lie::new(len);
-        let run = lie.pull(|request, new, [_, lists]| match is_for_list(request) {
+    for (way, len) in cases() {
+        let lie = Lie::by(way, len);
+        let run = lie.hear(|request, new, [_, lists]| match is_for_list(request) {
             true => listed(request, new, &lists.list(request)),
             false => truth(request, new),
         });
@@ -151,17 +159,17 @@ const WEAK_HASH_BYTE: usize = 3;
 
 #[test]
 fn lists_of_another_content_lead_to_a_file_that_is_fetched_whole() {
-    for len in LENGTHS {
-        let lie = Lie::new(len);
-        let run = lie.pull(|request, new, [lists, _]| match is_for_list(request) {
+    for (way, len) in cases() {
+        let lie = Lie::by(way, len);
+        let run = lie.hear(|request, new, [lists, _]| match is_for_list(request) {
             true => listed(request, new, &lists.list(request)),
             false => truth(request, new),
         });
         assert!(run.count("bytes_reused") > 0);
         lie.expect_new("the list of the old version", run, lie.new_bytes());
         // Every chunk becomes one that nobody has: it is not what it seemed to be.
-        let lie = Lie::new(len);
-        let run = lie.pull(|request, new, [_, lists]| with_wrong_lists(SIGNED_CHUNK_BYTES - 1, request, new, lists));
+        let lie = Lie::by(way, len);
+        let run = lie.hear(|request, new, [_, lists]| with_wrong_lists(SIGNED_CHUNK_BYTES - 1, request, new, lists));
         let run = run.expect_counts(&[("bytes_reused", 0), ("chunks_refetched", 0)]);
         lie.expect_new("hashes of nothing", run, lie.new_bytes());
     }
@@ -169,9 +177,9 @@ fn lists_of_another_content_lead_to_a_file_that_is_fetched_whole() {
 
 #[test]
 fn where_a_chunk_is_may_be_said_wrong() {
-    for len in LENGTHS {
-        let lie = Lie::new(len);
-        let run = lie.pull(|request, new, [_, lists]| with_wrong_lists(WEAK_HASH_BYTE, request, new, lists));
+    for (way, len) in cases() {
+        let lie = Lie::by(way, len);
+        let run = lie.hear(|request, new, [_, lists]| with_wrong_lists(WEAK_HASH_BYTE, request, new, lists));
         let run = run.expect_counts(&[("chunks_refetched", 0)]);
         // What stands where it stood is found all the same, in a file that is long enough to be tried there.
         let reused = run.count("bytes_reused");
@@ -192,9 +200,9 @@ fn with_wrong_lists(byte: usize, request: &RangeRequest, new: &[u8], lists: &Lis
 
 #[test]
 fn wrong_bytes_between_right_chunks_are_found_out() {
-    for len in LENGTHS {
-        let (lie, lies) = (Lie::new(len), AtomicUsize::new(0));
-        let run = lie.pull(move |request, new, [_, lists]| match request.ask {
+    for (way, len) in cases() {
+        let (lie, lies) = (Lie::by(way, len), AtomicUsize::new(0));
+        let run = lie.hear(move |request, new, [_, lists]| match request.ask {
             Ask::Signature(_) => listed(request, new, &lists.list(request)),
             Ask::Bytes | Ask::BytesOrZstd if lies.fetch_add(1, Ordering::AcqRel) == 0 => nearly_true(request, new),
             _ => truth(request, new),
@@ -202,8 +210,8 @@ fn wrong_bytes_between_right_chunks_are_found_out() {
         let fetched = run.count("bytes_fetched");
         assert!(fetched > lie.new_bytes() && fetched < lie.new_bytes() * 5 / 4, "{fetched}");
         lie.expect_new("a lie at first", run, fetched);
-        let lie = Lie::new(len);
-        let run = lie.pull(|request, new, [_, lists]| match is_for_list(request) {
+        let lie = Lie::by(way, len);
+        let run = lie.hear(|request, new, [_, lists]| match is_for_list(request) {
             true => listed(request, new, &lists.list(request)),
             false => nearly_true(request, new),
         });
@@ -213,9 +221,9 @@ fn wrong_bytes_between_right_chunks_are_found_out() {
 
 #[test]
 fn a_lie_in_place_is_mended_or_said_and_then_mended_by_the_next_run() {
-    for len in LENGTHS {
-        let (lie, lies) = (Lie::new(len), AtomicUsize::new(0));
-        let run = lie.pull_with("--inplace", move |request, new, [lists, _]| match is_for_list(request) {
+    for (way, len) in cases() {
+        let (lie, lies) = (Lie::by(way, len), AtomicUsize::new(0));
+        let run = lie.hear_with("--inplace", move |request, new, [lists, _]| match is_for_list(request) {
             true if lies.fetch_add(1, Ordering::AcqRel) < 3 => listed(request, new, &lists.list(request)),
             _ => truth(request, new),
         });
@@ -223,12 +231,12 @@ fn a_lie_in_place_is_mended_or_said_and_then_mended_by_the_next_run() {
         assert!(run.count("bytes_reused") > 0);
         lie.expect_new("a lie at first", run, lie.new_bytes());
         put_old(&lie.copy, &lie.old);
-        let run = lie.pull_with("--inplace", |request, new, [_, lists]| match is_for_list(request) {
+        let run = lie.hear_with("--inplace", |request, new, [_, lists]| match is_for_list(request) {
             true => listed(request, new, &lists.list(request)),
             false => nearly_true(request, new),
         });
         run.expect_exit(23).expect_counts(&[("files_committed", 0), ("files_failed", 1)]);
-        let run = lie.pull_with("--inplace", |request, new, [_, lists]| match is_for_list(request) {
+        let run = lie.hear_with("--inplace", |request, new, [_, lists]| match is_for_list(request) {
             true => listed(request, new, &lists.list(request)),
             false => truth(request, new),
         });
@@ -252,11 +260,11 @@ fn answers_that_are_no_lists_cost_the_delta_and_nothing_else() {
             header.encode().to_vec()
         }),
     ];
-    for len in LENGTHS {
-        let lie = Lie::new(len);
+    for (way, len) in cases() {
+        let lie = Lie::by(way, len);
         for (what, answer) in answers {
             put_old(&lie.copy, &lie.old);
-            let run = lie.pull(move |request, new, [_, lists]| match is_for_list(request) {
+            let run = lie.hear(move |request, new, [_, lists]| match is_for_list(request) {
                 true => answer(request, new, lists.list(request)),
                 false => truth(request, new),
             });
@@ -267,18 +275,20 @@ fn answers_that_are_no_lists_cost_the_delta_and_nothing_else() {
 
 #[test]
 fn a_file_that_is_always_another_when_it_is_listed_keeps_its_old_version() {
-    let lie = Lie::new(LENGTHS[0]);
-    let run = lie.pull(|request, new, [_, lists]| {
-        if !is_for_list(request) {
-            return truth(request, new);
-        }
-        let list = lists.list(request);
-        let mut header = header(request, new);
-        header.reply.mtime_ns += 1;
-        (header.kind, header.body_bytes) = (BodyKind::Signature, u32::try_from(list.len()).expect("short"));
-        [header.encode().to_vec(), body(&list)].concat()
-    });
-    lie.expect_old("another time", run, 24);
+    for way in BOTH_WAYS {
+        let lie = Lie::by(way, LENGTHS[0]);
+        let run = lie.hear(|request, new, [_, lists]| {
+            if !is_for_list(request) {
+                return truth(request, new);
+            }
+            let list = lists.list(request);
+            let mut header = header(request, new);
+            header.reply.mtime_ns += 1;
+            (header.kind, header.body_bytes) = (BodyKind::Signature, u32::try_from(list.len()).expect("short"));
+            [header.encode().to_vec(), body(&list)].concat()
+        });
+        lie.expect_old("another time", run, 24);
+    }
 }
 
 /// Lists that nothing has anything of, until a range has been asked for because of them; then the connection breaks,
@@ -300,7 +310,7 @@ impl SecondThoughts {
         self.is_fetching.load(Ordering::Acquire)
     }
 
-    fn answer(&self, request: &RangeRequest, lie: &Lie, stream: &mut TcpStream) -> std::io::Result<()> {
+    fn answer(&self, request: &RangeRequest, new: &[u8], lists: &Lists, stream: &mut TcpStream) -> std::io::Result<()> {
         let answer = match request.ask {
             Ask::Signature(level) => {
                 let attempt = self.coarse_lists.fetch_add(usize::from(level == Level::Coarse), Ordering::AcqRel);
@@ -308,11 +318,11 @@ impl SecondThoughts {
                 if is_first && self.is_fetched_soon() {
                     return Err(std::io::ErrorKind::ConnectionReset.into());
                 }
-                let mut list = lie.lists[1].list(request);
+                let mut list = lists.list(request);
                 if is_first || level == Level::Coarse {
                     list.chunks_mut(SIGNED_CHUNK_BYTES).for_each(|chunk| chunk[WEAK_HASH_BYTE] ^= 1);
                 }
-                listed(request, &lie.new, &list)
+                listed(request, new, &list)
             }
             Ask::Bytes | Ask::BytesOrZstd => {
                 if !self.is_fetching.swap(true, Ordering::AcqRel) {
@@ -320,9 +330,9 @@ impl SecondThoughts {
                         Leftover::all(&self.copy).iter().any(|left| left.claimed_bytes() > 0)
                     });
                 }
-                truth(request, &lie.new)
+                truth(request, new)
             }
-            _ => truth(request, &lie.new),
+            _ => truth(request, new),
         };
         stream.write_all(&answer)
     }
@@ -330,21 +340,23 @@ impl SecondThoughts {
 
 #[test]
 fn nothing_is_copied_into_a_range_that_is_being_fetched() {
-    let lie = Arc::new(Lie::new(LENGTHS[1]));
-    let thoughts = SecondThoughts {
-        copy: lie.copy.clone(),
-        coarse_lists: AtomicUsize::new(0),
-        is_fetching: AtomicBool::new(false),
-    };
-    let offer = offer(vec![listing("", vec![file(NAME, &lie.new)])]);
-    let lying = Arc::clone(&lie);
-    let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE);
-    let answer = move |request: &RangeRequest, stream: &mut TcpStream| thoughts.answer(request, &lying, stream);
-    let sender = LyingSender::start_sending_with(offer, capabilities, answer);
-    let options = "--retry 30 --conns 1 --no-compress";
-    let run = Client::pull(sender.url(), &lie.copy).options(options).run().expect_exit(0);
-    let (fetched, reused) = (run.count("bytes_fetched"), run.count("bytes_reused"));
-    assert!(reused > 0, "the second lists were of use");
-    assert_eq!(fetched + reused, lie.new_bytes(), "no byte came twice");
-    lie.expect_new("second thoughts", run, fetched);
+    for way in BOTH_WAYS {
+        let lie = Lie::by(way, LENGTHS[1]);
+        let thoughts = SecondThoughts {
+            copy: lie.copy.clone(),
+            coarse_lists: AtomicUsize::new(0),
+            is_fetching: AtomicBool::new(false),
+        };
+        let offer = offer(vec![listing("", vec![file(NAME, &lie.new)])]);
+        let (new, lists) = (Arc::clone(&lie.new), Arc::clone(&lie.lists));
+        let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE);
+        let lies = Lies::sending(offer, capabilities, move |request, stream| {
+            thoughts.answer(request, &new, &lists[1], stream)
+        });
+        let run = lie.lied_to.hear_at(&lie.copy, lies, "--retry 30 --conns 1 --no-compress").expect_exit(0);
+        let (fetched, reused) = (run.count("bytes_fetched"), run.count("bytes_reused"));
+        assert!(reused > 0, "the second lists were of use");
+        assert_eq!(fetched + reused, lie.new_bytes(), "no byte came twice");
+        lie.expect_new("second thoughts", run, fetched);
+    }
 }

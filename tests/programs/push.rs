@@ -33,7 +33,7 @@ fn told(run: &Run) -> (Vec<String>, Value) {
 struct Pair {
     source: PathBuf,
     ends: [(Route, Server, PathBuf); 2],
-    workspace: Workspace,
+    _workspace: Workspace,
 }
 
 impl Pair {
@@ -45,7 +45,7 @@ impl Pair {
             let server = route.serve();
             (route, server, workspace.at(&format!("{way:?}")))
         });
-        Self { source, ends, workspace }
+        Self { source, ends, _workspace: workspace }
     }
 
     fn copies(&self) -> [&Path; 2] {
@@ -327,46 +327,6 @@ fn deletion_has_its_limits_as_in_a_pull() {
     assert!(refused.events().iter().any(|event| event["reason"] == "empty source"), "{:?}", refused.lines);
     run("--delete --force-empty").expect_exit(0).expect_counts(&[("deleted", 6)]);
     assert_eq!(walk(copy).iter().filter(|path| !path.starts_with("kept")).count(), 0);
-}
-
-#[test]
-fn the_client_keeps_the_manifest_that_a_pull_would_write() {
-    let pair = Pair::new(|root| everything(root).finish());
-    let (files, bytes) = files_and_bytes(&pair.source);
-    let verify = |copy: &Path, manifest: &Path| {
-        let words = ["verify".as_ref(), "--json".as_ref(), copy.as_os_str(), "--manifest".as_ref()];
-        Client::new(words).words(&[manifest]).run()
-    };
-    for hash in ["blake3", "sha256", "xxh3"] {
-        let mut written = Vec::new();
-        for (route, server, copy) in &pair.ends {
-            let _ = fs::remove_dir_all(copy);
-            let manifest = pair.workspace.at(&format!("manifest-{hash}-{:?}", route.way));
-            let options = format!("--manifest-hash {hash} --manifest {}", manifest.display());
-            route.client(server.address, copy).options(&format!("-n {options}")).run().expect_exit(0);
-            assert!(!manifest.exists(), "a dry run records nothing");
-            let run = route.client(server.address, copy).options(&options).run().expect_exit(0);
-            run.expect_counts(&[("files_committed", files)]);
-            assert_same(&pair.source, copy);
-            let found = verify(copy, &manifest).expect_differences(&[]);
-            found.expect_counts(&[("files_verified", files), ("bytes_verified", bytes)]);
-            // A rerun adds what it commits, and nothing else.
-            let first = fs::read(&manifest).expect("read");
-            route.client(server.address, copy).options(&options).run().expect_exit(0);
-            assert!(fs::read(&manifest).expect("read") == first, "{hash} {:?}", route.way);
-            let mut lines: Vec<Vec<u8>> = first.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
-            lines[1..].sort();
-            written.push(lines);
-        }
-        assert!(written[0] == written[1], "{hash}");
-        assert!(!pair.copies()[1].join(".fastcp/manifest").exists());
-    }
-    // What cannot be appended to is refused before anything is changed.
-    let (route, server, copy) = &pair.ends[1];
-    let options = format!("--manifest-hash sha256 --manifest {}", pair.workspace.at("manifest-xxh3-Push").display());
-    let before = snapshot(copy);
-    route.client(server.address, copy).options(&options).run().expect_exit(1);
-    assert_eq!(snapshot(copy), before);
 }
 
 #[test]

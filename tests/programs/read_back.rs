@@ -8,11 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crate::support::client::{Client, Run, contents};
+use crate::support::client::Run;
 use crate::support::compare::assert_same;
-use crate::support::lying_sender::{LyingSender, Offer, file, listing, offer, truth};
+use crate::support::lied_to::LiedTo;
+use crate::support::lying_sender::Lies;
+use crate::support::said::{Offer, file, listing, offer, truth};
 use crate::support::tree::{everything, noise};
+use crate::support::way::{BOTH_WAYS, Route};
 use crate::support::{HANG_TIMEOUT, Workspace};
+use fastcp_model::Capabilities;
 use fastcp_wire::reply::TRAILER_BYTES;
 use fastcp_wire::request::Ask;
 
@@ -50,30 +54,34 @@ fn expect_found(run: Run, is_found: bool, target: &Path, bytes: &[u8], before: O
 
 #[test]
 fn a_large_file_that_went_wrong_on_its_way_to_the_disk_is_not_committed() {
-    for (options, is_found) in CASES {
-        let workspace = Workspace::new();
-        let bytes = Arc::new(noise(3 << 20, 1));
-        let (parts, sent) = (workspace.at("copy/.fastcp/parts"), Arc::clone(&bytes));
-        let sender = LyingSender::start(one_file(&bytes), move |request| {
-            if request.ask == Ask::Confirm {
-                // All is written by now, and its CRC known.
-                let mut parts = fs::read_dir(&parts).expect("part files").flatten().map(|entry| entry.path());
-                flip(&parts.find(|path| path.extension().is_none()).expect("one"));
-            }
-            truth(request, &sent)
-        });
-        let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 1").options(options).run();
-        expect_found(run, is_found, &workspace.at("copy/file"), &bytes, None);
-        // Nothing is kept that a rerun could go on from.
-        assert_eq!(fs::read_dir(workspace.at("copy/.fastcp/parts")).expect("part files").count(), 0);
+    for way in BOTH_WAYS {
+        let lied_to = LiedTo::by(way);
+        for (options, is_found) in CASES {
+            let bytes = Arc::new(noise(3 << 20, 1));
+            let copy = lied_to.copy();
+            let (parts, sent) = (copy.join(".fastcp/parts"), Arc::clone(&bytes));
+            let lies = Lies::new(one_file(&bytes), move |request| {
+                if request.ask == Ask::Confirm {
+                    // All is written by now, and its CRC known.
+                    let mut parts = fs::read_dir(&parts).expect("part files").flatten().map(|entry| entry.path());
+                    flip(&parts.find(|path| path.extension().is_none()).expect("one"));
+                }
+                truth(request, &sent)
+            });
+            let run = lied_to.hear_at(&copy, lies, &format!("--retry 1 {options}"));
+            expect_found(run, is_found, &copy.join("file"), &bytes, None);
+            // Nothing is kept that a rerun could go on from.
+            assert_eq!(fs::read_dir(copy.join(".fastcp/parts")).expect("part files").count(), 0);
+        }
+        lied_to.finish();
     }
 }
 
-/// The part file of this size that a client has open, whether it has a name or not.
+/// The part file of this size that whoever receives has open, whether it has a name or not.
 fn open_part(pid: u32, copy: &Path, size: usize) -> PathBuf {
     let start = Instant::now();
     loop {
-        for fd in fs::read_dir(format!("/proc/{pid}/fd")).expect("a client").flatten() {
+        for fd in fs::read_dir(format!("/proc/{pid}/fd")).expect("a receiver").flatten() {
             let Ok(path) = fs::read_link(fd.path()) else { continue };
             let name = path.to_string_lossy();
             let is_part = name.ends_with(" (deleted)") || name.contains("/.fastcp/parts/");
@@ -82,35 +90,39 @@ fn open_part(pid: u32, copy: &Path, size: usize) -> PathBuf {
                 return fd.path();
             }
         }
-        assert!(start.elapsed() < HANG_TIMEOUT, "the client opens no part file");
+        assert!(start.elapsed() < HANG_TIMEOUT, "nobody opens a part file");
         std::thread::yield_now();
     }
 }
 
 #[test]
 fn a_small_file_that_went_wrong_on_its_way_to_the_disk_is_not_committed() {
-    for old in [None, Some(&b"old"[..])] {
-        for (options, is_found) in CASES {
-            let workspace = Workspace::new();
-            let copy = workspace.at("copy");
-            if let Some(old) = old {
-                fs::create_dir(&copy).expect("create");
-                fs::write(copy.join("file"), old).expect("write");
+    for way in BOTH_WAYS {
+        let lied_to = LiedTo::by(way);
+        for old in [None, Some(&b"old"[..])] {
+            for (options, is_found) in CASES {
+                let copy = lied_to.copy();
+                if let Some(old) = old {
+                    fs::create_dir(&copy).expect("create");
+                    fs::write(copy.join("file"), old).expect("write");
+                }
+                let bytes = Arc::new(noise(50_000, 1));
+                let receiver = Arc::new(OnceLock::new());
+                let (pid, sent, place) = (Arc::clone(&receiver), Arc::clone(&bytes), copy.clone());
+                let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE | Capabilities::DELTA);
+                let lies = Lies::sending(one_file(&bytes), capabilities, move |request, stream| {
+                    let answer = truth(request, &sent);
+                    let (body, trailer) = answer.split_at(answer.len() - TRAILER_BYTES);
+                    stream.write_all(body)?;
+                    flip(&open_part(*pid.wait(), &place, sent.len()));
+                    stream.write_all(trailer)
+                });
+                let running = lied_to.start(&copy, lies, &format!("--retry 1 {options}"));
+                receiver.set(running.receiver_pid()).expect("set once");
+                expect_found(running.finish(), is_found, &copy.join("file"), &bytes, old);
             }
-            let bytes = Arc::new(noise(50_000, 1));
-            let client = Arc::new(OnceLock::new());
-            let (pid, sent, place) = (Arc::clone(&client), Arc::clone(&bytes), copy.clone());
-            let sender = LyingSender::start_sending(one_file(&bytes), move |request, stream| {
-                let answer = truth(request, &sent);
-                let (body, trailer) = answer.split_at(answer.len() - TRAILER_BYTES);
-                stream.write_all(body)?;
-                flip(&open_part(*pid.wait(), &place, sent.len()));
-                stream.write_all(trailer)
-            });
-            let running = Client::pull(sender.url(), &copy).options("--retry 1").options(options).start();
-            client.set(running.pid()).expect("set once");
-            expect_found(running.finish(), is_found, &copy.join("file"), &bytes, old);
         }
+        lied_to.finish();
     }
 }
 
@@ -118,9 +130,11 @@ fn a_small_file_that_went_wrong_on_its_way_to_the_disk_is_not_committed() {
 fn everything_arrives_whatever_is_read_back() {
     let workspace = Workspace::new();
     let source = everything(&workspace.at("source")).finish();
-    for options in ["--verify written", "--verify disk", "--verify disk --durability file --receive-path splice"] {
-        let copy = workspace.at(options);
-        Client::pull(contents(&source), &copy).options(options).run().expect_exit(0);
-        assert_same(&source, &copy);
+    for way in BOTH_WAYS {
+        for options in ["--verify written", "--verify disk", "--verify disk --durability file --receive-path splice"] {
+            let copy = workspace.at(&format!("{way:?} {options}"));
+            Route::new(way, &source, &workspace).bring(&copy, options).expect_exit(0);
+            assert_same(&source, &copy);
+        }
     }
 }

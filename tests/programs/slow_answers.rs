@@ -11,9 +11,10 @@ use std::time::SystemTime;
 
 use crate::support::client::Client;
 use crate::support::compare::assert_same;
-use crate::support::lying_sender::{LyingSender, file, listing, offer, truth};
+use crate::support::lying_sender::LyingSender;
 use crate::support::mount::SmallDisk;
 use crate::support::peer::{attach, open_session};
+use crate::support::said::{file, listing, offer, truth};
 use crate::support::server::Server;
 use crate::support::strace::Strace;
 use crate::support::sweep::is_long;

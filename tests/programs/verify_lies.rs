@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::support::Workspace;
 use crate::support::client::{Client, Run};
-use crate::support::lying_sender::{LyingSender, Offer, body, file, header, listing, offer};
+use crate::support::lying_sender::LyingSender;
+use crate::support::said::{Offer, body, file, header, listing, offer};
 use crate::support::tree::set_mtime;
 use fastcp_model::{ListingEnd, Status};
 use fastcp_wire::offer::OfferEnd;

@@ -100,6 +100,12 @@ impl Client {
         self
     }
 
+    /// Is started in this way.
+    pub(crate) fn launched(mut self, launch: &Launch) -> Self {
+        self.launch = launch.clone();
+        self
+    }
+
     /// Runs under restrictions of `tests/under`, separated by spaces.
     pub(crate) fn restricted(mut self, restrictions: &str) -> Self {
         self.launch.restrict(restrictions);

@@ -19,8 +19,11 @@ const ROOM_SLACK_BYTES: u64 = 64 << 10;
 
 type Entries = BTreeMap<Vec<u8>, Metadata>;
 
-/// Path, mode, inode, times and size of all that is in a directory, itself included.
-pub(crate) fn snapshot(root: &Path) -> Vec<(PathBuf, u32, u64, [i64; 4], u64)> {
+/// Path, mode, inode, times and size of whatever is in a directory.
+pub(crate) type Snapshot = Vec<(PathBuf, u32, u64, [i64; 4], u64)>;
+
+/// What is in a directory, itself included.
+pub(crate) fn snapshot(root: &Path) -> Snapshot {
     let mut found = Vec::new();
     let mut left = vec![root.to_path_buf()];
     while let Some(path) = left.pop() {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Workspace;
 use super::client::{Client, Run, contents};
+use super::lying_sender::Lies;
 use super::server::Server;
 use super::way::{Route, Way};
 
@@ -35,6 +36,20 @@ impl Copied {
         let copied = Self { source, copy: workspace.at("copy"), pushed, workspace };
         copied.run("").expect_exit(0);
         copied
+    }
+
+    /// Copies what a sender says.
+    pub(crate) fn hear(&self, lies: Lies, options: &str) -> Run {
+        match &self.pushed {
+            None => {
+                let sender = lies.listen();
+                Client::pull(sender.url(), &self.copy).options(options).run()
+            }
+            Some((route, server)) => {
+                let sender = lies.push_to(server.address);
+                route.client(sender.address, &self.copy).options(options).run()
+            }
+        }
     }
 
     /// Copies once more.

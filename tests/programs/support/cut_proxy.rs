@@ -1,20 +1,19 @@
-//! Stands between client and server and spoils what the server sends on one connection.
+//! Stands between client and server and spoils what one of them sends on one connection.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fastcp_wire::frame::FrameType;
+use super::valve::{Kind, read_kind};
 
-use super::valve::Kind;
-
-/// What happens to one connection. Offsets count from the first byte that the server sends on it.
+/// What happens to one connection. Offsets count from the first byte that is sent on it toward its receiver: the client,
+/// or the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It ends at both ends once this many bytes went through.
     Cut(usize),
-    /// The client's end ends there; the server is never told, as when a link goes dead.
+    /// The receiver's end ends there; the sender is never told, as when a link goes dead.
     CutUnseen(usize),
     /// The byte at this offset arrives with a bit wrong.
     Flip(usize),
@@ -27,7 +26,7 @@ pub(crate) enum Fault {
 /// A listening proxy; stops listening when dropped.
 #[derive(Debug)]
 pub(crate) struct CutProxy {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -35,6 +34,7 @@ pub(crate) struct CutProxy {
 struct Shared {
     server: SocketAddr,
     fault: Fault,
+    is_toward_server: bool,
     /// The connection that it happens to: its kind, and how many of that kind come before it.
     kind: Kind,
     nth: usize,
@@ -51,13 +51,23 @@ impl CutProxy {
         Self::start_for(server, Kind::Data, 0, fault)
     }
 
+    /// One that spoils what the client sends on the data connection that comes after `nth` others.
+    pub(crate) fn start_toward_server(server: SocketAddr, nth: usize, fault: Fault) -> Self {
+        Self::start_with(server, Kind::Data, nth, fault, true)
+    }
+
     /// One that spoils the connection of this kind that comes after `nth` others.
     pub(crate) fn start_for(server: SocketAddr, kind: Kind, nth: usize, fault: Fault) -> Self {
+        Self::start_with(server, kind, nth, fault, false)
+    }
+
+    fn start_with(server: SocketAddr, kind: Kind, nth: usize, fault: Fault, is_toward_server: bool) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
         let address = listener.local_addr().expect("bound");
         let shared = Arc::new(Shared {
             server,
             fault,
+            is_toward_server,
             kind,
             nth,
             control_connections: AtomicUsize::new(0),
@@ -102,60 +112,66 @@ impl Drop for CutProxy {
 
 impl Shared {
     fn connect(&self, mut client: TcpStream) {
-        let mut first = [0; 2];
-        let Ok(mut server) = TcpStream::connect(self.server) else { return };
-        if client.read_exact(&mut first).is_err() || server.write_all(&first).is_err() {
-            return;
-        }
-        let (kind, count) = match u16::from_be_bytes(first) == FrameType::Attach as u16 {
-            true => (Kind::Data, &self.data_connections),
-            false => (Kind::Control, &self.control_connections),
-        };
+        let Ok(server) = TcpStream::connect(self.server) else { return };
+        let Ok((kind, first)) = read_kind(&mut client) else { return };
+        let count = if kind == Kind::Data { &self.data_connections } else { &self.control_connections };
         let is_faulty = count.fetch_add(1, Ordering::AcqRel) == self.nth && kind == self.kind;
         let is_end_hidden = is_faulty && matches!(self.fault, Fault::CutUnseen(_));
-        let requests = [&client, &server].map(|stream| stream.try_clone().expect("clone"));
+        let back = [&client, &server].map(|stream| stream.try_clone().expect("clone"));
+        let (from, to, mut back) = match self.is_toward_server {
+            true => (client, server, {
+                let [client, server] = back;
+                [server, client]
+            }),
+            false => (server, client, back),
+        };
+        // What tells the kind was read from the client.
+        let (ahead, ahead_back) = if self.is_toward_server { (first, Vec::new()) } else { (Vec::new(), first) };
         std::thread::spawn(move || {
-            let [mut from, mut to] = requests;
-            let _ = std::io::copy(&mut from, &mut to);
+            let [from, to] = &mut back;
+            let _ = std::io::copy(&mut std::io::Cursor::new(ahead_back).chain(from), to);
             if !is_end_hidden {
                 let _ = to.shutdown(Shutdown::Write);
             }
         });
         if is_faulty {
-            self.answer_badly(server, client);
+            self.pass_on_badly(ahead, from, to);
         } else {
-            let _ = std::io::copy(&mut server, &mut client);
-            end(&client);
+            let mut to = to;
+            let _ = std::io::copy(&mut std::io::Cursor::new(ahead).chain(from), &mut to);
+            end(&to);
         }
     }
 
-    fn answer_badly(&self, mut server: TcpStream, mut client: TcpStream) {
+    fn pass_on_badly(&self, ahead: Vec<u8>, from: TcpStream, mut to: TcpStream) {
         let (Fault::Cut(at) | Fault::CutUnseen(at) | Fault::Flip(at) | Fault::Lose(at) | Fault::Swap(at)) = self.fault;
-        let _ = std::io::copy(&mut Read::by_ref(&mut server).take(at as u64), &mut client);
+        let end_of_from = from.try_clone().expect("clone");
+        let mut from = std::io::Cursor::new(ahead).chain(from);
+        let _ = std::io::copy(&mut Read::by_ref(&mut from).take(at as u64), &mut to);
         match self.fault {
             Fault::Cut(_) => {
-                end(&server);
-                end(&client);
+                end(&end_of_from);
+                end(&to);
             }
             Fault::CutUnseen(_) => {
-                self.held.lock().expect("not poisoned").push(server);
-                let _ = client.shutdown(Shutdown::Write);
+                self.held.lock().expect("not poisoned").push(end_of_from);
+                let _ = to.shutdown(Shutdown::Write);
             }
-            Fault::Flip(_) => change(server, client, |[byte]| vec![byte ^ 0x10]),
-            Fault::Lose(_) => change(server, client, |[_]| Vec::new()),
-            Fault::Swap(_) => change(server, client, |[first, second]| vec![second, first]),
+            Fault::Flip(_) => change(from, to, |[byte]| vec![byte ^ 0x10]),
+            Fault::Lose(_) => change(from, to, |[_]| Vec::new()),
+            Fault::Swap(_) => change(from, to, |[first, second]| vec![second, first]),
         }
     }
 }
 
 /// Passes a few bytes on changed, and the rest as it is.
-fn change<const N: usize>(mut server: TcpStream, mut client: TcpStream, by: impl FnOnce([u8; N]) -> Vec<u8>) {
+fn change<const N: usize>(mut from: impl Read, mut to: TcpStream, by: impl FnOnce([u8; N]) -> Vec<u8>) {
     let mut bytes = [0; N];
-    if server.read_exact(&mut bytes).is_ok() {
-        let _ = client.write_all(&by(bytes));
+    if from.read_exact(&mut bytes).is_ok() {
+        let _ = to.write_all(&by(bytes));
     }
-    let _ = std::io::copy(&mut server, &mut client);
-    end(&client);
+    let _ = std::io::copy(&mut from, &mut to);
+    end(&to);
 }
 
 fn end(stream: &TcpStream) {

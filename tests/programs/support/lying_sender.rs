@@ -1,129 +1,156 @@
-//! A server that keeps to the handshake and then offers and answers what a test wants it to.
+//! A sender that keeps to the handshake and then offers and answers what a test wants it to: a server that is dialled, or a
+//! client that dials one and pushes.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use fastcp_model::{
-    ByteRange, Capabilities, Entry, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, Status, Timestamp,
-};
+use fastcp_model::Capabilities;
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::hello::{HelloReply, Ticket, VERSION};
-use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd};
-use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
+use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Ticket, VERSION};
 use fastcp_wire::request::{ExtendedRequest, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
 
 use super::peer::{read_frame, send_frame};
+use super::said::Offer;
 
 /// Sends the answer to one request.
 type Answer = Arc<dyn Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync>;
 
-/// Frames sent in answer to the request for offers: each a type and a payload.
-pub(crate) type Offer = Vec<(FrameType, Vec<u8>)>;
-
-/// A sender that does not tell the truth; stops listening when dropped.
-#[derive(Debug)]
-pub(crate) struct LyingSender {
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
+/// What a sender says, whoever dials.
+#[derive(Clone)]
+pub(crate) struct Lies {
+    capabilities: Capabilities,
+    offers: Arc<Offers>,
+    answer: Answer,
 }
 
-impl LyingSender {
+impl Lies {
     /// Offers `offer` and answers each request for a range with the bytes that `answer` makes of it.
-    pub(crate) fn start(offer: Offer, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start_with_capabilities(offer, Capabilities::SUPPORTED.difference(Capabilities::BUNDLE), answer)
+    pub(crate) fn new(offer: Offer, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE);
+        Self::sending(offer, capabilities, move |request, stream| stream.write_all(&answer(request)))
     }
 
-    /// As before, but `answer` sends by itself, and so may do things in the middle of an answer. It is asked for bytes
-    /// and confirmations only.
-    pub(crate) fn start_sending(
-        offer: Offer,
-        answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
-    ) -> Self {
-        let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE | Capabilities::DELTA);
-        Self::start_sending_with(offer, capabilities, answer)
-    }
-
-    /// As before, of a sender that can do this.
-    pub(crate) fn start_sending_with(
+    /// As before, of a sender that can do this; and `answer` sends by itself, and so may do things in the middle of an
+    /// answer.
+    pub(crate) fn sending(
         offer: Offer,
         capabilities: Capabilities,
         answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self::start_with(vec![offer], capabilities, move |request, stream| match request {
+        Self::with(vec![offer], capabilities, move |request, stream| match request {
             Request::Extended(ExtendedRequest::Range(request)) => answer(request, stream),
             other => panic!("not agreed: {other:?}"),
         })
     }
 
-    /// As [`LyingSender::start`], but says that it can do no more than this.
-    pub(crate) fn start_with_capabilities(
-        offer: Offer,
-        capabilities: Capabilities,
-        answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static,
-    ) -> Self {
-        Self::start_with(vec![offer], capabilities, move |request, stream| match request {
-            Request::Extended(ExtendedRequest::Range(request)) => stream.write_all(&answer(request)),
-            other => panic!("not agreed: {other:?}"),
-        })
+    /// As [`Lies::new`], but takes requests for bundles too.
+    pub(crate) fn bundling(offer: Offer, answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::with(vec![offer], Capabilities::SUPPORTED, move |request, stream| stream.write_all(&answer(request)))
     }
 
-    /// As before, but takes requests for bundles too.
-    pub(crate) fn start_bundling(offer: Offer, answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start_with(vec![offer], Capabilities::SUPPORTED, move |request, stream| {
-            stream.write_all(&answer(request))
-        })
-    }
-
-    /// Another offer on each session, and the last one on all that follow. An offer without an end is broken off.
-    pub(crate) fn start_in_turn(
+    /// Another offer on each control connection, and the last one on all that follow. An offer without an end is broken
+    /// off.
+    pub(crate) fn in_turn(
         offers: Vec<Offer>,
         answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         // One frame asks for an offer then: a connection that is closed with another unread takes what was sent with it.
         let without = Capabilities::BUNDLE | Capabilities::TREE_CACHE;
-        Self::start_with(offers, Capabilities::SUPPORTED.difference(without), move |request, stream| match request {
+        Self::with(offers, Capabilities::SUPPORTED.difference(without), move |request, stream| match request {
             Request::Extended(ExtendedRequest::Range(request)) => stream.write_all(&answer(request)),
             other => panic!("not agreed: {other:?}"),
         })
     }
 
-    fn start_with(
+    fn with(
         offers: Vec<Offer>,
         capabilities: Capabilities,
         answer: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
+        let offers = Arc::new(Offers { offers, sessions: AtomicUsize::new(0) });
+        Self { capabilities, offers, answer: Arc::new(answer) }
+    }
+
+    /// Says it as a server.
+    pub(crate) fn listen(self) -> LyingSender {
+        LyingSender::start_listening(move |stream, _| serve(stream, &self))
+    }
+
+    /// Says it as a client that pushes to the server at this address. An honest client has to dial the answer: what it
+    /// asks for by PUSH is asked for, and it gets the reports and tells of them.
+    pub(crate) fn push_to(self, server: SocketAddr) -> LyingSender {
+        LyingSender::start_listening(move |client, dialled| _ = push(client, server, &self, dialled))
+    }
+}
+
+/// A sender that does not tell the truth; stops listening when dropped.
+#[derive(Debug)]
+pub(crate) struct LyingSender {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    is_over: AtomicBool,
+    dialled: Dialled,
+}
+
+/// Where the control connections come from that were made to a server.
+type Dialled = Mutex<Vec<SocketAddr>>;
+
+impl LyingSender {
+    /// [`Lies::new`] as a server.
+    pub(crate) fn start(offer: Offer, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Lies::new(offer, answer).listen()
+    }
+
+    /// [`Lies::sending`] as a server that is asked for bytes and confirmations only.
+    pub(crate) fn start_sending(
+        offer: Offer,
+        answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE | Capabilities::DELTA);
+        Lies::sending(offer, capabilities, answer).listen()
+    }
+
+    fn start_listening(take: impl Fn(TcpStream, &Dialled) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
         let address = listener.local_addr().expect("bound");
-        let stop = Arc::new(AtomicBool::new(false));
-        let offers = Arc::new(Offers { offers, sessions: AtomicUsize::new(0) });
-        let (stopped, answer) = (Arc::clone(&stop), Arc::new(answer) as Answer);
+        let shared = Arc::new(Shared::default());
+        let (listening, take) = (Arc::clone(&shared), Arc::new(take));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if stopped.load(Ordering::Acquire) {
+                if listening.is_over.load(Ordering::Acquire) {
                     return;
                 }
-                let (offers, answer) = (Arc::clone(&offers), Arc::clone(&answer));
-                std::thread::spawn(move || serve(stream, capabilities, &offers, &answer));
+                let (shared, take) = (Arc::clone(&listening), Arc::clone(&take));
+                std::thread::spawn(move || take(stream, &shared.dialled));
             }
         });
-        Self { address, stop }
+        Self { address, shared }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("fcp://{}", self.address)
     }
+
+    /// The addresses that a server saw its sessions come from.
+    pub(crate) fn addresses_at_server(&self) -> Vec<SocketAddr> {
+        self.shared.dialled.lock().expect("not poisoned").clone()
+    }
 }
 
 impl Drop for LyingSender {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.shared.is_over.store(true, Ordering::Release);
         drop(TcpStream::connect(self.address));
     }
 }
 
-/// What is offered, session by session.
+/// What is offered, control connection by control connection.
 struct Offers {
     offers: Vec<Offer>,
     sessions: AtomicUsize,
@@ -136,24 +163,70 @@ impl Offers {
     }
 }
 
-fn serve(mut stream: TcpStream, capabilities: Capabilities, offers: &Offers, answer: &Answer) {
+fn serve(mut stream: TcpStream, lies: &Lies) {
     match read_frame(&mut stream) {
-        Some((FrameType::Hello, _)) => serve_control(&mut stream, capabilities, offers.next()),
-        Some((FrameType::Attach, _)) => serve_data(&mut stream, answer),
+        Some((FrameType::Hello, _)) => {
+            let reply = HelloReply {
+                version: VERSION,
+                capability_bits: lies.capabilities.bits(),
+                connections: 1,
+                chunk_kb: 1024,
+                ticket: Ticket([7; 16]),
+            };
+            send_frame(&mut stream, FrameType::HelloReply, &reply.encode());
+            make_offer(&mut stream, lies.offers.next());
+        }
+        Some((FrameType::Attach, _)) => {
+            send_frame(&mut stream, FrameType::AttachReply, &[]);
+            answer_requests(&mut stream, &lies.answer);
+        }
         _ => {}
     }
 }
 
-fn serve_control(stream: &mut TcpStream, capabilities: Capabilities, offer: &Offer) {
-    let reply = HelloReply {
-        version: VERSION,
-        capability_bits: capabilities.bits(),
-        connections: 1,
-        chunk_kb: 1024,
-        ticket: Ticket([7; 16]),
+/// Greets the server in the words of a client, and then says what it likes; but for the connection that reports come on.
+fn push(mut client: TcpStream, server: SocketAddr, lies: &Lies, dialled: &Dialled) -> Option<()> {
+    let (frame_type, payload) = read_frame(&mut client)?;
+    let mut stream = TcpStream::connect(server).ok()?;
+    let is_session = frame_type == FrameType::Hello;
+    let lane = if is_session {
+        dialled.lock().expect("not poisoned").push(stream.local_addr().expect("connected"));
+        let hello = Hello::decode(&payload).expect("lawful");
+        let capability_bits = hello.capability_bits & lies.capabilities.bits();
+        send_frame(&mut stream, FrameType::Hello, &Hello { capability_bits, ..hello }.encode());
+        let (frame_type, payload) = read_frame(&mut client)?;
+        send_frame(&mut stream, frame_type, &payload);
+        Lane::Control
+    } else {
+        send_frame(&mut stream, frame_type, &payload);
+        Attach::decode(&payload).expect("lawful").lane
     };
-    send_frame(stream, FrameType::HelloReply, &reply.encode());
-    // The session lasts until the client ends it, and what has changed may be asked for again.
+    let (frame_type, payload) = read_frame(&mut stream)?;
+    send_frame(&mut client, frame_type, &payload);
+    let mut ends = [&client, &stream].map(|stream| stream.try_clone().expect("clone"));
+    std::thread::spawn(move || {
+        let [from, to] = &mut ends;
+        match lane {
+            Lane::Report { .. } => drop(std::io::copy(from, to)),
+            // Of what it would say otherwise, only the end counts.
+            Lane::Control | Lane::Data => drop(std::io::copy(from, &mut std::io::sink())),
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    });
+    match lane {
+        Lane::Control => make_offer(&mut stream, lies.offers.next()),
+        Lane::Data => answer_requests(&mut stream, &lies.answer),
+        Lane::Report { .. } => drop(std::io::copy(&mut stream, &mut client)),
+    }
+    for stream in [&client, &stream] {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    Some(())
+}
+
+/// Offers this whenever it is asked for an offer.
+fn make_offer(stream: &mut TcpStream, offer: &Offer) {
+    // The session lasts until the receiver ends it, and what has changed may be asked for again.
     while let Some((asked, _)) = read_frame(stream) {
         if asked != FrameType::OfferRequest {
             continue;
@@ -167,8 +240,7 @@ fn serve_control(stream: &mut TcpStream, capabilities: Capabilities, offer: &Off
     }
 }
 
-fn serve_data(stream: &mut TcpStream, answer: &Answer) {
-    send_frame(stream, FrameType::AttachReply, &[]);
+fn answer_requests(stream: &mut TcpStream, answer: &Answer) {
     while let Some(request) = read_request(stream) {
         if answer(&request, stream).is_err() {
             return;
@@ -186,74 +258,4 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
         Request::Plain(_) => panic!("a plain request on a data connection"),
         extended => Some(extended),
     }
-}
-
-/// What every offered entry has beside its mode.
-fn metadata(mode: u16) -> Metadata {
-    let mtime = Timestamp::new(1_600_000_000, 5).expect("lawful");
-    Metadata { mode, uid: 0, gid: 0, mtime }
-}
-
-pub(crate) fn name(text: &str) -> Name {
-    Name::new(text.as_bytes()).expect("lawful")
-}
-
-pub(crate) fn file(text: &str, bytes: &[u8]) -> Entry {
-    let kind = EntryKind::File { size_bytes: bytes.len() as u64, sparse: false };
-    Entry { name: name(text), kind, metadata: metadata(0o644) }
-}
-
-pub(crate) fn dir(text: &str) -> Entry {
-    Entry { name: name(text), kind: EntryKind::Dir, metadata: metadata(0o755) }
-}
-
-pub(crate) fn link(text: &str, target: &str) -> Entry {
-    Entry { name: name(text), kind: EntryKind::Symlink { target: target.as_bytes().into() }, metadata: metadata(0o644) }
-}
-
-/// One directory's listing, complete.
-pub(crate) fn listing(path: &str, entries: Vec<Entry>) -> Listing {
-    let dir = RelPath::new(path.as_bytes()).expect("lawful");
-    let root = dir.is_root().then(|| metadata(0o755));
-    Listing { dir, root, entries, failures: Vec::new(), end: ListingEnd::Complete }
-}
-
-/// A whole offer: the listings and the end.
-pub(crate) fn offer(listings: Vec<Listing>) -> Offer {
-    let count = |listing: &Listing| listing.entries.len() as u64 + u64::from(listing.root.is_some());
-    let entries = listings.iter().map(count).sum();
-    let failed =
-        |listing: &Listing| listing.failures.len() as u64 + u64::from(matches!(listing.end, ListingEnd::Broken(_)));
-    let failures = listings.iter().map(failed).sum();
-    let batch = OfferBatch { owners: Vec::new(), listings };
-    let end = OfferEnd { entries, failures };
-    vec![
-        (FrameType::OfferBatch, batch.encode(BatchCodec::Zstd).expect("lawful")),
-        (FrameType::OfferEnd, end.encode().to_vec()),
-    ]
-}
-
-/// The header of a truthful answer from a file that holds `bytes`.
-pub(crate) fn header(request: &RangeRequest, bytes: &[u8]) -> PieceHeader {
-    let body_bytes = if request.ask.is_confirmation() { 0 } else { request.range.len() as u32 };
-    let crc32 = if request.ask.is_confirmation() { crc32fast::hash(part(bytes, request.range)) } else { 0 };
-    let reply =
-        Reply { status: Status::Ok, file_bytes: bytes.len() as u64, mtime_ns: metadata(0).mtime.wire_ns(), crc32 };
-    PieceHeader { reply, id: request.id, kind: BodyKind::Raw, body_bytes }
-}
-
-/// A truthful answer from a file that holds `bytes`.
-pub(crate) fn truth(request: &RangeRequest, bytes: &[u8]) -> Vec<u8> {
-    let header = header(request, bytes).encode().to_vec();
-    if request.ask.is_confirmation() { header } else { [header, body(part(bytes, request.range))].concat() }
-}
-
-/// A body and its trailer.
-pub(crate) fn body(bytes: &[u8]) -> Vec<u8> {
-    let trailer = Trailer { crc32: crc32fast::hash(bytes), status: Status::Ok };
-    [bytes, &trailer.encode()].concat()
-}
-
-fn part(bytes: &[u8], range: ByteRange) -> &[u8] {
-    &bytes[range.start() as usize..range.end() as usize]
 }

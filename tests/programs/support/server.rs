@@ -91,6 +91,11 @@ impl Server {
         Self::start_with(root, &format!("127.0.0.1 0 {RECEIVES}"))
     }
 
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }

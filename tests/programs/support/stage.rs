@@ -86,6 +86,15 @@ impl Stage {
         self.settle(&self.copy);
     }
 
+    /// Kills whoever receives where it stands, and the client in any case. The server is another one afterwards.
+    pub(crate) fn kill_receiver(&mut self, client: Running) {
+        if self.route.way == Way::Push {
+            self.server = self.route.serve();
+            self.valve = self.route.valve(self.server.address);
+        }
+        client.kill();
+    }
+
     /// Ends all connections and waits until nobody writes to this copy any more.
     pub(crate) fn settle(&self, copy: &Path) {
         self.valve.renew();

@@ -285,7 +285,7 @@ impl Shared {
 
 /// What a connection is for, by the first frame that the client sends: the bytes that tell are part of the answer.
 /// A data connection attaches with a ticket alone; the others of a session say what they are for.
-fn read_kind(client: &mut TcpStream) -> std::io::Result<(Kind, Vec<u8>)> {
+pub(crate) fn read_kind(client: &mut TcpStream) -> std::io::Result<(Kind, Vec<u8>)> {
     let mut first = vec![0; 2];
     client.read_exact(&mut first)?;
     if first != (FrameType::Attach as u16).to_be_bytes() {

@@ -3,11 +3,13 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::Workspace;
 use super::client::{Client, Run, contents};
 use super::compare::assert_same;
+use super::cut_proxy::{CutProxy, Fault};
 use super::journal::names_in_parts;
 use super::server::Server;
 use super::tree::{Tree, set_mtime};
@@ -74,17 +76,27 @@ impl Versions {
 
     /// A client that is to bring a copy up to date.
     pub(crate) fn client(&self, copy: &Path, options: &str) -> Client {
-        self.route.client(self.server.address, copy).options(options)
+        self.client_at(self.server.address, copy, options)
     }
 
     /// The same, through a valve before the server.
     pub(crate) fn client_by(&self, valve: &Valve, copy: &Path, options: &str) -> Client {
-        self.route.client(valve.address(), copy).options(options)
+        self.client_at(valve.address(), copy, options)
     }
 
     /// A valve before the server, which holds what comes from the source.
     pub(crate) fn valve(&self) -> Valve {
         self.route.valve(self.server.address)
+    }
+
+    /// A proxy before the server, which spoils what comes from the source on the data connection after `nth` others.
+    pub(crate) fn cut_proxy(&self, nth: usize, fault: Fault) -> CutProxy {
+        self.route.cut_proxy(self.server.address, nth, fault)
+    }
+
+    /// The same as [`Versions::client`], at another address.
+    pub(crate) fn client_at(&self, address: SocketAddr, copy: &Path, options: &str) -> Client {
+        self.route.client(address, copy).options(options)
     }
 
     /// Waits until nobody writes to a copy whose client is gone.

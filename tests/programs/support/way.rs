@@ -5,9 +5,12 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::client::{Client, contents};
+use super::client::{Client, Run, contents};
+use super::cut_proxy::{CutProxy, Fault};
+use super::launch::Launch;
 use super::port::ReservedPort;
 use super::server::Server;
+use super::strace::Strace;
 use super::tree::Tree;
 use super::{Workspace, valve, wait_until};
 
@@ -33,12 +36,14 @@ pub(crate) struct Route {
     pub(crate) source: PathBuf,
     /// What a server that receives serves.
     above: PathBuf,
+    /// How the program that receives is started: the client, or the server.
+    receiver: Launch,
 }
 
 impl Route {
     /// From `source`, to anywhere in the workspace.
     pub(crate) fn new(way: Way, source: &Path, workspace: &Workspace) -> Self {
-        Self { way, source: source.to_path_buf(), above: workspace.at("") }
+        Self { way, source: source.to_path_buf(), above: workspace.at(""), receiver: Launch::default() }
     }
 
     /// From what `put` puts into a tree, to anywhere in the workspace.
@@ -48,6 +53,18 @@ impl Route {
         Self::new(way, &tree.finish(), workspace)
     }
 
+    /// Whoever receives runs under restrictions of `tests/under`, separated by spaces.
+    pub(crate) fn receiver_restricted(mut self, restrictions: &str) -> Self {
+        self.receiver.restrict(restrictions);
+        self
+    }
+
+    /// Whoever receives runs with these faults.
+    pub(crate) fn receiver_strace(mut self, strace: &Strace) -> Self {
+        self.receiver.set_under(strace.words());
+        self
+    }
+
     /// The server at the end that does not dial.
     pub(crate) fn serve(&self) -> Server {
         self.serve_with("")
@@ -55,7 +72,20 @@ impl Route {
 
     /// The same, with these further words.
     pub(crate) fn serve_with(&self, words: &str) -> Server {
-        Server::start_with(self.served(), &format!("127.0.0.1 0 {} {words}", self.told()))
+        let launch = match self.way {
+            Way::Pull => &Launch::default(),
+            Way::Push => &self.receiver,
+        };
+        let words = format!("127.0.0.1 0 {} {words}", self.told());
+        Server::try_launch(self.served(), &words, launch).expect("a server that listens")
+    }
+
+    /// The same, with these words for the place where it listens, run by another program.
+    pub(crate) fn serve_under(&self, place: &str, words: Vec<String>) -> Server {
+        let mut launch = Launch::default();
+        launch.set_under(words);
+        let place = format!("{place} {}", self.told());
+        Server::try_launch(self.served(), &place, &launch).expect("a server that listens")
     }
 
     /// The same, on this port.
@@ -71,11 +101,38 @@ impl Route {
         }
     }
 
+    /// A proxy before that server, which spoils what comes from the source on the data connection after `nth` others.
+    pub(crate) fn cut_proxy(&self, server: SocketAddr, nth: usize, fault: Fault) -> CutProxy {
+        match self.way {
+            Way::Pull => CutProxy::start_for(server, valve::Kind::Data, nth, fault),
+            Way::Push => CutProxy::start_toward_server(server, nth, fault),
+        }
+    }
+
     /// Brings the contents of the source to `copy`, which is in the workspace, by the server at this address.
     pub(crate) fn client(&self, address: SocketAddr, copy: &Path) -> Client {
         match self.way {
-            Way::Pull => Client::pull(format!("fcp://{address}"), copy),
+            Way::Pull => Client::pull(format!("fcp://{address}"), copy).launched(&self.receiver),
             Way::Push => Client::push(contents(&self.source), self.url_of(address, copy)),
+        }
+    }
+
+    /// Brings the contents of the source to `copy`: fetched without a server, or sent to one that ends with the run.
+    pub(crate) fn bring(&self, copy: &Path, options: &str) -> Run {
+        self.try_bring(copy, options).expect("a server that listens")
+    }
+
+    /// The same; `None` where the server ends without listening.
+    pub(crate) fn try_bring(&self, copy: &Path, options: &str) -> Option<Run> {
+        match self.way {
+            Way::Pull => {
+                Some(Client::pull(contents(&self.source), copy).launched(&self.receiver).options(options).run())
+            }
+            Way::Push => {
+                let words = format!("127.0.0.1 0 {}", self.told());
+                let server = Server::try_launch(self.served(), &words, &self.receiver)?;
+                Some(self.client(server.address, copy).options(options).run())
+            }
         }
     }
 
