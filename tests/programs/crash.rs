@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::support::client::{Client, Run, Running};
+use crate::support::client::{Run, Running};
 use crate::support::compare::{assert_same, files_and_bytes};
 use crate::support::crash_disk::{CrashDisk, Snapshot};
 use crate::support::journal::Leftover;
@@ -16,9 +16,13 @@ use crate::support::server::Server;
 use crate::support::sweep::{Draw, is_long};
 use crate::support::tree::{Tree, noise, set_mtime};
 use crate::support::valve::{Kind, Valve};
+use crate::support::way::{BOTH_WAYS, Route, Way};
 use crate::support::{HANG_TIMEOUT, Workspace, say_skipped};
 use nix::sys::signal::Signal;
 
+/// The ways, and how names are given.
+const CASES: [(Way, &str); 3] =
+    [(Way::Pull, "--durability batch"), (Way::Pull, "--durability file"), (Way::Push, "--durability batch")];
 const SMALL_FILES: u64 = 120;
 const LARGE_BYTES: usize = 12 << 20;
 
@@ -30,6 +34,7 @@ struct Scene {
     source: PathBuf,
     old: Files,
     new: Files,
+    route: Route,
     valve: Valve,
     server: Server,
     // Before the directory that it lies in.
@@ -38,7 +43,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Option<Self> {
+    fn by(way: Way) -> Option<Self> {
         let workspace = Workspace::new();
         let disk = CrashDisk::make(&workspace, 192)?;
         let mut tree = Tree::new(&workspace.at("source"));
@@ -49,17 +54,18 @@ impl Scene {
         tree.file("large", &noise(LARGE_BYTES / 2, 1));
         let source = tree.finish();
         let old = files_of(&source);
-        let server = Server::start(&source);
-        let valve = Valve::start(server.address);
-        Client::pull(server.url(""), disk.path().join("copy")).run().expect_exit(0);
+        let route = Route::new(way, &source, &workspace);
+        let server = route.serve();
+        let valve = route.valve(server.address);
+        route.client(server.address, &disk.path().join("copy")).run().expect_exit(0);
         renew(&source);
         let new = files_of(&source);
-        Some(Self { source, old, new, valve, server, disk, workspace })
+        Some(Self { source, old, new, route, valve, server, disk, workspace })
     }
 
     fn start(&self, options: &str) -> Running {
         let options = format!("--conns 2 --chunk-kb 64 --no-compress --whole-file {options}");
-        Client::pull(self.valve.url(), self.disk.path().join("copy")).options(&options).start()
+        self.route.client(self.valve.address(), &self.disk.path().join("copy")).options(&options).start()
     }
 
     /// Mounts a disk after a power cut, looks at every name on it, and lets a run complete it.
@@ -68,7 +74,8 @@ impl Scene {
         let copy = disk.path.join("copy");
         let booted = self.look(what, &copy);
         let standing: u64 = Leftover::all(&copy).iter().map(Leftover::standing_bytes).sum();
-        let run = Client::pull(self.server.url(""), &copy).options("--whole-file --chunk-kb 64").run().expect_exit(0);
+        let run =
+            self.route.client(self.server.address, &copy).options("--whole-file --chunk-kb 64").run().expect_exit(0);
         assert_same(&self.source, &copy);
         let fetched = run.count("bytes_fetched");
         assert_eq!(fetched + standing, booted.missing_bytes, "{what}: {standing} stood");
@@ -166,8 +173,8 @@ fn write_log(disk: &Path) {
 #[test]
 fn a_power_cut_at_any_byte_leaves_old_files_and_new_ones() {
     let mut draw = Draw::new();
-    for durability in ["--durability batch", "--durability file"] {
-        let Some(mut scene) = Scene::new() else { return };
+    for (way, durability) in CASES {
+        let Some(mut scene) = Scene::by(way) else { return };
         let (_, bytes) = files_and_bytes(&scene.source);
         let client = scene.start(durability);
         let count = if is_long() { 20 } else { 2 };
@@ -176,7 +183,7 @@ fn a_power_cut_at_any_byte_leaves_old_files_and_new_ones() {
         let mut snapshots = Vec::new();
         for mark in marks {
             scene.valve.wait_until_passed(Kind::Data, mark);
-            snapshots.push((format!("{durability}, after {mark} bytes"), scene.disk.snapshot()));
+            snapshots.push((format!("{way:?} {durability}, after {mark} bytes"), scene.disk.snapshot()));
         }
         client.finish().expect_exit(0);
         for (what, snapshot) in snapshots {
@@ -188,9 +195,9 @@ fn a_power_cut_at_any_byte_leaves_old_files_and_new_ones() {
 #[test]
 fn a_name_never_comes_before_its_bytes() {
     let mut draw = Draw::new();
-    for durability in ["--durability batch", "--durability file"] {
+    for (way, durability) in CASES {
         for _ in 0..if is_long() { 10 } else { 1 } {
-            let Some(mut scene) = Scene::new() else { return };
+            let Some(mut scene) = Scene::by(way) else { return };
             // Beyond the large files, which come first, and short of the end.
             scene.valve.limit(Kind::Data, LARGE_BYTES as u64 * 3 / 2 + (200 << 10) + draw.below(1 << 20));
             let mut client = scene.start(durability);
@@ -200,8 +207,8 @@ fn a_name_never_comes_before_its_bytes() {
             let later = scene.disk.snapshot();
             scene.valve.open();
             client.finish().expect_exit(0);
-            scene.check(&format!("{durability}, at the first name"), &at_once);
-            let booted = scene.check(&format!("{durability}, after a commit of the log"), &later);
+            scene.check(&format!("{way:?} {durability}, at the first name"), &at_once);
+            let booted = scene.check(&format!("{way:?} {durability}, after a commit of the log"), &later);
             assert!(booted.new_files > 0, "some names were given by then");
         }
     }
@@ -209,38 +216,40 @@ fn a_name_never_comes_before_its_bytes() {
 
 #[test]
 fn what_a_run_calls_done_is_there_after_a_power_cut() {
-    for durability in ["--durability batch", "--durability file"] {
-        let Some(mut scene) = Scene::new() else { return };
+    for (way, durability) in CASES {
+        let Some(mut scene) = Scene::by(way) else { return };
         let run: Run = scene.start(durability).finish().expect_exit(0);
         let snapshot = scene.disk.snapshot();
         assert_eq!(run.count("files_committed"), scene.new.len() as u64);
-        let booted = scene.check(&format!("{durability}, done"), &snapshot);
+        let booted = scene.check(&format!("{way:?} {durability}, done"), &snapshot);
         assert_eq!((booted.missing_bytes, booted.new_files), (0, scene.new.len()), "{durability}");
     }
 }
 
 #[test]
 fn what_was_journaled_and_written_is_not_fetched_again_after_a_power_cut() {
-    let Some(mut scene) = Scene::new() else { return };
-    scene.valve.limit(Kind::Data, LARGE_BYTES as u64 / 2);
-    let client = scene.start("");
-    scene.valve.wait_until_stalled(Kind::Data);
-    crate::support::wait_until("a journal", || {
-        let found = Leftover::all(&scene.disk.path().join("copy"));
-        found.iter().any(|leftover| leftover.claimed_bytes() > 1 << 20)
-    });
-    // Whatever syncs the disk by then, be it somebody else.
-    let synced = std::process::Command::new("sync").arg("-f").arg(scene.disk.path()).status();
-    if !synced.is_ok_and(|status| status.success()) {
-        return say_skipped("no sync -f here");
+    for way in BOTH_WAYS {
+        let Some(mut scene) = Scene::by(way) else { return };
+        scene.valve.limit(Kind::Data, LARGE_BYTES as u64 / 2);
+        let client = scene.start("");
+        scene.valve.wait_until_stalled(Kind::Data);
+        crate::support::wait_until("a journal", || {
+            let found = Leftover::all(&scene.disk.path().join("copy"));
+            found.iter().any(|leftover| leftover.claimed_bytes() > 1 << 20)
+        });
+        // Whatever syncs the disk by then, be it somebody else.
+        let synced = std::process::Command::new("sync").arg("-f").arg(scene.disk.path()).status();
+        if !synced.is_ok_and(|status| status.success()) {
+            return say_skipped("no sync -f here");
+        }
+        let snapshot = scene.disk.snapshot();
+        client.kill();
+        let disk = snapshot.boot(&scene.workspace.at("booted before"));
+        let standing: u64 = Leftover::all(&disk.path.join("copy")).iter().map(Leftover::standing_bytes).sum();
+        assert!(standing > 1 << 20);
+        drop(disk);
+        scene.check("synced while it was fetched", &snapshot);
     }
-    let snapshot = scene.disk.snapshot();
-    client.kill();
-    let disk = snapshot.boot(&scene.workspace.at("booted before"));
-    let standing: u64 = Leftover::all(&disk.path.join("copy")).iter().map(Leftover::standing_bytes).sum();
-    assert!(standing > 1 << 20);
-    drop(disk);
-    scene.check("synced while it was fetched", &snapshot);
 }
 
 #[test]
@@ -248,21 +257,27 @@ fn a_disk_that_is_lost_without_a_boot_is_not_taken_at_its_word() {
     if is_everywhere("no-proc") {
         return say_skipped("without /proc a journal has no mark");
     }
-    let Some(mut scene) = Scene::new() else { return };
-    let copy = scene.disk.path().join("copy");
-    scene.valve.limit(Kind::Data, LARGE_BYTES as u64 / 2);
-    let client = scene.start("--durability none");
-    scene.valve.wait_until_stalled(Kind::Data);
-    crate::support::wait_until("a journal", || Leftover::all(&copy).iter().any(|one| one.claimed_bytes() > 1 << 20));
-    client.signal(Signal::SIGTERM);
-    client.finish().expect_exit(20);
-    // The journal gets to the disk, with the mark that vouches for its claims, and the bytes do not.
-    let journal = Leftover::fullest(&copy).journal;
-    fs::File::open(journal).and_then(|file| file.sync_all()).expect("sync");
-    let snapshot = scene.disk.snapshot();
-    let disk = snapshot.boot(&scene.workspace.at("booted before"));
-    let leftover = Leftover::fullest(&disk.path.join("copy"));
-    assert!(leftover.claimed_bytes() > 1 << 20 && leftover.read().mark().is_some());
-    drop(disk);
-    scene.check("a disk that was taken away", &snapshot);
+    for way in BOTH_WAYS {
+        let Some(mut scene) = Scene::by(way) else { return };
+        let copy = scene.disk.path().join("copy");
+        scene.valve.limit(Kind::Data, LARGE_BYTES as u64 / 2);
+        let client = scene.start("--durability none");
+        scene.valve.wait_until_stalled(Kind::Data);
+        crate::support::wait_until("a journal", || {
+            Leftover::all(&copy).iter().any(|one| one.claimed_bytes() > 1 << 20)
+        });
+        client.signal(Signal::SIGTERM);
+        client.finish().expect_exit(20);
+        scene.valve.renew();
+        crate::support::way::wait_until_free(&copy);
+        // The journal gets to the disk, with the mark that vouches for its claims, and the bytes do not.
+        let journal = Leftover::fullest(&copy).journal;
+        fs::File::open(journal).and_then(|file| file.sync_all()).expect("sync");
+        let snapshot = scene.disk.snapshot();
+        let disk = snapshot.boot(&scene.workspace.at("booted before"));
+        let leftover = Leftover::fullest(&disk.path.join("copy"));
+        assert!(leftover.claimed_bytes() > 1 << 20 && leftover.read().mark().is_some());
+        drop(disk);
+        scene.check("a disk that was taken away", &snapshot);
+    }
 }

@@ -8,10 +8,10 @@ use crate::support::Workspace;
 use crate::support::client::{Client, contents};
 use crate::support::journal::{Leftover, names_in_parts};
 use crate::support::say_skipped;
-use crate::support::server::Server;
 use crate::support::stage::Stage;
 use crate::support::strace::Strace;
 use crate::support::tree::{Tree, noise, set_mtime};
+use crate::support::way::{BOTH_WAYS, Route, Way};
 
 const TIB: u64 = 1 << 40;
 /// Where there are bytes in the large file: next to both ends of the segments that are confirmed, and alone.
@@ -59,17 +59,24 @@ fn large_source(workspace: &Workspace) -> Option<PathBuf> {
 fn a_file_of_a_tebibyte_costs_what_its_data_cost() {
     let workspace = Workspace::new();
     let Some(source) = large_source(&workspace) else { return };
-    let server = Server::start(&source);
-    for options in ["", "--verify written", "--conns 8 --chunk-kb 64 --no-compress", "--verify disk --durability file"]
-    {
-        let copy = workspace.at("copy");
-        let run = Client::pull(server.url(""), &copy).options(options).run().expect_exit(0);
-        assert_large(&copy.join("large"), 3000);
-        run.expect_counts(&[("files_committed", 2), ("bytes_fetched", TIB + 5), ("chunks_refetched", 0)]);
-        // A request for each GiB has it confirmed; for its bytes there are a few for each hole and connection.
-        let asked_bytes = Client::pull(server.url(""), &copy).run().expect_exit(0).count("bytes_wire_out");
-        assert!(asked_bytes < 10_000, "nothing is asked for again");
-        fs::remove_dir_all(&copy).expect("remove");
+    for way in BOTH_WAYS {
+        let route = Route::new(way, &source, &workspace);
+        let server = route.serve();
+        for options in
+            ["", "--verify written", "--conns 8 --chunk-kb 64 --no-compress", "--verify disk --durability file"]
+        {
+            let copy = workspace.at("copy");
+            let run = route.client(server.address, &copy).options(options).run().expect_exit(0);
+            assert_large(&copy.join("large"), 3000);
+            run.expect_counts(&[("files_committed", 2), ("bytes_fetched", TIB + 5), ("chunks_refetched", 0)]);
+            // A request for each GiB has it confirmed; for its bytes there are a few for each hole and connection.
+            let run = route.client(server.address, &copy).run().expect_exit(0);
+            assert!(
+                run.count("bytes_wire_out") < 10_000 && run.count("bytes_wire_in") < 10_000,
+                "nothing is asked for again"
+            );
+            fs::remove_dir_all(&copy).expect("remove");
+        }
     }
 }
 
@@ -77,58 +84,69 @@ fn a_file_of_a_tebibyte_costs_what_its_data_cost() {
 fn few_requests_bring_a_tebibyte_over() {
     let workspace = Workspace::new();
     let Some(source) = large_source(&workspace) else { return };
-    let copy = workspace.at("copy");
-    let run = Client::pull(contents(&source), &copy).options("--conns 4").run().expect_exit(0);
-    // 37 bytes and the path for each of 1,024 segments, and less than half as much for all of the rest.
-    let wire = [run.count("bytes_wire_out"), run.count("bytes_wire_in")];
-    assert!(wire[0] < 80_000, "{} bytes of requests", wire[0]);
-    assert!(wire[1] < 60 << 20, "{} bytes of answers", wire[1]);
-    let run = Client::verify(&copy, contents(&source)).run().expect_differences(&[]);
-    assert!(run.count("bytes_wire_out") < 80_000);
-    assert_eq!(run.count("bytes_verified"), TIB + 5);
+    for way in BOTH_WAYS {
+        let copy = workspace.at(&format!("copy {way:?}"));
+        let run = Route::new(way, &source, &workspace).bring(&copy, "--conns 4").expect_exit(0);
+        // 37 bytes and the path for each of 1,024 segments, and less than half as much for all of the rest.
+        let mut wire = [run.count("bytes_wire_out"), run.count("bytes_wire_in")];
+        if way == Way::Push {
+            wire.reverse();
+        }
+        assert!(wire[0] < 80_000, "{} bytes of requests", wire[0]);
+        assert!(wire[1] < 60 << 20, "{} bytes of answers", wire[1]);
+        let run = Client::verify(&copy, contents(&source)).run().expect_differences(&[]);
+        assert!(run.count("bytes_wire_out") < 80_000);
+        assert_eq!(run.count("bytes_verified"), TIB + 5);
+    }
 }
 
 #[test]
 fn a_run_that_was_killed_is_resumed_without_reading_holes() {
     let bytes = 2 << 20;
-    let stage = Stage::new(|tree| {
-        tree.file("small", b"small");
-    });
-    if !make_large(&stage.source.join("large"), bytes) {
-        return;
-    }
-    for stalled_at in [5 << 19, 5 << 20] {
-        stage.stall("--chunk-kb 64 --conns 2 --no-compress", stalled_at).kill();
-        stage.valve.renew();
-        let run = stage.client("--chunk-kb 64 --conns 2").run().expect_exit(0);
-        assert!(run.count("bytes_reused") > 0);
-        assert_large(&stage.copy.join("large"), bytes);
-        assert_eq!(names_in_parts(&stage.copy), Vec::<&Path>::new());
-        fs::remove_dir_all(&stage.copy).expect("remove");
+    for way in BOTH_WAYS {
+        let stage = Stage::by(way, |tree| {
+            tree.file("small", b"small");
+        });
+        if !make_large(&stage.source.join("large"), bytes) {
+            return;
+        }
+        for stalled_at in [5 << 19, 5 << 20] {
+            stage.kill(stage.stall("--chunk-kb 64 --conns 2 --no-compress", stalled_at));
+            stage.valve.renew();
+            let run = stage.client("--chunk-kb 64 --conns 2").run().expect_exit(0);
+            assert!(run.count("bytes_reused") > 0);
+            assert_large(&stage.copy.join("large"), bytes);
+            assert_eq!(names_in_parts(&stage.copy), Vec::<&Path>::new());
+            fs::remove_dir_all(&stage.copy).expect("remove");
+        }
     }
 }
 
 #[test]
 fn of_a_hole_that_is_none_any_more_only_the_segment_is_fetched_again() {
     let bytes = 2 << 20;
-    let stage = Stage::new(|tree| {
-        tree.file("small", b"small");
-    });
-    if !make_large(&stage.source.join("large"), bytes) {
-        return;
+    for way in BOTH_WAYS {
+        let mut stage = Stage::by(way, |tree| {
+            tree.file("small", b"small");
+        });
+        if !make_large(&stage.source.join("large"), bytes) {
+            return;
+        }
+        let client = stage.stall("--chunk-kb 64 --conns 2 --no-compress", 5 << 20);
+        stage.kill_receiver(client);
+        stage.valve.renew();
+        let left = Leftover::fullest(&stage.copy);
+        assert!(left.read().claims().iter().any(|claim| claim.len > 100 << 30), "segments of zeros are one claim");
+        let part = File::options().write(true).open(&left.part).expect("open");
+        part.write_all_at(b"no hole", (100 << 30) + 12_345).expect("write");
+        let run = stage.client("--chunk-kb 64 --conns 2").run().expect_exit(0);
+        assert!(run.count("bytes_reused") > 290 << 30);
+        assert_eq!(run.count("bytes_reused") + run.count("bytes_fetched"), TIB + 5);
+        assert_eq!(run.count("chunks_refetched"), 0);
+        let requests = if way == Way::Pull { "bytes_wire_out" } else { "bytes_wire_in" };
+        assert!(run.count(requests) < 100_000, "{} bytes of requests", run.count(requests));
+        assert_large(&stage.copy.join("large"), bytes);
     }
-    stage.stall("--chunk-kb 64 --conns 2 --no-compress", 5 << 20).kill();
-    stage.valve.renew();
-    let left = Leftover::fullest(&stage.copy);
-    assert!(left.read().claims().iter().any(|claim| claim.len > 100 << 30), "segments of zeros are one claim");
-    let part = File::options().write(true).open(&left.part).expect("open");
-    part.write_all_at(b"no hole", (100 << 30) + 12_345).expect("write");
-    let run = stage.client("--chunk-kb 64 --conns 2").run().expect_exit(0);
-    assert!(run.count("bytes_reused") > 290 << 30);
-    assert_eq!(run.count("bytes_reused") + run.count("bytes_fetched"), TIB + 5);
-    assert_eq!(run.count("chunks_refetched"), 0);
-    assert!(run.count("bytes_wire_out") < 100_000, "{} bytes of requests", run.count("bytes_wire_out"));
-    assert_large(&stage.copy.join("large"), bytes);
 }
 
 #[test]
@@ -163,47 +181,61 @@ fn verify_tells_zeros_from_bytes_whether_they_are_holes_or_not() {
 
 #[test]
 fn a_hole_in_place_of_old_bytes_is_one_afterwards() {
-    for options in ["--whole-file", "--no-whole-file", "--inplace", "--inplace --whole-file"] {
-        let workspace = Workspace::new();
-        let size = 48 << 20;
-        let mut tree = Tree::new(&workspace.at("source"));
-        tree.sparse("file", size + 1, &[(9 << 20, &noise(100_000, 1)), (30 << 20, &noise(100_000, 2))]);
-        let source = tree.finish();
-        let copy = workspace.at("copy");
-        fs::create_dir(&copy).expect("create");
-        fs::write(copy.join("file"), noise(size, 3)).expect("write");
-        Client::pull(contents(&source), &copy).options(options).run().expect_exit(0);
-        crate::support::compare::assert_same(&source, &copy);
+    for way in BOTH_WAYS {
+        for options in ["--whole-file", "--no-whole-file", "--inplace", "--inplace --whole-file"] {
+            let workspace = Workspace::new();
+            let size = 48 << 20;
+            let route = Route::of(way, &workspace, |tree| {
+                tree.sparse("file", size + 1, &[(9 << 20, &noise(100_000, 1)), (30 << 20, &noise(100_000, 2))]);
+            });
+            let copy = workspace.at("copy");
+            fs::create_dir(&copy).expect("create");
+            fs::write(copy.join("file"), noise(size, 3)).expect("write");
+            route.bring(&copy, options).expect_exit(0);
+            if way == Way::Pull || options != "--inplace" {
+                crate::support::compare::assert_same(&route.source, &copy);
+                continue;
+            }
+            // The edges of what is asked for lie where the file is cut, and blocks are only given back whole.
+            crate::support::compare::assert_same_but_room(&route.source, &copy);
+            let room = copy.join("file").metadata().expect("examine").blocks() * 512;
+            assert!(room < 2 << 20, "{room} bytes of room");
+        }
     }
 }
 
 #[test]
 fn a_signal_is_no_reason_to_write_zeros() {
     let Some(strace) = Strace::new() else { return };
-    let workspace = Workspace::new();
-    let size = 48 << 20;
-    let source = Tree::new(&workspace.at("source")).sparse("file", size, &[(9 << 20, &noise(100_000, 1))]).finish();
-    let copy = workspace.at("copy");
-    fs::create_dir(&copy).expect("create");
-    fs::write(copy.join("file"), noise(size, 3)).expect("write");
-    let strace = strace.fails_at("fallocate", "EINTR", "1+2");
-    Client::pull(contents(&source), &copy).options("--inplace --whole-file").strace(&strace).run().expect_exit(0);
-    crate::support::compare::assert_same(&source, &copy);
-    let room = copy.join("file").metadata().expect("examine").blocks() * 512;
-    assert!(room < 4 << 20, "{room} bytes of room");
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let size = 48 << 20;
+        let route = Route::of(way, &workspace, |tree| _ = tree.sparse("file", size, &[(9 << 20, &noise(100_000, 1))]));
+        let copy = workspace.at("copy");
+        fs::create_dir(&copy).expect("create");
+        fs::write(copy.join("file"), noise(size, 3)).expect("write");
+        let strace = strace.clone().fails_at("fallocate", "EINTR", "1+2");
+        let route = route.receiver_strace(&strace);
+        route.bring(&copy, "--inplace --whole-file").expect_exit(0);
+        crate::support::compare::assert_same(&route.source, &copy);
+        let room = copy.join("file").metadata().expect("examine").blocks() * 512;
+        assert!(room < 4 << 20, "{room} bytes of room");
+    }
 }
 
 #[test]
 fn an_old_version_that_is_nearly_all_hole_is_not_looked_through() {
     let workspace = Workspace::new();
     let Some(source) = large_source(&workspace) else { return };
-    let copy = workspace.at("copy");
-    fs::create_dir(&copy).expect("create");
-    if !make_large(&copy.join("large"), 5000) {
-        return;
+    for way in BOTH_WAYS {
+        let copy = workspace.at(&format!("copy {way:?}"));
+        fs::create_dir(&copy).expect("create");
+        if !make_large(&copy.join("large"), 5000) {
+            return;
+        }
+        set_mtime(&copy.join("large"), 7, 0);
+        let run = Route::new(way, &source, &workspace).bring(&copy, "--no-whole-file").expect_exit(0);
+        run.expect_counts(&[("bytes_fetched", TIB + 5), ("bytes_reused", 0)]);
+        assert_large(&copy.join("large"), 3000);
     }
-    set_mtime(&copy.join("large"), 7, 0);
-    let run = Client::pull(contents(&source), &copy).options("--no-whole-file").run().expect_exit(0);
-    run.expect_counts(&[("bytes_fetched", TIB + 5), ("bytes_reused", 0)]);
-    assert_large(&copy.join("large"), 3000);
 }

@@ -10,6 +10,7 @@ use crate::support::compare::assert_same;
 use crate::support::launch::{Launch, is_everywhere};
 use crate::support::server::Server;
 use crate::support::tree::{Tree, noise};
+use crate::support::way::{BOTH_WAYS, RECEIVES, Route, Way};
 use crate::support::{Workspace, say_skipped};
 
 /// The codes that a run may end with where the system allows it little: done, no socket, too little of something.
@@ -54,16 +55,30 @@ fn many_connections_and_few_descriptors() {
     let source = small_and_large(&workspace.at("source"), 400, 40);
     let server = Server::start(&source);
     for (limit, conns) in [(64, 16), (256, 64), (24, 4)] {
+        let restriction = format!("descriptors={limit}");
         for (form, from) in [("served", server.url("").into()), ("embedded", contents(&source))] {
             if form == "embedded" && limit < 40 {
                 continue;
             }
             let copy = workspace.at(&format!("copy {limit} {form}"));
             let client = Client::pull(from, &copy).options(&format!("--conns {conns} --chunk-kb 64"));
-            let run = client.restricted(&format!("descriptors={limit}")).run().expect_exit(0);
+            let run = client.restricted(&restriction).run().expect_exit(0);
             assert_same(&source, &copy);
             expect_told_once(&run, &format!("open files are limited to {limit}"));
         }
+    }
+}
+
+/// A server keeps half of what it has for others than the one that pushes.
+#[test]
+fn many_connections_to_a_receiver_with_few_descriptors() {
+    let workspace = Workspace::new();
+    let source = small_and_large(&workspace.at("source"), 400, 40);
+    for (limit, conns) in [(64, 16), (256, 64), (40, 4)] {
+        let copy = workspace.at(&format!("copy {limit}"));
+        let route = Route::new(Way::Push, &source, &workspace).receiver_restricted(&format!("descriptors={limit}"));
+        route.bring(&copy, &format!("--conns {conns} --chunk-kb 64")).expect_exit(0);
+        assert_same(&source, &copy);
     }
 }
 
@@ -71,32 +86,41 @@ fn many_connections_and_few_descriptors() {
 fn many_directories_and_few_descriptors() {
     let workspace = Workspace::new();
     let source = directories(&workspace.at("source"), 3000);
-    let server = Server::start(&source);
-    let copy = workspace.at("copy");
-    Client::pull(server.url(""), &copy).restricted("descriptors=512").run().expect_exit(0);
-    assert_same(&source, &copy);
-    Client::pull(server.url(""), &copy).options("--delete").restricted("descriptors=64").run().expect_exit(0);
-    Client::verify(&copy, server.url("")).restricted("descriptors=64").run().expect_differences(&[]);
+    for way in BOTH_WAYS {
+        let server = Server::start(&source);
+        let copy = workspace.at(&format!("copy {way:?}"));
+        let bring = |options: &str, restriction: &str| {
+            let route = Route::new(way, &source, &workspace).receiver_restricted(restriction);
+            let receiver = route.serve();
+            route.client(receiver.address, &copy).options(options).run().expect_exit(0)
+        };
+        bring("", "descriptors=512");
+        assert_same(&source, &copy);
+        bring("--delete", "descriptors=64");
+        Client::verify(&copy, server.url("")).restricted("descriptors=64").run().expect_differences(&[]);
+    }
 }
 
 /// A chain of directories that is longer than there are descriptors.
 #[test]
 fn a_deep_tree_goes_with_few_descriptors() {
-    let workspace = Workspace::new();
-    let mut tree = Tree::new(&workspace.at("source"));
-    let mut path = String::from("deep");
-    for level in 0..100 {
-        tree.dir(&path).file(format!("{path}/file"), b"here");
-        path += &format!("/level {level}");
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let mut tree = Tree::new(&workspace.at("source"));
+        let mut path = String::from("deep");
+        for level in 0..100 {
+            tree.dir(&path).file(format!("{path}/file"), b"here");
+            path += &format!("/level {level}");
+        }
+        let source = tree.file("stays", b"there").finish();
+        let copy = workspace.at("copy");
+        let route = Route::new(way, &source, &workspace).receiver_restricted("descriptors=64");
+        route.bring(&copy, "--delete").expect_exit(0);
+        assert_same(&source, &copy);
+        std::fs::remove_dir_all(source.join("deep")).expect("remove");
+        route.bring(&copy, "--delete").expect_exit(0).expect_counts(&[("deleted", 200)]);
+        assert!(!copy.join("deep").exists());
     }
-    let source = tree.file("stays", b"there").finish();
-    let copy = workspace.at("copy");
-    let pull = || Client::pull(contents(&source), &copy).options("--delete").restricted("descriptors=64");
-    pull().run().expect_exit(0);
-    assert_same(&source, &copy);
-    std::fs::remove_dir_all(source.join("deep")).expect("remove");
-    pull().run().expect_exit(0).expect_counts(&[("deleted", 200)]);
-    assert!(!copy.join("deep").exists());
 }
 
 #[test]
@@ -222,20 +246,37 @@ fn every_number_of_threads() {
 fn a_server_under_every_limit() {
     let workspace = Workspace::new();
     let source = small_and_large(&workspace.at("source"), 60, 4);
-    let restrictions = ["descriptors=10", "descriptors=16", "descriptors=20", "memory=40", "memory=64", "memory=150"];
+    let restrictions = [
+        "descriptors=10",
+        "descriptors=16",
+        "descriptors=20",
+        "descriptors=40",
+        "memory=40",
+        "memory=64",
+        "memory=150",
+    ];
     for (number, restriction) in restrictions.into_iter().enumerate() {
         let mut launch = Launch::default();
         launch.restrict(restriction);
         let copy = workspace.at(&format!("copy {number}"));
-        let Some(server) = Server::try_launch(&source, "127.0.0.1 0", &launch) else {
+        let Some(server) = Server::try_launch(&workspace.at(""), &format!("127.0.0.1 0 {RECEIVES}"), &launch) else {
             let program = env!("CARGO_BIN_EXE_fastcp-server");
             let ended = launch.command(program.as_ref()).arg(&source).arg("127.0.0.1").arg("0").output();
             let ended = ended.expect("it runs");
             assert_eq!(ended.status.code(), Some(22), "{restriction}: {}", String::from_utf8_lossy(&ended.stderr));
             continue;
         };
-        let run = Client::pull(server.url(""), &copy).options("--conns 8 --retry 20").run().expect_exit(0);
+        let options = "--conns 8 --retry 20";
+        let run = Client::pull(server.url("source/"), &copy).options(options).run().expect_exit(0);
         expect_sound(&run, restriction, &source, &copy);
+        let pushed = format!("pushed {number}");
+        let run = Client::push(contents(&source), server.url(&pushed)).options("--conns 8 --retry 1").run();
+        let is_enough = ["descriptors=40", "memory=150"].contains(&restriction);
+        assert!(run.code == Some(0) || !is_enough && matches!(run.code, Some(12 | 35)), "{restriction}: {run:?}");
+        assert!(!server.log().contains("panicked"), "{restriction}: {}", server.log());
+        if is_enough {
+            assert_same(&source, &workspace.at(&pushed));
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::Workspace;
-use crate::support::client::{Client, contents};
 use crate::support::compare::assert_same;
 use crate::support::strace::Strace;
 use crate::support::tree::{Tree, noise};
+use crate::support::way::{BOTH_WAYS, Route, Way};
 
 /// The calls that change the destination, and at which of each the client is killed. At least one of each kind is
 /// made.
@@ -66,8 +66,8 @@ impl Case {
         copy
     }
 
-    fn pull(&self, copy: &Path) -> Client {
-        Client::pull(contents(&self.source), copy).options("--conns 2 --chunk-kb 64 --no-whole-file")
+    fn route(&self, way: Way) -> Route {
+        Route::new(way, &self.source, &self.workspace)
     }
 
     /// Panics where a final name stands for anything but a whole file.
@@ -89,24 +89,31 @@ impl Case {
     }
 }
 
+const OPTIONS: &str = "--conns 2 --chunk-kb 64 --no-whole-file";
+
 #[test]
 fn killed_at_any_step_leaves_whole_files_and_a_rerun_completes() {
     let Some(strace) = Strace::new() else { return };
     let case = Case::new();
-    for (call, numbers) in STEPS {
-        let mut kills = 0;
-        for number in numbers {
-            let copy = case.copy();
-            let when = format!("{call} {number}");
-            let run = case.pull(&copy).strace(&strace.clone().kills_at(call, *number)).run();
-            assert!(matches!(run.code, None | Some(0)), "{when}: {:?} {}", run.code, run.stderr);
-            kills += usize::from(run.code.is_none());
-            case.assert_whole(&copy, &when);
-            let rerun = case.pull(&copy).run();
-            assert_eq!(rerun.code, Some(0), "{when}: {}", rerun.stderr);
-            assert_same(&case.source, &copy);
-            assert_eq!(fs::read_dir(copy.join(".fastcp/parts")).expect("read").count(), 0, "{when}: leftovers");
+    for way in BOTH_WAYS {
+        for (call, numbers) in STEPS {
+            let mut kills = 0;
+            for number in numbers {
+                let copy = case.copy();
+                let when = format!("{call} {number}");
+                let route = case.route(way).receiver_strace(&strace.clone().kills_at(call, *number));
+                let Some(run) = route.try_bring(&copy, &format!("{OPTIONS} --retry 0")) else { continue };
+                let is_killed =
+                    if way == Way::Pull { run.code.is_none() } else { matches!(run.code, Some(10 | 12 | 35)) };
+                assert!(is_killed || run.code == Some(0), "{when}: {:?} {}", run.code, run.stderr);
+                kills += usize::from(is_killed);
+                case.assert_whole(&copy, &when);
+                let rerun = case.route(way).bring(&copy, OPTIONS);
+                assert_eq!(rerun.code, Some(0), "{when}: {}", rerun.stderr);
+                assert_same(&case.source, &copy);
+                assert_eq!(fs::read_dir(copy.join(".fastcp/parts")).expect("read").count(), 0, "{when}: leftovers");
+            }
+            assert!(kills > 0, "{call} is never made");
         }
-        assert!(kills > 0, "{call} is never made");
     }
 }

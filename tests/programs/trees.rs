@@ -12,10 +12,12 @@ use crate::support::client::{Client, Run, contents};
 use crate::support::compare::{assert_rsync_agrees, assert_same, differences, files_and_bytes};
 use crate::support::server::Server;
 use crate::support::tree::{EVERYTHING_SPECIALS, Tree, everything, plain, set_mtime};
+use crate::support::way::{BOTH_WAYS, Route, Way};
 use crate::support::{Workspace, say_skipped};
 
-/// Every combination of options; half of them through a server, half through the embedded one.
-fn pull_everything_over(conns: u16) {
+/// Every combination of options; half of them through a server, half through the embedded one, and one of them by a push
+/// as well.
+fn everything_over(conns: u16) {
     let workspace = Workspace::new();
     let source = everything(&workspace.at("source")).finish();
     let server = Server::start(&source);
@@ -30,6 +32,11 @@ fn pull_everything_over(conns: u16) {
                 let options = format!("--conns {conns} --receive-path {path} {chunk} {compress}");
                 let run = Client::pull(from, &copy).options(&options).run().expect_exit(0);
                 assert_everything_arrived(&run, &source, &copy);
+                if nth == usize::from(conns % 7) {
+                    let pushed = workspace.at("pushed");
+                    let run = Route::new(Way::Push, &source, &workspace).bring(&pushed, &options).expect_exit(0);
+                    assert_everything_arrived(&run, &source, &pushed);
+                }
                 nth += 1;
             }
         }
@@ -49,22 +56,22 @@ fn assert_everything_arrived(run: &Run, source: &Path, copy: &Path) {
 
 #[test]
 fn everything_over_1_connection() {
-    pull_everything_over(1);
+    everything_over(1);
 }
 
 #[test]
 fn everything_over_4_connections() {
-    pull_everything_over(4);
+    everything_over(4);
 }
 
 #[test]
 fn everything_over_8_connections() {
-    pull_everything_over(8);
+    everything_over(8);
 }
 
 #[test]
 fn everything_over_64_connections() {
-    pull_everything_over(64);
+    everything_over(64);
 }
 
 #[test]
@@ -87,10 +94,10 @@ fn chunks_of_any_size_make_a_large_file() {
     let file = std::fs::File::create(source.join("large")).expect("create");
     file.set_len((1 << 30) + (90 << 20)).expect("make sparse");
     std::os::unix::fs::FileExt::write_all_at(&file, b"across the border", (1 << 30) - 8).expect("write");
-    for (chunk_kb, without) in [(5000, "0"), (7000, "0x10")] {
-        let copy = workspace.at(&format!("copy {chunk_kb}"));
+    for (way, chunk_kb, without) in [(Way::Pull, 5000, "0"), (Way::Pull, 7000, "0x10"), (Way::Push, 7000, "0")] {
+        let copy = workspace.at(&format!("{way:?} {chunk_kb}"));
         let options = format!("--chunk-kb {chunk_kb} --conns 2 --without {without}");
-        let run = Client::pull(contents(&source), &copy).options(&options).run().expect_exit(0);
+        let run = Route::new(way, &source, &workspace).bring(&copy, &options).expect_exit(0);
         run.expect_counts(&[("files_committed", 1), ("bytes_fetched", (1 << 30) + (90 << 20))]);
         assert_same(&source, &copy);
     }
@@ -138,17 +145,19 @@ fn compression_saves_bytes_on_the_wire_and_only_where_it_is_wanted() {
 
 #[test]
 fn holes_are_not_sent() {
-    let workspace = Workspace::new();
-    let mut tree = Tree::new(&workspace.at("source"));
-    tree.sparse("sparse", 64 << 20, &[(32 << 20, b"island")]);
-    let source = tree.finish();
-    if source.join("sparse").metadata().expect("examine").blocks() > 1024 {
-        return say_skipped("this file system keeps no holes");
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let route = Route::of(way, &workspace, |tree| _ = tree.sparse("sparse", 64 << 20, &[(32 << 20, b"island")]));
+        let source = &route.source;
+        if source.join("sparse").metadata().expect("examine").blocks() > 1024 {
+            return say_skipped("this file system keeps no holes");
+        }
+        let copy = workspace.at("copy");
+        let run = route.bring(&copy, "--no-compress").expect_exit(0);
+        assert_same(source, &copy);
+        let wire = run.count("bytes_wire_in") + run.count("bytes_wire_out");
+        assert!(wire < 4 << 20, "{wire} bytes on the wire");
     }
-    let copy = workspace.at("copy");
-    let run = Client::pull(contents(&source), &copy).options("--no-compress").run().expect_exit(0);
-    assert_same(&source, &copy);
-    assert!(run.count("bytes_wire_in") < 4 << 20, "{} bytes on the wire", run.count("bytes_wire_in"));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::support::journal::names_in_parts;
 use crate::support::mount::{LoopDisk, Overlay, SmallDisk, make_project, make_subvolume};
 use crate::support::strace::Strace;
 use crate::support::tree::{Tree, noise, set_mtime};
+use crate::support::way::{BOTH_WAYS, Route, Way};
 
 /// Files of every way of arriving, in `sub` and beside it, of which a second version replaces the first.
 fn version(root: &Path, nth: u64) -> PathBuf {
@@ -33,80 +34,96 @@ fn assert_same_but_state(source: &Path, copy: &Path) {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-fn pull(source: &Path, copy: &Path, options: &str) -> Run {
-    Client::pull(contents(source), copy).options(&format!("--chunk-kb 64 --conns 2 {options}")).run()
+fn bring(route: &Route, copy: &Path, options: &str) -> Run {
+    route.bring(copy, &format!("--chunk-kb 64 --conns 2 {options}"))
 }
 
 #[test]
 fn files_in_a_subvolume_arrive_and_are_replaced() {
-    let workspace = Workspace::new();
-    let disk = workspace.at("disk");
-    let Some(_mounted) = LoopDisk::mount(&disk, &["mkfs.btrfs", "-q"], "loop", 256) else { return };
-    let (source, copy) = (workspace.at("source"), disk.join("copy"));
-    fs::create_dir(&copy).expect("create");
-    make_subvolume(&copy.join("sub"));
-    for (nth, options) in [(1, "--whole-file"), (2, "--whole-file"), (3, "--no-whole-file")] {
-        version(&source, nth);
-        let run = pull(&source, &copy, &format!("--delete {options}")).expect_exit(0);
-        assert_eq!(run.count("files_failed"), 0);
-        assert_same_but_state(&source, &copy);
-        assert_eq!(fs::read_dir(copy.join("sub/.fastcp/parts")).expect("made in the subvolume").count(), 0);
-        pull(&source, &copy, "").expect_exit(0).expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
-        Client::verify(&copy, contents(&source)).run().expect_exit(0);
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let disk = workspace.at("disk");
+        let Some(_mounted) = LoopDisk::mount(&disk, &["mkfs.btrfs", "-q"], "loop", 256) else { return };
+        let (source, copy) = (workspace.at("source"), disk.join("copy"));
+        let route = Route::new(way, &source, &workspace);
+        fs::create_dir(&copy).expect("create");
+        make_subvolume(&copy.join("sub"));
+        for (nth, options) in [(1, "--whole-file"), (2, "--whole-file"), (3, "--no-whole-file")] {
+            version(&source, nth);
+            let run = bring(&route, &copy, &format!("--delete {options}")).expect_exit(0);
+            assert_eq!(run.count("files_failed"), 0);
+            assert_same_but_state(&source, &copy);
+            assert_eq!(fs::read_dir(copy.join("sub/.fastcp/parts")).expect("made in the subvolume").count(), 0);
+            bring(&route, &copy, "").expect_exit(0).expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
+            Client::verify(&copy, contents(&source)).run().expect_exit(0);
+        }
     }
 }
 
 #[test]
 fn what_is_below_another_layer_is_replaced_and_removed() {
-    let workspace = Workspace::new();
-    let Some(_upper) = SmallDisk::mount(&workspace.at("upper"), 64 << 10) else { return };
-    let (lower, copy) = (version(&workspace.at("lower"), 1), workspace.at("copy"));
-    let Some(_overlay) = Overlay::mount(&copy, &lower, &workspace.at("upper")) else { return };
-    for (nth, options) in [(2, "--whole-file"), (3, "--no-whole-file"), (4, "--inplace")] {
-        let source = version(&workspace.at("source"), nth);
-        let run = pull(&source, &copy, &format!("--delete {options}")).expect_exit(0);
-        assert_eq!(run.count("files_failed"), 0);
-        assert_same_but_state(&source, &copy);
-        pull(&source, &copy, "").expect_exit(0).expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
-        Client::verify(&copy, contents(&source)).run().expect_differences(&[]);
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let Some(_upper) = SmallDisk::mount(&workspace.at("upper"), 64 << 10) else { return };
+        let (lower, copy) = (version(&workspace.at("lower"), 1), workspace.at("copy"));
+        let Some(_overlay) = Overlay::mount(&copy, &lower, &workspace.at("upper")) else { return };
+        for (nth, options) in [(2, "--whole-file"), (3, "--no-whole-file"), (4, "--inplace")] {
+            let source = version(&workspace.at("source"), nth);
+            let route = Route::new(way, &source, &workspace);
+            let run = bring(&route, &copy, &format!("--delete {options}")).expect_exit(0);
+            assert_eq!(run.count("files_failed"), 0);
+            assert_same_but_state(&source, &copy);
+            bring(&route, &copy, "").expect_exit(0).expect_counts(&[("bytes_fetched", 0), ("files_committed", 0)]);
+            Client::verify(&copy, contents(&source)).run().expect_differences(&[]);
+        }
     }
 }
 
 #[test]
 fn projects_of_xfs_keep_renames_apart_and_files_arrive() {
-    let workspace = Workspace::new();
-    let disk = workspace.at("disk");
-    let Some(_mounted) = LoopDisk::mount(&disk, &["mkfs.xfs", "-q"], "loop", 320) else { return };
-    let (source, copy) = (workspace.at("source"), disk.join("copy"));
-    fs::create_dir_all(copy.join("sub")).expect("create");
-    if !make_project(&copy.join("sub")) {
-        return;
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let disk = workspace.at("disk");
+        let Some(_mounted) = LoopDisk::mount(&disk, &["mkfs.xfs", "-q"], "loop", 320) else { return };
+        let (source, copy) = (workspace.at("source"), disk.join("copy"));
+        let route = Route::new(way, &source, &workspace);
+        fs::create_dir_all(copy.join("sub")).expect("create");
+        if !make_project(&copy.join("sub")) {
+            return;
+        }
+        for nth in 1..=2 {
+            version(&source, nth);
+            // What is pushed leaves its backups below the destination.
+            let backups = if way == Way::Pull { "--backup-dir ../bak" } else { "" };
+            let run = bring(&route, &copy, &format!("--delete --whole-file {backups}")).expect_exit(0);
+            assert_eq!(run.count("files_failed"), 0);
+            assert_same_but_state(&source, &copy);
+            assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
+        }
+        let bak = disk.join("bak/sub/large");
+        assert_eq!(bak.exists(), way == Way::Pull);
+        assert!(way == Way::Push || bak.metadata().expect("kept").len() == (3 << 20) + 1);
     }
-    for nth in 1..=2 {
-        version(&source, nth);
-        let run = pull(&source, &copy, "--delete --whole-file --backup-dir ../bak").expect_exit(0);
-        assert_eq!(run.count("files_failed"), 0);
-        assert_same_but_state(&source, &copy);
-        assert_eq!(names_in_parts(&copy), Vec::<&Path>::new());
-    }
-    assert_eq!(disk.join("bak/sub/large").metadata().expect("kept").len(), (3 << 20) + 1);
 }
 
 #[test]
 fn where_a_rename_is_refused_a_copy_gets_the_name() {
     let Some(strace) = Strace::new() else { return };
-    // The second of each two renames is that of the copy.
-    let strace = strace.fails_at("renameat", "EXDEV", "1+2");
-    let workspace = Workspace::new();
-    let (source, copy) = (workspace.at("source"), workspace.at("copy"));
-    for durability in ["none", "batch", "file"] {
-        for nth in 1..=2 {
-            version(&source, nth);
-            let options = format!("--chunk-kb 64 --conns 2 --delete --whole-file --durability {durability}");
-            let run = Client::pull(contents(&source), &copy).options(&options).strace(&strace).run().expect_exit(0);
-            assert!(run.count("files_committed") >= 5);
-            assert_same_but_state(&source, &copy);
-            assert_eq!(names_in_parts(&copy), Vec::<&Path>::new(), "what was copied from is gone");
+    for way in BOTH_WAYS {
+        // The second of each two renames is that of the copy.
+        let strace = strace.clone().fails_at("renameat", "EXDEV", "1+2");
+        let workspace = Workspace::new();
+        let (source, copy) = (workspace.at("source"), workspace.at("copy"));
+        let route = Route::new(way, &source, &workspace).receiver_strace(&strace);
+        for durability in ["none", "batch", "file"] {
+            for nth in 1..=2 {
+                version(&source, nth);
+                let options = format!("--chunk-kb 64 --conns 2 --delete --whole-file --durability {durability}");
+                let run = route.bring(&copy, &options).expect_exit(0);
+                assert!(run.count("files_committed") >= 5);
+                assert_same_but_state(&source, &copy);
+                assert_eq!(names_in_parts(&copy), Vec::<&Path>::new(), "what was copied from is gone");
+            }
         }
     }
 }

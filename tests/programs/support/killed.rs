@@ -5,12 +5,13 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::client::{Client, Run};
+use super::client::Run;
 use super::compare::assert_same;
 use super::journal::{Journal, Leftover, names_in_parts, parts_dir};
 use super::stage::{Stage, bytes_of_answers};
 use super::tree::noise;
 use super::wait_until;
+use super::way::Way;
 
 pub(crate) const CHUNK_BYTES: u64 = 64 << 10;
 /// Ten chunks and a short one.
@@ -31,15 +32,15 @@ pub(crate) struct Killed {
 }
 
 impl Killed {
-    pub(crate) fn new() -> Self {
-        let stage = Stage::new(|tree| {
+    pub(crate) fn by(way: Way) -> Self {
+        let mut stage = Stage::by(way, |tree| {
             tree.file("file", &noise(FILE_BYTES as usize, 1));
         });
         let bytes = bytes_of_answers(CLAIMS, CHUNK_BYTES);
         let client = stage.stall_in_file("--chunk-kb 64", 1, CHUNK_BYTES, bytes);
         let leftover = Leftover::only(&stage.copy);
         wait_until("the last whole chunk", || leftover.claimed_bytes() == CLAIMS * CHUNK_BYTES);
-        client.kill();
+        stage.kill_receiver(client);
         let name = leftover.part.file_name().expect("a name").into();
         let part = fs::read(&leftover.part).expect("read the part file");
         let journal = leftover.read();
@@ -81,7 +82,7 @@ impl Killed {
 
     pub(crate) fn rerun_with(&self, scene: &Scene, options: &str) -> Run {
         let options = format!("--conns 2 --chunk-kb 64 {options}");
-        Client::pull(self.stage.server.url(""), &scene.copy).options(&options).run()
+        self.stage.route.client(self.stage.server.address, &scene.copy).options(&options).run()
     }
 
     pub(crate) fn expect_whole(&self, what: &str, scene: &Scene) {
