@@ -47,6 +47,7 @@ mod read_back;
 mod receiver_lies;
 mod reconnect;
 mod replicas;
+mod report_lies;
 mod rerun;
 mod resume;
 mod retry;

@@ -17,6 +17,10 @@ use crate::support::peer::{plain_request, read_to_end};
 use crate::support::secrets::{OPEN, SECRET, Secrets, expect_hung_up};
 use crate::support::tree::noise;
 
+/// What may be asked of a range.
+const ASKS: [Ask; 5] =
+    [Ask::Bytes, Ask::Confirm, Ask::Hash, Ask::Signature(Level::Coarse), Ask::Signature(Level::Fine)];
+
 #[test]
 fn a_receiver_is_given_ranges_of_what_is_pushed_and_of_nothing_else() {
     let secrets = Secrets::new();
@@ -40,8 +44,7 @@ fn a_receiver_is_given_ranges_of_what_is_pushed_and_of_nothing_else() {
             if path.is_empty() {
                 continue;
             }
-            for ask in [Ask::Bytes, Ask::Confirm, Ask::Hash, Ask::Signature(Level::Coarse), Ask::Signature(Level::Fine)]
-            {
+            for ask in ASKS {
                 id += 1;
                 let (header, body) = receiving.ask(&range_request(id, path.as_bytes(), 0, 1, ask));
                 assert!(header.reply.status != Status::Ok, "{what}: {ask:?} of {path}");
@@ -56,8 +59,10 @@ fn a_receiver_is_given_ranges_of_what_is_pushed_and_of_nothing_else() {
         assert_eq!((header.reply.status, &body[..]), (Status::Ok, OPEN), "{what}");
         for (start, len) in [(0, OPEN.len() as u64 + 1), (OPEN.len() as u64, 1), (1 << 40, 1), (u64::MAX >> 2, 1 << 20)]
         {
-            let (header, body) = receiving.ask(&range_request(7001, lawful.as_bytes(), start, len, Ask::Bytes));
-            assert_eq!((header.reply.status, &body[..]), (Status::BadRange, &b""[..]), "{what}: {start}+{len}");
+            for ask in ASKS {
+                let (header, body) = receiving.ask(&range_request(7001, lawful.as_bytes(), start, len, ask));
+                assert_eq!((header.reply.status, &body[..]), (Status::BadRange, &b""[..]), "{what}: {start}+{len}");
+            }
         }
         drop(receiving);
         expect_hung_up(&client.finish());
@@ -101,7 +106,7 @@ fn expect_offered(what: &str, payload: &[u8]) {
 
 #[test]
 fn a_receiver_is_offered_what_is_pushed_and_nothing_else() {
-    let secrets = Secrets::new();
+    let secrets = &Secrets::new();
     let unlawful: [(&str, u8, &[u8]); 14] = [
         ("pushed", 0, b""),
         ("pushed", 1, b"sibling"),
@@ -118,7 +123,7 @@ fn a_receiver_is_offered_what_is_pushed_and_nothing_else() {
         ("pushed/file", 0, b""),
         ("pushed/file", 1, b"large"),
     ];
-    for (what, scope, path) in unlawful {
+    let asking = |what, scope, path: &[u8]| {
         let (client, mut receiving) = secrets.push(what, "copy/");
         let shown = path.escape_ascii().to_string();
         match receiving.ask_for_offer(&offer_request(scope, path)) {
@@ -133,7 +138,13 @@ fn a_receiver_is_offered_what_is_pushed_and_nothing_else() {
         let run = client.finish();
         assert!(run.code.is_some_and(|code| code != 0) && !run.stderr.is_empty(), "{what}: {shown}: {:?}", run.code);
         assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
-    }
+    };
+    // Each of these clients tries again for a second.
+    std::thread::scope(|threads| {
+        for (what, scope, path) in unlawful {
+            threads.spawn(move || asking(what, scope, path));
+        }
+    });
     let (client, mut receiving) = secrets.push("pushed", "copy/");
     let (frame_type, _) = receiving.ask_for_offer(&offer_request(1, b"pushed")).expect("an offer");
     assert_eq!(frame_type, FrameType::OfferBatch, "what is pushed is offered");

@@ -7,6 +7,7 @@ use fastcp_model::{ByteRange, Capabilities};
 use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Role, Ticket, VERSION};
+use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::push::Push;
 use fastcp_wire::reply::PieceHeader;
 use fastcp_wire::request::{Ask, RangeRequest};
@@ -51,6 +52,52 @@ impl LyingReceiver {
 
     /// The same, able to do no more than this.
     pub(crate) fn take_in_with(self, capabilities: Capabilities) -> Receiving {
+        let (push, control) = self.greet(capabilities);
+        let mut others = Vec::new();
+        loop {
+            match self.attach_next() {
+                (Lane::Data, data) => return Receiving { push, control, data, _others: others },
+                (_, other) => others.push(other),
+            }
+        }
+    }
+
+    /// Takes a client in that waits for reports, on the last of these connections.
+    pub(crate) fn take_in_to_report(&self) -> (Receiving, TcpStream) {
+        let (push, control) = self.greet(Capabilities::SUPPORTED);
+        let (mut data, mut report) = (None, None);
+        loop {
+            match self.attach_next() {
+                (Lane::Data, stream) => data = Some(stream),
+                (Lane::Report { .. }, stream) => report = Some(stream),
+                (Lane::Control, _) => panic!("a second control connection"),
+            }
+            if data.is_some() && report.is_some() {
+                break;
+            }
+        }
+        let (data, report) = (data.expect("attached"), report.expect("attached"));
+        (Receiving { push, control, data, _others: Vec::new() }, report)
+    }
+
+    /// The next connection that is attached, and what for.
+    pub(crate) fn attach_next(&self) -> (Lane, TcpStream) {
+        let mut stream = self.accept();
+        let (frame_type, payload) = read_frame(&mut stream).expect("a greeting");
+        assert_eq!(frame_type, FrameType::Attach);
+        let attach = Attach::decode(&payload).expect("lawful");
+        assert_eq!(attach.ticket, TICKET);
+        send_frame(&mut stream, FrameType::AttachReply, &[]);
+        (attach.lane, stream)
+    }
+
+    /// Whether nobody waits to be let in.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.listener.set_nonblocking(true).expect("set");
+        self.listener.accept().is_err()
+    }
+
+    fn greet(&self, capabilities: Capabilities) -> (Push, TcpStream) {
         let mut control = self.accept();
         let (frame_type, payload) = read_frame(&mut control).expect("a first frame");
         assert_eq!(frame_type, FrameType::Hello);
@@ -59,27 +106,15 @@ impl LyingReceiver {
         let reply = HelloReply {
             version: VERSION,
             capability_bits: capabilities.bits(),
-            connections: 1,
+            // More than anybody asked for.
+            connections: CONNECTIONS_MAX,
             chunk_kb: 1024,
             ticket: TICKET,
         };
         send_frame(&mut control, FrameType::HelloReply, &reply.encode());
         let (frame_type, payload) = read_frame(&mut control).expect("what is to be done");
         assert_eq!(frame_type, FrameType::Push);
-        let push = Push::decode(&payload).expect("lawful");
-        let mut others = Vec::new();
-        loop {
-            let mut stream = self.accept();
-            let (frame_type, payload) = read_frame(&mut stream).expect("a greeting");
-            assert_eq!(frame_type, FrameType::Attach);
-            let attach = Attach::decode(&payload).expect("lawful");
-            assert_eq!(attach.ticket, TICKET);
-            send_frame(&mut stream, FrameType::AttachReply, &[]);
-            if attach.lane == Lane::Data {
-                return Receiving { push, control, data: stream, _others: others };
-            }
-            others.push(stream);
-        }
+        (Push::decode(&payload).expect("lawful"), control)
     }
 
     fn accept(&self) -> TcpStream {

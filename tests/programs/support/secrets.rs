@@ -34,12 +34,17 @@ impl Secrets {
     /// A client that pushes this, to a place of this name, and is in a session.
     pub(crate) fn push(&self, what: &str, to: &str) -> (Running, Receiving) {
         let receiver = LyingReceiver::new();
+        let client = self.start(what, &receiver.url(to), "");
+        (client, receiver.take_in())
+    }
+
+    /// A client that pushes this to somebody who listens.
+    pub(crate) fn start(&self, what: &str, url: &str, options: &str) -> Running {
         let mut src = self.from.join(what).into_os_string();
         if what.ends_with('/') && !src.to_str().expect("plain").ends_with('/') {
             src.push("/");
         }
-        let client = Client::push(src, receiver.url(to)).options("--retry 1 --conns 1").start();
-        (client, receiver.take_in())
+        Client::push(src, url).options(&format!("--retry 1 --conns 1 {options}")).start()
     }
 }
 
