@@ -16,7 +16,6 @@ use crate::support::said::{Offer, file, listing, offer, truth};
 use crate::support::tree::{everything, noise};
 use crate::support::way::{BOTH_WAYS, Route};
 use crate::support::{HANG_TIMEOUT, Workspace};
-use fastcp_model::Capabilities;
 use fastcp_wire::reply::TRAILER_BYTES;
 use fastcp_wire::request::Ask;
 
@@ -109,8 +108,7 @@ fn a_small_file_that_went_wrong_on_its_way_to_the_disk_is_not_committed() {
                 let bytes = Arc::new(noise(50_000, 1));
                 let receiver = Arc::new(OnceLock::new());
                 let (pid, sent, place) = (Arc::clone(&receiver), Arc::clone(&bytes), copy.clone());
-                let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE | Capabilities::DELTA);
-                let lies = Lies::sending(one_file(&bytes), capabilities, move |request, stream| {
+                let lies = Lies::sending_bytes(one_file(&bytes), move |request, stream| {
                     let answer = truth(request, &sent);
                     let (body, trailer) = answer.split_at(answer.len() - TRAILER_BYTES);
                     stream.write_all(body)?;

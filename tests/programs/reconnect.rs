@@ -11,7 +11,8 @@ use crate::support::compare::{assert_same, files_and_bytes};
 use crate::support::cut_proxy::{CutProxy, Fault};
 use crate::support::journal::{Leftover, names_in_parts};
 use crate::support::launch::is_everywhere;
-use crate::support::lying_sender::LyingSender;
+use crate::support::lied_to::LiedTo;
+use crate::support::lying_sender::Lies;
 use crate::support::port::ReservedPort;
 use crate::support::said::{file, listing, offer, truth};
 use crate::support::server::Server;
@@ -278,17 +279,19 @@ fn a_server_that_is_gone_while_it_offers_ends_the_run_and_the_next_completes_it(
 
 #[test]
 fn an_answer_that_is_lost_after_a_long_wait_is_asked_for_again() {
-    let workspace = Workspace::new();
-    let is_lost = AtomicBool::new(false);
-    let sender =
-        LyingSender::start_sending(offer(vec![listing("", vec![file("file", b"bytes")])]), move |request, stream| {
+    for way in BOTH_WAYS {
+        let lied_to = LiedTo::by(way);
+        let is_lost = AtomicBool::new(false);
+        let offer = offer(vec![listing("", vec![file("file", b"bytes")])]);
+        let (_, run) = lied_to.hear(Lies::sending_bytes(offer, move |request, stream| {
             if !is_lost.swap(true, Ordering::AcqRel) {
                 let start = Instant::now();
-                wait_until("the client to lose its patience", || start.elapsed() > Duration::from_millis(1500));
+                wait_until("the receiver to lose its patience", || start.elapsed() > Duration::from_millis(1500));
                 return Err(std::io::ErrorKind::ConnectionReset.into());
             }
             std::io::Write::write_all(stream, &truth(request, b"bytes"))
-        });
-    let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 1").run().expect_exit(0);
-    run.expect_counts(&[("files_committed", 1), ("reconnects", 1)]);
+        }));
+        run.expect_exit(0).expect_counts(&[("files_committed", 1), ("reconnects", 1)]);
+        lied_to.finish();
+    }
 }

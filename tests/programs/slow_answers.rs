@@ -11,7 +11,8 @@ use std::time::SystemTime;
 
 use crate::support::client::Client;
 use crate::support::compare::assert_same;
-use crate::support::lying_sender::LyingSender;
+use crate::support::lied_to::LiedTo;
+use crate::support::lying_sender::Lies;
 use crate::support::mount::SmallDisk;
 use crate::support::peer::{attach, open_session};
 use crate::support::said::{file, listing, offer, truth};
@@ -19,6 +20,7 @@ use crate::support::server::Server;
 use crate::support::strace::Strace;
 use crate::support::sweep::is_long;
 use crate::support::tree::{Tree, noise};
+use crate::support::way::BOTH_WAYS;
 use crate::support::{Workspace, say_skipped, wait_until};
 use fastcp_model::{ByteRange, Status};
 use fastcp_wire::limits::PROGRESS_BYTES_MIN;
@@ -91,34 +93,39 @@ fn word_of_an_answer_is_taken_and_lies_about_it_end_the_connection() {
         (vec![mebi, 9 * mebi], 0, false),
         (vec![mebi], 1, false),
     ];
-    for (words, off, is_taken) in cases {
-        let workspace = Workspace::new();
-        let (sent, said) = (bytes.clone(), words.clone());
-        let offered = offer(vec![listing("", vec![file("file", &bytes)])]);
-        let sender = LyingSender::start(offered, move |request| {
-            let answer = truth(request, &sent);
-            if !request.ask.is_confirmation() {
-                return answer;
-            }
-            let words = said.iter().flat_map(|&done| word(request.id + off, done));
-            words.chain(answer).collect()
-        });
-        let run = Client::pull(sender.url(), workspace.at("copy")).options("--conns 1 --chunk-kb 64 --retry 1").run();
-        assert_eq!(run.code == Some(0), is_taken, "{words:?} {off}: {:?} {}", run.code, run.stderr);
+    for way in BOTH_WAYS {
+        let lied_to = LiedTo::by(way);
+        for (words, off, is_taken) in cases.clone() {
+            let (sent, said) = (bytes.clone(), words.clone());
+            let offered = offer(vec![listing("", vec![file("file", &bytes)])]);
+            let lies = Lies::new(offered, move |request| {
+                let answer = truth(request, &sent);
+                if !request.ask.is_confirmation() {
+                    return answer;
+                }
+                let words = said.iter().flat_map(|&done| word(request.id + off, done));
+                words.chain(answer).collect()
+            });
+            let run = lied_to.hear_at(&lied_to.copy(), lies, "--conns 1 --chunk-kb 64 --retry 1");
+            assert_eq!(run.code == Some(0), is_taken, "{words:?} {off}: {:?} {}", run.code, run.stderr);
+        }
+        lied_to.finish();
     }
 }
 
 #[test]
 fn word_about_an_answer_of_bytes_ends_the_connection() {
-    let bytes = noise(300_000, 1);
-    let workspace = Workspace::new();
-    let offered = offer(vec![listing("", vec![file("file", &bytes)])]);
-    let sender = LyingSender::start(offered, move |request| {
-        let word = Progress { id: request.id, done_bytes: PROGRESS_BYTES_MIN }.header().encode();
-        word.into_iter().chain(truth(request, &bytes)).collect()
-    });
-    let run = Client::pull(sender.url(), workspace.at("copy")).options("--conns 1 --retry 1").run();
-    assert!(run.code != Some(0) && run.stderr.contains("protocol"), "{:?} {}", run.code, run.stderr);
+    for way in BOTH_WAYS {
+        let bytes = noise(300_000, 1);
+        let lied_to = LiedTo::by(way);
+        let offered = offer(vec![listing("", vec![file("file", &bytes)])]);
+        let lies = Lies::new(offered, move |request| {
+            let word = Progress { id: request.id, done_bytes: PROGRESS_BYTES_MIN }.header().encode();
+            word.into_iter().chain(truth(request, &bytes)).collect()
+        });
+        let run = lied_to.hear(lies).1;
+        assert!(run.code != Some(0) && run.stderr.contains("protocol"), "{:?} {}", run.code, run.stderr);
+    }
 }
 
 /// Until the state of a file is old enough to be remembered.

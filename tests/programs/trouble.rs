@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::support::Workspace;
 use crate::support::client::{Client, Run, contents};
 use crate::support::compare::assert_same;
-use crate::support::lying_sender::LyingSender;
+use crate::support::lied_to::LiedTo;
+use crate::support::lying_sender::Lies;
 use crate::support::said::{file, listing, offer, truth};
 use crate::support::server::Server;
 use crate::support::strace::Strace;
 use crate::support::tree::{Tree, noise, text};
+use crate::support::way::{BOTH_WAYS, Route, Way};
 use fastcp_wire::request::RangeRequest;
 
 /// The file that has the trouble, and small ones around it.
@@ -36,22 +38,25 @@ fn expect_only_bad_failed(run: Run) -> Run {
 #[test]
 fn a_disk_error_while_a_file_is_committed_fails_that_file() {
     let Some(strace) = Strace::new() else { return };
-    for (call, options) in [("fchmod", ""), ("utimensat", ""), ("fchmod", "--durability file"), ("pwrite64", "")] {
-        for round in 0..3 {
-            let workspace = Workspace::new();
-            let source = with_neighbours(&workspace.at("source"), &noise(4 << 20, 1));
-            let copy = workspace.at("copy");
-            // Each of several threads has its own count: whoever lands the file is on its first, or there are more.
-            let strace = strace.clone().fails_at(call, "EIO", "1");
-            let options = format!("--conns 4 --chunk-kb 256 {options}");
-            let run = Client::pull(contents(&source), &copy).options(&options).strace(&strace).run();
-            assert_eq!(run.code, Some(23), "{call} {round}: {}", run.stderr);
-            let failed = run.paths_of("failed");
-            assert!(!failed.is_empty() && run.stderr.contains("Input/output error"), "{call}: {}", run.stderr);
-            let files = failed.iter().filter(|path| !["", "dir"].contains(&path.as_str())).count() as u64;
-            assert_eq!(run.count("files_committed") + files, 21, "{call}: {failed:?}");
-            Client::pull(contents(&source), &copy).run().expect_exit(0);
-            assert_same(&source, &copy);
+    for way in BOTH_WAYS {
+        for (call, options) in [("fchmod", ""), ("utimensat", ""), ("fchmod", "--durability file"), ("pwrite64", "")] {
+            for round in 0..if way == Way::Pull { 3 } else { 1 } {
+                let workspace = Workspace::new();
+                let source = with_neighbours(&workspace.at("source"), &noise(4 << 20, 1));
+                let route = Route::new(way, &source, &workspace);
+                let copy = workspace.at("copy");
+                // Each of several threads has its own count: whoever lands the file is on its first, or there are more.
+                let strace = strace.clone().fails_at(call, "EIO", "1");
+                let options = format!("--conns 4 --chunk-kb 256 {options}");
+                let run = Route::new(way, &source, &workspace).receiver_strace(&strace).bring(&copy, &options);
+                assert_eq!(run.code, Some(23), "{call} {round}: {}", run.stderr);
+                let failed = run.paths_of("failed");
+                assert!(!failed.is_empty() && run.stderr.contains("Input/output error"), "{call}: {}", run.stderr);
+                let files = failed.iter().filter(|path| !["", "dir"].contains(&path.as_str())).count() as u64;
+                assert_eq!(run.count("files_committed") + files, 21, "{call}: {failed:?}");
+                route.bring(&copy, "").expect_exit(0);
+                assert_same(&source, &copy);
+            }
         }
     }
 }
@@ -59,14 +64,15 @@ fn a_disk_error_while_a_file_is_committed_fails_that_file() {
 #[test]
 fn a_full_disk_while_files_are_committed_ends_the_run_without_a_panic() {
     let Some(strace) = Strace::new() else { return };
-    let workspace = Workspace::new();
-    let source = with_neighbours(&workspace.at("source"), &noise(4 << 20, 1));
-    let strace = strace.fails("fchmod", "ENOSPC");
-    for round in 0..4 {
-        let copy = workspace.at(&format!("copy {round}"));
-        let options = "--conns 4 --chunk-kb 64";
-        let run = Client::pull(contents(&source), &copy).options(options).strace(&strace).run().expect_exit(11);
-        assert!(run.stderr.contains("No space left"), "{}", run.stderr);
+    for way in BOTH_WAYS {
+        let workspace = Workspace::new();
+        let source = with_neighbours(&workspace.at("source"), &noise(4 << 20, 1));
+        let route = Route::new(way, &source, &workspace).receiver_strace(&strace.clone().fails("fchmod", "ENOSPC"));
+        for round in 0..4 {
+            let copy = workspace.at(&format!("copy {round}"));
+            let run = route.bring(&copy, "--conns 4 --chunk-kb 64").expect_exit(11);
+            assert!(run.stderr.contains("No space left"), "{}", run.stderr);
+        }
     }
 }
 
@@ -171,10 +177,10 @@ fn verify_names_a_file_that_the_sender_cannot_read() {
 }
 
 /// A sender of ten files, one of which ends every connection that it is asked for on.
-fn sender_that_breaks(on: impl Fn(&RangeRequest) -> Breaks + Send + Sync + 'static) -> LyingSender {
+fn sender_that_breaks(on: impl Fn(&RangeRequest) -> Breaks + Send + Sync + 'static) -> Lies {
     let files: Vec<_> = (0..10).map(|nth| (format!("{nth}"), noise(300_000, nth))).collect();
     let entries = files.iter().map(|(name, bytes)| file(name, bytes)).collect();
-    LyingSender::start_sending(offer(vec![listing("", entries)]), move |request, stream| {
+    Lies::sending_bytes(offer(vec![listing("", entries)]), move |request, stream| {
         let nth: usize = std::str::from_utf8(&request.path).expect("plain").parse().expect("a number");
         let answer = truth(request, &files[nth].1);
         let sent = match on(request) {
@@ -195,22 +201,22 @@ enum Breaks {
 
 #[test]
 fn a_file_that_breaks_every_connection_fails_by_its_name() {
-    for (nth, options) in
-        ["--conns 1", "--conns 4", "--conns 1 --chunk-kb 64", "--conns 2 --no-compress"].iter().enumerate()
-    {
-        for begins in [false, true] {
-            let workspace = Workspace::new();
-            let sender = sender_that_breaks(move |request| match (&request.path[..], begins) {
-                (b"4", true) => Breaks::After(60),
-                (b"4", false) => Breaks::AtOnce,
-                _ => Breaks::Not,
-            });
-            let copy = workspace.at(&format!("copy {nth}"));
-            let run = Client::pull(sender.url(), &copy).options(options).run().expect_exit(23);
-            assert_eq!(run.paths_of("failed"), ["4"], "{}", run.stderr);
-            assert!(run.stderr.contains("connections broke"), "{}", run.stderr);
-            assert_eq!(run.count("files_committed"), 9);
+    for way in BOTH_WAYS {
+        let lied_to = LiedTo::by(way);
+        for options in ["--conns 1", "--conns 4", "--conns 1 --chunk-kb 64", "--conns 2 --no-compress"] {
+            for begins in [false, true] {
+                let sender = sender_that_breaks(move |request| match (&request.path[..], begins) {
+                    (b"4", true) => Breaks::After(60),
+                    (b"4", false) => Breaks::AtOnce,
+                    _ => Breaks::Not,
+                });
+                let run = lied_to.hear_at(&lied_to.copy(), sender, options).expect_exit(23);
+                assert_eq!(run.paths_of("failed"), ["4"], "{}", run.stderr);
+                assert!(run.stderr.contains("connections broke"), "{}", run.stderr);
+                assert_eq!(run.count("files_committed"), 9);
+            }
         }
+        lied_to.finish();
     }
 }
 
@@ -218,10 +224,12 @@ fn a_file_that_breaks_every_connection_fails_by_its_name() {
 fn a_file_that_breaks_every_connection_does_so_in_verify_too() {
     let workspace = Workspace::new();
     let copy = workspace.at("copy");
-    Client::pull(sender_that_breaks(|_| Breaks::Not).url(), &copy).run().expect_exit(0);
+    let honest = sender_that_breaks(|_| Breaks::Not).listen();
+    Client::pull(honest.url(), &copy).run().expect_exit(0);
     for options in ["--conns 1", "--conns 4"] {
         let sender =
-            sender_that_breaks(|request| if request.path[..] == b"4"[..] { Breaks::AtOnce } else { Breaks::Not });
+            sender_that_breaks(|request| if request.path[..] == b"4"[..] { Breaks::AtOnce } else { Breaks::Not })
+                .listen();
         let run = Client::verify(&copy, sender.url()).options(options).run().expect_exit(23);
         assert_eq!(run.paths_of("failed"), ["4"], "{}", run.stderr);
         assert_eq!(run.count("files_verified"), 9);
@@ -229,24 +237,27 @@ fn a_file_that_breaks_every_connection_does_so_in_verify_too() {
 }
 
 #[test]
-fn a_server_that_breaks_every_connection_is_not_the_fault_of_files() {
-    let workspace = Workspace::new();
-    let sender = sender_that_breaks(|_| Breaks::AtOnce);
-    let run = Client::pull(sender.url(), workspace.at("copy")).options("--retry 2").run();
-    assert_eq!(run.code, Some(12), "{}", run.stderr);
-    assert_eq!(run.count("files_failed"), 0);
+fn a_sender_that_breaks_every_connection_is_not_the_fault_of_files() {
+    for way in BOTH_WAYS {
+        let lied_to = LiedTo::by(way);
+        let run = lied_to.hear_at(&lied_to.copy(), sender_that_breaks(|_| Breaks::AtOnce), "--retry 2");
+        assert_eq!(run.code, Some(12), "{}", run.stderr);
+        assert_eq!(run.count("files_failed"), 0);
+    }
 }
 
 #[test]
 fn a_range_that_broke_two_connections_may_still_come() {
-    let workspace = Workspace::new();
-    let broken = AtomicU32::new(0);
-    let sender = sender_that_breaks(move |request| {
-        let is_bad = request.path[..] == b"4"[..] && broken.fetch_add(1, Ordering::Relaxed) < BREAKS_BEFORE;
-        if is_bad { Breaks::After(60) } else { Breaks::Not }
-    });
-    let run = Client::pull(sender.url(), workspace.at("copy")).options("--conns 1").run().expect_exit(0);
-    assert_eq!(run.count("reconnects"), u64::from(BREAKS_BEFORE));
+    for way in BOTH_WAYS {
+        let lied_to = LiedTo::by(way);
+        let broken = AtomicU32::new(0);
+        let sender = sender_that_breaks(move |request| {
+            let is_bad = request.path[..] == b"4"[..] && broken.fetch_add(1, Ordering::Relaxed) < BREAKS_BEFORE;
+            if is_bad { Breaks::After(60) } else { Breaks::Not }
+        });
+        let run = lied_to.hear_at(&lied_to.copy(), sender, "--conns 1").expect_exit(0);
+        assert_eq!(run.count("reconnects"), u64::from(BREAKS_BEFORE));
+    }
 }
 
 const BREAKS_BEFORE: u32 = 2;

@@ -45,6 +45,15 @@ impl Lies {
         })
     }
 
+    /// As before, of a sender that is asked for bytes and confirmations only.
+    pub(crate) fn sending_bytes(
+        offer: Offer,
+        answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE | Capabilities::DELTA);
+        Self::sending(offer, capabilities, answer)
+    }
+
     /// As [`Lies::new`], but takes requests for bundles too.
     pub(crate) fn bundling(offer: Offer, answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::with(vec![offer], Capabilities::SUPPORTED, move |request, stream| stream.write_all(&answer(request)))
@@ -105,15 +114,6 @@ impl LyingSender {
     /// [`Lies::new`] as a server.
     pub(crate) fn start(offer: Offer, answer: impl Fn(&RangeRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Lies::new(offer, answer).listen()
-    }
-
-    /// [`Lies::sending`] as a server that is asked for bytes and confirmations only.
-    pub(crate) fn start_sending(
-        offer: Offer,
-        answer: impl Fn(&RangeRequest, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
-    ) -> Self {
-        let capabilities = Capabilities::SUPPORTED.difference(Capabilities::BUNDLE | Capabilities::DELTA);
-        Lies::sending(offer, capabilities, answer).listen()
     }
 
     fn start_listening(take: impl Fn(TcpStream, &Dialled) + Send + Sync + 'static) -> Self {
