@@ -92,7 +92,7 @@ fn frames_that_break_a_rule_are_a_bad_request() {
     let mistakes = [
         ("flags", changed(3, 1)[..8].to_vec()),
         ("a length over the limit", b"\x00\x01\x00\x00\xff\xff\xff\xff".to_vec()),
-        ("a length over that of a first frame", b"\x00\x01\x00\x00\x00\x00\x10\x00".to_vec()),
+        ("a length over that of a first frame", b"\x00\x01\x00\x00\x00\x00\x21\x00".to_vec()),
         ("a flipped bit in the payload", changed(9, 0x55)),
         ("a flipped bit in the checksum", changed(hello_frame.len() - 1, !hello_frame[hello_frame.len() - 1])),
         ("no connections", bad_hello(Hello { connections: 0, ..hello(1) })),

@@ -15,6 +15,8 @@ struct Several {
     workspace: Workspace,
     parts: [PathBuf; 3],
     server: Server,
+    /// Serves all of the sources.
+    above: Server,
 }
 
 impl Several {
@@ -41,12 +43,13 @@ impl Several {
         let served = workspace.at("served");
         fs::create_dir(&served).expect("make");
         let server = Server::start_with(&served, &format!("127.0.0.1 0 {RECEIVES}"));
-        Self { workspace, parts, server }
+        let above = Server::start(&workspace.at(""));
+        Self { workspace, parts, server, above }
     }
 
     /// Brings the sources to a directory by each way that there is.
     fn run(&self, sources: &[PathBuf], options: &str, prepare: impl Fn(&Path), check: impl Fn(&Run, &Path)) {
-        for way in ["pull", "push", "local push"] {
+        for way in ["pull", "push", "local push", "server's pull"] {
             let copy = self.workspace.at("served").join(way);
             prepare(&copy);
             let to: OsString = match way {
@@ -54,11 +57,24 @@ impl Several {
                 _ => copy.clone().into(),
             };
             let command = way.split(' ').next_back().expect("a word");
-            let run = Client::new([command, "--json"]).words(sources).words(&[to]).options(options).run();
+            let sources: Vec<OsString> = match way {
+                "server's pull" => sources.iter().map(|source| self.url_of(source)).collect(),
+                _ => sources.iter().map(|source| source.clone().into_os_string()).collect(),
+            };
+            let run = Client::new([command, "--json"]).words(&sources).words(&[to]).options(options).run();
             let run = run.expect_exit(0);
             check(&run, &copy);
             fs::remove_dir_all(&copy).expect("remove");
         }
+    }
+}
+
+impl Several {
+    /// Where a server has it, with the slash that it has.
+    fn url_of(&self, source: &Path) -> OsString {
+        let text = source.to_str().expect("plain");
+        let above = self.workspace.at("");
+        self.above.url(text.strip_prefix(above.to_str().expect("plain")).expect("below").trim_start_matches('/')).into()
     }
 }
 
@@ -139,7 +155,15 @@ fn what_cannot_be_merged_is_refused_before_anything_is_done() {
     let run =
         Client::new(["pull"]).words(&[first.as_os_str(), several.server.url("x").as_ref(), copy.as_os_str()]).run();
     assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("several sources have to be on this machine"), "{}", run.stderr);
+    assert!(run.stderr.contains("several sources have to be of one server"), "{}", run.stderr);
+    let other = [several.server.url("x"), several.above.url("x")];
+    let run = Client::new(["pull"]).words(&other).words(&[&copy]).run();
+    assert!(run.code == Some(1) && run.stderr.contains("several sources"), "{}", run.stderr);
+    // Of a server, too, one that is not there is named.
+    let run =
+        Client::new(["pull"]).words(&[several.url_of(first)]).words(&[several.above.url("gone")]).words(&[&copy]).run();
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    assert!(run.stderr.contains("gone") && !copy.exists(), "{}", run.stderr);
     let missing = several.workspace.at("missing");
     let run = Client::new(["pull"]).words(&[first, &missing, &copy]).run();
     assert_eq!(run.code, Some(3), "{}", run.stderr);

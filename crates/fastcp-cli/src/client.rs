@@ -86,7 +86,7 @@ fn run(args: ClientArgs, interrupt: &Interrupt, screen: &Arc<Screen>) -> Result<
         (None, Some(dst_dir), Some(host), Some(port)) => {
             let (host, port) = server_at(&host, port)?;
             let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
-            let from = Sources::Server { host, port, offer };
+            let from = Sources::Server { host, port, places: vec![offer] };
             pull(from, &dst_dir, &args.options, interrupt, screen)
         }
         _ => Err(Failure::new(exit_code::USAGE, "expected <DST_DIR> <HOST> <PORT>, or a command; see --help")),

@@ -120,7 +120,10 @@ fn of_net_error(error: &NetError) -> u8 {
         NetError::TimedOut(_) => TIMED_OUT,
         NetError::Refused(_) => STREAM,
         NetError::Denied { status: Status::Unauthorised, .. } => NOT_AUTHORISED,
-        NetError::Denied { status: Status::InUse, .. } => NOTHING_USABLE,
+        NetError::Denied {
+            status: Status::InUse | Status::NotFound | Status::NotADirectory | Status::OutsideRoot,
+            ..
+        } => NOTHING_USABLE,
         NetError::Denied { .. } => USAGE,
     }
 }

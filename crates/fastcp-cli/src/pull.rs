@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fastcp_engine::{
     ConnectionSource, Dialer, Endpoint, Interrupt, ProcessSettings, Pull, Replicas, Report, SOURCES_MAX,
 };
-use fastcp_model::DEFAULT_PORT;
-use fastcp_wire::offer::OfferRequest;
+use fastcp_model::{DEFAULT_PORT, RelPath};
+use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::address::Address;
 use crate::args::PullOptions;
@@ -32,15 +32,19 @@ pub(crate) fn pull(
     screen: &Arc<Screen>,
 ) -> Result<u8, Failure> {
     options.changes.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
-    let (endpoint, OfferRequest { path, scope }) = match from {
-        Sources::Server { host, port, offer } => (Endpoint::Tcp { host, port }, offer),
+    let merged = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    let (endpoint, places, OfferRequest { path, scope }) = match from {
+        Sources::Server { host, port, mut places } => {
+            let only = if places.len() == 1 { places.pop() } else { None };
+            (Endpoint::Tcp { host, port }, places, only.unwrap_or(merged))
+        }
         Sources::Here(places) => {
             places.iter().try_for_each(|place| check_overlap(place, dst_dir))?;
             if options.copy.compress && options.copy.compress_level.is_none() {
                 tracing::warn!("-z does nothing for a local source; --compress-level N compresses");
             }
             let (source, offer) = open_places(&places, None)?;
-            (embedded(source, options.copy.compress_level), offer)
+            (embedded(source, options.copy.compress_level), Vec::new(), offer)
         }
     };
     let from = match endpoint {
@@ -55,8 +59,9 @@ pub(crate) fn pull(
     let process = ProcessSettings { receive_path: options.copy.receive_path, ..ProcessSettings::default() };
     let output = Output { listing: listing(options), ..Output::new(format(&options.output), screen) };
     Ok(watched_copy(endpoint, &output, course, |dialer, report| {
-        let replicas = replicas(dialer, also, report);
-        let source: &dyn ConnectionSource = replicas.as_ref().map_or(dialer, |replicas| replicas);
+        let dialer = dialer.clone().of_places(places);
+        let replicas = replicas(&dialer, also, report);
+        let source: &dyn ConnectionSource = replicas.as_ref().map_or(&dialer, |replicas| replicas);
         let run = Pull::new(source, dst_dir)
             .part(path, scope)
             .receiver(receiver)
@@ -97,10 +102,10 @@ fn replicas(first: &Dialer, others: Vec<Endpoint>, report: &Report) -> Option<Re
     }
     let counted = |endpoint: Endpoint| {
         let count = report.add_source(endpoint.to_string());
-        Dialer::new(endpoint, count)
+        first.elsewhere(endpoint, count)
     };
-    let first = counted(first.endpoint().clone());
-    Some(Replicas::new(first, others.into_iter().map(counted).collect()))
+    let leading = counted(first.endpoint().clone());
+    Some(Replicas::new(leading, others.into_iter().map(counted).collect()))
 }
 
 /// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.

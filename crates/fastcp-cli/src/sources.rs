@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use fastcp_engine::Source;
 use fastcp_model::{Name, RelPath};
+use fastcp_wire::limits::{HELLO_BYTES_MAX, PLACES_MAX};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::exit_code::{self, Failure};
@@ -14,11 +15,14 @@ use crate::from::From;
 use crate::setup::open_source;
 use crate::wording::shown;
 
+/// The most bytes of several paths, so that they fit into a greeting.
+const BYTES_MAX: usize = HELLO_BYTES_MAX - 16 - 3 * PLACES_MAX;
+
 /// What is to be copied.
 #[derive(Debug)]
 pub(crate) enum Sources {
-    /// A path of a server.
-    Server { host: String, port: u16, offer: OfferRequest },
+    /// One or more paths of a server, merged in the same way.
+    Server { host: String, port: u16, places: Vec<OfferRequest> },
     /// Places on this machine, which are merged: of what several have under one path, the first counts.
     Here(Vec<Place>),
 }
@@ -34,21 +38,43 @@ pub(crate) struct Place {
 impl Sources {
     /// Parses what was typed.
     pub(crate) fn parse(words: &[OsString]) -> Result<Self, Failure> {
-        let parse = |word: &OsString| From::parse(word).map_err(|error| Failure::new(exit_code::USAGE, error));
-        let mut places = Vec::new();
+        let usage = |message: String| Failure::new(exit_code::USAGE, message);
+        let mut sources = None;
         for word in words {
-            match parse(word)? {
-                From::Local { root, path, scope } => places.push(Place { root, path, scope }),
-                From::Server { host, port, path, scope } if words.len() == 1 => {
-                    return Ok(Self::Server { host, port, offer: OfferRequest { path, scope } });
+            let from = From::parse(word).map_err(|error| usage(error.to_string()))?;
+            match (&mut sources, from) {
+                (None, From::Local { root, path, scope }) => {
+                    sources = Some(Self::Here(vec![Place { root, path, scope }]));
                 }
-                From::Server { .. } => {
-                    let message = "several sources have to be on this machine; copy from a server one path at a time";
-                    return Err(Failure::new(exit_code::USAGE, message));
+                (None, From::Server { host, port, path, scope }) => {
+                    sources = Some(Self::Server { host, port, places: vec![OfferRequest { path, scope }] });
+                }
+                (Some(Self::Here(places)), From::Local { root, path, scope }) => {
+                    places.push(Place { root, path, scope });
+                }
+                (Some(Self::Server { host, port, places }), From::Server { host: other, port: at, path, scope })
+                    if *host == other && *port == at =>
+                {
+                    places.push(OfferRequest { path, scope });
+                }
+                _ => {
+                    let message = "several sources have to be of one server, or all on this machine; run one command for each \
+                        (servers of the same tree are named with --also)";
+                    return Err(usage(message.to_owned()));
                 }
             }
         }
-        Ok(Self::Here(places))
+        match &sources {
+            Some(Self::Server { places, .. }) if places.len() > PLACES_MAX => {
+                Err(usage(format!("at most {PLACES_MAX} paths of a server can be copied in one run")))
+            }
+            Some(Self::Server { places, .. })
+                if places.iter().map(|place| place.path.as_bytes().len()).sum::<usize>() > BYTES_MAX =>
+            {
+                Err(usage("the paths are too long together to be copied in one run".to_owned()))
+            }
+            _ => sources.ok_or_else(|| usage("no source is given".to_owned())),
+        }
     }
 }
 

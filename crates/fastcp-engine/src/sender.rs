@@ -16,3 +16,4 @@ pub(crate) mod shared;
 pub(crate) mod signature;
 pub(crate) mod source;
 mod tree;
+pub(crate) mod views;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use fastcp_sys::resolve::{ResolveError, addresses};
 use fastcp_sys::scarce::patiently;
 use fastcp_sys::tcp::{EINPROGRESS, wait_until_connected};
+use fastcp_wire::offer::OfferRequest;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::live::Begun;
@@ -64,6 +65,7 @@ impl fmt::Display for Endpoint {
 #[derive(Debug, Clone)]
 pub struct Dialer {
     endpoint: Endpoint,
+    places: Arc<[OfferRequest]>,
     count: Arc<WireCount>,
 }
 
@@ -75,7 +77,24 @@ const BEGUN_AGE_MAX: Duration = Duration::from_secs(5);
 impl Dialer {
     /// A dialer whose connections add to `count`.
     pub fn new(endpoint: Endpoint, count: Arc<WireCount>) -> Self {
-        Self { endpoint, count }
+        Self { endpoint, places: Arc::default(), count }
+    }
+
+    /// The same; what it receives is of these places of the tree alone, merged, and their root is what they make together.
+    #[must_use]
+    pub fn of_places(self, places: impl Into<Arc<[OfferRequest]>>) -> Self {
+        Self { places: places.into(), ..self }
+    }
+
+    /// The same places of the same tree, from elsewhere: a replica.
+    #[must_use]
+    pub fn elsewhere(&self, endpoint: Endpoint, count: Arc<WireCount>) -> Self {
+        Self { endpoint, count, places: Arc::clone(&self.places) }
+    }
+
+    /// The places that it receives, where that is not the whole tree.
+    pub(crate) fn places(&self) -> &Arc<[OfferRequest]> {
+        &self.places
     }
 
     /// Where it dials.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use fastcp_wire::WireError;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType};
 use fastcp_wire::hello::{Attach, Hello};
+use fastcp_wire::limits::HELLO_BYTES_MAX;
 use fastcp_wire::request::{FLAG_RANGE, PlainRequest, REQUEST_HEADER_BYTES, REQUEST_MAGIC, Request, RequestHeader};
 
 use crate::connection::checked_frame;
@@ -94,8 +95,8 @@ fn read_request(connection: &Connection, first: [u8; 4], deadline: Instant) -> R
     Ok((request, header.len() + rest.len()))
 }
 
-/// The longest opening frame: HELLO is 13 bytes, ATTACH up to 25.
-const OPENING_REST_BYTES_MAX: usize = 64;
+/// The longest opening frame, its checksum with it: HELLO may name places.
+const OPENING_REST_BYTES_MAX: usize = HELLO_BYTES_MAX + 4;
 
 fn read_opening(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
     let mut header = [0; FRAME_HEADER_BYTES];

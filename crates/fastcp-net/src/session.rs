@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::{Capabilities, Status};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Role, Ticket, VERSION};
+use fastcp_wire::offer::OfferRequest;
 
 use crate::{Connection, NetError};
 
@@ -70,10 +71,11 @@ impl Session {
     /// # Errors
     /// A server that refuses, or breaks the protocol; a connection that breaks.
     pub fn greet(control: Arc<Connection>, role: Role, terms: &Terms, deadline: Instant) -> Result<Self, NetError> {
-        Self::greet_and_ask(control, role, terms, &[], deadline)
+        Self::greet_and_ask(control, role, terms, &[], &[], deadline)
     }
 
-    /// As [`Session::greet`]. `frames` go out behind the greeting: what they ask for need not wait for the reply.
+    /// As [`Session::greet`], of these places of the tree alone, if there are any. `frames` go out behind the greeting: what
+    /// they ask for need not wait for the reply.
     ///
     /// # Errors
     /// As [`Session::greet`].
@@ -81,6 +83,7 @@ impl Session {
         control: Arc<Connection>,
         role: Role,
         terms: &Terms,
+        places: &[OfferRequest],
         frames: &[u8],
         deadline: Instant,
     ) -> Result<Self, NetError> {
@@ -91,6 +94,7 @@ impl Session {
             capability_bits: terms.capabilities.bits(),
             connections: terms.connections,
             chunk_kb: terms.chunk_kb.unwrap_or(0),
+            places: places.to_vec(),
         };
         let mut opening = encode_frame(FrameType::Hello, &hello.encode())?;
         opening.extend_from_slice(frames);

@@ -16,6 +16,7 @@ use fastcp_model::{CHUNK_KB_DEFAULT, Status};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Ticket, VERSION};
 use fastcp_wire::limits::CONNECTIONS_MAX;
+use fastcp_wire::offer::OfferRequest;
 
 use crate::session::intersect;
 use crate::{Agreed, CONNECTIONS_PER_PEER_MAX, Connection, NetError, Terms};
@@ -43,6 +44,7 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Open {
     agreed: Agreed,
+    places: Arc<[OfferRequest]>,
     /// Takes its connections, where the client sends. Whoever runs the receiver owns it: what it holds is dropped there, and
     /// never under the lock of the sessions, which that takes again.
     lanes: Option<Weak<dyn Lanes>>,
@@ -111,6 +113,8 @@ fn share(max: usize, promised: usize) -> Option<u16> {
 pub struct SessionGuard {
     /// The terms.
     pub agreed: Agreed,
+    /// The places of the tree that it is of; none for all of it.
+    pub places: Arc<[OfferRequest]>,
     ticket: Ticket,
     capability_bits: u32,
     is_control: bool,
@@ -205,9 +209,12 @@ impl Sessions {
             },
         };
         let control = connection.shared_stream();
-        open.insert(ticket, Open { agreed, lanes: None, attached: 0, peer, control, detached: Instant::now() });
+        let places: Arc<[OfferRequest]> = hello.places.as_slice().into();
+        let of_guard = Arc::clone(&places);
+        open.insert(ticket, Open { agreed, places, lanes: None, attached: 0, peer, control, detached: Instant::now() });
         let capability_bits = self.terms.capabilities.bits();
-        Ok(SessionGuard { agreed, ticket, capability_bits, is_control: true, open: Arc::clone(&self.open) })
+        let (places, open) = (of_guard, Arc::clone(&self.open));
+        Ok(SessionGuard { agreed, places, ticket, capability_bits, is_control: true, open })
     }
 
     /// Attaches a connection and answers its ATTACH.
@@ -216,7 +223,7 @@ impl Sessions {
     /// [`NetError::Refused`] for an unknown ticket, where too many are attached, or for a lane that the session does not
     /// have; or a broken connection.
     pub fn attach(&self, connection: &Connection, Attach { ticket, lane }: Attach) -> Result<Attached, NetError> {
-        let (agreed, lanes) = {
+        let (agreed, places, lanes) = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             let session = open.get_mut(&ticket).ok_or(NetError::Refused(Status::UnknownTicket))?;
             // A client dials again long before this side knows that a connection is dead: as many as
@@ -233,10 +240,11 @@ impl Sessions {
                 None => None,
             };
             session.attached += 1;
-            (session.agreed, lanes)
+            (session.agreed, Arc::clone(&session.places), lanes)
         };
         let capability_bits = self.terms.capabilities.bits();
-        let guard = SessionGuard { agreed, ticket, capability_bits, is_control: false, open: Arc::clone(&self.open) };
+        let open = Arc::clone(&self.open);
+        let guard = SessionGuard { agreed, places, ticket, capability_bits, is_control: false, open };
         connection.write_frame(FrameType::AttachReply, &[])?;
         Ok(match lanes {
             Some(lanes) => Attached::Receiver(guard, lanes, lane),
@@ -334,7 +342,9 @@ mod tests {
                     let agreed = Agreed { capabilities: Capabilities::SUPPORTED, connections, chunk_kb: 1024 };
                     all.push(connections);
                     let (control, detached) = (Arc::clone(&control), Instant::now());
-                    open.insert(Ticket([nth; 16]), Open { agreed, lanes: None, attached: 0, peer, control, detached });
+                    let places = Arc::default();
+                    let session = Open { agreed, places, lanes: None, attached: 0, peer, control, detached };
+                    open.insert(Ticket([nth; 16]), session);
                 }
                 Err(full) => return (all, full),
             }
@@ -371,6 +381,7 @@ mod tests {
             capability_bits: Capabilities::SUPPORTED.bits(),
             connections: 64,
             chunk_kb: 0,
+            places: Vec::new(),
         };
         let guard = sessions.open(&here, &hello)?;
         Ok((guard, here, there))

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use fastcp_model::Status;
 use fastcp_wire::hello::{Lane, Role};
+use fastcp_wire::offer::OfferRequest;
 
 use crate::session::take_reply;
 use crate::{Agreed, AttachRight, Connection, Dialer, Endpoint, Live, NetError, Session, Terms};
@@ -47,6 +48,7 @@ pub struct DataConnection {
     /// Which of several sources it leads to.
     pub source: usize,
     agreed: Agreed,
+    places: Arc<[OfferRequest]>,
     is_answered: bool,
 }
 
@@ -72,7 +74,7 @@ pub enum Attachment {
 impl DataConnection {
     /// One that the peer has made.
     pub(crate) fn answered(connection: Arc<Connection>, agreed: Agreed) -> Self {
-        Self { connection, source: 0, agreed, is_answered: true }
+        Self { connection, source: 0, agreed, places: Arc::default(), is_answered: true }
     }
 
     /// The same, of the source with this number.
@@ -92,7 +94,7 @@ impl DataConnection {
         let answer = match take_reply(&self.connection, deadline) {
             Ok(()) => Ok(Attachment::AsAsked),
             Err(NetError::Refused(Status::UnknownTicket)) => {
-                attach_alone(&self.connection, &self.agreed, deadline).map(|()| Attachment::Anew)
+                attach_alone(&self.connection, &self.agreed, &self.places, deadline).map(|()| Attachment::Anew)
             }
             Err(error) => Err(error),
         };
@@ -170,7 +172,8 @@ impl Dialer {
         if control.is_long() {
             self.begin(&control, ahead.connections, attempt.live);
         }
-        let session = Session::greet_and_ask(control, role, terms, ahead.frames, attempt.deadline);
+        let places = if role == Role::Receiver { &self.places()[..] } else { &[] };
+        let session = Session::greet_and_ask(control, role, terms, places, ahead.frames, attempt.deadline);
         attempt.live.drop_begun_beyond(session.as_ref().map_or(0, |session| session.agreed.connections));
         session
     }
@@ -213,7 +216,8 @@ impl ConnectionSource for Dialer {
         let connection = self.connected(attempt)?;
         ready(&connection, attempt)?;
         session.attach_right().ask(&connection, attempt.deadline)?;
-        Ok(DataConnection { connection, source: 0, agreed: session.agreed, is_answered: false })
+        let places = Arc::clone(self.places());
+        Ok(DataConnection { connection, source: 0, agreed: session.agreed, places, is_answered: false })
     }
 }
 
@@ -222,10 +226,15 @@ fn ready(connection: &Connection, attempt: Attempt<'_>) -> Result<(), NetError> 
     connection.end_without_peer(attempt.absence_max)
 }
 
-fn attach_alone(connection: &Arc<Connection>, agreed: &Agreed, deadline: Instant) -> Result<(), NetError> {
+fn attach_alone(
+    connection: &Arc<Connection>,
+    agreed: &Agreed,
+    places: &[OfferRequest],
+    deadline: Instant,
+) -> Result<(), NetError> {
     // Of one connection, whatever the run has in all.
     let terms = Terms { connections: 1, ..agreed.terms() };
-    let session = Session::greet(Arc::clone(connection), Role::Receiver, &terms, deadline)?;
+    let session = Session::greet_and_ask(Arc::clone(connection), Role::Receiver, &terms, places, &[], deadline)?;
     session.agreed.must_allow(agreed)?;
     session.attach_right().greet(connection, deadline)
 }

@@ -1,10 +1,11 @@
 //! The handshake: HELLO, its reply, ATTACH, and the failure that may answer either.
 
-use fastcp_model::{CHUNK_KB_MAX, CHUNK_KB_MIN, Status};
+use fastcp_model::{CHUNK_KB_MAX, CHUNK_KB_MIN, PATH_BYTES_MAX, RelPath, Status};
 
 use crate::WireError;
-use crate::limits::{CONNECTIONS_MAX, REPORT_TEXT_BYTES_MAX};
-use crate::reader::{Reader, put_short_bytes};
+use crate::limits::{CONNECTIONS_MAX, HELLO_BYTES_MAX, PLACES_MAX, REPORT_TEXT_BYTES_MAX};
+use crate::offer::{OfferRequest, Scope};
+use crate::reader::{Reader, put_short_bytes, within};
 use crate::report::{event_number, shortened, text};
 
 /// The protocol version that this crate speaks.
@@ -31,7 +32,7 @@ impl std::fmt::Debug for Ticket {
 }
 
 /// The client's first frame on a control connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// The highest version that the client speaks.
     pub version: u16,
@@ -43,17 +44,26 @@ pub struct Hello {
     pub connections: u16,
     /// Chunk size wanted in KiB; 0 leaves it to the server.
     pub chunk_kb: u32,
+    /// The places of the served tree that the session is of, merged: its root is what they make together, and of what
+    /// several have under one path the first counts. With none it is of the whole tree. Only of a receiver.
+    pub places: Vec<OfferRequest>,
 }
 
 impl Hello {
-    /// The payload of a [`crate::frame::FrameType::Hello`] frame.
+    /// The payload of a [`crate::frame::FrameType::Hello`] frame. What is beyond the limits of places is refused when it is
+    /// read.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(13);
+        let mut out = Vec::with_capacity(15);
         out.extend_from_slice(&self.version.to_be_bytes());
         out.push(self.role as u8);
         out.extend_from_slice(&self.capability_bits.to_be_bytes());
         out.extend_from_slice(&self.connections.to_be_bytes());
         out.extend_from_slice(&self.chunk_kb.to_be_bytes());
+        out.extend_from_slice(&(self.places.len() as u16).to_be_bytes());
+        for place in &self.places {
+            out.push(place.scope as u8);
+            put_short_bytes(&mut out, place.path.as_bytes());
+        }
         out
     }
 
@@ -62,6 +72,7 @@ impl Hello {
     /// # Errors
     /// A field out of bounds.
     pub fn decode(payload: &[u8]) -> Result<Self, WireError> {
+        within("payload_len", payload.len(), HELLO_BYTES_MAX)?;
         let mut reader = Reader::new(payload);
         let version = reader.u16()?;
         let role = match reader.u8()? {
@@ -75,9 +86,28 @@ impl Hello {
         if chunk_kb != 0 {
             check_chunk_kb(chunk_kb)?;
         }
+        let places = places(&mut reader)?;
         reader.finish()?;
-        Ok(Self { version, role, capability_bits, connections, chunk_kb })
+        match places.first() {
+            Some(_) if role == Role::Sender => {
+                Err(WireError::Value { field: "place_count", value: places.len() as u64 })
+            }
+            _ => Ok(Self { version, role, capability_bits, connections, chunk_kb, places }),
+        }
     }
+}
+
+fn places(reader: &mut Reader<'_>) -> Result<Vec<OfferRequest>, WireError> {
+    let count = usize::from(reader.u16()?);
+    within("place_count", count, PLACES_MAX)?;
+    let place = |_| {
+        let scope = match Scope::from_code(reader.u8()?)? {
+            Scope::Level => return Err(WireError::Value { field: "scope", value: Scope::Level as u64 }),
+            scope => scope,
+        };
+        Ok(OfferRequest { scope, path: RelPath::new(reader.short_bytes("path_len", PATH_BYTES_MAX)?)? })
+    };
+    (0..count).map(place).collect()
 }
 
 /// The server's answer: the terms of the session.

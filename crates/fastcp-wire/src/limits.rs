@@ -53,6 +53,10 @@ pub const LINK_TARGET_BYTES_MAX: usize = 4096;
 pub const OWNER_NAME_BYTES_MAX: usize = 256;
 /// The longest name in a drop, in bytes.
 pub const DROP_NAME_BYTES_MAX: usize = 4096;
+/// The most places that a session may be of.
+pub const PLACES_MAX: usize = 64;
+/// The longest payload of a HELLO frame, in bytes: it is read from peers of whom nothing is known.
+pub const HELLO_BYTES_MAX: usize = 8 << 10;
 /// The longest payload of a PUSH frame, in bytes.
 pub const PUSH_BYTES_MAX: usize = 16 << 10;
 /// The most settings of a push.

@@ -10,7 +10,7 @@ mod batch;
 pub use batch::{BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OwnerClass, OwnerName};
 
 /// Which part of the sender's tree to offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Scope {
     /// What is inside the path: rsync's trailing slash.
@@ -34,7 +34,7 @@ impl Scope {
 
 /// The receiver's request for offers. Rules and cursor have their place from the start; this version
 /// knows none and sends them empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OfferRequest {
     /// The sub-path, relative to the sender's root.
     pub path: RelPath,

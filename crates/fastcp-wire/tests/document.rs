@@ -229,6 +229,8 @@ fn limits_table() {
         ("LINK_TARGET_BYTES_MAX", limits::LINK_TARGET_BYTES_MAX as u64),
         ("OWNER_NAME_BYTES_MAX", limits::OWNER_NAME_BYTES_MAX as u64),
         ("DROP_NAME_BYTES_MAX", limits::DROP_NAME_BYTES_MAX as u64),
+        ("PLACES_MAX", limits::PLACES_MAX as u64),
+        ("HELLO_BYTES_MAX", limits::HELLO_BYTES_MAX as u64),
         ("PUSH_BYTES_MAX", limits::PUSH_BYTES_MAX as u64),
         ("PUSH_SETTINGS_MAX", limits::PUSH_SETTINGS_MAX as u64),
         ("SETTING_NAME_BYTES_MAX", limits::SETTING_NAME_BYTES_MAX as u64),
@@ -307,7 +309,8 @@ fn fixed_bytes(heading: &str) -> u64 {
 #[test]
 fn fixed_sizes() {
     let ticket = Ticket([0; 16]);
-    let hello = Hello { version: 1, role: Role::Sender, capability_bits: 0, connections: 1, chunk_kb: 0 };
+    let hello =
+        Hello { version: 1, role: Role::Sender, capability_bits: 0, connections: 1, chunk_kb: 0, places: Vec::new() };
     let reply = HelloReply { version: 1, capability_bits: 0, connections: 1, chunk_kb: 4, ticket };
     let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
     let failure_frame = Failure { status: Status::Busy, detail: "a".to_owned() };
@@ -326,6 +329,11 @@ fn fixed_sizes() {
     let metadata = batch_bytes("00000000", &format!("00000001 00 0000 0000 01 {:044x} 00000000 00000000", 0));
     let entry = batch_bytes("00000000", &format!("00000001 00 0000 0000 00 00000001 02 01 61 {:044x} 00000000", 0));
     let failure = batch_bytes("00000000", "00000001 00 0000 0000 00 00000000 00000001 01 61 0001");
+    let with_places = |count| {
+        let places = vec![request.clone(); count];
+        Hello { role: Role::Receiver, places, ..hello.clone() }.encode().len()
+    };
+    let place = with_places(2) - with_places(1);
     let coded = BTreeMap::from([
         ("FTQ1 request", REQUEST_HEADER_BYTES),
         ("FTQ1 request, extended", REQUEST_HEADER_BYTES + extension_bytes()),
@@ -341,6 +349,7 @@ fn fixed_sizes() {
         ("DROP_REPLY", DROP_REPLY_BYTES),
         ("Frame", FRAME_HEADER_BYTES + FRAME_SUM_BYTES),
         ("HELLO", hello.encode().len()),
+        ("Place", place),
         ("HELLO_REPLY", reply.encode().len()),
         ("ATTACH", Attach { ticket, lane: Lane::Report { seen: 0 } }.encode().len()),
         ("FAILURE", failure_frame.encode().len() - 1),

@@ -378,13 +378,15 @@ fn hello() {
          01                 # role receiver
          80000143           # capability_bits, one of them unknown
          0040               # connections
-         00010000           # chunk_kb 65536",
+         00010000           # chunk_kb 65536
+         0000               # place_count",
         &Message::Hello(Hello {
             version: 1,
             role: Role::Receiver,
             capability_bits: 0x8000_0143,
             connections: 64,
             chunk_kb: 65_536,
+            places: Vec::new(),
         }),
     );
     check(
@@ -392,8 +394,39 @@ fn hello() {
          00                 # role sender
          00000000           # capability_bits
          0001               # connections
-         00000000           # chunk_kb: the server decides",
-        &Message::Hello(Hello { version: 2, role: Role::Sender, capability_bits: 0, connections: 1, chunk_kb: 0 }),
+         00000000           # chunk_kb: the server decides
+         0000               # place_count",
+        &Message::Hello(Hello {
+            version: 2,
+            role: Role::Sender,
+            capability_bits: 0,
+            connections: 1,
+            chunk_kb: 0,
+            places: Vec::new(),
+        }),
+    );
+    let place = |path: &[u8], scope| OfferRequest { path: RelPath::new(path).expect("lawful"), scope };
+    check(
+        "0001               # version
+         01                 # role receiver
+         00000143           # capability_bits
+         0004               # connections
+         00000000           # chunk_kb: the server decides
+         0002               # place_count
+         00                 # scope contents
+         0003               # path_len
+         612f62             # path
+         01                 # scope itself
+         0001               # path_len
+         63                 # path",
+        &Message::Hello(Hello {
+            version: 1,
+            role: Role::Receiver,
+            capability_bits: 0x143,
+            connections: 4,
+            chunk_kb: 0,
+            places: vec![place(b"a/b", Scope::Contents), place(b"c", Scope::Itself)],
+        }),
     );
 }
 

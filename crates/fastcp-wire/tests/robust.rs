@@ -8,9 +8,10 @@ use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payl
 use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane};
 use fastcp_wire::limits::{
     BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, CAUSE_BYTES_MAX, CONNECTIONS_MAX, EVENT_NUMBER_MAX, EVENT_PATH_BYTES_MAX,
-    FINE_SIGNATURE_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, HASH_BYTES_MAX, LINK_TARGET_BYTES_MAX, OWNER_NAME_BYTES_MAX,
-    PUSH_BYTES_MAX, PUSH_SETTINGS_MAX, RANGE_BYTES_MAX, RECORD_BYTES_MAX, REPORT_COUNTERS_MAX, REPORT_TEXT_BYTES_MAX,
-    REQUEST_PATH_BYTES_MAX, SETTING_NAME_BYTES_MAX, SETTING_VALUE_BYTES_MAX, SIGNATURE_BYTES_MAX,
+    FINE_SIGNATURE_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, HASH_BYTES_MAX, HELLO_BYTES_MAX, LINK_TARGET_BYTES_MAX,
+    OWNER_NAME_BYTES_MAX, PLACES_MAX, PUSH_BYTES_MAX, PUSH_SETTINGS_MAX, RANGE_BYTES_MAX, RECORD_BYTES_MAX,
+    REPORT_COUNTERS_MAX, REPORT_TEXT_BYTES_MAX, REQUEST_PATH_BYTES_MAX, SETTING_NAME_BYTES_MAX,
+    SETTING_VALUE_BYTES_MAX, SIGNATURE_BYTES_MAX,
 };
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferRequest, OwnerClass, OwnerName, Scope};
 use fastcp_wire::push::{Push, Setting};
@@ -445,7 +446,7 @@ fn a_frame_must_have_the_length_of_its_header() {
 #[test]
 fn the_terms_of_a_session_are_bounded() {
     let hello = |connections: u16, chunk_kb: u32| {
-        Hello::decode(&hex(&format!("0001 00 00000000 {connections:04x} {chunk_kb:08x}")))
+        Hello::decode(&hex(&format!("0001 00 00000000 {connections:04x} {chunk_kb:08x} 0000")))
     };
     let reply = |connections: u16, chunk_kb: u32| {
         HelloReply::decode(&hex(&format!("0001 00000000 {connections:04x} {chunk_kb:08x} {:032x}", 0)))
@@ -460,7 +461,25 @@ fn the_terms_of_a_session_are_bounded() {
         assert_value(reply(1, chunk_kb), "chunk_kb", chunk_kb.into());
     }
     assert_value(reply(1, 0), "chunk_kb", 0);
-    assert_value(Hello::decode(&hex("0001 02 00000000 0001 00000000")), "role", 2);
+    assert_value(Hello::decode(&hex("0001 02 00000000 0001 00000000 0000")), "role", 2);
+}
+
+#[test]
+fn the_places_of_a_session_are_checked() {
+    let hello = |role: u8, count: usize, places: &str| {
+        Hello::decode(&hex(&format!("0001 {role:02x} 00000000 0001 00000000 {count:04x} {places}")))
+    };
+    let place = "00 0001 61 ";
+    assert_eq!(hello(1, PLACES_MAX, &place.repeat(PLACES_MAX)).map(|hello| hello.places.len()), Ok(PLACES_MAX));
+    let (count, max) = (PLACES_MAX + 1, PLACES_MAX as u64);
+    assert_too_long(hello(1, count, &place.repeat(count)), "place_count", max + 1, max);
+    assert_value(hello(0, 1, place), "place_count", 1);
+    assert_value(hello(1, 1, "02 0001 61"), "scope", 2);
+    assert!(matches!(hello(1, 1, "00 0004 2e2e2f61"), Err(WireError::Path(_))), "a path that leads out");
+    assert_eq!(hello(1, 2, place), Err(WireError::Truncated));
+    assert_eq!(hello(1, 0, place), Err(WireError::TrailingBytes(4)));
+    let too_long = vec![0; HELLO_BYTES_MAX + 1];
+    assert_too_long(Hello::decode(&too_long), "payload_len", too_long.len() as u64, HELLO_BYTES_MAX as u64);
 }
 
 #[test]

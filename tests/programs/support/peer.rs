@@ -11,7 +11,7 @@ use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TR
 /// The first frame of a client that can do everything.
 pub(crate) fn hello(connections: u16) -> Hello {
     let capability_bits = Capabilities::SUPPORTED.bits();
-    Hello { version: VERSION, role: Role::Receiver, capability_bits, connections, chunk_kb: 0 }
+    Hello { version: VERSION, role: Role::Receiver, capability_bits, connections, chunk_kb: 0, places: Vec::new() }
 }
 
 pub(crate) fn send_frame(stream: &mut TcpStream, frame_type: FrameType, payload: &[u8]) {

@@ -93,7 +93,7 @@ impl Host<'_> {
             // It took long, and the sender has given up.
             return Err(NetError::Closed);
         }
-        let session = self.sessions.agree(control, &Hello { connections: budget.connections, ..*hello })?;
+        let session = self.sessions.agree(control, &Hello { connections: budget.connections, ..hello.clone() })?;
         let path = DestinationPath::Beneath(self.root, into);
         let run = Run { session, place: Some(place), path, offer, orders, limits, relay, interrupt };
         run.run(control)

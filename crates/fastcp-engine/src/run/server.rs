@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use fastcp_model::{Escaped, Status};
 use fastcp_net::{
-    Attached, Connection, Endpoint, Full, Greeting, Incoming, NetError, Sessions, Terms, greet, greet_again,
+    Attached, Connection, Endpoint, Full, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, greet,
+    greet_again,
 };
 use fastcp_wire::drop::DropReply;
 use fastcp_wire::frame::FrameType;
@@ -24,6 +25,7 @@ use crate::sender::answer::{SEND_TIMEOUT, answer_ranges};
 use crate::sender::offer::{OffersEnd, send_failure, serve_offers};
 use crate::sender::plain::answer_plain;
 use crate::sender::source::Source;
+use crate::sender::views::Views;
 use crate::settings::ServerSettings;
 use crate::threads::STACK_BYTES;
 
@@ -40,6 +42,7 @@ pub struct Server {
     settings: ServerSettings,
     sessions: Sessions,
     places: Places,
+    views: Views,
     inbox: Option<Inbox>,
 }
 
@@ -52,7 +55,7 @@ impl Server {
             chunk_kb: settings.chunk_kb,
         };
         let sessions = Sessions::new(terms, settings.connections_total);
-        Self { source, settings, sessions, places: Places::default(), inbox: None }
+        Self { source, settings, sessions, places: Places::default(), views: Views::default(), inbox: None }
     }
 
     /// Has the server take files that scripts hand to it.
@@ -174,9 +177,11 @@ impl Server {
         if hello.role == Role::Sender {
             return self.host().receive(connection, hello);
         }
-        let session = self.sessions.open(connection, hello)?;
+        let session = self.sessions.agree(connection, hello)?;
+        let view = self.view_of(&session)?;
+        session.reply(connection)?;
         tracing::info!(connections = session.agreed.connections, chunk_kb = session.agreed.chunk_kb, "session opened");
-        match serve_offers(connection, &self.source, session.agreed)? {
+        match serve_offers(connection, view.as_deref().unwrap_or(&self.source), session.agreed)? {
             OffersEnd::Closed => Ok(()),
             OffersEnd::Attach(attach) => self.serve_attached(connection, self.sessions.attach(connection, attach)?),
         }
@@ -185,13 +190,24 @@ impl Server {
     fn serve_attached(&self, connection: &Arc<Connection>, attached: Attached) -> Result<(), NetError> {
         match attached {
             Attached::Source(session) => {
-                answer_ranges(connection, &self.source, session.agreed, self.settings.compression)
+                let view = self.view_of(&session)?;
+                let source = view.as_deref().unwrap_or(&self.source);
+                answer_ranges(connection, source, session.agreed, self.settings.compression)
             }
             Attached::Receiver(session, lanes, lane) => {
                 connection.join(session);
                 lanes.take(Arc::clone(connection), lane)
             }
         }
+    }
+
+    /// What a session is of, where that is not the whole tree.
+    fn view_of(&self, session: &SessionGuard) -> Result<Option<Arc<Source>>, NetError> {
+        if session.places.is_empty() {
+            return Ok(None);
+        }
+        let view = self.views.of(&self.source, &session.places);
+        view.map(Some).map_err(|(path, status)| NetError::Denied { status, detail: format!("\"{path}\": {status}") })
     }
 
     fn host(&self) -> Host<'_> {

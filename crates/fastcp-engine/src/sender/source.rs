@@ -6,6 +6,7 @@ use std::path::Path;
 
 use fastcp_model::{ByteRange, Name, RelPath, Status};
 use fastcp_sys::{Dir, FileType, Root, Stat};
+use fastcp_wire::offer::OfferRequest;
 use nix::errno::Errno;
 
 use crate::content::crc_runs::combine;
@@ -65,6 +66,16 @@ impl Source {
     #[must_use]
     pub fn merged(self, others: impl IntoIterator<Item = Self>) -> Self {
         Self { tree: self.tree.merged(others.into_iter().map(|other| other.tree)), ..self }
+    }
+
+    /// What these places of it make together, merged.
+    ///
+    /// # Errors
+    /// The first place that cannot be looked at, and why, in the wire's words.
+    pub(crate) fn of_places(&self, places: &[OfferRequest]) -> Result<Self, (RelPath, Status)> {
+        let tree = self.tree.of_places(places).map_err(|(path, error)| (path, status_of(&error)))?;
+        let (served, listings, signatures) = (ServedCrcs::default(), SharedListings::default(), Signatures::default());
+        Ok(Self { tree, served, listings, signatures })
     }
 
     /// Opens a regular file.

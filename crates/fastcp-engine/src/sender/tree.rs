@@ -6,9 +6,11 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use fastcp_model::{Metadata, Name, RelPath, Status};
 use fastcp_sys::{Dir, Root};
+use fastcp_wire::offer::{OfferRequest, Scope};
 use nix::errno::Errno;
 
 use crate::sender::source::{OpenFile, open_in, status_of};
@@ -22,7 +24,9 @@ pub(crate) struct Tree {
 
 #[derive(Debug)]
 struct Part {
-    root: Root,
+    root: Arc<Root>,
+    /// Where it begins, beneath that.
+    base: RelPath,
     only: Option<Only>,
 }
 
@@ -58,13 +62,48 @@ impl Part {
             }
             _ => None,
         };
-        Ok(PartDir { dir: self.root.dir(path)?, only })
+        Ok(PartDir { dir: self.root.dir(&self.base.join_path(path))?, only })
+    }
+
+    /// Whether there is anything where it is.
+    fn look(&self) -> io::Result<()> {
+        match &self.only {
+            None => self.dir(&RelPath::root()).map(drop),
+            Some(only) => {
+                let (parent, name) = only.path.split().ok_or(io::ErrorKind::NotFound)?;
+                self.root.dir(&self.base.join_path(&parent))?.stat_name(&name).map(drop)
+            }
+        }
     }
 }
 
 impl Tree {
     pub(crate) fn new(root: Root) -> Self {
-        Self { parts: vec![Part { root, only: None }] }
+        Self { parts: vec![Part { root: Arc::new(root), base: RelPath::root(), only: None }] }
+    }
+
+    /// What these places of it make together, merged.
+    ///
+    /// # Errors
+    /// The first place that cannot be looked at, and why.
+    pub(crate) fn of_places(&self, places: &[OfferRequest]) -> Result<Self, (RelPath, io::Error)> {
+        let part_of = |place: &OfferRequest| {
+            // Only of one that is not made of places itself.
+            let [Part { root, base, only: None }] = &self.parts[..] else {
+                return Err(io::ErrorKind::Unsupported.into());
+            };
+            let root = Arc::clone(root);
+            let part = match place.path.split().filter(|_| place.scope == Scope::Itself) {
+                Some((parent, name)) => {
+                    let only = Only { path: RelPath::root().join(&name), other_path: None };
+                    Part { root, base: base.join_path(&parent), only: Some(only) }
+                }
+                None => Part { root, base: base.join_path(&place.path), only: None },
+            };
+            part.look().map(|()| part)
+        };
+        let parts = places.iter().map(|place| part_of(place).map_err(|error| (place.path.clone(), error)));
+        parts.collect::<Result<_, _>>().map(|parts| Self { parts })
     }
 
     /// The same, with other parts behind it.
@@ -118,7 +157,7 @@ impl Tree {
         let mut missing = None;
         for part in &self.parts {
             let Some(place) = part.place_of(path) else { continue };
-            match part.root.open_file(&place) {
+            match part.root.open_file(&part.base.join_path(&place)) {
                 Err(error) if is_elsewhere(&error) => missing = missing.or(Some(error)),
                 result => return result,
             }

@@ -131,13 +131,17 @@ fn frame_type() -> impl Strategy<Value = FrameType> {
 fn hello() -> impl Strategy<Value = Hello> {
     let chunk_kb = prop_oneof![Just(0), CHUNK_KB_MIN..=CHUNK_KB_MAX];
     let role = select(vec![Role::Sender, Role::Receiver]);
-    (any::<u16>(), role, any::<u32>(), 1..=CONNECTIONS_MAX, chunk_kb).prop_map(
-        |(version, role, capability_bits, connections, chunk_kb)| Hello {
+    let scope = select(vec![Scope::Contents, Scope::Itself]);
+    let places = vec((path(), scope).prop_map(|(path, scope)| OfferRequest { path, scope }), 0..4);
+    (any::<u16>(), role, any::<u32>(), 1..=CONNECTIONS_MAX, chunk_kb, places).prop_map(
+        |(version, role, capability_bits, connections, chunk_kb, places)| Hello {
             version,
             role,
             capability_bits,
             connections,
             chunk_kb,
+            // A sender names no places.
+            places: if role == Role::Receiver { places } else { Vec::new() },
         },
     )
 }
