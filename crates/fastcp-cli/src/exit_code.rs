@@ -124,6 +124,7 @@ fn of_net_error(error: &NetError) -> u8 {
             status: Status::InUse | Status::NotFound | Status::NotADirectory | Status::OutsideRoot,
             ..
         } => NOTHING_USABLE,
+        NetError::Denied { status: Status::Busy, .. } => RESOURCES,
         NetError::Denied { .. } => USAGE,
     }
 }

@@ -90,6 +90,7 @@ impl Budget {
             resource,
             max: limit.max,
             connections: budget.connections,
+            is_elsewhere: false,
         });
         budget
     }

@@ -29,6 +29,9 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// control connections in place of lost ones.
 const LANES_BESIDE_DATA: u16 = 4;
 
+/// The connections of a session in which the server receives, at least.
+const RECEIVING_CONNECTIONS_MIN: usize = 4;
+
 /// The sessions of a server.
 #[derive(Debug)]
 pub struct Sessions {
@@ -125,6 +128,16 @@ impl Sessions {
     /// No sessions yet, and the terms for those to come. Together they may have `total_max` connections.
     pub fn new(terms: Terms, total_max: usize) -> Self {
         Self { terms, total_max, idle_max: IDLE_MAX, open: Arc::default(), ended: Mutex::default() }
+    }
+
+    /// Whether there can be room for a session in which the server receives: for control, reports, signatures and data.
+    pub fn can_receive(&self) -> bool {
+        self.total_max >= RECEIVING_CONNECTIONS_MIN
+    }
+
+    /// Whether there is no session.
+    pub fn is_empty(&self) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// How many data connections the next session of this address may have.

@@ -84,6 +84,8 @@ pub struct Limited {
     pub max: u64,
     /// Connections that there will be; none where there is too little for a run.
     pub connections: u16,
+    /// The limit is the other end's, which has told of it.
+    pub is_elsewhere: bool,
 }
 
 /// What a process may have little of.
@@ -118,6 +120,9 @@ impl Resource {
 
 impl fmt::Display for Limited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_elsewhere {
+            f.write_str("at the other end, ")?;
+        }
         self.resource.write_limit(self.max, f)?;
         match self.connections {
             0 => write!(f, ": too few for a run"),

@@ -31,7 +31,7 @@ pub(crate) fn told(event: Event) -> Option<Told> {
             Refusal::Limit { entries, max: MaxDelete::Entries(max) } => Undeleted::Entries { entries, max },
             Refusal::Limit { entries, max: MaxDelete::Percent(max) } => Undeleted::Percent { entries, max },
         }),
-        Event::Limited(Limited { resource, max, connections }) => {
+        Event::Limited(Limited { resource, max, connections, .. }) => {
             let resource = match resource {
                 Resource::OpenFiles => 0,
                 Resource::Threads => 1,
@@ -107,7 +107,7 @@ impl Report {
                     1 => Resource::Threads,
                     _ => Resource::Memory,
                 };
-                Event::Limited(Limited { resource, max, connections })
+                Event::Limited(Limited { resource, max, connections, is_elsewhere: true })
             }
             Told::Recorded(line) => Event::Recorded(line),
         };
@@ -175,7 +175,7 @@ mod tests {
             Cause::MountPoint,
         ];
         let limit = |max| Event::NotDeleting(Refusal::Limit { entries: 5, max });
-        let limited = |resource| Event::Limited(Limited { resource, max: 24, connections: 2 });
+        let limited = |resource| Event::Limited(Limited { resource, max: 24, connections: 2, is_elsewhere: true });
         let item = |kind| Event::Item(Item { change: *b">f+++++++++", path: path(), kind });
         let all = || {
             let causes = causes.iter().map(|cause| Event::Failed {

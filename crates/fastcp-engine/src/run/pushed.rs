@@ -19,10 +19,10 @@ use fastcp_wire::offer::{OfferRequest, Scope};
 use fastcp_wire::push::Push;
 use fastcp_wire::report::ReportEnd;
 
-use crate::budget::{Budget, Limits};
+use crate::budget::{Budget, Limited, Limits};
 use crate::error::{Ending, RunError};
 use crate::interrupt::Interrupt;
-use crate::report::Report;
+use crate::report::{Event, Report};
 use crate::run::places::{Holder, Place, Places};
 use crate::run::preview::preview;
 use crate::run::receiver::{Task, receive};
@@ -81,7 +81,13 @@ impl Host<'_> {
         let (into, offer) = self.destination_of(push)?;
         let limits = Limits::of_process().halved();
         let budget = Budget::of(Connections::Fixed(hello.connections), &limits, false);
-        if budget.connections == 0 {
+        let has_room = budget.connections > 0 && self.sessions.can_receive();
+        if !has_room && (self.sessions.is_empty() || !self.sessions.can_receive()) {
+            let detail = "this server has too few open files, threads or too little memory to receive anything";
+            return Err(denied(Status::Busy, detail));
+        }
+        if !has_room {
+            // Others have it.
             return Err(NetError::Refused(Status::Busy));
         }
         let relay = Arc::new(Relay::new(control, orders.retry));
@@ -95,7 +101,8 @@ impl Host<'_> {
         }
         let session = self.sessions.agree(control, &Hello { connections: budget.connections, ..hello.clone() })?;
         let path = DestinationPath::Beneath(self.root, into);
-        let run = Run { session, place: Some(place), path, offer, orders, limits, relay, interrupt };
+        let limited = budget.limited;
+        let run = Run { session, place: Some(place), path, offer, orders, limits, limited, relay, interrupt };
         run.run(control)
     }
 
@@ -150,6 +157,8 @@ struct Run<'a> {
     offer: OfferRequest,
     orders: Orders,
     limits: Limits,
+    /// Where that is less than was asked for.
+    limited: Option<Limited>,
     relay: Arc<Relay>,
     interrupt: Arc<Interrupt>,
 }
@@ -180,6 +189,9 @@ impl Run<'_> {
             let _ended = EndOnPanic(relay);
             let result = {
                 let _closing = Closing(&report);
+                if let Some(limited) = self.limited {
+                    report.tell(Event::Limited(limited));
+                }
                 self.receive(&pushed.callers, &report)
             };
             // The sender may be told of the end later, or never; others need not wait for that.
