@@ -4,8 +4,8 @@
 //! one JSON object a line and nothing else; of the events, stderr has errors, failures and warnings as well.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastcp_engine::{Event, Item, ItemKind, Report, SourceReport};
@@ -65,10 +65,21 @@ pub(crate) struct Far {
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) format: Format,
-    pub(crate) listing: Listing,
+    listing: Listing,
     pub(crate) stdout: Stdout,
     pub(crate) screen: Arc<Screen>,
+    failures: Mutex<Failures>,
 }
+
+/// Where every file has a line, those that failed are named once more at the end, as many as can be read.
+#[derive(Debug, Default)]
+struct Failures {
+    lines: Vec<String>,
+    more: u64,
+}
+
+/// Failures that are named at the end.
+const FAILURES_NAMED_MAX: usize = 20;
 
 /// The last line of `--json`: names are a contract that scripts rely on.
 #[derive(Debug, Default, Serialize)]
@@ -250,7 +261,30 @@ impl Summary {
 impl Output {
     pub(crate) fn new(format: Format, screen: &Arc<Screen>) -> Self {
         let stdout = Stdout::of("fastcp-client");
-        Self { format, listing: Listing::None, stdout, screen: Arc::clone(screen) }
+        Self { format, listing: Listing::None, stdout, screen: Arc::clone(screen), failures: Mutex::default() }
+    }
+
+    /// The same, with this much printed of each change.
+    pub(crate) fn listing(self, listing: Listing) -> Self {
+        Self { listing, ..self }
+    }
+
+    fn failed(&self, line: String) {
+        self.message(&line);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.lines.len() < FAILURES_NAMED_MAX {
+            failures.lines.push(line);
+        } else {
+            failures.more += 1;
+        }
+    }
+
+    fn name_failures(&self) {
+        let Failures { lines, more } = &*self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().for_each(|line| self.message(&format!("failed: {line}")));
+        if *more > 0 {
+            self.message(&format!("failed: {} more, named above", Grouped(*more)));
+        }
     }
 
     /// Prints the summary.
@@ -258,7 +292,12 @@ impl Output {
         match self.format {
             // A run that never got to see a tree has said why, and that is all there is to say.
             Format::Text if summary.exit != 0 && summary.entries == 0 => {}
-            Format::Text => self.stdout.line(&summary.text()),
+            Format::Text => {
+                self.stdout.line(&summary.text());
+                if self.listing != Listing::None {
+                    self.name_failures();
+                }
+            }
             Format::Json => self.stdout.json(summary),
             Format::Quiet if summary.files_failed > 0 => complain(&summary.text()),
             Format::Quiet => {}
@@ -299,7 +338,7 @@ impl Output {
                 self.message(&format!("{lost} cannot be reached; {lead} decides from now on"));
             }
             (Event::NotDeleting(refusal), _) => self.message(&refusal.to_string()),
-            (Event::Failed { path, cause }, _) => self.message(&format!("\"{path}\": {cause}")),
+            (Event::Failed { path, cause }, _) => self.failed(format!("\"{path}\": {cause}")),
             (Event::Skipped { path, kind }, Format::Text) => {
                 self.message(&format!("skipped \"{path}\": a {}", kind_name(*kind)));
             }

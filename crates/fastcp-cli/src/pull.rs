@@ -57,7 +57,7 @@ pub(crate) fn pull(
     let receiver = receiver_settings(options, from, manifest);
     let course = course_of(&receiver, Way::Here);
     let process = ProcessSettings { receive_path: options.copy.receive_path, ..ProcessSettings::default() };
-    let output = Output { listing: listing(options), ..Output::new(format(&options.output), screen) };
+    let output = Output::new(format(&options.output), screen).listing(listing(options));
     Ok(watched_copy(endpoint, &output, course, |dialer, report| {
         let dialer = dialer.clone().of_places(places);
         let replicas = replicas(&dialer, also, report);

@@ -45,7 +45,7 @@ pub(crate) fn push(args: &PushArgs, interrupt: &Interrupt, screen: &Arc<Screen>)
     start_pool()?;
     let receiver = receiver_settings(options, Nearness::Elsewhere, manifest);
     let course = course_of(&receiver, Way::There);
-    let output = Output { listing: listing(options), ..Output::new(format(&options.output), screen) };
+    let output = Output::new(format(&options.output), screen).listing(listing(options));
     let compression = compression(options.copy.no_compress, options.copy.compress_level);
     let destination = shown(Path::new(to)).to_string();
     Ok(watched_copy(Endpoint::Tcp { host, port }, &output, course, |dialer, report| {
