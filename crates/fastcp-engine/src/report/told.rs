@@ -59,9 +59,12 @@ impl Report {
     pub(crate) fn take_state(&self, state: &ReportState) -> bool {
         let mut is_new = false;
         let before = self.before.lock();
-        let is_committed = |counter: &&Count| std::ptr::eq(*counter, &raw const self.counters.files_committed);
-        let at = self.counters.each().iter().position(is_committed);
-        let committed_before = at.and_then(|at| before.get(at)).copied().unwrap_or(0);
+        let of_before = |wanted: &Count| {
+            let at = self.counters.each().iter().position(|counter| std::ptr::eq(*counter, wanted));
+            at.and_then(|at| before.get(at)).copied().unwrap_or(0)
+        };
+        let committed_before = of_before(&self.counters.files_committed);
+        let fetched_before = of_before(&self.counters.bytes_fetched);
         for (at, (counter, now)) in self.counters.each().into_iter().zip(&state.counters).enumerate() {
             let is = |other: &Count| std::ptr::eq(counter, other);
             let here = match before.get(at) {
@@ -69,8 +72,12 @@ impl Report {
                 Some(before) if self.counters.done().into_iter().any(is) => *before,
                 _ => 0,
             };
-            // What the one before has committed is there already for this one.
-            let earlier = if is(&self.counters.files_unchanged) { committed_before } else { 0 };
+            // What the one before has committed or fetched is there already for this one, and is counted.
+            let earlier = match () {
+                () if is(&self.counters.files_unchanged) => committed_before,
+                () if is(&self.counters.bytes_reused) => fetched_before,
+                () => 0,
+            };
             let now = now.saturating_add(here).saturating_sub(earlier);
             is_new |= counter.now() != now;
             counter.set(now);
@@ -227,6 +234,24 @@ mod tests {
         assert!(reports[1].take_state(&state) && !reports[1].take_state(&state));
         assert_eq!(format!("{:?}", reports[0].counters), format!("{:?}", reports[1].counters));
         assert!(!format!("{:?}", reports[1].counters).contains("(0)"), "each is among them");
+    }
+
+    #[test]
+    fn what_one_receiver_has_done_counts_once_when_another_goes_on() {
+        let [first, second, here] = [(); 3].map(|()| Report::new(sync_channel(1).0));
+        first.counters.files_committed.add(2);
+        first.counters.bytes_fetched.add(1000);
+        here.take_state(&first.state(0));
+        here.begin_again();
+        // It finds what the first has left, and what an earlier run had left.
+        second.counters.files_unchanged.add(2 + 5);
+        second.counters.bytes_reused.add(1000 + 70);
+        second.counters.bytes_fetched.add(300);
+        second.counters.files_committed.add(1);
+        here.take_state(&second.state(0));
+        let counters = &here.counters;
+        assert_eq!((counters.files_committed.now(), counters.files_unchanged.now()), (3, 5));
+        assert_eq!((counters.bytes_fetched.now(), counters.bytes_reused.now()), (1300, 70));
     }
 
     #[test]
