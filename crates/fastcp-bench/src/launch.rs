@@ -1,7 +1,7 @@
 //! What is started for each tool: the words of its server's command and of its client's.
 //!
-//! Written once for loopback and links: the words know an address, not where it is. The server
-//! runs at the far end, the client at the near one, and only the client is timed.
+//! Written once for loopback and links: the words know an address, not where it is. The server runs
+//! at one end, the client at the other ([`Tool::server_end`]), and only the client is timed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -58,7 +58,7 @@ impl Route<'_> {
         let said = |words| Ok(Some(ServerLaunch { words, ready: Ready::Says, is_one_process: true }));
         match tool {
             Tool::Cp | Tool::Create | Tool::Syq { .. } => Ok(None),
-            Tool::Fastcp(_) => said(self.fastcp_server()),
+            Tool::Fastcp(variant) => said(self.fastcp_server(variant)),
             Tool::Bare => {
                 let ip = self.ip.to_string();
                 said(words(&[&self.programs.bench, "bare-serve".as_ref(), self.source, ip.as_ref()]))
@@ -101,9 +101,13 @@ impl Route<'_> {
         self.scratch.join("manifest")
     }
 
-    fn fastcp_server(&self) -> Vec<OsString> {
+    fn fastcp_server(&self, variant: Variant) -> Vec<OsString> {
         let ip = self.ip.to_string();
-        let mut all = words(&[&self.programs.server, self.source, ip.as_ref(), "0".as_ref()]);
+        let served = if variant.is_push { self.destination } else { self.source };
+        let mut all = words(&[&self.programs.server, served, ip.as_ref(), "0".as_ref()]);
+        if variant.is_push {
+            all.extend(["--allow-write", "--allow-delete"].map(OsString::from));
+        }
         if !self.ip.is_loopback() {
             all.push("--insecure".into());
         }
@@ -117,7 +121,11 @@ impl Route<'_> {
             Connections::Count(count) => count.to_string(),
             Connections::Auto => "auto".to_owned(),
         };
-        let mut all = prefixed(&self.programs.client, &["pull", &url], &[self.destination]);
+        let (url, source) = (Path::new(&url), with_slash(self.source));
+        let mut all = match variant.is_push {
+            false => words(&[&self.programs.client, "pull".as_ref(), url, self.destination]),
+            true => words(&[&self.programs.client, "push".as_ref(), &source, url]),
+        };
         all.extend(["--conns", &connections, "--json"].map(OsString::from));
         if variant.is_raw {
             all.push("--no-compress".into());
@@ -206,7 +214,7 @@ fn prefixed(program: &Path, fixed: &[&str], paths: &[&Path]) -> Vec<OsString> {
     [program.as_os_str()].into_iter().chain(fixed).chain(paths).map(OsStr::to_owned).collect()
 }
 
-/// With a slash at the end, which `cp` and `rsync` take as "into this".
+/// With a slash at the end, which `cp` and `rsync` take as "into this", and `fastcp-client push` as "what is in it".
 fn with_slash(dir: &Path) -> PathBuf {
     dir.join("")
 }

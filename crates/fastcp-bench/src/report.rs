@@ -83,7 +83,7 @@ pub(crate) struct Round {
     pub(crate) client: Usage,
     /// Where one process is the whole server.
     pub(crate) server: Option<Usage>,
-    /// From the client to the server, and back.
+    /// From the destination to the source, and back.
     pub(crate) link: Option<[LinkTraffic; 2]>,
     pub(crate) fastcp: Option<FastcpSummary>,
     /// Of tools that say it.

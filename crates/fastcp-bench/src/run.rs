@@ -72,7 +72,7 @@ pub(crate) fn list() -> String {
     }
     text.push_str("\nTools:\n");
     for tool in usual_tools() {
-        let _ = writeln!(text, "  {tool:<10} {}", tool.about());
+        let _ = writeln!(text, "  {tool:<11} {}", tool.about());
     }
     let usual = usual_workloads().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let _ = writeln!(text, "\nWithout words: {usual} with all tools, on tmpfs, ext4 and links.");

@@ -86,7 +86,7 @@ impl SingleRun<'_> {
             source: &self.tree.root,
             destination,
             scratch: files.path(),
-            ip: ends.server_ip(),
+            ip: ends.ip(tool.server_end()),
             connections: self.connections,
         };
         if tool == Tool::Create {
@@ -115,7 +115,7 @@ impl SingleRun<'_> {
     }
 
     fn start(&self, tool: Tool, launch: &ServerLaunch, route: &Route<'_>, ends: &Ends) -> Result<Server, BenchError> {
-        let mut command = ends.server_command(&self.programs.bench);
+        let mut command = ends.command(tool.server_end(), &self.programs.bench);
         clean_environment(&mut command);
         command.args(["tether", "--"]).args(&launch.words);
         Server::start(&format!("the server of {tool}"), &mut command, launch.ready, &route.scratch.join("server.err"))
@@ -131,7 +131,7 @@ impl SingleRun<'_> {
     ) -> Result<Option<Measurement>, BenchError> {
         let report = route.scratch.join("measurement.json");
         let (out, err) = (client_out(route), route.scratch.join("client.err"));
-        let mut command = ends.client_command(&self.programs.bench);
+        let mut command = ends.command(tool.server_end().other(), &self.programs.bench);
         clean_environment(&mut command);
         command.args(["measure", "--report"]).arg(&report);
         if self.site.has_disk() {

@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use crate::error::BenchError;
 use crate::ext4::{Ext4, Room};
-use crate::link::{DirectionCounters, Link, LinkSettings};
+use crate::link::{DirectionCounters, Link, LinkSettings, Namespace};
 use crate::programs::{is_root, missing};
 
 const WARM_BUFFER_BYTES: usize = 1 << 20;
@@ -158,8 +158,28 @@ impl Site {
     }
 }
 
-/// Where a run's server and client are. A link is made anew for each run: it loses the same packets
-/// of each then, and no tool profits from what the kernel learnt of the link from another.
+/// One end of a copy. A tool has its server at the one and its client at the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Where the tree is.
+    Source,
+    /// Where the copy goes.
+    Destination,
+}
+
+impl End {
+    /// The other one.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+}
+
+/// Where a run's server and client are. The tree is at a link's far end and the copy at its near one, whichever has the
+/// server, so that the bytes of all tools go the same way. A link is made anew for each run: it loses the same packets of
+/// each then, and no tool profits from what the kernel learnt of the link from another.
 #[derive(Debug)]
 pub(crate) enum Ends {
     /// Both here.
@@ -169,31 +189,28 @@ pub(crate) enum Ends {
 }
 
 impl Ends {
-    /// Where the server listens.
-    pub(crate) fn server_ip(&self) -> Ipv4Addr {
-        match self {
-            Self::Loopback => Ipv4Addr::LOCALHOST,
-            Self::Link(link) => link.far().address(),
+    /// Where a server at this end listens.
+    pub(crate) fn ip(&self, end: End) -> Ipv4Addr {
+        self.namespace(end).map_or(Ipv4Addr::LOCALHOST, Namespace::address)
+    }
+
+    /// A command at this end.
+    pub(crate) fn command(&self, end: End, program: impl AsRef<OsStr>) -> Command {
+        match self.namespace(end) {
+            None => Command::new(program),
+            Some(namespace) => namespace.command(program),
         }
     }
 
-    /// A command at the server's end.
-    pub(crate) fn server_command(&self, program: impl AsRef<OsStr>) -> Command {
-        match self {
-            Self::Loopback => Command::new(program),
-            Self::Link(link) => link.far().command(program),
+    fn namespace(&self, end: End) -> Option<&Namespace> {
+        match (self, end) {
+            (Self::Loopback, _) => None,
+            (Self::Link(link), End::Source) => Some(link.far()),
+            (Self::Link(link), End::Destination) => Some(link.near()),
         }
     }
 
-    /// A command at the client's end.
-    pub(crate) fn client_command(&self, program: impl AsRef<OsStr>) -> Command {
-        match self {
-            Self::Loopback => Command::new(program),
-            Self::Link(link) => link.near().command(program),
-        }
-    }
-
-    /// What the link saw, from the client to the server and back.
+    /// What the link saw, from the destination to the source and back.
     pub(crate) fn counters(&self) -> Option<[DirectionCounters; 2]> {
         match self {
             Self::Loopback => None,

@@ -6,7 +6,7 @@ use crate::report::{Case, Failure, Report, Round, ToolRuns};
 use crate::statistics::Spread;
 use crate::workload::Scale;
 
-const TOOL_WIDTH_MIN: usize = 10;
+const TOOL_WIDTH_MIN: usize = 11;
 
 /// All of it. Writing to a string cannot fail.
 pub(crate) fn text(report: &Report) -> String {

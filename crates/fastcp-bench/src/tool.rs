@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::site::End;
 use crate::variant::{Variant, VariantError};
 use crate::workload::Workload;
 
@@ -43,16 +44,31 @@ const SYQ_PLAIN: Tool = Tool::Syq { is_plain: true };
 
 /// The tools that run when none is named.
 pub(crate) fn usual_tools() -> Vec<Tool> {
-    let fastcp = Tool::Fastcp(Variant::default());
-    vec![fastcp, Tool::Cp, Tool::Tar, Tool::Rsync, Tool::RsyncZ, Tool::Rclone, SYQ, SYQ_PLAIN, Tool::Bare, Tool::Create]
+    let [pull, push] = [false, true].map(|is_push| Tool::Fastcp(Variant { is_push, ..Variant::default() }));
+    vec![
+        pull,
+        push,
+        Tool::Cp,
+        Tool::Tar,
+        Tool::Rsync,
+        Tool::RsyncZ,
+        Tool::Rclone,
+        SYQ,
+        SYQ_PLAIN,
+        Tool::Bare,
+        Tool::Create,
+    ]
 }
 
 impl Tool {
     /// What it does, in a line.
     pub(crate) fn about(self) -> &'static str {
         match self {
+            Self::Fastcp(Variant { is_push: true, .. }) => {
+                "the same the other way round: a client that pushes to a server"
+            }
             Self::Fastcp(_) => {
-                "fastcp; variants: -cN, -auto, -raw, -whole, -nosync, -nobbr, joined by +, as fastcp-c4+raw"
+                "fastcp, a pull; variants: -push, -cN, -auto, -raw, -whole, -nosync, -nobbr, joined by +, as fastcp-c4+raw"
             }
             Self::Cp => "cp -a, without a network",
             Self::Tar => "tar over one TCP connection by socat",
@@ -69,6 +85,14 @@ impl Tool {
     /// Whether it is one of ours that shows a limit rather than a tool anybody would use.
     pub(crate) fn is_limit(self) -> bool {
         matches!(self, Self::Bare | Self::Create)
+    }
+
+    /// Where its server is; its client is at the other end.
+    pub(crate) fn server_end(self) -> End {
+        match self {
+            Self::Fastcp(Variant { is_push: true, .. }) => End::Destination,
+            _ => End::Source,
+        }
     }
 
     /// Whether it has a part to play: over a network or not, for this workload.
@@ -132,6 +156,7 @@ impl fmt::Display for Tool {
 #[cfg(test)]
 mod tests {
     use super::{Tool, ToolError, usual_tools};
+    use crate::site::End;
     use crate::variant::{Connections, Variant, VariantError};
 
     #[test]
@@ -140,7 +165,7 @@ mod tests {
             assert_eq!(tool.to_string().parse(), Ok(tool));
         }
         for name in
-            ["fastcp-c1", "fastcp-c64", "fastcp-auto", "fastcp-raw", "fastcp-nosync", "fastcp-c4+raw+whole+nobbr"]
+            ["fastcp-c1", "fastcp-c64", "fastcp-auto", "fastcp-raw", "fastcp-nosync", "fastcp-push+c4+raw+whole+nobbr"]
         {
             let tool: Tool = name.parse().expect(name);
             assert_eq!(tool.to_string(), name);
@@ -153,6 +178,9 @@ mod tests {
             Variant { connections: Connections::Count(4), is_raw: true, is_without_bbr: true, ..Variant::default() };
         assert_eq!("fastcp-nobbr+raw+c4".parse(), Ok(Tool::Fastcp(variant)));
         assert_eq!(Tool::Fastcp(variant).to_string(), "fastcp-c4+raw+nobbr");
+        let pushed = Tool::Fastcp(Variant { is_push: true, ..variant });
+        assert_eq!("fastcp-nobbr+raw+push+c4".parse(), Ok(pushed));
+        assert_eq!([Tool::Fastcp(variant), pushed].map(Tool::server_end), [End::Source, End::Destination]);
     }
 
     #[test]
@@ -167,7 +195,12 @@ mod tests {
         {
             assert_eq!(error(name), variant(name, VariantError::Unknown(part.to_owned())));
         }
-        for (name, part) in [("fastcp-raw+raw", "raw"), ("fastcp-c4+auto", "auto"), ("fastcp-c4+c4", "c4")] {
+        for (name, part) in [
+            ("fastcp-push+push", "push"),
+            ("fastcp-raw+raw", "raw"),
+            ("fastcp-c4+auto", "auto"),
+            ("fastcp-c4+c4", "c4"),
+        ] {
             assert_eq!(error(name), variant(name, VariantError::Twice(part.to_owned())));
         }
         for (name, part) in [("fastcp-c0", "c0"), ("fastcp-c65", "c65"), ("fastcp-c99999999999", "c99999999999")] {

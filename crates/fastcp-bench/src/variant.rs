@@ -1,8 +1,8 @@
 //! How fastcp is run: what follows `fastcp` in a tool's name.
 //!
-//! `fastcp-c4+raw+nobbr` is fastcp with four connections, nothing compressed, over a link that allows no
-//! congestion control but cubic. The parts come in any order and are shown in
-//! one; a part that is there twice, or says the opposite of another, is refused.
+//! `fastcp-push+c4+raw+nobbr` is a push instead of a pull, with four connections, nothing compressed, over a link that
+//! allows no congestion control but cubic. The parts come in any order and are shown in one; a part that is there twice,
+//! or says the opposite of another, is refused.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +25,8 @@ pub(crate) enum Connections {
 /// A way to run fastcp.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Variant {
+    /// `push` instead of `pull`: the server is at the destination.
+    pub(crate) is_push: bool,
     pub(crate) connections: Connections,
     /// `--no-compress`.
     pub(crate) is_raw: bool,
@@ -39,7 +41,7 @@ pub(crate) struct Variant {
 /// Why a variant's name means nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum VariantError {
-    #[error("\"{0}\" is no part of a variant; they are cN, auto, raw, whole, nosync and nobbr, joined by +")]
+    #[error("\"{0}\" is no part of a variant; they are push, cN, auto, raw, whole, nosync and nobbr, joined by +")]
     Unknown(String),
     #[error("\"{0}\" says again, or otherwise, what an earlier part says")]
     Twice(String),
@@ -50,6 +52,7 @@ pub(crate) enum VariantError {
 impl Variant {
     fn add(&mut self, part: &str) -> Result<(), VariantError> {
         let flag = match part {
+            "push" => &mut self.is_push,
             "raw" => &mut self.is_raw,
             "whole" => &mut self.is_whole,
             "nosync" => &mut self.is_unsynced,
@@ -105,6 +108,7 @@ impl fmt::Display for Variant {
         };
         let flag = |is_set: bool, name: &str| is_set.then(|| name.to_owned());
         let parts = [
+            flag(self.is_push, "push"),
             connections,
             flag(self.is_raw, "raw"),
             flag(self.is_whole, "whole"),
