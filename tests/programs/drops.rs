@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fastcp_model::Status;
@@ -10,6 +11,7 @@ use fastcp_wire::drop::{DROP_REPLY_BYTES, DropHeader, DropReply};
 
 use crate::support::Workspace;
 use crate::support::client::Client;
+use crate::support::launch::can_restrict;
 use crate::support::peer::read_to_end;
 use crate::support::server::Server;
 use crate::support::tree::noise;
@@ -23,13 +25,18 @@ struct Inbox {
 
 impl Inbox {
     fn start(words: &str) -> Self {
+        Self::start_restricted(words, "")
+    }
+
+    /// As before, under restrictions of `tests/under`.
+    fn start_restricted(words: &str, restrictions: &str) -> Self {
         let workspace = Workspace::new();
         let (served, dir) = (workspace.at("served"), workspace.at("inbox"));
         for path in [&served, &dir] {
             fs::create_dir(path).expect("make");
         }
         let words = format!("127.0.0.1 0 {words} --inbox {}", dir.display());
-        Self { server: Server::start_with(&served, &words), dir, workspace }
+        Self { server: Server::start_restricted(&served, &words, restrictions), dir, workspace }
     }
 
     /// Sends a header and bytes; answers what the server says until it closes.
@@ -117,6 +124,26 @@ fn a_name_that_is_taken_gets_a_number_and_nothing_is_overwritten() {
         .collect();
     firsts.sort_unstable();
     assert_eq!(firsts, [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn a_file_has_the_mode_of_a_new_file_also_where_none_can_be_without_a_name() {
+    if !can_restrict("no-tmpfile") {
+        return;
+    }
+    let inboxes = ["", "no-tmpfile"].map(|restrictions| Inbox::start_restricted("", restrictions));
+    let modes = inboxes.each_ref().map(|inbox| {
+        assert_eq!(inbox.status(b"file", 5, b"bytes"), Some(Status::Ok));
+        assert_eq!(inbox.status(b"cut", 5, b"by"), None);
+        assert_eq!(inbox.names(), ["RECV_file"], "nothing is left behind");
+        assert_eq!(fs::read(inbox.dir.join("RECV_file")).expect("kept"), b"bytes");
+        fs::metadata(inbox.dir.join("RECV_file")).expect("kept").mode() & 0o7777
+    });
+    // As of any file that a program makes here.
+    let plain = inboxes[0].workspace.at("plain");
+    fs::write(&plain, b"").expect("write");
+    let mode = fs::metadata(&plain).expect("made").mode() & 0o7777;
+    assert_eq!(modes, [mode, mode]);
 }
 
 #[test]

@@ -186,8 +186,16 @@ impl Dir {
     /// # Errors
     /// `EEXIST` where the name is taken, be it by a link; else as `open(2)`.
     pub fn create_file(&self, name: &Name) -> io::Result<File> {
+        self.create_open_file(name, 0o600)
+    }
+
+    /// The same with `mode`, as far as the umask lets it.
+    ///
+    /// # Errors
+    /// As [`Dir::create_file`].
+    pub fn create_open_file(&self, name: &Name, mode: u16) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let mode = Mode::from_bits_truncate(u32::from(mode) & 0o777);
         Ok(File::from(opened(|| openat(&self.fd, name.as_bytes(), flags, mode))?))
     }
 

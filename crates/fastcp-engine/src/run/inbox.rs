@@ -2,7 +2,8 @@
 //!
 //! A file is written without a name, or under one that nobody can foresee where the file system knows no files without.
 //! It gets its own, `RECV_` and the last component of what was said, when all of it is there and on the disk; what
-//! has the name already keeps it. Whatever goes wrong before, nothing is left behind.
+//! has the name already keeps it. Whatever goes wrong before, nothing is left behind. It has the mode of a new file from
+//! the start: whoever may read it half written may read it then, too.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -175,7 +176,7 @@ impl<'a> Part<'a> {
             return Ok(Self { dir, file, named: None });
         }
         let name = unforeseen_name()?;
-        Ok(Self { dir, file: dir.create_file(&name)?, named: Some(name) })
+        Ok(Self { dir, file: dir.create_open_file(&name, MODE)?, named: Some(name) })
     }
 
     /// Receives the bytes; answers their CRC-32.
