@@ -1,12 +1,13 @@
 //! `get` and the place of its output: what it may replace, who else may be at work there, what it leaves.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
 
 use crate::support::Workspace;
 use crate::support::client::{Client, contents};
 use crate::support::journal::names_in_parts;
+use crate::support::launch::can_restrict;
 use crate::support::plain_source::{PlainSource, whole};
 use crate::support::port::ReservedPort;
 use crate::support::server::Server;
@@ -103,6 +104,22 @@ fn what_was_copied_is_counted() {
     let source = source_of(b"bytes");
     let run = Client::get(source.port(), "a/path", workspace.at("out")).run().expect_exit(0);
     run.expect_counts(&[("files_committed", 1), ("bytes_fetched", 5)]);
+}
+
+#[test]
+fn the_output_has_the_mode_of_a_new_file_also_where_none_can_be_without_a_name() {
+    let workspace = Workspace::new();
+    let source = source_of(b"bytes");
+    for restrictions in ["", "no-tmpfile"].into_iter().filter(|restrictions| can_restrict(restrictions)) {
+        for (umask, mode) in [("022", 0o644), ("077", 0o600), ("002", 0o664)] {
+            let out = workspace.at(&format!("out {restrictions} {umask}"));
+            let masked = ["sh", "-c", &format!("umask {umask}; exec \"$@\""), "sh"];
+            let client = Client::get(source.port(), "a/path", &out).under(&masked).restricted(restrictions);
+            client.run().expect_exit(0);
+            assert_eq!(fs::metadata(&out).expect("made").mode() & 0o7777, mode, "{umask} {restrictions}");
+        }
+    }
+    assert!(names_in(&workspace.at("")).iter().all(|name| name.starts_with("out")), "nothing is left behind");
 }
 
 #[test]

@@ -106,6 +106,16 @@ pub(crate) fn unforeseen_name() -> io::Result<Name> {
     Ok(Name::new(text.as_bytes()).expect("our own names are lawful"))
 }
 
+/// The mode of a file that is made here with `mode`: what the umask leaves, or the directory's own rules.
+pub(crate) fn mode_of_new_file(dir: &Dir, mode: u16) -> io::Result<u16> {
+    let file = dir.create_unnamed(mode).or_else(|_| {
+        let name = unforeseen_name()?;
+        let file = dir.create_open_file(&name, mode)?;
+        dir.remove_file(&name).map(|()| file)
+    });
+    Ok(Stat::of_fd(file?)?.metadata.mode)
+}
+
 fn link_or_replace(file: &File, dir: &Dir, name: &Name) -> io::Result<()> {
     match dir.link_unnamed(file, name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => replace(file, dir, name),

@@ -19,7 +19,7 @@ use crate::content::crc_runs::{CONFIRM_BYTES, CrcRuns, is_confirmed_alone};
 use crate::content::strong_hash::hash_of_name;
 use crate::content::zeros::{SLICE_BYTES, crc_of_range};
 use crate::target::journal::{Binding, Record, Replayed};
-use crate::target::naming::{PartPlace, Shelter};
+use crate::target::naming::{PartPlace, Shelter, mode_of_new_file};
 use crate::target::owners::Owners;
 use crate::target::part::{PartFile, Verified};
 use crate::target::read_back::read_whole;
@@ -246,7 +246,8 @@ impl FileSink {
     /// Sets time and mode, syncs, and gives the file its name.
     pub(super) fn commit(&self, verified: Verified, mtime: Timestamp) -> Result<(), GetError> {
         let Metadata { uid, gid, .. } = verified.stat().map_err(|source| self.failed("examine", source))?.metadata;
-        let metadata = Metadata { mode: self.mode(), uid, gid, mtime };
+        let mode = mode_of_new_file(&self.dir, MODE).map_err(|source| self.failed("create", source))?;
+        let metadata = Metadata { mode, uid, gid, mtime };
         let dressed = verified.set_metadata(&metadata, &Owners::new());
         let dressed = dressed.map_err(|source| self.failed("set the time of", source))?;
         dressed.sync().map_err(|source| self.failed("sync", source))?;
@@ -254,12 +255,6 @@ impl FileSink {
         named.map_err(|source| self.failed("rename to", source))?;
         let synced = self.dir.sync_handle().and_then(|handle| handle.sync_dir());
         synced.map_err(|source| self.failed("sync the directory of", source))
-    }
-
-    /// What the umask leaves, or the directory's own rules for new files.
-    fn mode(&self) -> u16 {
-        let made = self.dir.create_unnamed(MODE).and_then(|file| Stat::of_fd(&file));
-        made.map_or(0o644, |stat| stat.metadata.mode)
     }
 
     fn busy(&self) -> GetError {
