@@ -76,7 +76,7 @@ impl Inbox {
             Ok(header) => header,
             Err(error) => {
                 tracing::warn!(%error, "file not taken");
-                return connection.write_all(&DropReply { status: Status::NameTooLong, crc32: 0 }.encode());
+                return self.refuse(connection, Status::NameTooLong);
             }
         };
         let mut name = vec![0; header.name_bytes];
@@ -91,9 +91,7 @@ impl Inbox {
             }
             Err(Refusal::Status(status, why)) => {
                 tracing::warn!(name = %Escaped(&name), bytes = header.file_bytes, "file not taken: {why}");
-                connection.write_all(&DropReply { status, crc32: 0 }.encode())?;
-                self.hear_out(connection);
-                Ok(())
+                self.refuse(connection, status)
             }
             Err(Refusal::Net(error)) => {
                 tracing::warn!(name = %Escaped(&name), bytes = header.file_bytes, %error, "file not taken");
@@ -121,8 +119,10 @@ impl Inbox {
         Ok((kept, crc))
     }
 
-    /// A peer that was refused is told so; what it still sends must not make the kernel take the answer back.
-    fn hear_out(&self, connection: &Connection) {
+    /// Tells the peer; what it still sends must not make the kernel take the answer back.
+    fn refuse(&self, connection: &Connection, status: Status) -> Result<(), NetError> {
+        connection.set_timeouts(Some(IDLE_MAX), Some(IDLE_MAX))?;
+        connection.write_all(&DropReply { status, crc32: 0 }.encode())?;
         connection.end_sending();
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut heard = 0u64;
@@ -131,6 +131,7 @@ impl Inbox {
         {
             heard += count as u64;
         }
+        Ok(())
     }
 }
 
