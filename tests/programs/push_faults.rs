@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
-use crate::support::client::{Client, contents};
+use crate::support::client::{Client, Run, contents};
 use crate::support::compare::assert_same;
 use crate::support::fit::expect_fit;
 use crate::support::journal::{Leftover, names_in_parts};
@@ -175,17 +175,32 @@ fn a_second_client_is_told_who_is_there() {
     let first = stage.stall_in_file("--chunk-kb 64", 2, CHUNK_BYTES, 3 << 20);
     let here = stage.valve.addresses_at_server();
     let journal = Leftover::only(&stage.copy).read();
-    for options in ["", "--delete", "--retry 1"] {
-        let second = stage.direct_client(options).run().expect_exit(3);
+    let expect_refused = |second: Run| {
+        let second = second.expect_exit(3);
         let is_named = here.iter().any(|address| second.stderr.contains(&address.to_string()));
         assert!(is_named, "{here:?} are not in {}", second.stderr);
+        assert!(second.stderr.contains("\"copy\" is being written to by"), "{}", second.stderr);
+    };
+    for options in ["", "--delete", "--retry 1"] {
+        expect_refused(stage.direct_client(options).run());
     }
-    // Elsewhere there is room, also where the name begins in the same way.
-    let other = plain(&stage.workspace.at("other"));
+    // Around it, within it, and by the name of what is there.
+    fs::create_dir(stage.workspace.at("apart")).expect("create");
+    let other = plain(&stage.workspace.at("apart/other"));
+    for to in ["", "copy/dir", "copy/new/dir"] {
+        expect_refused(Client::push(contents(&other), stage.server.url(to)).options("--delete").run());
+        expect_refused(Client::push(contents(&other), stage.server.url(to)).options("-n").run());
+    }
+    let namesake = plain(&stage.workspace.at("apart/copy"));
+    expect_refused(Client::push(&namesake, stage.server.url("")).run());
+    expect_refused(Client::push(&other, stage.server.url("")).options("--backup-dir kept").run());
+    // Elsewhere there is room, also where the name begins in the same way, and beside it in the directory above.
     for to in ["copy 2", "cop", "elsewhere/copy"] {
         Client::push(contents(&other), stage.server.url(to)).run().expect_exit(0);
         assert_same(&other, &stage.workspace.at(to));
     }
+    Client::push(&other, stage.server.url("")).options("--delete").run().expect_exit(0);
+    assert_same(&other, &stage.workspace.at("other"));
     let now = Leftover::only(&stage.copy).read();
     assert!(now.head == journal.head && now.records.starts_with(&journal.records), "{now:?} after {journal:?}");
     stage.valve.open();

@@ -23,7 +23,7 @@ use crate::budget::{Budget, Limited, Limits};
 use crate::error::{Ending, RunError};
 use crate::interrupt::Interrupt;
 use crate::report::{Event, Report};
-use crate::run::places::{Holder, Place, Places};
+use crate::run::places::{Extent, Holder, Place, Places};
 use crate::run::preview::preview;
 use crate::run::receiver::{Task, receive};
 use crate::run::relay::Relay;
@@ -92,9 +92,10 @@ impl Host<'_> {
         }
         let relay = Arc::new(Relay::new(control, orders.retry));
         let interrupt = Arc::new(Interrupt::default());
-        let holder = Holder::new(control.peer(), Arc::clone(&relay), Arc::clone(&interrupt));
+        let extent = extent_of(&into, &offer, &orders);
+        let holder = Holder::new(extent, control.peer(), Arc::clone(&relay), Arc::clone(&interrupt));
         let occupied = |error: &dyn std::fmt::Display| denied(Status::InUse, error);
-        let place = self.places.take(&into, holder).map_err(|error| occupied(&error))?;
+        let place = self.places.take(holder).map_err(|error| occupied(&error))?;
         if !control.tcp_info().is_established {
             // It took long, and the sender has given up.
             return Err(NetError::Closed);
@@ -146,6 +147,15 @@ impl Host<'_> {
             return Err(denied(Status::BadRequest, "the destination is fastcp's own directory"));
         }
         Ok((into, offer))
+    }
+}
+
+/// What a push writes to: the entry that it was given by name, or the directory that everything goes into. There lie the
+/// backups, too.
+fn extent_of(into: &RelPath, offer: &OfferRequest, orders: &Orders) -> Extent {
+    match (offer.scope, offer.path.split()) {
+        (Scope::Itself, Some((_, name))) if orders.receiver.backup_dir.is_none() => Extent::entry(into, &name),
+        _ => Extent::whole(into),
     }
 }
 
