@@ -27,7 +27,6 @@ use crate::server::{ProcessGroup, Server, last_words};
 use crate::single::clean_environment;
 use crate::tool::Tool;
 use crate::trees::{Tree, Trees};
-use crate::variant::Variant;
 use crate::workload::{Recipe, SEED};
 
 const CONNECTIONS: u16 = 4;
@@ -91,7 +90,7 @@ impl Bench<'_> {
         let mut sample = Sample { client: Figures::new(), server: Figures::new() };
         for watched in [Watched::ByStrace, Watched::ByThemselves] {
             let tree = destination.prepare(work, self)?;
-            let [client, server] = self.copy(&tree, &destination.path, watched)?;
+            let [client, server] = self.copy(work.tool(), &tree, &destination.path, watched)?;
             sample.client.extend(client);
             sample.server.extend(server);
         }
@@ -105,7 +104,7 @@ impl Bench<'_> {
     }
 
     /// One copy; what was counted at the client and at the server.
-    fn copy(&self, tree: &Tree, destination: &Path, watched: Watched) -> Result<[Figures; 2], BenchError> {
+    fn copy(&self, tool: Tool, tree: &Tree, destination: &Path, watched: Watched) -> Result<[Figures; 2], BenchError> {
         self.interrupt.check()?;
         let files = tempfile::tempdir_in(self.scratch).map_err(BenchError::file("write to", self.scratch))?;
         let route = Route {
@@ -116,7 +115,6 @@ impl Bench<'_> {
             ip: Ipv4Addr::LOCALHOST,
             connections: CONNECTIONS,
         };
-        let tool = Tool::Fastcp(Variant::default());
         let at = |name: &str| files.path().join(name);
         let launch = route.server(tool, || Ok(0))?.ok_or(BenchError::Usage("fastcp has a server"))?;
         let mut command = self.command(&launch.words, watched, &at("server"));
@@ -218,7 +216,7 @@ impl Destination {
                 change(&tree, self.version)?;
                 thread::sleep(SETTLING);
             }
-            Work::Small | Work::Dirs | Work::Big => {
+            Work::Small | Work::Push | Work::Dirs | Work::Big => {
                 remove(&self.path)?;
                 fs::create_dir(&self.path).map_err(BenchError::file("make", &self.path))?;
             }
