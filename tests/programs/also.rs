@@ -186,6 +186,25 @@ fn what_was_offered_by_a_source_that_is_lost_is_not_replaced_by_another_version(
     assert_same(&workspace.at("one"), &copy);
 }
 
+/// The connection that signatures are asked for on is none of those that fetch.
+#[test]
+fn changed_files_need_no_more_connections() {
+    let workspace = Workspace::new();
+    let trees = ["one", "two", "three"].map(|name| tree(&workspace.at(name)));
+    let servers = trees.each_ref().map(|tree| Server::start(tree));
+    for (number, conns) in ["--conns 1", "--conns 2", "--conns 3"].into_iter().cycle().take(6).enumerate() {
+        let copy = workspace.at(&format!("copy {number}"));
+        fs::create_dir(&copy).expect("make");
+        let mut old = noise(LARGE_BYTES, 1);
+        old[5_000_000..5_000_004].copy_from_slice(b"XXXX");
+        fs::write(copy.join("large"), &old).expect("write");
+        let also = [servers[1].address, servers[2].address];
+        let run = pull(&servers[0].url(""), &also, &copy, conns).run().expect_exit(0);
+        assert_same(&trees[0], &copy);
+        assert!(run.count("bytes_reused") > 20 << 20 && run.count("files_failed") == 0, "{:?}", run.lines);
+    }
+}
+
 #[test]
 fn a_source_that_comes_later_gets_a_share() {
     let workspace = Workspace::new();

@@ -206,7 +206,7 @@ impl<'a> Fetcher<'a> {
         };
         if self.leaves() {
             return if self.owed.is_empty() {
-                Err(End::Rest)
+                Err(End::Rest(Choice::Any))
             } else {
                 self.owed.send(self.connection).map_err(End::Broken)
             };
@@ -219,7 +219,8 @@ impl<'a> Fetcher<'a> {
             let next = self.transfer.schedule.next_until(&self.held, &mut self.wants, until);
             match next {
                 Next::Done => return Err(End::Done),
-                Next::Rest => return Err(End::Rest),
+                Next::Rest => return Err(End::Rest(Choice::Any)),
+                Next::Lead => return Err(End::Rest(Choice::Lead)),
                 Next::Enough => break,
                 Next::Wants => {
                     if self.owed.is_empty() {

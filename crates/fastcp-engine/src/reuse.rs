@@ -213,7 +213,7 @@ fn asking<T>(
 }
 
 fn open(transfer: &Transfer<'_>, deadline: Instant) -> Result<AskingLine, NetError> {
-    let mut data = transfer.line.data(Choice::Lead, deadline)?;
+    let mut data = transfer.line.data(Choice::Beside, deadline)?;
     transfer.line.hear_answer(&mut data)?;
     Ok(AskingLine { connection: data.connection, inbox: Inbox::new() })
 }

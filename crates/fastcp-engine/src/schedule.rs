@@ -294,7 +294,7 @@ impl Schedule {
                 return Next::Done;
             }
             if state.lacks_lead(self.asking(held)) {
-                return Next::Rest;
+                return Next::Lead;
             }
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Next::Enough;

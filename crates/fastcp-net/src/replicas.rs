@@ -91,11 +91,12 @@ impl Replica {
     }
 
     /// Makes the connection that it was chosen for.
-    fn data(&self, session: &Session, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
-        let made = self.dialer.data(session, Choice::Any, attempt);
+    fn data(&self, session: &Session, choice: Choice, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
+        let made = self.dialer.data(session, choice, attempt);
         let mut state = self.lock();
-        state.dialling -= 1;
+        state.dialling -= usize::from(choice != Choice::Beside);
         match &made {
+            Ok(_) if choice == Choice::Beside => {}
             Ok(data) => state.live.push((Arc::downgrade(&data.connection), Instant::now())),
             Err(error) => {
                 drop(state);
@@ -124,7 +125,7 @@ impl Replicas {
         // All at once: threads that begin together are not to choose the same.
         let mut states: Vec<_> = self.sources.iter().map(Replica::lock).collect();
         let number = match choice {
-            Choice::Lead => lead,
+            Choice::Lead | Choice::Beside => lead,
             Choice::Any if states[lead].load() == 0 => lead,
             Choice::Any => {
                 let able = states.iter().enumerate().filter(|(_, state)| !state.is_dead());
@@ -133,7 +134,7 @@ impl Replicas {
                 loads.min().map_or(lead, |(.., number)| number)
             }
         };
-        states[number].dialling += 1;
+        states[number].dialling += usize::from(choice != Choice::Beside);
         number
     }
 
@@ -193,7 +194,7 @@ impl ConnectionSource for Replicas {
 
     fn data(&self, session: &Session, choice: Choice, attempt: Attempt<'_>) -> Result<DataConnection, NetError> {
         let number = self.choose(choice);
-        let data = self.sources[number].data(session, attempt);
+        let data = self.sources[number].data(session, choice, attempt);
         if matches!(&data, Err(error) if error.is_transient() && !error.is_shortage()) {
             self.depose(number);
         }

@@ -59,6 +59,8 @@ pub enum Choice {
     Any,
     /// The one that leads: it offers and confirms.
     Lead,
+    /// The same, for a connection beside those that fetch: it is none of its source's share.
+    Beside,
 }
 
 /// What the peer says to whoever makes a data connection.

@@ -54,6 +54,10 @@ impl Fetcher<'_> {
         if job.has_failed() {
             return Ok(Vec::new());
         }
+        if !self.is_of_lead() {
+            // Another one leads by now: its word is what counts.
+            return Ok(vec![want.clone()]);
+        }
         let state = state_of_source(job, &reply);
         let confirmed = header.confirms(want.range).map(|crc| SenderCrc::new(want, crc));
         let ended = match confirmed {
@@ -65,18 +69,27 @@ impl Fetcher<'_> {
             {
                 return Ok(vec![Want { purpose: Purpose::ConfirmAnew, ..want.clone() }]);
             }
-            Some(sender) => match FileJob::confirmed(sender) {
-                Confirmation::Partial => return Ok(want.next_confirmation().into_iter().collect()),
-                Confirmation::Settled => Ok(()),
-                Confirmation::Whole { part, written, proof } => self.landing.land(part, written, proof),
-                Confirmation::Busy => {
-                    let source = io::ErrorKind::ResourceBusy.into();
-                    self.transfer.give_up(job, Cause::Destination { operation: "cannot commit", source })
-                }
-                // What was there before it grew is not what is there now.
-                Confirmation::Mismatch(_) if state == SourceState::Grown => self.transfer.moved(job, Status::Changed),
-                Confirmation::Mismatch(mismatch) => self.transfer.mismatched(job, mismatch),
-            },
+            Some(sender) => return self.confirmed(want, state, FileJob::confirmed(sender, self.held.source)),
+        };
+        ended.map_err(End::Fatal)?;
+        Ok(Vec::new())
+    }
+
+    /// What a confirmed segment leads to.
+    fn confirmed(&mut self, want: &Want, state: SourceState, confirmation: Confirmation<'_>) -> Result<Vec<Want>, End> {
+        let job = &want.job;
+        let ended = match confirmation {
+            Confirmation::Partial => return Ok(want.next_confirmation().into_iter().collect()),
+            Confirmation::Anew => return Ok(Want::confirmations(job)),
+            Confirmation::Settled => Ok(()),
+            Confirmation::Whole { part, written, proof } => self.landing.land(part, written, proof),
+            Confirmation::Busy => {
+                let source = io::ErrorKind::ResourceBusy.into();
+                self.transfer.give_up(job, Cause::Destination { operation: "cannot commit", source })
+            }
+            // What was there before it grew is not what is there now.
+            Confirmation::Mismatch(_) if state == SourceState::Grown => self.transfer.moved(job, Status::Changed),
+            Confirmation::Mismatch(mismatch) => self.transfer.mismatched(job, mismatch),
         };
         ended.map_err(End::Fatal)?;
         Ok(Vec::new())

@@ -15,8 +15,8 @@ const SHORTAGES_MAX: u32 = 3;
 pub(crate) enum End {
     /// Nothing is left to do.
     Done,
-    /// Fewer connections do.
-    Rest,
+    /// It ends, and the next one, where there is to be one, leads to such a source.
+    Rest(Choice),
     /// It broke; the rest may still work.
     Broken(NetError),
     /// It was never known to be a data connection. That costs nothing but its time: the next is known before it works.
@@ -65,15 +65,16 @@ impl Line<'_> {
     pub(crate) fn keep_working<W: Work>(&self, work: &W, spare: Spare) -> Result<(), RunError> {
         let mut patience = self.patience();
         let (mut is_first, mut shortages) = (true, 0);
+        let mut choice = W::CHOICE;
         while work.wait(&mut patience) {
-            let error = match self.work_over_one(work, &mut patience, &mut is_first) {
+            let error = match self.work_over_one(work, choice, &mut patience, &mut is_first) {
                 End::Done => {
                     // Those that are still trying to get through need not.
                     self.hang_up(Ending::Data);
                     return Ok(());
                 }
-                End::Rest => {
-                    is_first = true;
+                End::Rest(next) => {
+                    (is_first, choice) = (true, next);
                     continue;
                 }
                 End::Fatal(error) => return Err(error),
@@ -133,8 +134,14 @@ impl Line<'_> {
         }
     }
 
-    fn work_over_one<W: Work>(&self, work: &W, patience: &mut Patience<'_>, is_first: &mut bool) -> End {
-        match patience.attempt(|deadline| self.data(W::CHOICE, deadline)) {
+    fn work_over_one<W: Work>(
+        &self,
+        work: &W,
+        choice: Choice,
+        patience: &mut Patience<'_>,
+        is_first: &mut bool,
+    ) -> End {
+        match patience.attempt(|deadline| self.data(choice, deadline)) {
             Err(error) => {
                 self.expect_breaks();
                 End::Broken(error)

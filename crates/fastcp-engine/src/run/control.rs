@@ -118,6 +118,7 @@ impl<'a> Control<'a> {
 
     /// What came of an offer that broke off is planned; the next one begins from the start.
     fn replay_if(&mut self, nth: Nth) {
+        self.transfer.schedule.set_lead(self.transfer.line.lead());
         if nth == Nth::Again {
             self.planner.replay();
         }

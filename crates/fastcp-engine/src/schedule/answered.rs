@@ -114,13 +114,13 @@ mod tests {
             let want = Want::confirmations(&job).remove(0);
             job.stands(want.range, 1);
             let sender = answer(&want, 1);
-            match FileJob::confirmed(sender) {
+            match FileJob::confirmed(sender, 0) {
                 Confirmation::Whole { written: 1, .. } => assert_eq!(writers, 0),
                 Confirmation::Busy => assert_eq!(writers, 1),
                 other => panic!("{other:?}"),
             }
             drop(writer);
-            assert!(matches!(FileJob::confirmed(sender), Confirmation::Settled));
+            assert!(matches!(FileJob::confirmed(sender, 0), Confirmation::Settled));
         }
     }
 }

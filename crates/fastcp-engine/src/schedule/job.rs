@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use fastcp_model::{ByteRange, ChunkGrid, Entry, EntryKind, Metadata, Name, RelPath};
 
@@ -31,11 +31,11 @@ pub(crate) struct FileJob {
     /// Asked under the schedule's lock: nobody waits for the answer.
     failed: AtomicBool,
     /// A bit for each source that has something else under this name. Asked as `failed` is.
-    barred: AtomicU64,
+    barred: AtomicU16,
     /// A bit for each source that some of it came from.
-    came_from: AtomicU64,
+    came_from: AtomicU16,
     /// The source that offered it, by its number.
-    offered_by: usize,
+    offered_by: u8,
     /// Held while the part file is made, which may wait for a descriptor.
     making: Lock<()>,
     progress: Lock<Progress>,
@@ -66,6 +66,8 @@ struct Progress {
     /// Claims of an earlier run that nobody has checked yet.
     doubtful: Vec<Record>,
     confirmed: Confirmed,
+    /// The source that has confirmed that much, by its number.
+    confirmed_by: Option<u8>,
 }
 
 /// What becomes of the claims of a journal.
@@ -91,6 +93,9 @@ pub(crate) enum Arrival {
 pub(crate) enum Confirmation<'w> {
     /// More segments are to come.
     Partial,
+    /// The same, and another source has confirmed others before: that counts no more, since what several say of parts of a
+    /// file proves nothing.
+    Anew,
     /// Every segment is what the sender has. Of the part file, `written` is the CRC-32 of what was written to it.
     Whole { part: PartFile, written: u32, proof: Proof<'w> },
     /// The file was confirmed before, or given up. The answer was asked for twice.
@@ -113,7 +118,7 @@ impl FileJob {
         let (offered_before, start) = (0, Start::Afresh);
         let failed = AtomicBool::new(false);
         let (making, progress) = (Lock::new(Rank::Making, ()), Lock::new(Rank::Job, Progress::default()));
-        let barred = AtomicU64::new(0);
+        let barred = AtomicU16::new(0);
         Self {
             dir,
             name,
@@ -125,7 +130,7 @@ impl FileJob {
             start,
             failed,
             barred,
-            came_from: AtomicU64::new(0),
+            came_from: AtomicU16::new(0),
             offered_by: 0,
             making,
             progress,
@@ -133,13 +138,13 @@ impl FileJob {
     }
 
     /// The same, offered by this one of several sources.
-    pub(crate) fn of_source(self, offered_by: usize) -> Self {
-        Self { offered_by, ..self }
+    pub(crate) fn of_source(self, source: usize) -> Self {
+        Self { offered_by: source as u8, ..self }
     }
 
     /// Which source offered it.
     pub(crate) fn offered_by(&self) -> usize {
-        self.offered_by
+        self.offered_by.into()
     }
 
     /// Whether this entry is of the version that was offered.
@@ -166,10 +171,10 @@ impl FileJob {
     /// What came of it is not what this source has, which leads: no other is to be asked from now on. Answers the others
     /// that some of it came from.
     pub(crate) fn bar_all_but(&self, lead: usize) -> impl Iterator<Item = usize> {
-        let others = !(1u64 << lead);
+        let others = !(1u16 << lead);
         self.barred.store(others, Ordering::Relaxed);
         let came_from = self.came_from.load(Ordering::Relaxed) & others;
-        (0..u64::BITS as usize).filter(move |source| came_from & (1 << source) != 0)
+        (0..u16::BITS as usize).filter(move |source| came_from & (1 << source) != 0)
     }
 
     /// Whether this source may be asked for it, where it does not lead.
@@ -180,7 +185,7 @@ impl FileJob {
     /// The file as offered anew, after it had changed since it was offered before.
     pub(crate) fn again(mut self, before: &Self) -> Self {
         self.offered_before = before.offered_before + 1;
-        self.barred = AtomicU64::new(before.barred.load(Ordering::Relaxed));
+        self.barred = AtomicU16::new(before.barred.load(Ordering::Relaxed));
         if before.lock().is_distrusted {
             // Whatever led there is not to lead there again.
             self.start = Start::Afresh;
@@ -389,8 +394,8 @@ impl FileJob {
         !self.has_failed() && self.lock().runs.is_whole(self.grid.file_bytes())
     }
 
-    /// The sender has said what a segment of its file is.
-    pub(crate) fn confirmed(sender: SenderCrc<'_>) -> Confirmation<'_> {
+    /// This one of several sources has said what a segment of its file is.
+    pub(crate) fn confirmed(sender: SenderCrc<'_>, source: usize) -> Confirmation<'_> {
         let job = sender.job();
         let mut progress = job.lock();
         if job.has_failed() || progress.part.is_none() {
@@ -405,7 +410,14 @@ impl FileJob {
                 return Confirmation::Mismatch(Mismatch { want: sender.crc(), got: other.unwrap_or(0) });
             }
         }
-        let Some(proof) = sender.add_to(&mut progress.confirmed) else { return Confirmation::Partial };
+        let is_another =
+            progress.confirmed_by.replace(source as u8).is_some_and(|before| usize::from(before) != source);
+        if is_another {
+            progress.confirmed = Confirmed::default();
+        }
+        let Some(proof) = sender.add_to(&mut progress.confirmed) else {
+            return if is_another { Confirmation::Anew } else { Confirmation::Partial };
+        };
         let Some(written) = progress.runs.whole(job.grid.file_bytes()) else { return Confirmation::Partial };
         // Writers let go of the part file before they report their last range.
         match progress.part.take().map(Arc::try_unwrap) {

@@ -167,7 +167,7 @@ impl World {
             let mut wants = Vec::new();
             match self.schedule.next(&held, &mut wants) {
                 Next::Done => break false,
-                Next::Rest => break true,
+                Next::Rest | Next::Lead => break true,
                 Next::Enough => {}
                 Next::Wants => {
                     for failed in wants.extract_if(.., |want| want.job.has_failed()) {

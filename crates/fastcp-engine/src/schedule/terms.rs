@@ -33,6 +33,8 @@ pub(crate) enum Next {
     Enough,
     /// This connection is not needed for now.
     Rest,
+    /// What is left is for the source that leads, which has no connection: this one is to be made anew, to it.
+    Lead,
     /// Everything is done, or the run was stopped.
     Done,
 }

@@ -336,7 +336,7 @@ fn a_file_that_a_source_has_otherwise_is_left_to_the_others() {
     // Nobody leads to the first any more, and only the first will do: the other has to make room for one that does.
     schedule.give_back(0, for_first.into_iter());
     schedule.left(0);
-    assert!(matches!(schedule.next(&of(1), &mut Vec::new()), Next::Rest));
+    assert!(matches!(schedule.next(&of(1), &mut Vec::new()), Next::Lead));
     // Or it leads itself from now on, and gets what it was barred from as well: its word decides.
     schedule.set_lead(1);
     assert!(schedule.is_lead(1) && !schedule.is_lead(0));

@@ -65,6 +65,15 @@ impl Part {
         Ok(PartDir { dir: self.root.dir(&self.base.join_path(path))?, only })
     }
 
+    /// What an error means to a tree of several parts. A part that is gone as a whole is not one that merely lacks something:
+    /// what it had must not be taken for deleted, nor another part's for it.
+    fn unless_gone(&self, error: io::Error) -> io::Error {
+        match is_elsewhere(&error) && self.look().is_err() {
+            true => io::Error::from_raw_os_error(nix::libc::EIO),
+            false => error,
+        }
+    }
+
     /// Whether there is anything where it is.
     fn look(&self) -> io::Result<()> {
         match &self.only {
@@ -138,7 +147,10 @@ impl Tree {
     /// # Errors
     /// What keeps any of the parts from being looked at; where none has it, why the first has not.
     pub(crate) fn dir(&self, path: &RelPath) -> io::Result<TreeDir> {
-        let mut dirs = self.parts.iter().map(|part| part.dir(path));
+        let is_alone = self.parts.len() == 1;
+        let dir_of =
+            |part: &Part| part.dir(path).map_err(|error| if is_alone { error } else { part.unless_gone(error) });
+        let mut dirs = self.parts.iter().map(dir_of);
         let mut first = dirs.next().expect("a tree has a part");
         let mut others = Vec::new();
         for dir in dirs {
@@ -158,7 +170,10 @@ impl Tree {
         for part in &self.parts {
             let Some(place) = part.place_of(path) else { continue };
             match part.root.open_file(&part.base.join_path(&place)) {
-                Err(error) if is_elsewhere(&error) => missing = missing.or(Some(error)),
+                Err(error) if is_elsewhere(&error) => match part.unless_gone(error) {
+                    error if self.parts.len() == 1 || is_elsewhere(&error) => missing = missing.or(Some(error)),
+                    error => return Err(error),
+                },
                 result => return result,
             }
         }

@@ -55,6 +55,31 @@ mod tests {
         OfferRequest { path: RelPath::new(path.as_bytes()).expect("lawful"), scope }
     }
 
+    /// What is not where it was is not taken for empty: somebody may delete by it.
+    #[test]
+    fn a_place_that_vanishes_is_an_error_and_none_that_lacks_something() {
+        let top = tempfile::tempdir().expect("temporary directory");
+        for dir in ["a/dir", "b/dir"] {
+            fs::create_dir_all(top.path().join(dir)).expect("make");
+            fs::write(top.path().join(dir).join("file"), dir).expect("write");
+        }
+        let whole = Source::open(top.path()).expect("open");
+        let contents: Arc<[_]> = [place("a", Scope::Contents), place("b", Scope::Contents)].into();
+        let named: Arc<[_]> = [place("a/dir", Scope::Itself), place("b/dir", Scope::Itself)].into();
+        let views = Views::default();
+        let [of_contents, of_named] = [&contents, &named].map(|places| views.of(&whole, places).expect("there"));
+        let path = |text: &str| RelPath::new(text.as_bytes()).expect("lawful");
+        assert_eq!(of_contents.tree.dir(&path("elsewhere")).map(drop).expect_err("nowhere").raw_os_error(), Some(2));
+        fs::rename(top.path().join("a"), top.path().join("away")).expect("rename");
+        for dir in ["", "dir"] {
+            let error = of_contents.tree.dir(&path(dir)).map(drop).expect_err("a place is gone");
+            assert_eq!(error.raw_os_error(), Some(nix::libc::EIO), "{dir}");
+        }
+        for source in [of_contents, of_named] {
+            assert_eq!(source.open_file(&path("dir/file")).map(drop), Err(Status::InputOutput));
+        }
+    }
+
     #[test]
     fn sessions_of_the_same_places_share_a_source_while_any_of_them_lasts() {
         let top = tempfile::tempdir().expect("temporary directory");

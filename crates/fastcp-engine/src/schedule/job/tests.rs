@@ -167,9 +167,28 @@ fn what_the_sender_does_not_have_is_thrown_away() {
     let want = confirmation(&job);
     let answer = |crc| SenderCrc::new(&want, RangeCrc::claimed(want.range, crc));
     assert!(job.differs(&answer(2)) && !job.differs(&answer(1)));
-    let mismatch = FileJob::confirmed(answer(2));
+    let mismatch = FileJob::confirmed(answer(2), 0);
     assert!(matches!(mismatch, Confirmation::Mismatch(Mismatch { want: 2, got: 1 })), "{mismatch:?}");
     assert!(!top.path().join("part").exists(), "nothing is resumed from it");
+}
+
+/// Each of two sources may have another version, and each may have given a part.
+#[test]
+fn what_two_sources_say_of_parts_of_a_file_proves_nothing() {
+    let (_top, part) = part(b"bytes");
+    let job = job(2 * CONFIRM_BYTES);
+    job.adopt(part);
+    let wants = Want::confirmations(&job);
+    wants.iter().for_each(|want| drop(job.stands(want.range, 1)));
+    let answer = |nth: usize, source| {
+        let want = &wants[nth];
+        FileJob::confirmed(SenderCrc::new(want, RangeCrc::claimed(want.range, 1)), source)
+    };
+    // Whichever speaks first is not another one.
+    assert!(matches!(answer(0, 3), Confirmation::Partial));
+    assert!(matches!(answer(1, 2), Confirmation::Anew));
+    assert!(matches!(answer(0, 3), Confirmation::Anew));
+    assert!(matches!(answer(1, 3), Confirmation::Whole { .. }));
 }
 
 #[test]
@@ -179,7 +198,7 @@ fn bytes_that_are_missing_are_never_confirmed() {
     job.adopt(part);
     job.stands(range(0, 4), 0);
     let want = confirmation(&job);
-    let confirmed = FileJob::confirmed(SenderCrc::new(&want, RangeCrc::claimed(want.range, 0)));
+    let confirmed = FileJob::confirmed(SenderCrc::new(&want, RangeCrc::claimed(want.range, 0)), 0);
     assert!(matches!(confirmed, Confirmation::Mismatch(_)), "{confirmed:?}");
     assert!(!top.path().join("part").exists());
 }
