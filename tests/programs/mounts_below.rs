@@ -9,7 +9,7 @@ use crate::support::compare::assert_same;
 use crate::support::mount::{LoopDisk, SmallDisk, limit_subvolume, make_subvolume, set_subvolume_read_only};
 use crate::support::strace::Strace;
 use crate::support::tree::{Tree, noise};
-use crate::support::way::{BOTH_WAYS, Route};
+use crate::support::way::{BOTH_WAYS, Route, Way};
 
 const BELOW_FILES: u64 = 30;
 
@@ -33,6 +33,16 @@ fn expect_beside(run: Run, source: &Path, copy: &Path) -> Run {
     run
 }
 
+/// A source, and an empty directory for a copy of it.
+fn begun(way: Way) -> (Workspace, Route, PathBuf) {
+    let workspace = Workspace::new();
+    let source = source_at(&workspace.at("source"));
+    let route = Route::new(way, &source, &workspace);
+    let copy = workspace.at("copy");
+    fs::create_dir(&copy).expect("create");
+    (workspace, route, copy)
+}
+
 /// The trees are the same, but for the directory of part files that a file system has at its top.
 fn assert_all_there(route: &Route, copy: &Path) {
     let source = &route.source;
@@ -48,18 +58,14 @@ fn assert_all_there(route: &Route, copy: &Path) {
 #[test]
 fn a_read_only_mount_below_the_destination_fails_what_is_on_it() {
     for way in BOTH_WAYS {
-        let workspace = Workspace::new();
-        let source = source_at(&workspace.at("source"));
-        let route = Route::new(way, &source, &workspace);
-        let copy = workspace.at("copy");
-        fs::create_dir(&copy).expect("create");
+        let (_workspace, route, copy) = begun(way);
         let Some(disk) = SmallDisk::mount(&copy.join("below"), 32 << 10) else { return };
         fs::write(copy.join("below/extra"), b"not at the source").expect("write");
         fs::write(copy.join("below/0"), b"old").expect("write");
         disk.remount("ro");
         for options in ["", "--chunk-kb 64 --conns 1", "--durability file", "--whole-file --durability none"] {
             let run = route.bring(&copy, options);
-            let run = expect_beside(run, &source, &copy);
+            let run = expect_beside(run, &route.source, &copy);
             // Its files, the directory, the link, and itself, whose attributes cannot be set.
             assert_eq!(run.count("files_failed"), BELOW_FILES + 3, "{options}: {}", run.stderr);
             assert!(run.stderr.contains("Read-only file system"), "{}", run.stderr);
@@ -80,15 +86,11 @@ fn a_read_only_mount_below_the_destination_fails_what_is_on_it() {
 #[test]
 fn a_full_mount_below_the_destination_fails_what_does_not_fit() {
     for way in BOTH_WAYS {
-        let workspace = Workspace::new();
-        let source = source_at(&workspace.at("source"));
-        let route = Route::new(way, &source, &workspace);
-        let copy = workspace.at("copy");
-        fs::create_dir(&copy).expect("create");
+        let (_workspace, route, copy) = begun(way);
         let Some(disk) = SmallDisk::mount(&copy.join("below"), 512) else { return };
         for options in ["", "--chunk-kb 64 --no-compress"] {
             let run = route.bring(&copy, options);
-            let run = expect_beside(run, &source, &copy);
+            let run = expect_beside(run, &route.source, &copy);
             assert!(run.stderr.contains("No space left"), "{}", run.stderr);
         }
         disk.remount("size=64m");
@@ -123,16 +125,13 @@ fn a_subvolume_below_the_destination_that_is_read_only_or_full_fails_what_is_in_
 fn a_mount_below_the_destination_that_cannot_be_synced_fails_what_is_on_it() {
     let Some(strace) = Strace::new() else { return };
     for way in BOTH_WAYS {
-        let workspace = Workspace::new();
-        let source = source_at(&workspace.at("source"));
-        let route = Route::new(way, &source, &workspace);
-        let copy = workspace.at("copy");
-        fs::create_dir(&copy).expect("create");
+        let (_workspace, route, copy) = begun(way);
         let Some(_disk) = SmallDisk::mount(&copy.join("below"), 32 << 10) else { return };
         let strace =
             strace.clone().fails("syncfs", "EIO").on_path(&copy.join("below")).on_path(&copy.join("below/dir"));
-        let run = route.receiver_strace(&strace).bring(&copy, "");
-        let run = expect_beside(run, &source, &copy);
+        let route = route.receiver_strace(&strace);
+        let run = route.bring(&copy, "");
+        let run = expect_beside(run, &route.source, &copy);
         assert_eq!(run.count("files_failed"), BELOW_FILES, "{}", run.stderr);
         assert!(!copy.join("below/large").exists());
     }

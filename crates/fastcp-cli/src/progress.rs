@@ -85,8 +85,8 @@ struct Display<'a> {
     course: Course,
     kind: Kind,
     start: Instant,
-    /// Smoothed, once there is anything to smooth.
-    bytes_per_second: Option<u64>,
+    /// Smoothed; 0 before there is anything to smooth.
+    bytes_per_second: u64,
     speed: Speed,
     /// Files that were told to have their names, and their bytes.
     committed: u64,
@@ -119,7 +119,7 @@ impl<'a> Display<'a> {
             course,
             kind,
             start: now,
-            bytes_per_second: None,
+            bytes_per_second: 0,
             speed: Speed::new(now),
             committed: 0,
             committed_bytes: 0,
@@ -127,15 +127,14 @@ impl<'a> Display<'a> {
     }
 
     fn tick(&mut self, report: &Report) {
-        let bytes_per_second = self.speed.update(self.course.bytes_done(report), Instant::now());
-        self.bytes_per_second = Some(bytes_per_second);
+        self.bytes_per_second = self.speed.update(self.course.bytes_done(report), Instant::now());
         match &mut self.kind {
             Kind::Drawn { turn } => {
                 *turn += 1;
                 let view = View {
                     scan: self.course.scan(report, *turn),
                     is_total_known: self.course.is_total_known(report),
-                    rows: self.course.rows(report, bytes_per_second),
+                    rows: self.course.rows(report, self.bytes_per_second),
                 };
                 self.output.screen.draw(layout::lines(&view, Screen::columns()));
             }
@@ -173,7 +172,7 @@ impl<'a> Display<'a> {
             files: self.committed,
             total: report.counters.files_wanted.now(),
             is_growing: !self.course.is_total_known(report),
-            bytes_per_second: self.bytes_per_second.filter(|&rate| rate > 0).unwrap_or(average),
+            bytes_per_second: if self.bytes_per_second > 0 { self.bytes_per_second } else { average },
         }
     }
 }

@@ -204,14 +204,10 @@ impl<'a> Fetcher<'a> {
             // What is in flight may each be of a file of its own.
             Reach::Short => 1,
         };
-        if self.leaves() {
-            return if self.owed.is_empty() {
-                Err(End::Rest(Choice::Any))
-            } else {
-                self.owed.send(self.connection).map_err(End::Broken)
-            };
+        if self.leaves() && self.owed.is_empty() {
+            return Err(End::Rest(Choice::Any));
         }
-        while self.held.cost < held_max && self.owed.has_room() {
+        while !self.is_leaving && self.held.cost < held_max && self.owed.has_room() {
             if self.asks_alone() {
                 break;
             }

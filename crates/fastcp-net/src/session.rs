@@ -65,21 +65,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session over this connection, to which nothing has been said that led to anything, before the
-    /// deadline.
+    /// Opens a session over this connection, to which nothing has been said that led to anything, before the deadline: of
+    /// these places of the tree alone, if there are any. `frames` go out behind the greeting; what they ask for need not
+    /// wait for the reply.
     ///
     /// # Errors
     /// A server that refuses, or breaks the protocol; a connection that breaks.
-    pub fn greet(control: Arc<Connection>, role: Role, terms: &Terms, deadline: Instant) -> Result<Self, NetError> {
-        Self::greet_and_ask(control, role, terms, &[], &[], deadline)
-    }
-
-    /// As [`Session::greet`], of these places of the tree alone, if there are any. `frames` go out behind the greeting: what
-    /// they ask for need not wait for the reply.
-    ///
-    /// # Errors
-    /// As [`Session::greet`].
-    pub fn greet_and_ask(
+    pub fn greet(
         control: Arc<Connection>,
         role: Role,
         terms: &Terms,

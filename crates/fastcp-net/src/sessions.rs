@@ -185,16 +185,6 @@ impl Sessions {
         });
     }
 
-    /// Agrees on terms with a client and answers its HELLO.
-    ///
-    /// # Errors
-    /// As [`Sessions::agree`], or a broken connection.
-    pub fn open(&self, connection: &Connection, hello: &Hello) -> Result<SessionGuard, NetError> {
-        let session = self.agree(connection, hello)?;
-        session.reply(connection)?;
-        Ok(session)
-    }
-
     /// Agrees on terms with a client, who is to be told of it ([`SessionGuard::reply`]).
     ///
     /// # Errors
@@ -223,11 +213,11 @@ impl Sessions {
         };
         let control = connection.shared_stream();
         let places: Arc<[OfferRequest]> = hello.places.as_slice().into();
-        let of_guard = Arc::clone(&places);
-        open.insert(ticket, Open { agreed, places, lanes: None, attached: 0, peer, control, detached: Instant::now() });
+        let (of_session, detached) = (Arc::clone(&places), Instant::now());
+        let session = Open { agreed, places: of_session, lanes: None, attached: 0, peer, control, detached };
+        open.insert(ticket, session);
         let capability_bits = self.terms.capabilities.bits();
-        let (places, open) = (of_guard, Arc::clone(&self.open));
-        Ok(SessionGuard { agreed, places, ticket, capability_bits, is_control: true, open })
+        Ok(SessionGuard { agreed, places, ticket, capability_bits, is_control: true, open: Arc::clone(&self.open) })
     }
 
     /// Attaches a connection and answers its ATTACH.
@@ -396,7 +386,8 @@ mod tests {
             chunk_kb: 0,
             places: Vec::new(),
         };
-        let guard = sessions.open(&here, &hello)?;
+        let guard = sessions.agree(&here, &hello)?;
+        guard.reply(&here)?;
         Ok((guard, here, there))
     }
 

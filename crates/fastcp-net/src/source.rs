@@ -175,7 +175,7 @@ impl Dialer {
             self.begin(&control, ahead.connections, attempt.live);
         }
         let places = if role == Role::Receiver { &self.places()[..] } else { &[] };
-        let session = Session::greet_and_ask(control, role, terms, places, ahead.frames, attempt.deadline);
+        let session = Session::greet(control, role, terms, places, ahead.frames, attempt.deadline);
         attempt.live.drop_begun_beyond(session.as_ref().map_or(0, |session| session.agreed.connections));
         session
     }
@@ -236,7 +236,7 @@ fn attach_alone(
 ) -> Result<(), NetError> {
     // Of one connection, whatever the run has in all.
     let terms = Terms { connections: 1, ..agreed.terms() };
-    let session = Session::greet_and_ask(Arc::clone(connection), Role::Receiver, &terms, places, &[], deadline)?;
+    let session = Session::greet(Arc::clone(connection), Role::Receiver, &terms, places, &[], deadline)?;
     session.agreed.must_allow(agreed)?;
     session.attach_right().greet(connection, deadline)
 }
@@ -271,7 +271,8 @@ mod tests {
             other => other,
         };
         if let Greeting::Hello(hello) = greeting {
-            let _session = sessions.open(connection, &hello)?;
+            let session = sessions.agree(connection, &hello)?;
+            session.reply(connection)?;
             match connection.read_frame() {
                 Ok((FrameType::Attach, payload)) => {
                     let _data = sessions.attach(connection, Attach::decode(&payload)?)?;

@@ -65,16 +65,17 @@ impl Line<'_> {
     pub(crate) fn keep_working<W: Work>(&self, work: &W, spare: Spare) -> Result<(), RunError> {
         let mut patience = self.patience();
         let (mut is_first, mut shortages) = (true, 0);
-        let mut choice = W::CHOICE;
+        let mut next_choice = W::CHOICE;
         while work.wait(&mut patience) {
+            let choice = std::mem::replace(&mut next_choice, W::CHOICE);
             let error = match self.work_over_one(work, choice, &mut patience, &mut is_first) {
                 End::Done => {
                     // Those that are still trying to get through need not.
                     self.hang_up(Ending::Data);
                     return Ok(());
                 }
-                End::Rest(next) => {
-                    (is_first, choice) = (true, next);
+                End::Rest(choice) => {
+                    (is_first, next_choice) = (true, choice);
                     continue;
                 }
                 End::Fatal(error) => return Err(error),

@@ -31,8 +31,6 @@ pub(crate) struct Line<'a> {
     live: Arc<Live>,
     /// A connection has broken.
     has_broken: AtomicBool,
-    /// The source that the session was opened with, of several.
-    offering: AtomicUsize,
     /// The source that was last seen to lead.
     led_by: AtomicUsize,
 }
@@ -84,7 +82,7 @@ impl<'a> Line<'a> {
             }
             Err(source) => return Err(RunError::Net { during: "opening the session", source }),
         };
-        let (agreed, offering) = (session.agreed, session.source);
+        let agreed = session.agreed;
         let line = Self {
             source,
             report,
@@ -94,7 +92,6 @@ impl<'a> Line<'a> {
             session: Lock::leaf(Arc::new(session)),
             live,
             has_broken: AtomicBool::new(false),
-            offering: AtomicUsize::new(offering),
             led_by: AtomicUsize::new(0),
         };
         line.lead();
@@ -103,7 +100,7 @@ impl<'a> Line<'a> {
 
     /// Which of several sources the session was opened with, and so made the offer that is being read.
     pub(crate) fn offering(&self) -> usize {
-        self.offering.load(Ordering::Relaxed)
+        self.lock().source
     }
 
     /// Which of several sources leads now. Where it is another one than before, that is told, and what is offered from now
@@ -115,9 +112,10 @@ impl<'a> Line<'a> {
             let (lost, lead) = (self.name_of(before), self.name_of(lead));
             self.report.tell(Event::SourceLost { lost, lead });
         }
-        if lead != self.offering() {
+        let session = self.session();
+        if lead != session.source {
             // Whoever reads it opens another session.
-            self.session().control.hang_up();
+            session.control.hang_up();
         }
         lead
     }
@@ -163,8 +161,6 @@ impl<'a> Line<'a> {
         });
         let session = opened.map_err(|error| self.gave_up(during, error))?;
         self.report.counters.reconnects.add(1);
-        self.offering.store(session.source, Ordering::Relaxed);
-        self.lead();
         let lost = std::mem::replace(&mut *self.lock(), Arc::clone(&session));
         // A server that is still there need not wait to learn that nothing more will come.
         lost.control.hang_up();

@@ -73,10 +73,12 @@ impl Report {
                 _ => 0,
             };
             // What the one before has committed or fetched is there already for this one, and is counted.
-            let earlier = match () {
-                () if is(&self.counters.files_unchanged) => committed_before,
-                () if is(&self.counters.bytes_reused) => fetched_before,
-                () => 0,
+            let earlier = if is(&self.counters.files_unchanged) {
+                committed_before
+            } else if is(&self.counters.bytes_reused) {
+                fetched_before
+            } else {
+                0
             };
             let now = now.saturating_add(here).saturating_sub(earlier);
             is_new |= counter.now() != now;

@@ -81,13 +81,12 @@ impl Host<'_> {
         let (into, offer) = self.destination_of(push)?;
         let limits = Limits::of_process().halved();
         let budget = Budget::of(Connections::Fixed(hello.connections), &limits, false);
-        let has_room = budget.connections > 0 && self.sessions.can_receive();
-        if !has_room && (self.sessions.is_empty() || !self.sessions.can_receive()) {
+        if !self.sessions.can_receive() || (budget.connections == 0 && self.sessions.is_empty()) {
             let detail = "this server has too few open files, threads or too little memory to receive anything";
             return Err(denied(Status::Busy, detail));
         }
-        if !has_room {
-            // Others have it.
+        if budget.connections == 0 {
+            // Others have what it takes.
             return Err(NetError::Refused(Status::Busy));
         }
         let relay = Arc::new(Relay::new(control, orders.retry));

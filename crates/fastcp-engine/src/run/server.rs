@@ -38,7 +38,7 @@ const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A tree being served.
 #[derive(Debug)]
 pub struct Server {
-    source: Source,
+    source: Arc<Source>,
     settings: ServerSettings,
     sessions: Sessions,
     places: Places,
@@ -55,7 +55,14 @@ impl Server {
             chunk_kb: settings.chunk_kb,
         };
         let sessions = Sessions::new(terms, settings.connections_total);
-        Self { source, settings, sessions, places: Places::default(), views: Views::default(), inbox: None }
+        Self {
+            source: Arc::new(source),
+            settings,
+            sessions,
+            places: Places::default(),
+            views: Views::default(),
+            inbox: None,
+        }
     }
 
     /// Has the server take files that scripts hand to it.
@@ -178,10 +185,10 @@ impl Server {
             return self.host().receive(connection, hello);
         }
         let session = self.sessions.agree(connection, hello)?;
-        let view = self.view_of(&session)?;
+        let source = self.source_of(&session)?;
         session.reply(connection)?;
         tracing::info!(connections = session.agreed.connections, chunk_kb = session.agreed.chunk_kb, "session opened");
-        match serve_offers(connection, view.as_deref().unwrap_or(&self.source), session.agreed)? {
+        match serve_offers(connection, &source, session.agreed)? {
             OffersEnd::Closed => Ok(()),
             OffersEnd::Attach(attach) => self.serve_attached(connection, self.sessions.attach(connection, attach)?),
         }
@@ -190,9 +197,8 @@ impl Server {
     fn serve_attached(&self, connection: &Arc<Connection>, attached: Attached) -> Result<(), NetError> {
         match attached {
             Attached::Source(session) => {
-                let view = self.view_of(&session)?;
-                let source = view.as_deref().unwrap_or(&self.source);
-                answer_ranges(connection, source, session.agreed, self.settings.compression)
+                let source = self.source_of(&session)?;
+                answer_ranges(connection, &source, session.agreed, self.settings.compression)
             }
             Attached::Receiver(session, lanes, lane) => {
                 connection.join(session);
@@ -201,13 +207,13 @@ impl Server {
         }
     }
 
-    /// What a session is of, where that is not the whole tree.
-    fn view_of(&self, session: &SessionGuard) -> Result<Option<Arc<Source>>, NetError> {
+    /// What a session is of: the whole tree, or what the places that it named make together.
+    fn source_of(&self, session: &SessionGuard) -> Result<Arc<Source>, NetError> {
         if session.places.is_empty() {
-            return Ok(None);
+            return Ok(Arc::clone(&self.source));
         }
         let view = self.views.of(&self.source, &session.places);
-        view.map(Some).map_err(|(path, status)| NetError::Denied { status, detail: format!("\"{path}\": {status}") })
+        view.map_err(|(path, status)| NetError::Denied { status, detail: format!("\"{path}\": {status}") })
     }
 
     fn host(&self) -> Host<'_> {

@@ -65,15 +65,6 @@ impl Part {
         Ok(PartDir { dir: self.root.dir(&self.base.join_path(path))?, only })
     }
 
-    /// What an error means to a tree of several parts. A part that is gone as a whole is not one that merely lacks something:
-    /// what it had must not be taken for deleted, nor another part's for it.
-    fn unless_gone(&self, error: io::Error) -> io::Error {
-        match is_elsewhere(&error) && self.look().is_err() {
-            true => io::Error::from_raw_os_error(nix::libc::EIO),
-            false => error,
-        }
-    }
-
     /// Whether there is anything where it is.
     fn look(&self) -> io::Result<()> {
         match &self.only {
@@ -101,14 +92,9 @@ impl Tree {
             let [Part { root, base, only: None }] = &self.parts[..] else {
                 return Err(io::ErrorKind::Unsupported.into());
             };
-            let root = Arc::clone(root);
-            let part = match place.path.split().filter(|_| place.scope == Scope::Itself) {
-                Some((parent, name)) => {
-                    let only = Only { path: RelPath::root().join(&name), other_path: None };
-                    Part { root, base: base.join_path(&parent), only: Some(only) }
-                }
-                None => Part { root, base: base.join_path(&place.path), only: None },
-            };
+            let name = place.path.split().filter(|_| place.scope == Scope::Itself).map(|(_, name)| name);
+            let only = name.map(|name| Only { path: RelPath::root().join(&name), other_path: None });
+            let part = Part { root: Arc::clone(root), base: base.join_path(&place.base()), only };
             part.look().map(|()| part)
         };
         let parts = places.iter().map(|place| part_of(place).map_err(|error| (place.path.clone(), error)));
@@ -147,10 +133,7 @@ impl Tree {
     /// # Errors
     /// What keeps any of the parts from being looked at; where none has it, why the first has not.
     pub(crate) fn dir(&self, path: &RelPath) -> io::Result<TreeDir> {
-        let is_alone = self.parts.len() == 1;
-        let dir_of =
-            |part: &Part| part.dir(path).map_err(|error| if is_alone { error } else { part.unless_gone(error) });
-        let mut dirs = self.parts.iter().map(dir_of);
+        let mut dirs = self.parts.iter().map(|part| part.dir(path).map_err(|error| self.judged(part, error)));
         let mut first = dirs.next().expect("a tree has a part");
         let mut others = Vec::new();
         for dir in dirs {
@@ -169,15 +152,22 @@ impl Tree {
         let mut missing = None;
         for part in &self.parts {
             let Some(place) = part.place_of(path) else { continue };
-            match part.root.open_file(&part.base.join_path(&place)) {
-                Err(error) if is_elsewhere(&error) => match part.unless_gone(error) {
-                    error if self.parts.len() == 1 || is_elsewhere(&error) => missing = missing.or(Some(error)),
-                    error => return Err(error),
-                },
+            let opened = part.root.open_file(&part.base.join_path(&place));
+            match opened.map_err(|error| self.judged(part, error)) {
+                Err(error) if is_elsewhere(&error) => missing = missing.or(Some(error)),
                 result => return result,
             }
         }
         Err(missing.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+
+    /// What an error of a part means. One of several that is gone as a whole does not merely lack something: what it had
+    /// must not be taken for deleted, nor another part's for it.
+    fn judged(&self, part: &Part, error: io::Error) -> io::Error {
+        match self.parts.len() > 1 && is_elsewhere(&error) && part.look().is_err() {
+            true => io::Error::from_raw_os_error(nix::libc::EIO),
+            false => error,
+        }
     }
 
     /// Whether this path is another name of the one entry.

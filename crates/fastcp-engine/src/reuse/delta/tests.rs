@@ -59,7 +59,7 @@ impl Served {
         let terms = Terms { capabilities: Capabilities::SUPPORTED, connections: 4, chunk_kb: None };
         let (live, deadline) = (Live::default(), Instant::now() + HANDSHAKE_TIMEOUT);
         let control = dialer.dial(&live, deadline).expect("a connection");
-        let session = Session::greet(control, Role::Receiver, &terms, deadline).expect("a session");
+        let session = Session::greet(control, Role::Receiver, &terms, &[], &[], deadline).expect("a session");
         let connection = dialer.dial(&live, deadline).expect("a connection");
         session.attach_right().greet(&connection, deadline).expect("a data connection");
         Self { dir, _session: session, connection }
