@@ -136,7 +136,7 @@ impl<'a> Planner<'a> {
         });
         let mut planner = Self::over(looking, transfer.report, transfer.settings, make_file);
         planner.root_age = destination.age;
-        planner.actor = Some(Actor { transfer });
+        planner.actor = Some(Actor { transfer, source: 0 });
         planner
     }
 
@@ -216,6 +216,13 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Whose offer is coming, of several sources.
+    pub(crate) fn of_source(&mut self, source: usize) {
+        if let Some(actor) = &mut self.actor {
+            actor.source = source;
+        }
     }
 
     /// The offer comes once more from its beginning: what is planned already is passed over.

@@ -98,11 +98,6 @@ impl<'a> Line<'a> {
         Ok(line)
     }
 
-    /// Which of several sources the session was opened with, and so made the offer that is being read.
-    pub(crate) fn offering(&self) -> usize {
-        self.lock().source
-    }
-
     /// Which of several sources leads now. Where it is another one than before, that is told, and what is offered from now
     /// on is offered by it.
     pub(crate) fn lead(&self) -> usize {

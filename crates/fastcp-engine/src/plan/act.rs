@@ -24,6 +24,8 @@ use crate::target::owners::Owners;
 /// What a run has and a dry run lacks.
 pub(crate) struct Actor<'a> {
     pub(crate) transfer: &'a Transfer<'a>,
+    /// Which of several sources makes the offer that is coming.
+    pub(crate) source: usize,
 }
 
 impl Actor<'_> {
@@ -71,7 +73,7 @@ impl Actor<'_> {
         let grid = ChunkGrid::new(size_bytes, self.transfer.line.agreed.chunk_kb).map_err(io::Error::other)?;
         let replaces = there.is_some_and(|stat| stat.file_type != FileType::Dir);
         let job = FileJob::new(Arc::clone(state), entry.name.clone(), entry.metadata, grid, sparse, replaces);
-        let job = job.of_source(self.transfer.line.offering());
+        let job = job.of_source(self.source);
         leftover::begin(job, self.transfer, dir, there)
     }
 

@@ -62,7 +62,7 @@ impl<'a> Control<'a> {
         nth: Nth,
         request: &OfferRequest,
     ) -> Result<Option<OfferEnd>, RunError> {
-        self.replay_if(nth);
+        self.begin(session, nth);
         let silence_max = self.transfer.line.silence_max();
         let mut offers = Offers::asked_ahead(nth, &session.control, request, silence_max, self.cache.take())?;
         while !self.transfer.schedule.is_stopped() {
@@ -87,7 +87,7 @@ impl<'a> Control<'a> {
         nth: Nth,
         job: &Arc<FileJob>,
     ) -> Result<Option<Arc<FileJob>>, RunError> {
-        self.replay_if(nth);
+        self.begin(session, nth);
         let path = self.transfer.path_at_sender(&job.path());
         let request = OfferRequest { path: path.clone(), scope: Scope::Itself };
         let mut offers = Offers::ask(&session.control, &request, self.transfer.line.silence_max(), None)?;
@@ -117,7 +117,8 @@ impl<'a> Control<'a> {
     }
 
     /// What came of an offer that broke off is planned; the next one begins from the start.
-    fn replay_if(&mut self, nth: Nth) {
+    fn begin(&mut self, session: &Session, nth: Nth) {
+        self.planner.of_source(session.source);
         self.transfer.schedule.set_lead(self.transfer.line.lead());
         if nth == Nth::Again {
             self.planner.replay();
