@@ -16,6 +16,10 @@ use crate::run::relay::Relay;
 
 /// How long a push that nobody listens to may take to end.
 const ENDING_MAX: Duration = Duration::from_secs(8);
+/// How long a sender who was killed may seem to listen: whoever begins again at once may be here before the word of it.
+const LEAVING_MAX: Duration = Duration::from_secs(1);
+/// How often one that is in the way is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -93,7 +97,7 @@ impl Places {
     /// Takes what the holder writes to, when pushes there that nobody listens to any more have ended.
     pub(super) fn take(&self, holder: Holder) -> Result<Place<'_>, Occupied> {
         let holder = Arc::new(holder);
-        let until = Instant::now() + ENDING_MAX;
+        let begun = Instant::now();
         let mut held = self.held.lock();
         loop {
             let Some(other) = held.iter().find(|other| other.extent.meets(&holder.extent)).map(Arc::clone) else {
@@ -101,14 +105,17 @@ impl Places {
                 return Ok(Place { places: self, holder });
             };
             drop(held);
-            if other.relay.is_heard() || Instant::now() >= until {
+            let is_heard = other.relay.is_heard();
+            if begun.elapsed() >= if is_heard { LEAVING_MAX } else { ENDING_MAX } {
                 return Err(other.occupies(&holder.extent));
             }
-            other.interrupt.ask();
+            if !is_heard {
+                // Every time anew: it may not have been at a point where it hears.
+                other.interrupt.ask();
+            }
             held = self.held.lock();
             if held.iter().any(|now| Arc::ptr_eq(now, &other)) {
-                // Asked again after a while: it may not have been at a point where it hears.
-                held = self.held.wait_at_most(&self.freed, held, Some(Instant::now() + Duration::from_millis(200)));
+                held = self.held.wait_at_most(&self.freed, held, Some(Instant::now() + LOOK_EVERY));
             }
         }
     }
@@ -192,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_lies_in_one_another_is_taken_once_and_what_lies_apart_by_all() {
-        for (held, wanted, occupied) in [
+        let cases = [
             (whole("a"), whole("a"), Some("a")),
             (whole("a"), whole("a/b"), Some("a")),
             (whole("a/b/c"), whole("a"), Some("a/b/c")),
@@ -209,16 +216,33 @@ mod tests {
             (entry("", "a"), whole("b"), None),
             (whole("a/b"), entry("a", "c"), None),
             (whole("a/b"), entry("", "b"), None),
-        ] {
+        ];
+        let check = |(held, wanted, occupied): (Extent, Extent, Option<&str>)| {
             let places = Places::default();
             let (control, _there) = connection();
             let place = |extent: &Extent| places.take(holder(extent.clone(), &control, &Arc::default()));
             let first = place(&held).expect("free");
-            let second = place(&wanted).map(drop).map_err(|error| error.to_string());
-            let refused = occupied.map(|path| format!("\"{path}\" is being written to by peer, for 0 s now"));
-            assert_eq!(second.err(), refused, "{held:?}, {wanted:?}");
+            let second = place(&wanted).map(drop).map_err(|error| error.path.to_string());
+            assert_eq!(second.err().as_deref(), occupied, "{held:?}, {wanted:?}");
             drop(first);
             place(&wanted).expect("free again");
-        }
+        };
+        // Each waits for a while before it is sure.
+        std::thread::scope(|threads| cases.into_iter().for_each(|case| drop(threads.spawn(move || check(case)))));
+    }
+
+    #[test]
+    fn a_sender_who_seems_to_listen_may_just_have_left() {
+        let (places, interrupt) = (Places::default(), Arc::new(Interrupt::default()));
+        let (control, there) = connection();
+        let first = places.take(holder(whole("a"), &control, &interrupt)).expect("free");
+        std::thread::scope(|threads| {
+            let listening = interrupt.listen();
+            let next = threads.spawn(|| places.take(left(whole("a"), &Arc::default())).map(drop));
+            drop(there);
+            assert!(listening.wait(), "it is asked to end once its sender is gone");
+            drop(first);
+            next.join().expect("join").expect("it has made room");
+        });
     }
 }
