@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 
 use fastcp_wire::WireError;
+use fastcp_wire::auth::{Auth, AuthReply};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply};
 use fastcp_wire::known::{BatchId, decode_known, encode_known};
@@ -14,6 +15,7 @@ use fastcp_wire::push::Push;
 use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, Reply, TRAILER_BYTES, Trailer};
 use fastcp_wire::report::{Numbered, ReportEnd, ReportState, decode_seen, encode_seen};
 use fastcp_wire::request::{ExtendedRequest, REQUEST_HEADER_BYTES, Request, RequestHeader};
+use fastcp_wire::session::{Opened, Opening};
 use fastcp_wire::signature::{Level, decode_hash, decode_signature, encode_hash, encode_signature};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -114,6 +116,10 @@ fn handshake(bytes: &[u8]) {
     again(bytes, HelloReply::decode, HelloReply::encode);
     again(bytes, Attach::decode, Attach::encode);
     again(bytes, Failure::decode, Failure::encode);
+    again(bytes, Auth::decode, Auth::encode);
+    again(bytes, AuthReply::decode, AuthReply::encode);
+    again(bytes, Opening::decode, Opening::encode);
+    again(bytes, Opened::decode, Opened::encode);
     again(bytes, Push::decode, |push| push.encode().expect("as short as it came"));
 }
 

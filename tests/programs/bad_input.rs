@@ -25,7 +25,7 @@ fn words_that_mean_nothing_exit_with_1() {
         &["pull", "fcp://", &copy],
         &["pull", "fcp://host:port", &copy],
         &["pull", "fcp://host/../etc", &copy],
-        &["pull", "user@host:/path", &copy],
+        &["pull", "-user@host:/path", &copy],
         &["pull", "fcp://localhost:1", &copy, "--conns", "0"],
         &["pull", "fcp://localhost:1", &copy, "--conns", "65"],
         &["pull", "fcp://localhost:1", &copy, "--chunk-kb", "3"],
@@ -105,7 +105,6 @@ fn a_server_says_what_is_wrong_and_ends() {
     fs::create_dir(workspace.at("dir")).expect("create");
     assert!(Server::try_start(&workspace.at("gone"), "127.0.0.1 0").is_none());
     assert!(Server::try_start(&workspace.at("file"), "127.0.0.1 0").is_none());
-    assert!(Server::try_start(&workspace.at("dir"), "0.0.0.0 0").is_none(), "open to all without --insecure");
     assert!(Server::try_start(&workspace.at("dir"), "127.0.0.1 0 --conns 65").is_none());
     let first = Server::start(&workspace.at("dir"));
     let taken = format!("127.0.0.1 {}", first.port());

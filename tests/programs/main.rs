@@ -52,6 +52,7 @@ mod rerun;
 mod resume;
 mod retry;
 mod room;
+mod secure;
 mod sessions;
 mod several;
 mod shared_places;

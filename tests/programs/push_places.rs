@@ -95,7 +95,7 @@ fn what_means_nothing_is_a_mistake_of_usage() {
         vec!["push", &from, ""],
         vec!["push", "", &to],
         vec!["push", &from, "fcp://127.0.0.1:1/a/../b"],
-        vec!["push", &from, "user@host:/path"],
+        vec!["push", &from, "user@:/path"],
         vec!["push", &from, &to, "--max-delete", "1"],
         vec!["push", &from, &to, "--inplace", "--backup-dir", "kept"],
     ];

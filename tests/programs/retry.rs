@@ -155,7 +155,7 @@ fn cut_in_a_file(way: Way, link: &Link, slow: &[String]) {
     let server = route.serve_under(&format!("{} 0 --insecure", link.far_address()), far);
     let near: Vec<&str> = near.iter().map(String::as_str).collect();
     let copy = workspace.at("copy");
-    let options = "--retry 6 --conns 2 --no-compress --receive-path copy --chunk-kb 256";
+    let options = "--retry 6 --conns 2 --no-compress --receive-path copy --chunk-kb 256 --insecure";
     let client = route.client(server.address, &copy).options(options).under(&near).start();
     wait_until("the first bytes", || Leftover::all(&copy).iter().any(|one| one.claimed_bytes() > 0));
     link.cut();

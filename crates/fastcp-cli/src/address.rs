@@ -1,7 +1,10 @@
 //! Hosts and ports as they are typed, the same in every place where one can be typed.
 //!
 //! A host is a name, an IPv4 address, or an IPv6 address: in brackets, or bare where nothing follows it. `:PORT` may
-//! follow the host.
+//! follow the host, and `#sha256:` with the fingerprint of the server's key.
+
+use fastcp_model::DEFAULT_PORT;
+use fastcp_net::Fingerprint;
 
 const SCHEME: &str = "fcp://";
 
@@ -11,6 +14,16 @@ pub(crate) struct Address {
     /// Without brackets.
     pub(crate) host: String,
     pub(crate) port: Option<u16>,
+}
+
+/// A server to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServerAddress {
+    /// Name or address, without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// What its key is known by, where the address says so.
+    pub(crate) key: Option<Fingerprint>,
 }
 
 /// Why an address means nothing.
@@ -26,6 +39,8 @@ pub(crate) enum AddressError {
     Ipv4,
     #[error("fcp:// takes no user name; write the host alone")]
     User,
+    #[error("expected 64 hexadecimal digits after #sha256:")]
+    Key,
 }
 
 impl Address {
@@ -78,6 +93,29 @@ impl Address {
     }
 }
 
+impl ServerAddress {
+    /// Understands `HOST[:PORT][#sha256:...]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, AddressError> {
+        let (rest, key) = split_key(text.as_bytes())?;
+        let rest = std::str::from_utf8(&rest).map_err(|_| AddressError::Form)?;
+        Ok(Self::new(Address::to_dial(rest)?, key))
+    }
+
+    pub(crate) fn new(address: Address, key: Option<Fingerprint>) -> Self {
+        Self { host: address.host, port: address.port.unwrap_or(DEFAULT_PORT), key }
+    }
+}
+
+/// Takes the fingerprint of a key out of an address: it stands at its end, or behind the port.
+pub(crate) fn split_key(text: &[u8]) -> Result<(Vec<u8>, Option<Fingerprint>), AddressError> {
+    const MARK: &[u8] = b"#sha256:";
+    let Some(at) = text.windows(MARK.len()).position(|window| window == MARK) else { return Ok((text.to_vec(), None)) };
+    let end = text[at..].iter().position(|&byte| byte == b'/').map_or(text.len(), |slash| at + slash);
+    let key = std::str::from_utf8(&text[at + 1..end]).ok().and_then(|key| key.parse().ok());
+    let key = key.ok_or(AddressError::Key)?;
+    Ok(([&text[..at], &text[end..]].concat(), Some(key)))
+}
+
 fn parse_port(text: &str) -> Result<u16, AddressError> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_number).ok_or(AddressError::Port)
@@ -94,7 +132,7 @@ fn check_numbers(host: &str) -> Result<(), AddressError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, AddressError};
+    use super::{Address, AddressError, ServerAddress, split_key};
 
     #[test]
     fn hosts_and_ports() {
@@ -130,5 +168,25 @@ mod tests {
             assert_eq!(Address::parse(text), Err(error), "{text}");
         }
         assert_eq!(Address::to_dial("host:0"), Err(AddressError::Port));
+    }
+
+    #[test]
+    fn keys_stand_at_the_end_or_behind_the_port() {
+        let key = format!("sha256:{}", "0f".repeat(32));
+        for (text, rest) in [
+            (format!("host:7#{key}"), "host:7"),
+            (format!("host:7#{key}/a/b"), "host:7/a/b"),
+            (format!("host:7/a/b#{key}"), "host:7/a/b"),
+            (format!("host:7/a/#{key}"), "host:7/a/"),
+        ] {
+            let (left, found) = split_key(text.as_bytes()).expect("an address");
+            assert_eq!((left.as_slice(), found.map(|key| key.to_string())), (rest.as_bytes(), Some(key.clone())));
+        }
+        assert_eq!(split_key(b"host/a#b"), Ok((b"host/a#b".to_vec(), None)), "a name may have it");
+        for wrong in ["host#sha256:", "host#sha256:00", &format!("host#{key}0")] {
+            assert_eq!(ServerAddress::parse(wrong), Err(AddressError::Key), "{wrong}");
+        }
+        let address = ServerAddress::parse(&format!("[::1]#{key}")).expect("an address");
+        assert_eq!((address.host.as_str(), address.port), ("::1", 9999));
     }
 }

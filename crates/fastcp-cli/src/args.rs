@@ -11,8 +11,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use fastcp_engine::Compression;
 
 use crate::args::options::{
-    ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, parse_chunk_kb,
-    parse_connections_max, parse_level, parse_port, parse_port_to_listen_on, parse_size,
+    ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, ShellOptions, TrustOptions,
+    parse_chunk_kb, parse_connections_max, parse_level, parse_port, parse_port_to_listen_on, parse_size,
 };
 use crate::from::{directory_to_verify, local_directory};
 
@@ -102,7 +102,7 @@ pub(crate) enum ClientCommand {
 #[derive(Debug, Args)]
 #[command(override_usage = "fastcp-client pull [OPTIONS] <FROM>... <DST_DIR>")]
 pub(crate) struct PullArgs {
-    /// fcp://HOST[:PORT][/PATH], or local files and directories; of what several have, the first counts
+    /// fcp://HOST[:PORT][/PATH], [USER@]HOST:PATH, or local files and directories; of what several have, the first counts
     #[arg(required = true, num_args = 1..)]
     pub(crate) from: Vec<OsString>,
     /// Directory to copy to; it is created if it does not exist
@@ -118,6 +118,10 @@ pub(crate) struct PullOptions {
     /// Another server of the same tree, to fetch from as well; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Connection")]
     pub(crate) also: Vec<String>,
+    #[command(flatten)]
+    pub(crate) trust: TrustOptions,
+    #[command(flatten)]
+    pub(crate) shell: ShellOptions,
     #[command(flatten)]
     pub(crate) changes: ChangeOptions,
     #[command(flatten)]
@@ -135,7 +139,7 @@ pub(crate) struct PushArgs {
     /// Directories and files to copy; of what several have, the first counts
     #[arg(required = true, num_args = 1..)]
     pub(crate) src: Vec<OsString>,
-    /// Where to copy it: fcp://HOST[:PORT][/PATH], below the root of the server, or a local directory
+    /// Where to copy it: fcp://HOST[:PORT][/PATH], below the root of the server, [USER@]HOST:PATH, or a local directory
     pub(crate) to: OsString,
     #[command(flatten)]
     pub(crate) options: PullOptions,
@@ -156,6 +160,10 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "conns", "retry"])]
     pub(crate) manifest: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) trust: TrustOptions,
+    #[command(flatten)]
+    pub(crate) shell: ShellOptions,
+    #[command(flatten)]
     pub(crate) link: LinkOptions,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
@@ -164,7 +172,7 @@ pub(crate) struct VerifyArgs {
 /// `ls`.
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// fcp://HOST[:PORT][/PATH], or a local path. The last component may be a pattern with *, ? and [...]
+    /// fcp://HOST[:PORT][/PATH], [USER@]HOST:PATH, or a local path. The last component may be a pattern with *, ? and [...]
     pub(crate) from: OsString,
     /// Print permissions, size and modification time as well
     #[arg(short = 'l', long)]
@@ -172,6 +180,10 @@ pub(crate) struct LsArgs {
     /// List all that is below
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
+    #[command(flatten)]
+    pub(crate) trust: TrustOptions,
+    #[command(flatten)]
+    pub(crate) shell: ShellOptions,
     #[command(flatten)]
     pub(crate) retry: RetryOption,
     #[command(flatten)]
@@ -188,6 +200,8 @@ pub(crate) struct DropArgs {
     /// Files that are handed over at a time, 1-64
     #[arg(long, value_name = "N", default_value = "4", value_parser = parse_connections_max)]
     pub(crate) conns: u16,
+    #[command(flatten)]
+    pub(crate) trust: TrustOptions,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
 }
@@ -206,6 +220,8 @@ pub(crate) struct GetArgs {
     #[arg(long)]
     pub(crate) require_crc: bool,
     #[command(flatten)]
+    pub(crate) trust: TrustOptions,
+    #[command(flatten)]
     pub(crate) retry: RetryOption,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
@@ -217,7 +233,11 @@ pub(crate) struct GetArgs {
 #[command(override_usage = "fastcp-server [OPTIONS] <SRC_DIR> [ADDRESS] [PORT]")]
 pub(crate) struct ServerArgs {
     /// Directory to serve
-    pub(crate) src_dir: PathBuf,
+    #[arg(required_unless_present = "session")]
+    pub(crate) src_dir: Option<PathBuf>,
+    /// Serve one client over standard input and output; for remote shells
+    #[arg(long, hide = true)]
+    pub(crate) session: bool,
     /// Where to listen: HOST, HOST:PORT, :PORT or PORT; without HOST, on 127.0.0.1
     #[arg(value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) host: String,
@@ -237,8 +257,20 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "N", value_parser = parse_level)]
     #[arg(overrides_with = "no_compress")]
     pub(crate) compress_level: Option<i32>,
-    /// Listen on an address other than loopback, without authentication or encryption
-    #[arg(long)]
+    /// File with tokens, one on each line: clients have to prove that they know one. FASTCP_TOKEN may have a token itself
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Private key in PEM; it is made if the file does not exist [default: server.key in the configuration directory]
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Certificates of that key in PEM, for clients with --tls-ca, instead of the bare key
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Take only clients that show a certificate from an authority in this PEM file
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Listen on an address other than loopback without asking who connects: on a trusted network
+    #[arg(long, help_heading = "Security")]
     pub(crate) insecure: bool,
     /// Take files from clients that push. Nothing is deleted for them, but files and links are replaced
     #[arg(long)]
@@ -291,6 +323,7 @@ pub(crate) fn mistaken_variables(variables: impl Iterator<Item = (OsString, OsSt
     let named = variables.filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.into_string().ok());
     #[cfg(feature = "counts")]
     let named = named.filter(|name| name != crate::counts::VARIABLE);
+    let named = named.filter(|name| name != crate::secrets::VARIABLE);
     let named: Vec<String> = named.filter(|name| name.starts_with("FASTCP_")).collect();
     if named.is_empty() {
         return Vec::new();

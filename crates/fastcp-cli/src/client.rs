@@ -22,11 +22,12 @@ use crate::signals::Heard;
 use crate::sources::Sources;
 use crate::stderr::complain;
 use crate::verify::verify;
-use crate::{exit_code, logging, signals, usage};
+use crate::{exit_code, logging, secrets, signals, usage};
 
 /// Parses the process's arguments, runs, and answers how it ended.
 pub fn main() -> ExitCode {
     exit_code::exit_when_out_of_memory();
+    secrets::take_from_environment();
     let words = std::env::args_os().collect();
     let args: ClientArgs = match args::parse(args::client(), words, |name| std::env::var_os(name)) {
         Ok(args) => args,
@@ -84,9 +85,9 @@ fn run(args: ClientArgs, interrupt: &Interrupt, screen: &Arc<Screen>) -> Result<
         (Some(ClientCommand::Get(args)), ..) => get(args, screen),
         (Some(ClientCommand::Verify(args)), ..) => verify(&args, screen),
         (None, Some(dst_dir), Some(host), Some(port)) => {
-            let (host, port) = server_at(&host, port)?;
+            let server = server_at(host.as_bytes(), port)?;
             let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
-            let from = Sources::Server { host, port, places: vec![offer] };
+            let from = Sources::Server { server, places: vec![offer] };
             pull(from, &dst_dir, &args.options, interrupt, screen)
         }
         _ => Err(Failure::new(exit_code::USAGE, "expected <DST_DIR> <HOST> <PORT>, or a command; see --help")),

@@ -1,12 +1,13 @@
 //! `fastcp-client drop`: files, one by one, to a server that takes header-batched drops.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
-use fastcp_engine::{Dialer, DropError, Dropped, Endpoint, drop_file};
+use fastcp_engine::{Dialer, DropError, Dropped, drop_file};
 use fastcp_net::{Live, NetError};
 use serde_json::json;
 
@@ -14,6 +15,7 @@ use crate::args::DropArgs;
 use crate::events::with_name;
 use crate::exit_code::{self, Failure};
 use crate::output::{Format, Output};
+use crate::reach::{Reached, Unprotected};
 use crate::screen::Screen;
 use crate::setup::{format, server_at};
 use crate::wording::{counted, shown, size};
@@ -33,11 +35,12 @@ pub(crate) fn drop_files(args: &DropArgs, screen: &Arc<Screen>) -> Result<u8, Fa
     let [files @ .., host, port] = args.words.as_slice() else { return Err(usage("expected <FILE>... <HOST> <PORT>")) };
     let port = port.to_str().and_then(|port| port.parse().ok()).filter(|&port| port > 0);
     let port = port.ok_or_else(|| usage("PORT must be a number from 1 to 65535"))?;
-    let (host, port) = server_at(&host.to_string_lossy(), port)?;
-    let dialer = Dialer::new(Endpoint::Tcp { host, port }, Arc::default());
+    let reached = Reached::server(&server_at(host.as_bytes(), port)?, &args.trust, Unprotected::Usual)?;
+    let dialer = reached.dialer(Arc::default());
     let output = Output::new(format(&args.output), screen);
     let tally = drop_all(&dialer, files, args.conns, &output)
         .map_err(|error| Failure::new(exit_code::RESOURCES, format!("cannot start a thread: {error}")))?;
+    reached.remember();
     let code = match (tally.failed, tally.taken) {
         (0, _) => exit_code::DONE,
         (failed, 0) if failed == tally.unreached => exit_code::SOCKET,
@@ -97,7 +100,7 @@ fn drop_all(dialer: &Dialer, files: &[OsString], conns: u16, output: &Output) ->
 fn say_taken(output: &Output, file: &std::path::Path, Dropped { bytes, crc32 }: Dropped) {
     if output.format == Format::Json {
         let event = json!({"event": "taken", "bytes": bytes, "crc32": format!("{crc32:08x}")});
-        output.stdout.json(&with_name(event, "path", std::os::unix::ffi::OsStrExt::as_bytes(file.as_os_str())));
+        output.stdout.json(&with_name(event, "path", file.as_os_str().as_bytes()));
     } else {
         tracing::info!("\"{}\": {} taken, CRC-32 {crc32:08x}", shown(file), size(bytes));
     }
@@ -106,7 +109,7 @@ fn say_taken(output: &Output, file: &std::path::Path, Dropped { bytes, crc32 }: 
 fn say_failed(output: &Output, file: &std::path::Path, error: &DropError) {
     if output.format == Format::Json {
         let event = json!({"event": "failed", "error": error.to_string()});
-        output.stdout.json(&with_name(event, "path", std::os::unix::ffi::OsStrExt::as_bytes(file.as_os_str())));
+        output.stdout.json(&with_name(event, "path", file.as_os_str().as_bytes()));
     }
     output.message(&format!("\"{}\": {error}", shown(file)));
 }

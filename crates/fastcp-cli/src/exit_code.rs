@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use fastcp_engine::{BackupProblem, Ending, GetError, ManifestError, Refusal, Report, RunError};
 use fastcp_model::Status;
-use fastcp_net::NetError;
+use fastcp_net::{NetError, RemoteProblem, TlsError};
 
 pub(crate) const DONE: u8 = 0;
 pub(crate) const USAGE: u8 = 1;
@@ -106,7 +106,7 @@ fn of_no_answer(error: &NetError) -> u8 {
     }
 }
 
-fn of_net_error(error: &NetError) -> u8 {
+pub(crate) fn of_net_error(error: &NetError) -> u8 {
     match error {
         NetError::Connect { source, .. } | NetError::Socket(source) => of_io_error(source, SOCKET),
         NetError::Lookup { .. } => SOCKET,
@@ -117,6 +117,13 @@ fn of_net_error(error: &NetError) -> u8 {
         | NetError::UnexpectedFrame(_) => STREAM,
         NetError::UnknownDialect(_) | NetError::Foreign(_) | NetError::Refused(Status::BadVersion) => PROTOCOL,
         NetError::Refused(Status::Unauthorised) => NOT_AUTHORISED,
+        NetError::Remote { problem, .. } => match problem {
+            RemoteProblem::NoLogin => NO_ANSWER,
+            RemoteProblem::NoProgram | RemoteProblem::NoPlace => NOTHING_USABLE,
+            RemoteProblem::Ended => STREAM,
+        },
+        NetError::Tls(TlsError::Record(_)) => STREAM,
+        NetError::Tls(_) => NOT_AUTHORISED,
         NetError::TimedOut(_) => TIMED_OUT,
         NetError::Refused(_) => STREAM,
         NetError::Denied { status: Status::Unauthorised, .. } => NOT_AUTHORISED,

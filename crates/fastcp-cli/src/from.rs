@@ -4,16 +4,19 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use fastcp_model::{DEFAULT_PORT, Escaped, PathError, RelPath};
+use fastcp_model::{Escaped, PathError, RelPath};
 use fastcp_wire::offer::Scope;
 
-use crate::address::{Address, AddressError};
+use crate::address::{Address, AddressError, ServerAddress, split_key};
+use crate::remote::Remote;
 
 /// Where a tree comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum From {
     /// A server.
-    Server { host: String, port: u16, path: RelPath, scope: Scope },
+    Server { server: ServerAddress, path: RelPath, scope: Scope },
+    /// A place that a remote shell leads to.
+    Shell(Remote),
     /// A directory here. `root` is what the embedded server serves.
     Local { root: PathBuf, path: RelPath, scope: Scope },
 }
@@ -21,12 +24,12 @@ pub(crate) enum From {
 /// Why FROM is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FromError {
-    #[error(
-        "\"{0}\": copies over ssh (host:/path) are not supported yet; run fastcp-server there and use fcp://HOST:PORT/PATH"
-    )]
-    Ssh(String),
-    #[error("\"{text}\": did you mean \"fcp://{text}\"? (copies over ssh from host:path are not supported yet)")]
+    #[error("\"{text}\": did you mean \"fcp://{text}\"? (a path on a host that ssh leads to is HOST:/PATH)")]
     NoScheme { text: String },
+    #[error("\"{0}\": expected [USER@]HOST:PATH")]
+    Host(String),
+    #[error("\"{0}\": the home directory of another user cannot be told; write its path")]
+    OtherHome(String),
     #[error(
         "\"{0}\": fastcp does not speak the protocol of the rsync daemon; run fastcp-server there and use fcp://HOST:PORT/PATH"
     )]
@@ -57,7 +60,7 @@ impl From {
             None => parse_local(text),
             Some(_) if is_bare_address(bytes) => Err(FromError::NoScheme { text: shown(bytes) }),
             Some(at) if bytes[at..].starts_with(b"::") => Err(FromError::Rsync(shown(bytes))),
-            Some(_) => Err(FromError::Ssh(shown(bytes))),
+            Some(at) => parse_shell(&bytes[..at], None, &bytes[at + 1..], bytes),
         }
     }
 }
@@ -71,7 +74,7 @@ fn is_bare_address(bytes: &[u8]) -> bool {
 /// Why DST_DIR is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected a local directory, since nothing can be copied to another machine yet; write \"./{0}\" for that name"
+    "expected a local directory: what goes to another machine is pushed (fastcp-client push); write \"./{0}\" for that name"
 )]
 pub(crate) struct NotLocal(String);
 
@@ -107,10 +110,42 @@ fn parse_url(scheme: &str, rest: &[u8], whole: &[u8]) -> Result<From, FromError>
     match scheme.to_ascii_lowercase().as_str() {
         "fcp" => parse_address(rest, whole),
         "rsync" => Err(FromError::Rsync(text())),
-        "ssh" => Err(FromError::Ssh(text())),
+        "ssh" => parse_ssh_url(rest, whole),
         "file" => Err(FromError::File { text: text(), path: shown(rest) }),
         other => Err(FromError::Scheme { text: text(), scheme: other.to_owned() }),
     }
+}
+
+/// `[user@]host` and a path there, relative to the home directory.
+fn parse_shell(login: &[u8], port: Option<u16>, path: &[u8], whole: &[u8]) -> Result<From, FromError> {
+    let host = || FromError::Host(shown(whole));
+    let login = std::str::from_utf8(login).map_err(|_| host())?;
+    let name = login.rsplit_once('@').map_or(login, |(_, name)| name);
+    // What begins with a dash would be an option of the shell.
+    if name.is_empty() || login.starts_with(['-', '@']) || login.contains(char::is_whitespace) {
+        return Err(host());
+    }
+    let path = match path {
+        b"~" => &b""[..],
+        [b'~', b'/', rest @ ..] => {
+            let slashes = rest.iter().take_while(|&&byte| byte == b'/').count();
+            &rest[slashes..]
+        }
+        [b'~', ..] => return Err(FromError::OtherHome(shown(whole))),
+        path => path,
+    };
+    Ok(From::Shell(Remote { login: login.to_owned(), port, path: path.to_vec() }))
+}
+
+/// `ssh://[user@]host[:port]/path`.
+fn parse_ssh_url(rest: &[u8], whole: &[u8]) -> Result<From, FromError> {
+    let cut = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(cut);
+    let authority = std::str::from_utf8(authority).map_err(|_| FromError::Host(shown(whole)))?;
+    let (user, address) = authority.rsplit_once('@').map_or((None, authority), |(user, address)| (Some(user), address));
+    let address = Address::to_dial(address).map_err(|error| FromError::Address { text: shown(whole), error })?;
+    let login = user.map_or_else(|| address.host.clone(), |user| format!("{user}@{}", address.host));
+    parse_shell(login.as_bytes(), address.port, path, whole)
 }
 
 /// As rsync tells it: a colon before the first slash is that of a host.
@@ -120,14 +155,15 @@ fn place_of_colon(bytes: &[u8]) -> Option<usize> {
 
 fn parse_address(rest: &[u8], whole: &[u8]) -> Result<From, FromError> {
     let not_an_address = |error| FromError::Address { text: shown(whole), error };
+    let (rest, key) = split_key(rest).map_err(not_an_address)?;
     let cut = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(cut);
     let authority = std::str::from_utf8(authority).map_err(|_| not_an_address(AddressError::Form))?;
-    let Address { host, port } = Address::to_dial(authority).map_err(not_an_address)?;
+    let server = ServerAddress::new(Address::to_dial(authority).map_err(not_an_address)?, key);
     let trimmed = path.strip_prefix(b"/").unwrap_or(path);
     let (bare, scope) = scope_of(trimmed);
     let path = RelPath::new(bare).map_err(|error| FromError::Path { text: shown(whole), error })?;
-    Ok(From::Server { host, port: port.unwrap_or(DEFAULT_PORT), path, scope })
+    Ok(From::Server { server, path, scope })
 }
 
 /// A closing slash, or no path at all, means the contents.
@@ -162,9 +198,12 @@ mod tests {
     use fastcp_wire::offer::Scope;
 
     use super::{From, FromError};
+    use crate::address::ServerAddress;
+    use crate::remote::Remote;
 
     fn server(host: &str, port: u16, path: &[u8], scope: Scope) -> Result<From, FromError> {
-        Ok(From::Server { host: host.to_owned(), port, path: RelPath::new(path).expect("valid"), scope })
+        let server = ServerAddress { host: host.to_owned(), port, key: None };
+        Ok(From::Server { server, path: RelPath::new(path).expect("valid"), scope })
     }
 
     fn local(root: &str, path: &[u8], scope: Scope) -> Result<From, FromError> {
@@ -190,6 +229,23 @@ mod tests {
     }
 
     #[test]
+    fn places_that_a_shell_leads_to() {
+        for (text, login, port, path) in [
+            ("user@host:/path", "user@host", None, "/path"),
+            ("host:path/", "host", None, "path/"),
+            ("host:", "host", None, ""),
+            ("host:~/a", "host", None, "a"),
+            ("host:~//a", "host", None, "a"),
+            ("host:~", "host", None, ""),
+            ("ssh://user@host:22/path", "user@host", Some(22), "/path"),
+            ("ssh://host/", "host", None, "/"),
+        ] {
+            let remote = Remote { login: login.to_owned(), port, path: path.as_bytes().to_vec() };
+            assert_eq!(parse(text), Ok(From::Shell(remote)), "{text}");
+        }
+    }
+
+    #[test]
     fn local_paths_mean_what_rsync_means() {
         assert_eq!(parse("./a/b/"), local("./a/b/", b"", Scope::Contents));
         assert_eq!(parse("./a/b"), local("./a/", b"b", Scope::Itself));
@@ -206,9 +262,9 @@ mod tests {
     #[test]
     fn other_addresses_are_told_what_to_type_instead() {
         for (text, message) in [
-            ("user@host:/path", "over ssh"),
-            ("host:path", "over ssh"),
-            ("ssh://host/path", "over ssh"),
+            ("-oProxyCommand=x:/path", "expected [USER@]HOST:PATH"),
+            ("host:~other/path", "another user"),
+            (":path", "expected [USER@]HOST:PATH"),
             ("host::module", "rsync daemon"),
             ("rsync://host/module", "rsync daemon"),
             ("http://host/path", "http:// is not supported; expected fcp://"),

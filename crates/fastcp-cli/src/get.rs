@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use fastcp_engine::{GetError, GetOutput, GetSettings};
 use fastcp_model::{Escaped, Status};
-use fastcp_net::Endpoint;
 
+use crate::address::ServerAddress;
 use crate::args::GetArgs;
 use crate::course::Course;
 use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::{Format, Output};
+use crate::reach::{Reached, Unprotected};
 use crate::screen::Screen;
 use crate::setup::{format, server_at};
 use crate::watched::watched_copy;
@@ -24,7 +25,7 @@ use crate::wording::shown;
 
 /// What `get` is to fetch, from where, and where to.
 struct Wanted {
-    endpoint: Endpoint,
+    server: ServerAddress,
     path: OsString,
     out: Option<PathBuf>,
 }
@@ -37,26 +38,27 @@ fn wanted(words: &[OsString]) -> Result<Wanted, Failure> {
         [url] | [url, _] if is_url(url) => {
             let out = words.get(1).map(PathBuf::from);
             match From::parse(url).map_err(|error| usage(error.to_string()))? {
-                From::Server { host, port, path, .. } => {
+                From::Server { server, path, .. } => {
                     let path = OsString::from_vec(path.as_bytes().to_vec());
-                    Ok(Wanted { endpoint: Endpoint::Tcp { host, port }, path, out })
+                    Ok(Wanted { server, path, out })
                 }
-                From::Local { .. } => Err(usage("get fetches from a server".to_owned())),
+                From::Local { .. } | From::Shell(_) => Err(usage("get fetches from a server".to_owned())),
             }
         }
         [host, port, path, rest @ ..] if rest.len() <= 1 => {
             let port = port.to_str().and_then(|port| port.parse().ok()).filter(|&port| port > 0);
             let port = port.ok_or_else(|| usage("PORT must be a number from 1 to 65535".to_owned()))?;
-            let (host, port) = server_at(&host.to_string_lossy(), port)?;
+            let server = server_at(host.as_bytes(), port)?;
             let out = rest.first().map(PathBuf::from);
-            Ok(Wanted { endpoint: Endpoint::Tcp { host, port }, path: path.clone(), out })
+            Ok(Wanted { server, path: path.clone(), out })
         }
         _ => Err(usage("expected <HOST> <PORT> <PATH> [OUT], or fcp://HOST[:PORT]/PATH [OUT]".to_owned())),
     }
 }
 
 pub(crate) fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
-    let Wanted { endpoint, path, out } = wanted(&args.words)?;
+    let Wanted { server, path, out } = wanted(&args.words)?;
+    let reached = Reached::server(&server, &args.trust, Unprotected::Usual)?;
     let out = Out::of(&path, out)?;
     let settings = GetSettings { retry: Duration::from_secs(args.retry.retry), require_crc: args.require_crc };
     let path = path.into_vec();
@@ -75,7 +77,7 @@ pub(crate) fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let mut stdout =
         stdout.map_err(|error| Failure::new(exit_code::FILE_IO, format!("cannot use standard output: {error}")))?;
     let output = Output::new(format, screen);
-    Ok(watched_copy(endpoint, &output, Course::Get, |dialer, report| {
+    Ok(watched_copy(&reached, &output, Course::Get, |dialer, report| {
         let out = match (&out, &mut stdout) {
             (Out::File(path), _) => GetOutput::File(path),
             (Out::Stdout, stdout) => GetOutput::Stream(stdout),

@@ -1,6 +1,6 @@
 //! The command line of fastcp: arguments in, progress and exit codes out.
 //!
-//! What was typed (`args`) becomes what it means (`from`, `overlap`) before anything is opened;
+//! What was typed (`args`) becomes what it means (`from`, `reach`, `overlap`) before anything is opened;
 //! [`client`] and [`server`] then run it. `main` of each program only maps the result to an exit code.
 
 pub mod client;
@@ -17,6 +17,8 @@ mod events;
 mod exit_code;
 mod from;
 mod get;
+mod guard;
+mod known;
 mod logging;
 mod ls;
 mod output;
@@ -25,8 +27,13 @@ mod pattern;
 mod progress;
 mod pull;
 mod push;
+mod reach;
+mod remote;
 mod screen;
+mod secrets;
+mod session;
 mod setup;
+mod shell;
 mod signals;
 mod sources;
 mod stderr;

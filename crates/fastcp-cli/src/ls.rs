@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use fastcp_engine::{Dialer, Endpoint, Report, RunError, list_path};
+use fastcp_engine::{Report, RunError, list_path};
 use fastcp_model::{Entry, EntryKind, Metadata, RelPath, SpecialKind};
-use fastcp_wire::offer::Scope;
+use fastcp_wire::offer::{OfferRequest, Scope};
 use serde_json::{Value, json};
 
 use crate::args::LsArgs;
@@ -15,8 +15,10 @@ use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::{Format, Output};
 use crate::pattern::{Pattern, is_pattern};
+use crate::reach::{Reached, Unprotected};
 use crate::screen::Screen;
 use crate::setup::{embedded, format, open_source, retry_only, start_pool};
+use crate::shell;
 use crate::time::utc;
 use crate::watched::{Watched, watched};
 use crate::wording::kind_name;
@@ -24,9 +26,19 @@ use crate::wording::kind_name;
 pub(crate) fn ls(args: &LsArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let from = From::parse(&args.from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
     start_pool()?;
-    let (endpoint, path, scope) = match from {
-        From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
-        From::Local { root, path, scope } => (embedded(open_source(&root)?, None), path, scope),
+    // Ended when the run is.
+    let mut _shell = None;
+    let (reached, path, scope) = match from {
+        From::Shell(remote) => {
+            let (reached, shell, mut places) = shell::source(&[remote], &args.shell)?;
+            let OfferRequest { path, scope } = places.remove(0);
+            _shell = Some(shell);
+            (reached, path, scope)
+        }
+        From::Server { server, path, scope } => {
+            (Reached::server(&server, &args.trust, Unprotected::Refused)?, path, scope)
+        }
+        From::Local { root, path, scope } => (embedded(open_source(&root)?, None).into(), path, scope),
     };
     let typed = Some(path.clone()).filter(|_| scope == Scope::Itself);
     let (path, pattern) = selected(path, scope);
@@ -35,7 +47,7 @@ pub(crate) fn ls(args: &LsArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let lister = Lister { args, output: &output, pattern, named: Cell::new(0) };
     let settings = retry_only(args.retry.retry);
     let Watched { report, result, .. } = watched(&output, Course::List, |report| {
-        let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
+        let dialer = reached.dialer(Arc::clone(&report.wire));
         let is_deep = args.recursive;
         let mut tell = |dir: &RelPath, entry: &Entry| lister.tell(dir, entry);
         list_path(&dialer, &path, is_deep, &settings, report, &mut tell)?;
@@ -49,6 +61,7 @@ pub(crate) fn ls(args: &LsArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
             _ => Ok(()),
         }
     });
+    reached.remember();
     let result = result.unwrap_or_else(|source| Err(RunError::Exhausted { operation: "start a thread", source }));
     Ok(ended(&output, &report, &result))
 }

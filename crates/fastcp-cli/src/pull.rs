@@ -6,10 +6,10 @@ use std::sync::Arc;
 use fastcp_engine::{
     ConnectionSource, Dialer, Endpoint, Interrupt, ProcessSettings, Pull, Replicas, Report, SOURCES_MAX,
 };
-use fastcp_model::{DEFAULT_PORT, RelPath};
+use fastcp_model::RelPath;
 use fastcp_wire::offer::{OfferRequest, Scope};
 
-use crate::address::Address;
+use crate::address::ServerAddress;
 use crate::args::PullOptions;
 use crate::copying::{
     Nearness, course_of, link_settings_for, listing, manifest_to_write, receiver_settings, with_advice,
@@ -18,8 +18,10 @@ use crate::course::Way;
 use crate::exit_code::{self, Failure};
 use crate::output::Output;
 use crate::overlap;
+use crate::reach::{Reached, Unprotected};
 use crate::screen::Screen;
 use crate::setup::{embedded, format, start_pool};
+use crate::shell;
 use crate::sources::{Place, Sources, open_places};
 use crate::watched::watched_copy;
 use crate::wording::shown;
@@ -32,11 +34,20 @@ pub(crate) fn pull(
     screen: &Arc<Screen>,
 ) -> Result<u8, Failure> {
     options.changes.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
-    let merged = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
-    let (endpoint, places, OfferRequest { path, scope }) = match from {
-        Sources::Server { host, port, mut places } => {
-            let only = if places.len() == 1 { places.pop() } else { None };
-            (Endpoint::Tcp { host, port }, places, only.unwrap_or(merged))
+    // Ended when the run is.
+    let mut _shell = None;
+    let only = |mut places: Vec<OfferRequest>| {
+        let only = if places.len() == 1 { places.pop() } else { None };
+        (places, only.unwrap_or_else(|| OfferRequest { path: RelPath::root(), scope: Scope::Contents }))
+    };
+    let (reached, (places, OfferRequest { path, scope })) = match from {
+        Sources::Shell(remotes) => {
+            let (reached, shell, places) = shell::source(&remotes, &options.shell)?;
+            _shell = Some(shell);
+            (reached, only(places))
+        }
+        Sources::Server { server, places } => {
+            (Reached::server(&server, &options.trust, Unprotected::Refused)?, only(places))
         }
         Sources::Here(places) => {
             places.iter().try_for_each(|place| check_overlap(place, dst_dir))?;
@@ -44,12 +55,12 @@ pub(crate) fn pull(
                 tracing::warn!("-z does nothing for a local source; --compress-level N compresses");
             }
             let (source, offer) = open_places(&places, None)?;
-            (embedded(source, options.copy.compress_level), Vec::new(), offer)
+            (embedded(source, options.copy.compress_level).into(), (Vec::new(), offer))
         }
     };
-    let from = match endpoint {
+    let from = match reached.endpoint {
         Endpoint::Embedded(_) => Nearness::Here,
-        Endpoint::Tcp { .. } => Nearness::Elsewhere,
+        Endpoint::Tcp { .. } | Endpoint::Far(_) => Nearness::Elsewhere,
     };
     let also = also(options, from)?;
     let manifest = manifest_to_write(options, Some(dst_dir))?;
@@ -58,9 +69,9 @@ pub(crate) fn pull(
     let course = course_of(&receiver, Way::Here);
     let process = ProcessSettings { receive_path: options.copy.receive_path, ..ProcessSettings::default() };
     let output = Output::new(format(&options.output), screen).listing(listing(options));
-    Ok(watched_copy(endpoint, &output, course, |dialer, report| {
+    let code = watched_copy(&reached, &output, course, |dialer, report| {
         let dialer = dialer.clone().of_places(places);
-        let replicas = replicas(&dialer, also, report);
+        let replicas = replicas(&dialer, &also, report);
         let source: &dyn ConnectionSource = replicas.as_ref().map_or(&dialer, |replicas| replicas);
         let run = Pull::new(source, dst_dir)
             .part(path, scope)
@@ -76,11 +87,13 @@ pub(crate) fn pull(
                 Some(with_advice(&error, &shown(dst_dir), report.counters.entries.now() > 0)),
             ),
         }
-    }))
+    });
+    also.iter().for_each(Reached::remember);
+    Ok(code)
 }
 
 /// Other servers of the same tree.
-fn also(options: &PullOptions, from: Nearness) -> Result<Vec<Endpoint>, Failure> {
+fn also(options: &PullOptions, from: Nearness) -> Result<Vec<Reached>, Failure> {
     let usage = |message: String| Failure::new(exit_code::USAGE, message);
     if !options.also.is_empty() && from == Nearness::Here {
         return Err(usage("--also names servers of a tree that is copied from a server".to_owned()));
@@ -88,24 +101,22 @@ fn also(options: &PullOptions, from: Nearness) -> Result<Vec<Endpoint>, Failure>
     if options.also.len() >= SOURCES_MAX {
         return Err(usage(format!("--also: at most {} other servers", SOURCES_MAX - 1)));
     }
-    let endpoint = |text: &String| {
-        let address = Address::to_dial(text).map_err(|error| usage(format!("--also \"{text}\": {error}")))?;
-        Ok(Endpoint::Tcp { host: address.host, port: address.port.unwrap_or(DEFAULT_PORT) })
+    let server = |text: &String| {
+        let address = ServerAddress::parse(text).map_err(|error| usage(format!("--also \"{text}\": {error}")))?;
+        Reached::server(&address, &options.trust, Unprotected::Refused)
     };
-    options.also.iter().map(endpoint).collect()
+    options.also.iter().map(server).collect()
 }
 
 /// The source and its replicas, each with a count of its own.
-fn replicas(first: &Dialer, others: Vec<Endpoint>, report: &Report) -> Option<Replicas> {
+fn replicas(first: &Dialer, others: &[Reached], report: &Report) -> Option<Replicas> {
     if others.is_empty() {
         return None;
     }
-    let counted = |endpoint: Endpoint| {
-        let count = report.add_source(endpoint.to_string());
-        first.elsewhere(endpoint, count)
-    };
-    let leading = counted(first.endpoint().clone());
-    Some(Replicas::new(leading, others.into_iter().map(counted).collect()))
+    let count = |endpoint: &Endpoint| report.add_source(endpoint.to_string());
+    let leading = first.clone().counting(count(first.endpoint()));
+    let others = others.iter().map(|other| other.beside(first, count(&other.endpoint)));
+    Some(Replicas::new(leading, others.collect()))
 }
 
 /// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.

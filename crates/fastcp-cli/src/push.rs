@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fastcp_engine::{Endpoint, Interrupt, Push, Report};
+use fastcp_engine::{Interrupt, Push, Report};
 use fastcp_model::{Name, RelPath};
 use fastcp_wire::limits::PUSH_BYTES_MAX;
 use fastcp_wire::offer::Scope;
+use fastcp_wire::session::Purpose;
 
 use crate::args::{PushArgs, compression};
 use crate::copying::{
@@ -18,8 +19,10 @@ use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::Output;
 use crate::pull::pull;
+use crate::reach::{Reached, Unprotected};
 use crate::screen::Screen;
 use crate::setup::{format, start_pool};
+use crate::shell;
 use crate::sources::{Place, Sources, open_places};
 use crate::watched::watched_copy;
 use crate::wording::shown;
@@ -29,16 +32,34 @@ pub(crate) fn push(args: &PushArgs, interrupt: &Interrupt, screen: &Arc<Screen>)
     let usage = |message: &dyn std::fmt::Display| Failure::new(exit_code::USAGE, message.to_string());
     let places = match Sources::parse(src)? {
         Sources::Here(places) => places,
-        Sources::Server { .. } => return Err(usage(&"what is pushed has to be on this machine; use pull to fetch it")),
+        Sources::Server { .. } | Sources::Shell(_) => {
+            return Err(usage(&"what is pushed has to be on this machine; use pull to fetch it"));
+        }
     };
-    let (host, port, into, into_scope) = match From::parse(to).map_err(|error| usage(&error))? {
+    let to_place = match From::parse(to).map_err(|error| usage(&error))? {
         From::Local { .. } => return pull(Sources::Here(places), Path::new(to), options, interrupt, screen),
-        From::Server { host, port, path, scope } => (host, port, path, scope),
+        elsewhere => elsewhere,
     };
     options.changes.check().map_err(|message| usage(&message))?;
     if !options.also.is_empty() {
         return Err(usage(&"--also is for pull: it names servers to fetch from"));
     }
+    // Ended when the run is.
+    let mut _shell = None;
+    let (reached, into, into_scope) = match to_place {
+        From::Server { server, path, scope } => {
+            (Reached::server(&server, &options.trust, Unprotected::Refused)?, path, scope)
+        }
+        From::Shell(remote) => {
+            let (reached, shell) =
+                shell::start(&remote, &shell::opening(Purpose::Push, remote.path.clone()), &options.shell)?;
+            let into = shell.destination()?;
+            let scope = if remote.path.ends_with(b"/") { Scope::Contents } else { Scope::Itself };
+            _shell = Some(shell);
+            (reached, into, scope)
+        }
+        From::Local { .. } => unreachable!("it is copied to above"),
+    };
     let (into, new_name) = named(&places, into, into_scope);
     let (source, offer) = open_places(&places, new_name.as_ref())?;
     let manifest = manifest_to_write(options, None)?;
@@ -48,7 +69,7 @@ pub(crate) fn push(args: &PushArgs, interrupt: &Interrupt, screen: &Arc<Screen>)
     let output = Output::new(format(&options.output), screen).listing(listing(options));
     let compression = compression(options.copy.no_compress, options.copy.compress_level);
     let destination = shown(Path::new(to)).to_string();
-    Ok(watched_copy(Endpoint::Tcp { host, port }, &output, course, |dialer, report| {
+    Ok(watched_copy(&reached, &output, course, |dialer, report| {
         let mut run = Push::new(dialer, &source, offer, into)
             .receiver(receiver)
             .receive_path(options.copy.receive_path)

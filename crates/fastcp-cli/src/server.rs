@@ -12,18 +12,21 @@ use fastcp_net::{Accepted, Full, HANDSHAKE_TIMEOUT, Listener};
 
 use crate::address::{Address, AddressError};
 use crate::args::{self, ServerArgs, compression};
+use crate::exit_code::Failure;
+use crate::guard::{self, Guard};
 use crate::setup::raise_descriptor_limit;
 use crate::signals::Heard;
 use crate::stderr::complain;
 use crate::stdout::Stdout;
 use crate::wording::counted;
-use crate::{exit_code, logging, signals, usage};
+use crate::{exit_code, logging, secrets, session, signals, usage};
 
 const USUAL_HOST: &str = "127.0.0.1";
 
 /// Parses the process's arguments and serves until it is told to end.
 pub fn main() -> ExitCode {
     exit_code::exit_when_out_of_memory();
+    secrets::take_from_environment();
     let words = std::env::args_os().collect();
     let args: ServerArgs = match args::parse(args::server(), words, |name| std::env::var_os(name)) {
         Ok(args) => args,
@@ -31,7 +34,8 @@ pub fn main() -> ExitCode {
     };
     logging::start_for_server(&args.log);
     args::mistaken_variables(std::env::vars_os()).iter().for_each(|mistake| tracing::warn!("{mistake}"));
-    match run(&args) {
+    let ended = if args.session { session::serve(&args) } else { run(&args) };
+    match ended {
         Ok(()) => exit_code::exit(exit_code::DONE),
         Err((code, message)) => {
             complain(&format!("fastcp-server: {message}"));
@@ -44,9 +48,12 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     if args.allow_delete && !args.allow_write {
         return Err((exit_code::USAGE, "--allow-delete needs --allow-write".to_owned()));
     }
+    let failed = |failure: Failure| (failure.code, failure.message);
+    guard::check(args).map_err(failed)?;
     let addresses = addresses(args)?;
-    let source = Source::open(&args.src_dir).map_err(|error| {
-        let path = Escaped(args.src_dir.as_os_str().as_bytes());
+    let Some(src_dir) = &args.src_dir else { return Err((exit_code::USAGE, "no directory to serve".to_owned())) };
+    let source = Source::open(src_dir).map_err(|error| {
+        let path = Escaped(src_dir.as_os_str().as_bytes());
         (exit_code::of_io_error(&error, exit_code::NOTHING_USABLE), format!("cannot serve \"{path}\": {error}"))
     })?;
     raise_descriptor_limit();
@@ -54,7 +61,10 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     let connections_total = served_connections(&limits, args)?;
     let listener = listener(&addresses, connections_total)?;
     let bound = listener.local_addr().map_err(|error| (exit_code::SOCKET, error.to_string()))?;
-    let server = Server::new(source, settings(args, connections_total));
+    let stdout = Arc::new(Stdout::of("fastcp-server"));
+    let Guard { gate, address } = guard::guard(args, bound, &stdout).map_err(failed)?;
+    let gate = Arc::new(gate);
+    let server = Server::new(source, settings(args, connections_total)).behind(Arc::clone(&gate));
     let server = Arc::new(match inbox(args)? {
         Some(inbox) => server.with_inbox(inbox),
         None => server,
@@ -67,8 +77,11 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     // After the signals, which are blocked in every thread that starts from here on.
     fastcp_engine::start_pool(&limits)
         .map_err(|error| (exit_code::RESOURCES, format!("cannot start a thread: {error}")))?;
-    let stdout = Stdout::of("fastcp-server");
     stdout.line(&format!("listening on {bound}"));
+    if let Some(address) = address {
+        stdout.line(&format!("address: {address}"));
+    }
+    gate.announce();
     if stdout.exit_code(exit_code::DONE) != exit_code::DONE {
         return Err((exit_code::FILE_IO, format!("cannot announce {bound}")));
     }
@@ -113,16 +126,7 @@ fn addresses(args: &ServerArgs) -> Result<Vec<SocketAddr>, (u8, String)> {
     let mut found = fastcp_net::addresses(&host, port)
         .map_err(|error| (exit_code::SOCKET, format!("cannot listen on \"{}\": {error}", Escaped(host.as_bytes()))))?;
     found.sort_by_key(SocketAddr::is_ipv6);
-    match found.iter().find(|address| !address.ip().is_loopback()) {
-        Some(open) if !args.insecure => Err((
-            exit_code::USAGE,
-            format!(
-                "{} can be reached from other machines and there is no authentication; use 127.0.0.1, or --insecure on a trusted network",
-                open.ip()
-            ),
-        )),
-        _ => Ok(found),
-    }
+    Ok(found)
 }
 
 /// Listens on the first address that can be listened on.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastcp_engine::{Endpoint, Limits, LinkSettings, Server, ServerSettings, Source};
 use fastcp_model::{Capabilities, Escaped};
 
-use crate::address::Address;
+use crate::address::{Address, ServerAddress, split_key};
 use crate::args::compression;
 use crate::args::options::{LinkOptions, OutputOptions};
 use crate::exit_code::{self, Failure};
@@ -29,13 +29,13 @@ pub(crate) fn start_pool() -> Result<(), Failure> {
 }
 
 /// The server at a host and a port that were typed apart.
-pub(crate) fn server_at(host: &str, port: u16) -> Result<(String, u16), Failure> {
-    let usage = |error: &dyn std::fmt::Display| {
-        Failure::new(exit_code::USAGE, format!("\"{}\": {error}", Escaped(host.as_bytes())))
-    };
-    match Address::to_dial(host).map_err(|error| usage(&error))? {
+pub(crate) fn server_at(host: &[u8], port: u16) -> Result<ServerAddress, Failure> {
+    let usage =
+        |error: &dyn std::fmt::Display| Failure::new(exit_code::USAGE, format!("\"{}\": {error}", Escaped(host)));
+    let (name, key) = split_key(host).map_err(|error| usage(&error))?;
+    match Address::to_dial(&String::from_utf8_lossy(&name)).map_err(|error| usage(&error))? {
         Address { port: Some(_), .. } => Err(usage(&"the port is given twice")),
-        Address { host, port: None } => Ok((host, port)),
+        address => Ok(ServerAddress { port, ..ServerAddress::new(address, key) }),
     }
 }
 

@@ -10,8 +10,10 @@ use fastcp_model::{Name, RelPath};
 use fastcp_wire::limits::{HELLO_BYTES_MAX, PLACES_MAX};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
+use crate::address::ServerAddress;
 use crate::exit_code::{self, Failure};
 use crate::from::From;
+use crate::remote::Remote;
 use crate::setup::open_source;
 use crate::wording::shown;
 
@@ -22,7 +24,9 @@ const BYTES_MAX: usize = HELLO_BYTES_MAX - 16 - 3 * PLACES_MAX;
 #[derive(Debug)]
 pub(crate) enum Sources {
     /// One or more paths of a server, merged in the same way.
-    Server { host: String, port: u16, places: Vec<OfferRequest> },
+    Server { server: ServerAddress, places: Vec<OfferRequest> },
+    /// The same of a place that a remote shell leads to: one, or several of one host.
+    Shell(Vec<Remote>),
     /// Places on this machine, which are merged: of what several have under one path, the first counts.
     Here(Vec<Place>),
 }
@@ -46,15 +50,22 @@ impl Sources {
                 (None, From::Local { root, path, scope }) => {
                     sources = Some(Self::Here(vec![Place { root, path, scope }]));
                 }
-                (None, From::Server { host, port, path, scope }) => {
-                    sources = Some(Self::Server { host, port, places: vec![OfferRequest { path, scope }] });
+                (None, From::Server { server, path, scope }) => {
+                    sources = Some(Self::Server { server, places: vec![OfferRequest { path, scope }] });
+                }
+                (None, From::Shell(remote)) => sources = Some(Self::Shell(vec![remote])),
+                (Some(Self::Shell(others)), From::Shell(remote))
+                    if others[0].login == remote.login && others[0].port == remote.port =>
+                {
+                    others.push(remote);
                 }
                 (Some(Self::Here(places)), From::Local { root, path, scope }) => {
                     places.push(Place { root, path, scope });
                 }
-                (Some(Self::Server { host, port, places }), From::Server { host: other, port: at, path, scope })
-                    if *host == other && *port == at =>
+                (Some(Self::Server { server, places }), From::Server { server: other, path, scope })
+                    if is_same(server, &other) =>
                 {
+                    server.key = server.key.or(other.key);
                     places.push(OfferRequest { path, scope });
                 }
                 _ => {
@@ -76,6 +87,12 @@ impl Sources {
             _ => sources.ok_or_else(|| usage("no source is given".to_owned())),
         }
     }
+}
+
+/// Whether two addresses are of one server. Its key need be written but once.
+fn is_same(one: &ServerAddress, other: &ServerAddress) -> bool {
+    let is_same_key = one.key.zip(other.key).is_none_or(|(key, other)| key == other);
+    one.host == other.host && one.port == other.port && is_same_key
 }
 
 impl Place {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fastcp_engine::{Dialer, Limits, Report, RunError};
+use fastcp_engine::{Limits, Report, RunError};
 use fastcp_model::Grouped;
-use fastcp_net::Endpoint;
+use fastcp_wire::offer::OfferRequest;
 use serde::Serialize;
 
 use crate::args::VerifyArgs;
@@ -18,8 +18,10 @@ use crate::course::Course;
 use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::{Format, Output};
+use crate::reach::{Reached, Unprotected};
 use crate::screen::Screen;
 use crate::setup::{embedded, format, link_settings, open_source, start_pool};
+use crate::shell;
 use crate::stderr::complain;
 use crate::watched::{Watched, watched};
 use crate::wording::{counted, counts, size};
@@ -61,15 +63,27 @@ pub(crate) fn verify(args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Fail
 }
 
 fn with_source(from: From, args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
-    let (endpoint, path, scope) = match from {
-        From::Server { host, port, path, scope } => (Endpoint::Tcp { host, port }, path, scope),
-        From::Local { root, path, scope } => (embedded(open_source(&root)?, None), path, scope),
+    // Ended when the run is.
+    let mut _shell = None;
+    let (reached, path, scope) = match from {
+        From::Shell(remote) => {
+            let (reached, shell, mut places) = shell::source(&[remote], &args.shell)?;
+            let OfferRequest { path, scope } = places.remove(0);
+            _shell = Some(shell);
+            (reached, path, scope)
+        }
+        From::Server { server, path, scope } => {
+            (Reached::server(&server, &args.trust, Unprotected::Refused)?, path, scope)
+        }
+        From::Local { root, path, scope } => (embedded(open_source(&root)?, None).into(), path, scope),
     };
     let settings = link_settings(&args.link);
-    Ok(run_shown(&Output::new(format(&args.output), screen), |report| {
-        let dialer = Dialer::new(endpoint, Arc::clone(&report.wire));
+    let code = run_shown(&Output::new(format(&args.output), screen), |report| {
+        let dialer = reached.dialer(Arc::clone(&report.wire));
         fastcp_engine::verify(&dialer, &path, scope, &args.dir, &settings, &Limits::of_process(), report)
-    }))
+    });
+    reached.remember();
+    Ok(code)
 }
 
 /// Runs with differences and progress shown as they come, and says the summary.

@@ -7,12 +7,13 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastcp_engine::Report;
-use fastcp_net::{Dialer, Endpoint};
+use fastcp_net::Dialer;
 
 use crate::course::Course;
 use crate::exit_code;
 use crate::output::{Output, Summary};
 use crate::progress;
+use crate::reach::Reached;
 
 /// Events that may wait to be printed; then the run waits for whoever reads them.
 const EVENTS_AHEAD: usize = 4096;
@@ -51,13 +52,14 @@ pub(crate) fn watched<T>(output: &Output, course: Course, work: impl FnOnce(&Rep
 
 /// Watches a run that copies, and says its summary. Answers the exit code.
 pub(crate) fn watched_copy(
-    endpoint: Endpoint,
+    reached: &Reached,
     output: &Output,
     course: Course,
     work: impl FnOnce(&Dialer, &Report) -> (u8, Option<String>),
 ) -> u8 {
     let Watched { report, elapsed, result } =
-        watched(output, course, |report| work(&Dialer::new(endpoint, Arc::clone(&report.wire)), report));
+        watched(output, course, |report| work(&reached.dialer(Arc::clone(&report.wire)), report));
+    reached.remember();
     let (code, error) =
         result.unwrap_or_else(|error| (exit_code::RESOURCES, Some(format!("cannot start a thread: {error}"))));
     match error {

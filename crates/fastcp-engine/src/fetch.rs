@@ -230,11 +230,11 @@ impl<'a> Fetcher<'a> {
         self.owed.send(self.connection).map_err(End::Broken)
     }
 
-    /// Whether the connection ends for the sake of a source that has too few. Looked at now and then: it changes rarely.
+    /// Whether the connection ends for the sake of a source that has too few, or since its keys are worn. Looked at now and then: it changes rarely.
     fn leaves(&mut self) -> bool {
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
-            self.is_leaving |= self.transfer.line.is_crowded(self.held.source);
+            self.is_leaving |= self.connection.is_worn() || self.transfer.line.is_crowded(self.held.source);
         }
         self.is_leaving
     }

@@ -1,4 +1,4 @@
-//! One TCP stream.
+//! One stream to a peer: over TCP, or over any other stream socket that somebody else feeds.
 //!
 //! Reads and writes are blocking with a timeout on each call; whoever must bound a whole message uses
 //! [`Connection::read_exact_by`]. Bytes that bypass the process, by sendfile and splice, go through here too and are
@@ -6,8 +6,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,9 @@ use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payl
 use fastcp_wire::hello::Failure;
 use fastcp_wire::limits::FRAME_PAYLOAD_BYTES_MAX;
 use fastcp_wire::reply::REPLY_MAGIC;
+use socket2::Socket;
 
+use crate::secure::{Channel, ChannelError, Exporter, Line, Protected, Trust, shake};
 use crate::{Admission, Foreign, NetError, SessionGuard, WireCount};
 
 /// How long the kernel waits before it asks a silent peer whether it is still there.
@@ -33,20 +36,29 @@ const MSG_MORE: i32 = 0x8000;
 /// A connection that was accepted, or made for an embedded server, and on which nothing was said yet.
 #[derive(Debug)]
 pub struct Incoming {
-    stream: TcpStream,
+    stream: Socket,
     /// The right to it, where there are bounds.
     admission: Option<Admission>,
+    /// What the peer is called, where it is a lane of a tunnel.
+    through: Option<String>,
 }
 
 impl Incoming {
     pub(crate) fn admitted(stream: TcpStream, admission: Admission) -> Self {
-        Self { stream, admission: Some(admission) }
+        Self { stream: stream.into(), admission: Some(admission), through: None }
+    }
+}
+
+impl Incoming {
+    /// The end of a lane of a tunnel to the peer that people call `name`, who has shown elsewhere who he is.
+    pub fn through(stream: Socket, name: &str) -> Self {
+        Self { stream, admission: None, through: Some(name.to_owned()) }
     }
 }
 
 impl From<TcpStream> for Incoming {
     fn from(stream: TcpStream) -> Self {
-        Self { stream, admission: None }
+        Self { stream: stream.into(), admission: None, through: None }
     }
 }
 
@@ -64,15 +76,19 @@ pub enum SpliceFailure {
     },
 }
 
-/// One TCP stream to a peer.
+/// One stream to a peer.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Arc<TcpStream>,
+    stream: Arc<Socket>,
     peer: String,
     count: Arc<WireCount>,
     /// What is given back when the connection is dropped.
     _admission: Option<Admission>,
     session: OnceLock<SessionGuard>,
+    /// What protects it, if anything does.
+    channel: Option<Channel>,
+    /// Of one that goes through a tunnel: set while it had better go directly.
+    better: Option<Arc<AtomicBool>>,
 }
 
 impl Connection {
@@ -80,8 +96,57 @@ impl Connection {
     ///
     /// # Errors
     /// It is not connected any more.
-    pub fn accept(Incoming { stream, admission }: Incoming) -> Result<Self, NetError> {
-        Ok(Self { _admission: admission, ..Self::new(stream, Arc::default())? })
+    pub fn accept(Incoming { stream, admission, through }: Incoming) -> Result<Self, NetError> {
+        match through {
+            Some(name) => Ok(Self::through(stream.into(), name, Arc::default(), None)),
+            None => Ok(Self { _admission: admission, ..Self::new(stream, Arc::default())? }),
+        }
+    }
+
+    /// A lane of a tunnel to the peer of this name.
+    pub(crate) fn through(
+        stream: Arc<Socket>,
+        peer: String,
+        count: Arc<WireCount>,
+        better: Option<Arc<AtomicBool>>,
+    ) -> Self {
+        let better = better.or_else(|| Some(Arc::default()));
+        Self { stream, peer, count, _admission: None, session: OnceLock::new(), channel: None, better }
+    }
+
+    /// The same, protected as the peer that was dialled has to be.
+    pub(crate) fn trusted(self, trust: &Trust, deadline: Instant) -> Result<Self, NetError> {
+        let channel = trust.enter(&self.stream, &self.count, deadline)?;
+        Ok(Self { channel: Some(channel), ..self })
+    }
+
+    /// Shakes hands as the end that was dialled; `first` was read already. Answers keying material of the connection.
+    pub(crate) fn protect(
+        &mut self,
+        side: rustls::ServerConnection,
+        first: &[u8],
+        deadline: Instant,
+    ) -> Result<Exporter, NetError> {
+        let line = Line { socket: &self.stream, count: &self.count, deadline };
+        let Protected { channel, exporter } = shake(side, first, &line)?;
+        self.channel = Some(channel);
+        Ok(exporter)
+    }
+
+    /// Whether nobody in between can read or change what is said.
+    pub fn is_protected(&self) -> bool {
+        self.channel.is_some() || self.is_lane()
+    }
+
+    /// Whether it goes through a tunnel.
+    fn is_lane(&self) -> bool {
+        self.better.is_some()
+    }
+
+    /// Whether it had better be replaced soon: its keys have been used for long, or there is a better way by now.
+    pub fn is_worn(&self) -> bool {
+        self.channel.as_ref().is_some_and(Channel::is_worn)
+            || self.better.as_ref().is_some_and(|better| better.load(Ordering::Relaxed))
     }
 
     /// Has its bytes add to this count, too, from now on. Only the first such count is heeded.
@@ -96,17 +161,20 @@ impl Connection {
     }
 
     /// Wraps a connected stream and sets the options that all connections have.
-    pub(crate) fn new(stream: impl Into<Arc<TcpStream>>, count: Arc<WireCount>) -> Result<Self, NetError> {
+    pub(crate) fn new(stream: impl Into<Arc<Socket>>, count: Arc<WireCount>) -> Result<Self, NetError> {
         let stream = stream.into();
-        let peer = stream.peer_addr().map_err(NetError::Socket)?.to_string();
-        stream.set_nodelay(true).map_err(NetError::Socket)?;
+        let peer = address_of(&stream)?.to_string();
+        stream.set_tcp_nodelay(true).map_err(NetError::Socket)?;
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
         // No TCP_USER_TIMEOUT: with it the kernel also ends a connection whose peer is alive but, with good
         // reason, has read nothing for a while.
-        socket2::SockRef::from(&*stream)
-            .set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
-            .map_err(NetError::Socket)?;
-        Ok(Self { stream, peer, count, _admission: None, session: OnceLock::new() })
+        stream.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES)).map_err(NetError::Socket)?;
+        Ok(Self { stream, peer, count, _admission: None, session: OnceLock::new(), channel: None, better: None })
+    }
+
+    /// The address that the peer has.
+    pub(crate) fn peer_ip(&self) -> Option<IpAddr> {
+        self.peer_address().ok().map(|address| address.ip())
     }
 
     /// The peer's address.
@@ -121,30 +189,33 @@ impl Connection {
     /// # Errors
     /// A socket that is gone.
     pub fn end_without_peer(&self, after: Duration) -> Result<(), NetError> {
+        if self.is_lane() {
+            // Whoever holds the tunnel looks after that.
+            return Ok(());
+        }
         let second = Duration::from_secs(1);
         let (idle, interval) =
             ((after / 3).clamp(second, KEEPALIVE_IDLE), (after / 6).clamp(second, KEEPALIVE_INTERVAL));
         let keepalive = socket2::TcpKeepalive::new().with_time(idle).with_interval(interval);
-        let socket = socket2::SockRef::from(&*self.stream);
-        socket.set_tcp_keepalive(&keepalive).map_err(NetError::Socket)?;
-        socket.set_tcp_user_timeout(Some(after)).map_err(NetError::Socket)
+        self.stream.set_tcp_keepalive(&keepalive).map_err(NetError::Socket)?;
+        self.stream.set_tcp_user_timeout(Some(after)).map_err(NetError::Socket)
     }
 
     /// Makes this end send by BBR where the round trip is long and the kernel allows it. Losses that are
     /// not the sign of a full link then no longer throttle it, as they do with cubic and reno.
     pub fn send_by_bbr(&self) {
-        if !self.is_long() {
+        if self.is_lane() || !self.is_long() {
             return;
         }
         // EPERM: the administrator allows others only. ENOENT: the kernel has none.
-        if let Err(error) = socket2::SockRef::from(&*self.stream).set_tcp_congestion(b"bbr") {
+        if let Err(error) = self.stream.set_tcp_congestion(b"bbr") {
             tracing::debug!(%error, "BBR is not available; using the congestion control of the host");
         }
     }
 
     /// Whether the other end is far away, by the round trip so far.
     pub fn is_long(&self) -> bool {
-        self.tcp_info().round_trip >= LONG_ROUND_TRIP
+        self.is_lane() || self.tcp_info().round_trip >= LONG_ROUND_TRIP
     }
 
     /// What the kernel knows of the connection; zeros where it does not say.
@@ -160,17 +231,21 @@ impl Connection {
 
     /// Says that nothing more will be sent; what the peer sends can still be read.
     pub fn end_sending(&self) {
+        if let Some(channel) = &self.channel {
+            // One that is gone already needs no end.
+            let _ = channel.end(|slices| self.send(slices, 0));
+        }
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
     /// The stream, for whoever may have to end it.
-    pub(crate) fn shared_stream(&self) -> Arc<TcpStream> {
+    pub(crate) fn shared_stream(&self) -> Arc<Socket> {
         Arc::clone(&self.stream)
     }
 
     /// The address at the other end.
     pub(crate) fn peer_address(&self) -> Result<SocketAddr, NetError> {
-        self.stream.peer_addr().map_err(NetError::Socket)
+        address_of(&self.stream)
     }
 
     /// Sends bytes of a file without a copy in this process, where that is possible: what was not moved is to be sent
@@ -179,6 +254,10 @@ impl Connection {
     /// # Errors
     /// A timeout or a broken socket.
     pub fn send_file(&self, file: &File, offset: u64, len: u64) -> Result<Moved, NetError> {
+        if self.channel.is_some() {
+            // Nobody can seal what he does not see.
+            return Ok(Moved::Unsupported(0));
+        }
         let moved = send_file(&*self.stream, file, offset, len).map_err(|error| self.write_error(error))?;
         self.count.add(0, moved.bytes_of(len));
         Ok(moved)
@@ -190,6 +269,9 @@ impl Connection {
     /// # Errors
     /// Which end failed.
     pub fn splice(&self, pipe: &SplicePipe, file: &File, offset: u64, len: u64) -> Result<Moved, SpliceFailure> {
+        if self.channel.is_some() {
+            return Ok(Moved::Unsupported(0));
+        }
         match pipe.receive(&*self.stream, file, offset, len) {
             Ok(moved) => {
                 self.count.add(moved.bytes_of(len), 0);
@@ -217,15 +299,59 @@ impl Connection {
     /// # Errors
     /// A timeout or a broken socket.
     pub fn read_some(&self, buffer: &mut [u8]) -> Result<usize, NetError> {
+        match &self.channel {
+            None => self.receive(buffer).map_err(|error| self.read_error(error)),
+            Some(channel) => {
+                let opened = channel.receive(buffer, |into| self.receive(into));
+                opened.map_err(|error| self.channel_error(error, Self::read_error))
+            }
+        }
+    }
+
+    /// As [`Connection::read_some`], before the deadline: also where several pieces have to arrive before there is anything
+    /// to read.
+    fn read_some_by(&self, buffer: &mut [u8], deadline: Instant) -> Result<usize, NetError> {
+        let receive = |into: &mut [u8]| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            self.receive(into)
+        };
+        match &self.channel {
+            None => ({ receive })(buffer).map_err(|error| self.read_error(error)),
+            Some(channel) => {
+                channel.receive(buffer, receive).map_err(|error| self.channel_error(error, Self::read_error))
+            }
+        }
+    }
+
+    /// Takes bytes off the stream.
+    fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            match (&*self.stream).read(buffer) {
+            match (&*self.stream).read(into) {
                 Ok(count) => {
                     self.count.add(count as u64, 0);
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.read_error(error)),
+                Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Puts bytes on the stream; answers how many it took.
+    fn send(&self, slices: &[io::IoSlice<'_>], flags: i32) -> io::Result<usize> {
+        let count = self.stream.send_vectored_with_flags(slices, flags)?;
+        self.count.add(0, count as u64);
+        Ok(count)
+    }
+
+    fn channel_error(&self, error: ChannelError, told: impl Fn(&Self, io::Error) -> NetError) -> NetError {
+        match error {
+            ChannelError::Io(error) => told(self, error),
+            ChannelError::Net(error) => error,
         }
     }
 
@@ -253,12 +379,7 @@ impl Connection {
         let start = Instant::now();
         let mut filled = 0;
         while filled < buffer.len() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(NetError::TimedOut(start.elapsed()));
-            }
-            self.stream.set_read_timeout(Some(left)).map_err(NetError::Socket)?;
-            match self.read_some(&mut buffer[filled..]) {
+            match self.read_some_by(&mut buffer[filled..], deadline) {
                 Ok(0) => return Err(NetError::Closed),
                 Ok(count) => filled += count,
                 Err(NetError::TimedOut(_)) => return Err(NetError::TimedOut(start.elapsed())),
@@ -273,6 +394,10 @@ impl Connection {
     /// # Errors
     /// A timeout or a broken socket.
     pub fn write_all(&self, bytes: &[u8]) -> Result<(), NetError> {
+        if let Some(channel) = &self.channel {
+            let sent = channel.send(bytes, false, |slices| self.send(slices, 0));
+            return sent.map_err(|error| self.channel_error(error, Self::write_error));
+        }
         (&*self.stream).write_all(bytes).map_err(|error| self.write_error(error))?;
         self.count.add(0, bytes.len() as u64);
         Ok(())
@@ -284,10 +409,13 @@ impl Connection {
     /// # Errors
     /// A timeout or a broken socket.
     pub fn write_more(&self, bytes: &[u8]) -> Result<(), NetError> {
-        let socket = socket2::SockRef::from(&*self.stream);
+        if let Some(channel) = &self.channel {
+            let sent = channel.send(bytes, true, |slices| self.send(slices, MSG_MORE));
+            return sent.map_err(|error| self.channel_error(error, Self::write_error));
+        }
         let mut left = bytes;
         while !left.is_empty() {
-            match socket.send_with_flags(left, MSG_MORE) {
+            match self.stream.send_with_flags(left, MSG_MORE) {
                 Ok(count) => left = &left[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.write_error(error)),
@@ -384,15 +512,19 @@ impl Connection {
         match error.kind() {
             io::ErrorKind::WouldBlock => NetError::TimedOut(waited(timeout)),
             // ETIMEDOUT: the kernel gave the peer up.
-            io::ErrorKind::TimedOut => {
-                NetError::TimedOut(waited(socket2::SockRef::from(&*self.stream).tcp_user_timeout()))
-            }
+            io::ErrorKind::TimedOut => NetError::TimedOut(waited(self.stream.tcp_user_timeout())),
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
                 NetError::Closed
             }
             _ => NetError::Socket(error),
         }
     }
+}
+
+/// The address at the other end of a stream.
+fn address_of(stream: &Socket) -> Result<SocketAddr, NetError> {
+    let address = stream.peer_addr().map_err(NetError::Socket)?;
+    address.as_socket().ok_or_else(|| NetError::Socket(io::ErrorKind::Unsupported.into()))
 }
 
 /// Decodes a frame that has been read whole; a failure frame becomes an error.

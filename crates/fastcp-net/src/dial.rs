@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,11 @@ use fastcp_sys::resolve::{ResolveError, addresses};
 use fastcp_sys::scarce::patiently;
 use fastcp_sys::tcp::{EINPROGRESS, wait_until_connected};
 use fastcp_wire::offer::OfferRequest;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::far::{Far, Path, no_answer};
 use crate::live::Begun;
-use crate::{Connection, Incoming, Live, NetError, WireCount};
+use crate::{Connection, Incoming, Live, NetError, Trust, WireCount};
 
 /// How often a lookup that takes long is left to see whether anybody still wants it.
 const LOOKUP_LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -43,6 +45,8 @@ pub enum Endpoint {
     },
     /// A server in this process.
     Embedded(Hear),
+    /// A server at the other end of a tunnel.
+    Far(Arc<Far>),
 }
 
 impl fmt::Debug for Endpoint {
@@ -57,6 +61,7 @@ impl fmt::Display for Endpoint {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Embedded(_) => f.write_str("the embedded server"),
+            Self::Far(far) => write!(f, "{far}"),
         }
     }
 }
@@ -67,17 +72,21 @@ pub struct Dialer {
     endpoint: Endpoint,
     places: Arc<[OfferRequest]>,
     count: Arc<WireCount>,
+    /// `None` where connections are not protected.
+    trust: Option<Arc<Trust>>,
 }
 
 /// The most connections that are begun before they are needed.
 const BEGUN_MAX: u16 = 8;
+/// How long a direct connection may take where there is another way.
+const DIRECT_MAX: Duration = Duration::from_secs(5);
 /// One that nobody has asked for by then is dropped: the server waits no longer for a first word.
 const BEGUN_AGE_MAX: Duration = Duration::from_secs(5);
 
 impl Dialer {
     /// A dialer whose connections add to `count`.
     pub fn new(endpoint: Endpoint, count: Arc<WireCount>) -> Self {
-        Self { endpoint, places: Arc::default(), count }
+        Self { endpoint, places: Arc::default(), count, trust: None }
     }
 
     /// The same; what it receives is of these places of the tree alone, merged, and their root is what they make together.
@@ -86,10 +95,22 @@ impl Dialer {
         Self { places: places.into(), ..self }
     }
 
-    /// The same places of the same tree, from elsewhere: a replica.
+    /// The same; its connections are protected, and trust the other end as is said.
+    #[must_use]
+    pub fn trusting(self, trust: impl Into<Option<Arc<Trust>>>) -> Self {
+        Self { trust: trust.into(), ..self }
+    }
+
+    /// The same with another count.
+    #[must_use]
+    pub fn counting(self, count: Arc<WireCount>) -> Self {
+        Self { count, ..self }
+    }
+
+    /// The same places of the same tree, from elsewhere: a replica. It is trusted as is said of it, not as this end is.
     #[must_use]
     pub fn elsewhere(&self, endpoint: Endpoint, count: Arc<WireCount>) -> Self {
-        Self { endpoint, count, places: Arc::clone(&self.places) }
+        Self { endpoint, count, places: Arc::clone(&self.places), trust: None }
     }
 
     /// The places that it receives, where that is not the whole tree.
@@ -111,13 +132,66 @@ impl Dialer {
             Endpoint::Tcp { host, port } => self.connect(host, *port, live, deadline)?,
             Endpoint::Embedded(hear) => {
                 let (here, there) = pair().map_err(|source| self.failed(source))?;
-                let here = Arc::new(here);
+                let here = Arc::new(Socket::from(here));
                 live.keep(&here)?;
                 hear(there.into()).map_err(|source| self.failed(source))?;
                 here
             }
+            Endpoint::Far(far) => return self.lane_of(far, far.lane()?, live, None),
         };
-        Connection::new(stream, Arc::clone(&self.count)).map(Arc::new)
+        self.entered(stream, deadline).map(Arc::new)
+    }
+
+    /// A data connection to the other end of a tunnel: directly, where that is possible.
+    pub(crate) fn dial_far(&self, far: &Far, live: &Live, deadline: Instant) -> Result<Arc<Connection>, NetError> {
+        loop {
+            match far.path(live, deadline)? {
+                Path::Lane(lane) => return self.lane_of(far, lane, live, Some(far.better())),
+                Path::Direct(address, trust) => match self.dial_directly(address, &trust, live, deadline) {
+                    Ok(connection) => return Ok(connection),
+                    Err(_) if live.is_ended() => return Err(NetError::Closed),
+                    Err(error) => far.give_up_direct(&error),
+                },
+            }
+        }
+    }
+
+    fn lane_of(
+        &self,
+        far: &Far,
+        lane: Socket,
+        live: &Live,
+        better: Option<Arc<AtomicBool>>,
+    ) -> Result<Arc<Connection>, NetError> {
+        let lane = Arc::new(lane);
+        live.keep(&lane)?;
+        Ok(Arc::new(Connection::through(lane, far.to_string(), Arc::clone(&self.count), better)))
+    }
+
+    fn dial_directly(
+        &self,
+        address: SocketAddr,
+        trust: &Trust,
+        live: &Live,
+        deadline: Instant,
+    ) -> Result<Arc<Connection>, NetError> {
+        let failed = |source| no_answer(address, source);
+        let socket = patiently(|| Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)));
+        let stream = Arc::new(socket.map_err(failed)?);
+        live.keep(&stream)?;
+        let deadline = deadline.min(Instant::now() + DIRECT_MAX);
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        stream.connect_timeout(&address.into(), left).map_err(failed)?;
+        Connection::new(stream, Arc::clone(&self.count))?.trusted(trust, deadline).map(Arc::new)
+    }
+
+    /// A connection over a stream that is there.
+    fn entered(&self, stream: Arc<Socket>, deadline: Instant) -> Result<Connection, NetError> {
+        let connection = Connection::new(stream, Arc::clone(&self.count))?;
+        match &self.trust {
+            Some(trust) => connection.trusted(trust, deadline),
+            None => Ok(connection),
+        }
     }
 
     /// Begins connections to where `control` leads, so that they are there when they are asked for. What goes wrong
@@ -142,24 +216,24 @@ impl Dialer {
             if since.elapsed() < BEGUN_AGE_MAX
                 && wait_until_connected(stream.as_fd(), left).is_ok()
                 && stream.set_nonblocking(false).is_ok()
-                && let Ok(connection) = Connection::new(stream, Arc::clone(&self.count))
+                && let Ok(connection) = self.entered(stream, deadline)
             {
                 return Some(Arc::new(connection));
             }
         }
     }
 
-    fn connect(&self, host: &str, port: u16, live: &Live, deadline: Instant) -> Result<Arc<TcpStream>, NetError> {
+    fn connect(&self, host: &str, port: u16, live: &Live, deadline: Instant) -> Result<Arc<Socket>, NetError> {
         let found = look_up(host, port, live, deadline)?;
         let mut last = io::ErrorKind::NotFound.into();
         for (nth, address) in found.iter().enumerate() {
             let domain = Domain::for_address(*address);
             let socket = patiently(|| Socket::new(domain, Type::STREAM, Some(Protocol::TCP)));
-            let stream = Arc::new(TcpStream::from(socket.map_err(|source| self.failed(source))?));
+            let stream = Arc::new(socket.map_err(|source| self.failed(source))?);
             live.keep(&stream)?;
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(found.len() - nth).unwrap_or(u32::MAX);
-            match SockRef::from(&*stream).connect_timeout(&(*address).into(), share) {
+            match stream.connect_timeout(&(*address).into(), share) {
                 Ok(()) => return Ok(stream),
                 Err(_) if live.is_ended() => return Err(NetError::Closed),
                 Err(error) => last = error,
@@ -174,14 +248,14 @@ impl Dialer {
 }
 
 /// Has the kernel make a connection.
-fn begin(address: SocketAddr, live: &Live) -> io::Result<Arc<TcpStream>> {
+fn begin(address: SocketAddr, live: &Live) -> io::Result<Arc<Socket>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(EINPROGRESS) => return Err(error),
         _ => {}
     }
-    let stream = Arc::new(TcpStream::from(socket));
+    let stream = Arc::new(socket);
     live.keep(&stream).map_err(io::Error::other)?;
     Ok(stream)
 }

@@ -9,7 +9,7 @@ use fastcp_sys::scarce::is_exhaustion;
 use fastcp_wire::WireError;
 use fastcp_wire::hello::Failure;
 
-use crate::Foreign;
+use crate::{Foreign, TlsError};
 
 /// A connection that could not be made, or did not last.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,17 @@ pub enum NetError {
     /// The first bytes belong to no dialect.
     #[error("the peer does not speak the fastcp protocol (first bytes {0:02x?})")]
     UnknownDialect([u8; 4]),
+    /// The connection is not protected as it has to be.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// The server that a remote shell was to start is not there, or no longer.
+    #[error("{detail}")]
+    Remote {
+        /// What it is.
+        problem: RemoteProblem,
+        /// In words.
+        detail: String,
+    },
     /// The peer said no.
     #[error("refused by the peer: {0}")]
     Refused(Status),
@@ -68,6 +79,19 @@ pub enum NetError {
         /// The words.
         detail: String,
     },
+}
+
+/// What can be wrong with a server that a remote shell is to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteProblem {
+    /// The shell did not get there.
+    NoLogin,
+    /// The program is not there, or another version of it.
+    NoProgram,
+    /// The place is not there, or cannot be used.
+    NoPlace,
+    /// It was there, and ended.
+    Ended,
 }
 
 impl From<Failure> for NetError {
@@ -98,7 +122,8 @@ impl NetError {
             | Self::TimedOut(_)
             | Self::Socket(_)
             | Self::Refused(Status::Busy | Status::TooManyConnections)
-            | Self::Protocol(WireError::Checksum(_)) => true,
+            | Self::Protocol(WireError::Checksum(_))
+            | Self::Tls(TlsError::Record(_)) => true,
             _ => false,
         }
     }

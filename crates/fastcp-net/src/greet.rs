@@ -9,7 +9,7 @@ use fastcp_wire::limits::HELLO_BYTES_MAX;
 use fastcp_wire::request::{FLAG_RANGE, PlainRequest, REQUEST_HEADER_BYTES, REQUEST_MAGIC, Request, RequestHeader};
 
 use crate::connection::checked_frame;
-use crate::{Connection, NetError};
+use crate::{Connection, Gate, NetError};
 
 /// A peer has this long to say who it is.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,14 +27,13 @@ pub enum Greeting {
     Attach(Attach),
 }
 
-/// Reads the first message.
+/// Lets a connection in, as far as the gate does, and reads the first message.
 ///
 /// # Errors
-/// A peer that is silent, closes, or speaks no known dialect.
-pub fn greet(connection: &Connection, timeout: Duration) -> Result<Greeting, NetError> {
+/// A peer that is silent, closes, is not let in, or speaks no known dialect.
+pub fn greet(connection: &mut Connection, gate: &Gate, timeout: Duration) -> Result<Greeting, NetError> {
     let deadline = Instant::now() + timeout;
-    let mut first = [0; 4];
-    let greeting = read_greeting(connection, &mut first, deadline);
+    let greeting = gate.enter(connection, deadline).and_then(|first| read_greeting(connection, first, deadline));
     greeting.map_err(|error| match error {
         NetError::TimedOut(_) => NetError::TimedOut(timeout),
         other => other,
@@ -66,13 +65,12 @@ pub fn greet_again(connection: &Connection, timeout: Duration) -> Result<Greetin
 /// More than a receiver asks for before it takes an answer.
 const PASSED_OVER_BYTES_MAX: usize = 1 << 20;
 
-fn read_greeting(connection: &Connection, first: &mut [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
-    connection.read_exact_by(first, deadline)?;
-    match *first {
-        _ if u32::from_be_bytes(*first) == REQUEST_MAGIC => plain(read_request(connection, *first, deadline)?.0),
-        [0, 0, ..] => Ok(Greeting::Drop(*first)),
-        [0, 1 | 2, ..] => read_opening(connection, *first, deadline),
-        _ => Err(NetError::UnknownDialect(*first)),
+fn read_greeting(connection: &Connection, first: [u8; 4], deadline: Instant) -> Result<Greeting, NetError> {
+    match first {
+        _ if u32::from_be_bytes(first) == REQUEST_MAGIC => plain(read_request(connection, first, deadline)?.0),
+        [0, 0, ..] => Ok(Greeting::Drop(first)),
+        [0, 1 | 2, ..] => read_opening(connection, first, deadline),
+        _ => Err(NetError::UnknownDialect(first)),
     }
 }
 

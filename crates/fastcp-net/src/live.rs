@@ -4,9 +4,11 @@
 //! whoever ends the run need not wait for any of it.
 
 use std::collections::VecDeque;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use socket2::Socket;
 
 use crate::{Connection, NetError};
 
@@ -19,7 +21,7 @@ pub struct Live {
 
 #[derive(Debug, Default)]
 struct State {
-    streams: Vec<Weak<TcpStream>>,
+    streams: Vec<Weak<Socket>>,
     /// Connections on their way that nobody has asked for yet. The first are those that a server has room for.
     begun: VecDeque<Begun>,
     is_ended: bool,
@@ -28,7 +30,7 @@ struct State {
 /// A connection on its way.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    pub(crate) stream: Arc<TcpStream>,
+    pub(crate) stream: Arc<Socket>,
     pub(crate) since: Instant,
     /// The name of the endpoint that it leads to.
     to: String,
@@ -36,7 +38,7 @@ pub(crate) struct Begun {
 
 impl Live {
     /// Takes note of a stream, for as long as somebody uses it.
-    pub(crate) fn keep(&self, stream: &Arc<TcpStream>) -> Result<(), NetError> {
+    pub(crate) fn keep(&self, stream: &Arc<Socket>) -> Result<(), NetError> {
         let mut state = self.lock();
         if state.is_ended {
             return Err(NetError::Closed);
@@ -55,7 +57,7 @@ impl Live {
     }
 
     /// Keeps a connection that is on its way, for whoever asks next.
-    pub(crate) fn keep_begun(&self, stream: Arc<TcpStream>, to: &str) {
+    pub(crate) fn keep_begun(&self, stream: Arc<Socket>, to: &str) {
         self.lock().begun.push_back(Begun { stream, since: Instant::now(), to: to.to_owned() });
     }
 

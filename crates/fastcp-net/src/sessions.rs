@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Ticket, VERSION};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::OfferRequest;
+use socket2::Socket;
 
 use crate::session::intersect;
 use crate::{Agreed, CONNECTIONS_PER_PEER_MAX, Connection, NetError, Terms};
@@ -53,7 +54,7 @@ struct Open {
     lanes: Option<Weak<dyn Lanes>>,
     attached: u16,
     peer: IpAddr,
-    control: Arc<TcpStream>,
+    control: Arc<Socket>,
     /// Since when nothing is attached, where nothing is.
     detached: Instant,
 }
@@ -200,7 +201,7 @@ impl Sessions {
             return Err(NetError::Refused(Status::BadVersion));
         }
         let ticket = Ticket(fastcp_sys::process::random_bytes().map_err(NetError::Socket)?);
-        let peer = connection.peer_address()?.ip();
+        let peer = connection.peer_ip().unwrap_or(Ipv4Addr::LOCALHOST.into());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let allowed = self.room_for(&mut open, peer)?;
         let agreed = Agreed {
@@ -309,6 +310,8 @@ mod tests {
     use fastcp_wire::frame::FRAME_HEADER_BYTES;
     use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Role, Ticket, VERSION};
 
+    use socket2::Socket;
+
     use super::{Agreed, Full, Open, Sessions, Terms};
     use crate::{Connection, NetError, WireCount};
 
@@ -322,7 +325,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let there = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
         let (here, _) = listener.accept().expect("accept");
-        (Connection::new(here, Arc::<WireCount>::default()).expect("connected"), there)
+        (Connection::new(Socket::from(here), Arc::<WireCount>::default()).expect("connected"), there)
     }
 
     fn address(nth: u8) -> IpAddr {

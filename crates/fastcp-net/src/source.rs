@@ -194,6 +194,9 @@ impl Dialer {
     }
 
     fn connected(&self, attempt: Attempt<'_>) -> Result<Arc<Connection>, NetError> {
+        if let Endpoint::Far(far) = self.endpoint() {
+            return self.dial_far(far, attempt.live, attempt.deadline);
+        }
         match self.begun(attempt.live, attempt.deadline) {
             Some(connection) => Ok(connection),
             None => self.dial(attempt.live, attempt.deadline),
@@ -254,15 +257,15 @@ mod tests {
 
     use super::{Ahead, Attachment, Attempt, Choice, ConnectionSource};
     use crate::{
-        Connection, Dialer, Endpoint, Greeting, Live, NetError, Sessions, Terms, WireCount, greet, greet_again,
+        Connection, Dialer, Endpoint, Gate, Greeting, Live, NetError, Sessions, Terms, WireCount, greet, greet_again,
     };
 
     const TIMEOUT: Duration = Duration::from_secs(60);
     const TERMS: Terms = Terms { capabilities: Capabilities::SUPPORTED, connections: 4, chunk_kb: None };
 
     /// Serves one connection as a server does, as far as greetings go; answers what was asked for behind them.
-    fn serve(sessions: &Sessions, connection: &Connection) -> Result<u8, NetError> {
-        let greeting = match greet(connection, TIMEOUT)? {
+    fn serve(sessions: &Sessions, connection: &mut Connection) -> Result<u8, NetError> {
+        let greeting = match greet(connection, &Gate::open(), TIMEOUT)? {
             Greeting::Attach(attach) if sessions.attach(connection, attach).is_err() => {
                 let failure = Failure::from(Status::UnknownTicket);
                 connection.write_frame(FrameType::Failure, &failure.encode())?;
@@ -306,8 +309,8 @@ mod tests {
             let served = threads.spawn(|| {
                 let accepted = replicas.iter().map(|sessions| {
                     let (stream, _) = listener.accept().expect("accept");
-                    let connection = Connection::accept(stream.into()).expect("connected");
-                    threads.spawn(move || serve(sessions, &connection))
+                    let mut connection = Connection::accept(stream.into()).expect("connected");
+                    threads.spawn(move || serve(sessions, &mut connection))
                 });
                 accepted.collect::<Vec<_>>()
             });

@@ -1,7 +1,9 @@
 //! This process: its limits and who it runs as.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -15,6 +17,31 @@ use crate::scarce::patiently;
 
 /// The size of a process of which it cannot be known.
 const SIZE_PRESUMED: u64 = 32 << 20;
+
+/// What this machine calls itself, if that is text.
+pub fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
+/// Takes a variable out of the environment. Its value is overwritten where the kernel put it: neither a child has it, nor
+/// `/proc/PID/environ`, nor a core dump. With more threads than one it is only read.
+pub fn take_variable(name: &str) -> Option<Vec<u8>> {
+    let value = std::env::var_os(name)?.into_vec();
+    let key = CString::new(name).ok()?;
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1) {
+        // SAFETY: this is the only thread, so nobody changes the environment meanwhile.
+        let at = unsafe { libc::getenv(key.as_ptr()) };
+        if !at.is_null() {
+            // SAFETY: it is the beginning of a string that ends in a zero.
+            let len = unsafe { libc::strlen(at) };
+            // SAFETY: the string is the process's own, in memory that it may write to, and has so many bytes.
+            unsafe { libc::memset(at.cast(), 0, len) };
+        }
+        // SAFETY: as above; nobody reads the environment either.
+        unsafe { std::env::remove_var(name) };
+    }
+    Some(value)
+}
 
 /// Raises the soft limit of open descriptors to the hard one and answers it.
 ///

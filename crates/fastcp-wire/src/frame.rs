@@ -45,6 +45,14 @@ pub enum FrameType {
     ReportSeen = 0x000F,
     /// Client that sends: the run is to end.
     Cancel = 0x0010,
+    /// Client, before all else, on a connection that is protected: that it knows the server's token.
+    Auth = 0x0011,
+    /// Server: that it knows it as well.
+    AuthReply = 0x0012,
+    /// Client, over a remote shell: what the session is of.
+    SessionOpen = 0x0013,
+    /// Server, over a remote shell: the session is open.
+    SessionOpened = 0x0014,
 }
 
 impl FrameType {
@@ -70,6 +78,10 @@ impl FrameType {
             0x000E => Self::ReportEnd,
             0x000F => Self::ReportSeen,
             0x0010 => Self::Cancel,
+            0x0011 => Self::Auth,
+            0x0012 => Self::AuthReply,
+            0x0013 => Self::SessionOpen,
+            0x0014 => Self::SessionOpened,
             _ => return Err(WireError::UnknownFrame(code)),
         })
     }

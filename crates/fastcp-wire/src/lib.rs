@@ -4,6 +4,7 @@
 //! with the rule that the bytes break; a length is compared with its named limit before anything is
 //! allocated by it. `docs/protocol.md` is the specification; tests compare its tables with this crate.
 //!
+//! - [`auth`]: that both ends know a token.
 //! - [`request`] and [`reply`]: FTQ1 and FTR1, plain and extended: what data connections speak.
 //! - [`bundle`]: many small files in one request.
 //! - [`frame`]: the envelope of the control dialect.
@@ -11,8 +12,10 @@
 //! - [`known`]: batches of an offer that need not be sent again.
 //! - [`offer`]: the sender's tree, directory by directory.
 //! - [`mod@drop`]: a file that a script hands over.
+//! - [`session`]: a session over a remote shell.
 //! - [`push`] and [`report`]: what a sender that dials asks for, and what it is told.
 
+pub mod auth;
 pub mod bundle;
 pub mod drop;
 pub mod frame;
@@ -25,6 +28,7 @@ pub mod push;
 pub mod reply;
 pub mod report;
 pub mod request;
+pub mod session;
 pub mod signature;
 
 mod error;

@@ -57,6 +57,16 @@ pub const DROP_NAME_BYTES_MAX: usize = 4096;
 pub const PLACES_MAX: usize = 64;
 /// The longest payload of a HELLO frame, in bytes: it is read from peers of whom nothing is known.
 pub const HELLO_BYTES_MAX: usize = 8 << 10;
+/// The longest payload of the frame that answers a proof, in bytes: it may be a failure.
+pub const AUTH_PAYLOAD_BYTES_MAX: usize = 9 << 10;
+/// The longest path that a session over a remote shell is opened with, in bytes: Linux's `PATH_MAX`.
+pub const SESSION_PATH_BYTES_MAX: usize = 4096;
+/// The longest address, or fingerprint, that such a session answers, in bytes.
+pub const SESSION_ADDRESS_BYTES_MAX: usize = 128;
+/// The longest token that such a session answers, in bytes.
+pub const SESSION_TOKEN_BYTES_MAX: usize = 128;
+/// The longest payload of the frames that open such a session, in bytes.
+pub const SESSION_BYTES_MAX: usize = 9 << 10;
 /// The longest payload of a PUSH frame, in bytes.
 pub const PUSH_BYTES_MAX: usize = 16 << 10;
 /// The most settings of a push.

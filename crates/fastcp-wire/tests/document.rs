@@ -6,6 +6,7 @@ use fastcp_model::{
     CHUNK_KB_DEFAULT, CHUNK_KB_MAX, CHUNK_KB_MIN, Capabilities, EntryKind, NAME_BYTES_MAX, PATH_BYTES_MAX, RelPath,
     SpecialKind, Status,
 };
+use fastcp_wire::auth::{Auth, AuthReply};
 use fastcp_wire::bundle::{BUNDLE_PIECES_BYTES_MAX, BundleRequest};
 use fastcp_wire::drop::{DROP_HEADER_BYTES, DROP_REPLY_BYTES};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES, FrameHeader, FrameType, decode_payload};
@@ -18,6 +19,7 @@ use fastcp_wire::push::{PUSH_VERSION, Push, Setting};
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, TRAILER_BYTES, Trailer};
 use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, ToldKind, Undeleted, decode_seen, encode_seen};
 use fastcp_wire::request::{self, Ask, ExtendedRequest, REQUEST_HEADER_BYTES, Request, RequestHeader};
+use fastcp_wire::session::{Opened, Opening, Purpose};
 use fastcp_wire::signature::SIGNED_CHUNK_BYTES;
 use fastcp_wire::{WireError, limits};
 
@@ -231,6 +233,11 @@ fn limits_table() {
         ("DROP_NAME_BYTES_MAX", limits::DROP_NAME_BYTES_MAX as u64),
         ("PLACES_MAX", limits::PLACES_MAX as u64),
         ("HELLO_BYTES_MAX", limits::HELLO_BYTES_MAX as u64),
+        ("AUTH_PAYLOAD_BYTES_MAX", limits::AUTH_PAYLOAD_BYTES_MAX as u64),
+        ("SESSION_PATH_BYTES_MAX", limits::SESSION_PATH_BYTES_MAX as u64),
+        ("SESSION_ADDRESS_BYTES_MAX", limits::SESSION_ADDRESS_BYTES_MAX as u64),
+        ("SESSION_TOKEN_BYTES_MAX", limits::SESSION_TOKEN_BYTES_MAX as u64),
+        ("SESSION_BYTES_MAX", limits::SESSION_BYTES_MAX as u64),
         ("PUSH_BYTES_MAX", limits::PUSH_BYTES_MAX as u64),
         ("PUSH_SETTINGS_MAX", limits::PUSH_SETTINGS_MAX as u64),
         ("SETTING_NAME_BYTES_MAX", limits::SETTING_NAME_BYTES_MAX as u64),
@@ -335,6 +342,10 @@ fn fixed_sizes() {
     };
     let place = with_places(2) - with_places(1);
     let coded = BTreeMap::from([
+        ("AUTH", Auth { run: [0; 16], proof: [0; 32] }.encode().len()),
+        ("AUTH_REPLY", AuthReply { proof: [0; 32] }.encode().len()),
+        ("SESSION_OPEN", Opening { purpose: Purpose::Pull, path: Vec::new() }.encode().len()),
+        ("SESSION_OPENED", Opened { into: Vec::new(), direct: None }.encode().len()),
         ("FTQ1 request", REQUEST_HEADER_BYTES),
         ("FTQ1 request, extended", REQUEST_HEADER_BYTES + extension_bytes()),
         ("FTQ1 request for a bundle", REQUEST_HEADER_BYTES + extension_bytes()),
@@ -413,6 +424,8 @@ fn first_bytes() {
         (FrameType::Hello as u16).to_be_bytes().to_vec(),
         (FrameType::Attach as u16).to_be_bytes().to_vec(),
         vec![0, 0],
+        // A handshake of TLS 1.3 calls itself 3.1 or 3.3.
+        vec![0x16, 3],
     ];
     assert_eq!(documented, coded);
 }

@@ -4,6 +4,7 @@ use fastcp_model::{
     ByteRange, Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, SpecialKind, Status,
     Timestamp,
 };
+use fastcp_wire::auth::{Auth, AuthReply};
 use fastcp_wire::bundle::BUNDLE_PIECES_BYTES_MAX;
 use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::FrameType;
@@ -16,6 +17,7 @@ use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{BodyKind, HoleEnd, PieceHeader, Reply, Trailer};
 use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, ToldKind, Undeleted};
 use fastcp_wire::request::{Ask, PlainRequest, RangeRequest};
+use fastcp_wire::session::{Direct, MARK, Opened, Opening, Purpose};
 use fastcp_wire::signature::{
     Level, RangeHash, SignedChunk, StrongHash, WeakHash, decode_hash, decode_signature, encode_hash, encode_signature,
 };
@@ -337,6 +339,10 @@ fn frames_of_every_type() {
         ("000e", FrameType::ReportEnd, "ad9eb661"),
         ("000f", FrameType::ReportSeen, "425cdd5f"),
         ("0010", FrameType::Cancel, "94f9073a"),
+        ("0011", FrameType::Auth, "7b3b6c04"),
+        ("0012", FrameType::AuthReply, "900cd707"),
+        ("0013", FrameType::SessionOpen, "7fcebc39"),
+        ("0014", FrameType::SessionOpened, "9d12a740"),
     ] {
         let golden = format!(
             "{code}             # msg_type
@@ -369,6 +375,50 @@ fn cancel_is_an_empty_frame() {
          02fc43a7           # crc32",
         &Message::Frame(FrameType::Cancel, Vec::new()),
     );
+}
+
+#[test]
+fn auth() {
+    let run = *b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f";
+    check(
+        "000102030405060708090a0b0c0d0e0f                                     # run
+         abababababababababababababababababababababababababababababababab     # proof",
+        &Message::Auth(Auth { run, proof: [0xab; 32] }),
+    );
+    check(
+        "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd     # proof",
+        &Message::AuthReply(AuthReply { proof: [0xcd; 32] }),
+    );
+}
+
+#[test]
+fn sessions_over_a_remote_shell() {
+    check(
+        "01                 # purpose push
+         0003               # path_len
+         2f612f             # path",
+        &Message::SessionOpen(Opening { purpose: Purpose::Push, path: b"/a/".to_vec() }),
+    );
+    check(
+        "0000               # into_len
+         0000               # address_len
+         0000               # key_len
+         0000               # token_len",
+        &Message::SessionOpened(Opened { into: Vec::new(), direct: None }),
+    );
+    let direct = Direct { address: b"[::1]:7".to_vec(), key: b"sha".to_vec(), token: b"t".to_vec() };
+    check(
+        "0001               # into_len
+         62                 # into
+         0007               # address_len
+         5b3a3a315d3a37     # address
+         0003               # key_len
+         736861             # key
+         0001               # token_len
+         74                 # token",
+        &Message::SessionOpened(Opened { into: b"b".to_vec(), direct: Some(direct) }),
+    );
+    assert_eq!(MARK, b"\nfastcp-session 1\n");
 }
 
 #[test]

@@ -187,6 +187,10 @@ fn frame(message: &Message) -> Option<(FrameType, Vec<u8>)> {
         Message::ReportState(_) => FrameType::ReportState,
         Message::ReportEnd(_) => FrameType::ReportEnd,
         Message::ReportSeen(_) => FrameType::ReportSeen,
+        Message::Auth(_) => FrameType::Auth,
+        Message::AuthReply(_) => FrameType::AuthReply,
+        Message::SessionOpen(_) => FrameType::SessionOpen,
+        Message::SessionOpened(_) => FrameType::SessionOpened,
         Message::Frame(frame_type, payload) => return Some((*frame_type, payload.clone())),
         Message::Plain(_)
         | Message::Range(_)
@@ -427,7 +431,7 @@ fn a_frame_is_bounded_by_its_header() {
     assert_too_long(frame_header("0007 0000 00400001"), "payload_len", max + 1, max);
     assert_too_long(frame_header("0007 0000 ffffffff"), "payload_len", u32::MAX.into(), max);
     assert_value(frame_header("0007 0001 00000000"), "flags", 1);
-    for code in [0, 0x11, 0x1603, u16::MAX] {
+    for code in [0, 0x15, 0x1603, u16::MAX] {
         assert_eq!(frame_header(&format!("{code:04x} 0000 00000000")), Err(WireError::UnknownFrame(code)));
     }
     let too_long = vec![0; FRAME_PAYLOAD_BYTES_MAX + 1];

@@ -106,6 +106,12 @@ impl Client {
         self
     }
 
+    /// Has a variable in its environment.
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<std::ffi::OsString>) -> Self {
+        self.launch.set_variable(name, value);
+        self
+    }
+
     /// Runs under restrictions of `tests/under`, separated by spaces.
     pub(crate) fn restricted(mut self, restrictions: &str) -> Self {
         self.launch.restrict(restrictions);

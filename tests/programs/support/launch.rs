@@ -4,8 +4,10 @@
 //! `FASTCP_TEST_UNDER` names restrictions (`tests/under` lists them), separated by spaces; every client and server
 //! that a test starts is then run under them. A test whose subject is a restriction names it itself.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use super::{NOBODY, say_skipped};
 
@@ -19,6 +21,8 @@ pub(crate) struct Launch {
     is_unprivileged: bool,
     /// A program that runs it, and its words.
     under: Vec<String>,
+    /// Variables of its environment.
+    variables: Vec<(String, OsString)>,
 }
 
 impl Launch {
@@ -30,6 +34,11 @@ impl Launch {
     /// Has the program run by another one, which these words begin with.
     pub(crate) fn set_under(&mut self, words: Vec<String>) {
         self.under = words;
+    }
+
+    /// Gives the program a variable of the environment.
+    pub(crate) fn set_variable(&mut self, name: &str, value: impl Into<OsString>) {
+        self.variables.push((name.to_owned(), value.into()));
     }
 
     /// Has the program run as a user without rights.
@@ -45,9 +54,18 @@ impl Launch {
             words.extend(["setpriv".to_owned(), "--clear-groups".to_owned()].into_iter().chain(user));
         }
         words.extend(self.under.iter().cloned());
-        let Some((first, words)) = words.split_first() else { return Command::new(program) };
-        let mut command = Command::new(first);
-        command.args(words).arg(program);
+        let mut command = match words.split_first() {
+            None => Command::new(program),
+            Some((first, words)) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(program);
+                command
+            }
+        };
+        // Nobody's own keys are read or written.
+        let config = if self.is_unprivileged { config_home().join("nobody") } else { config_home().to_owned() };
+        command.env("XDG_CONFIG_HOME", config).env_remove("FASTCP_TOKEN");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -61,6 +79,16 @@ impl Launch {
         let first = ["bash", "-c", UNDER, "under"].into_iter().map(str::to_owned);
         first.chain(restrictions).chain(["--".to_owned()]).collect()
     }
+}
+
+/// A directory for configuration that all programs share unless they are given another one; it ends with the tests.
+fn config_home() -> &'static Path {
+    static HOME: LazyLock<PathBuf> = LazyLock::new(|| {
+        let dir = std::env::temp_dir().join(format!("fastcp-tests-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("make a directory for configuration");
+        dir
+    });
+    &HOME
 }
 
 /// Whether every program of this run of the tests is under a restriction.

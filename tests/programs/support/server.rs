@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use tempfile::TempDir;
 
@@ -21,6 +21,7 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     log: PathBuf,
+    stdout: BufReader<ChildStdout>,
     _dir: TempDir,
 }
 
@@ -76,19 +77,27 @@ impl Server {
             .spawn()
             .expect("start the server");
         let mut line = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("read the first line");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        stdout.read_line(&mut line).expect("read the first line");
         let Some(address) = line.strip_prefix("listening on ") else {
             child.wait().expect("wait for the server");
             return None;
         };
         let address = address.trim_end().parse().expect("an address");
-        Some(Self { child, address, log, _dir: dir })
+        Some(Self { child, address, log, stdout, _dir: dir })
     }
 
     /// A server of `root` that takes whatever is pushed, and deletes what it is told to.
     pub(crate) fn start_receiving(root: &Path) -> Self {
         Self::start_with(root, &format!("127.0.0.1 0 {RECEIVES}"))
+    }
+
+    /// The next line that it prints, without this beginning.
+    pub(crate) fn announced(&mut self, beginning: &str) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("read a line");
+        let rest = line.strip_prefix(beginning).unwrap_or_else(|| panic!("\"{beginning}\" expected: {line}"));
+        rest.trim_end().to_owned()
     }
 
     /// The server's process.

@@ -1,5 +1,6 @@
 //! Groups of options that commands share.
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -30,6 +31,39 @@ pub(crate) struct RetryOption {
     /// Give up after this many seconds without progress
     #[arg(long, value_name = "SECONDS", default_value_t = RETRY_DEFAULT.as_secs(), value_parser = parse_seconds)]
     pub(crate) retry: u64,
+}
+
+/// What the server has to prove, and what is proven to it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Security")]
+pub(crate) struct TrustOptions {
+    /// File with the server's token; FASTCP_TOKEN may have the token itself
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Take a server whose certificate is from an authority in this PEM file, instead of one whose key is known
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Certificate to show to the server, in PEM; needs --tls-key and --tls-ca
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of that certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Talk to a server on another machine without protection: whoever is in between can read and change everything
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+/// How a place that a remote shell leads to is reached.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Remote shell")]
+pub(crate) struct ShellOptions {
+    /// Command that leads to HOST of HOST:PATH [default: ssh]. One that ends in -- takes the remote command as it is
+    #[arg(short = 'e', long, value_name = "COMMAND", allow_hyphen_values = true)]
+    pub(crate) rsh: Option<OsString>,
+    /// fastcp-server on that host, where it is not in the path of its logins
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) remote_bin: Option<String>,
 }
 
 /// How files are copied.

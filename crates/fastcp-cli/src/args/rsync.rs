@@ -99,8 +99,8 @@ const MISSING: [(&[&str], &str); 43] = [
     (&["--super", "--fake-super", "--copy-as"], ""),
     (&["--preallocate", "--max-alloc", "-B", "--block-size", "--checksum-choice", "--cc", "--checksum-seed"], ""),
     (
-        &["-e", "--rsh", "--rsync-path", "-M", "--remote-option", "--blocking-io"],
-        "copies over ssh are not supported; run fastcp-server at the source",
+        &["--rsync-path", "-M", "--remote-option", "--blocking-io"],
+        "--remote-bin PROGRAM says where fastcp-server is on the other machine",
     ),
     (&["--remove-source-files"], "the source is never changed"),
     (&["--timeout", "--contimeout"], "use --retry SECONDS"),

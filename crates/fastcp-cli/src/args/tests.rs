@@ -307,7 +307,7 @@ fn options_of_rsync_are_explained() {
         ("-H", "separate"),
         ("-x", "mounted below the source"),
         ("-avxz", "rsync's -x yet"),
-        ("-e", "over ssh"),
+        ("--rsync-path=x", "--remote-bin PROGRAM"),
         ("--link-dest=x", "--backup-dir DIR"),
         ("--timeout=3", "use --retry SECONDS"),
         ("--no-archive", "always preserved"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fastcp_model::{Escaped, Status};
 use fastcp_net::{
-    Attached, Connection, Endpoint, Full, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, greet,
+    Attached, Connection, Endpoint, Full, Gate, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, greet,
     greet_again,
 };
 use fastcp_wire::drop::DropReply;
@@ -44,6 +44,7 @@ pub struct Server {
     places: Places,
     views: Views,
     inbox: Option<Inbox>,
+    gate: Arc<Gate>,
 }
 
 impl Server {
@@ -62,6 +63,7 @@ impl Server {
             places: Places::default(),
             views: Views::default(),
             inbox: None,
+            gate: Arc::default(),
         }
     }
 
@@ -69,6 +71,12 @@ impl Server {
     #[must_use]
     pub fn with_inbox(self, inbox: Inbox) -> Self {
         Self { inbox: Some(inbox), ..self }
+    }
+
+    /// Has the server ask this of whoever connects.
+    #[must_use]
+    pub fn behind(self, gate: Arc<Gate>) -> Self {
+        Self { gate, ..self }
     }
 
     /// Where runs of this process find the server: it listens nowhere, and each of their connections gets a thread.
@@ -87,8 +95,8 @@ impl Server {
 
     /// Serves one connection until it ends.
     pub fn serve(&self, incoming: Incoming) {
-        let connection = match Connection::accept(incoming) {
-            Ok(connection) => Arc::new(connection),
+        let mut connection = match Connection::accept(incoming) {
+            Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(%error, "connection ended before it was served");
                 return;
@@ -96,7 +104,9 @@ impl Server {
         };
         // An error span: it must be on whenever anything is logged, for the address that it carries.
         let _span = tracing::error_span!("connection", peer = connection.peer()).entered();
-        match self.serve_greeted(&connection) {
+        let greeting = self.greeting_of(&mut connection);
+        let connection = Arc::new(connection);
+        match greeting.and_then(|greeting| self.serve_greeted(&connection, greeting)) {
             Ok(()) => tracing::debug!("connection done"),
             Err(error) => {
                 if let Some(failure) = told(&error) {
@@ -116,17 +126,11 @@ impl Server {
     /// Tells a peer for whom there is no room to come back later.
     pub fn turn_away(&self, incoming: Incoming, full: Full) {
         self.sessions.make_room(full);
-        let told = Connection::accept(incoming).and_then(|connection| {
+        let told = Connection::accept(incoming).and_then(|mut connection| {
             connection.set_timeouts(None, Some(TURNED_AWAY_TIMEOUT))?;
             // Whoever says nothing is told nothing: his words are not known.
-            match greet(&connection, TURNED_AWAY_TIMEOUT)? {
-                Greeting::Plain(_) => connection.write_all(&Reply::failed(Status::Busy).encode())?,
-                Greeting::Hello(_) | Greeting::Attach(_) => send_failure(&connection, Status::Busy),
-                Greeting::Drop(_) if self.inbox.is_none() => {}
-                Greeting::Drop(_) => {
-                    connection.write_all(&DropReply { status: Status::Busy, crc32: 0 }.encode())?;
-                }
-            }
+            let greeting = greet(&mut connection, &self.gate, TURNED_AWAY_TIMEOUT)?;
+            self.refuse(&connection, &greeting, Status::Busy.into())?;
             tracing::debug!(peer = connection.peer(), "connection refused: too many connections");
             Ok(())
         });
@@ -135,13 +139,38 @@ impl Server {
         }
     }
 
-    fn serve_greeted(&self, connection: &Arc<Connection>) -> Result<(), NetError> {
+    /// Says no in the words of whoever asked.
+    fn refuse(&self, connection: &Connection, greeting: &Greeting, failure: Failure) -> Result<(), NetError> {
+        match greeting {
+            Greeting::Plain(_) => connection.write_all(&Reply::failed(failure.status).encode()),
+            Greeting::Hello(_) | Greeting::Attach(_) => {
+                send_failure(connection, failure);
+                Ok(())
+            }
+            Greeting::Drop(_) if self.inbox.is_none() => Ok(()),
+            Greeting::Drop(_) => connection.write_all(&DropReply { status: failure.status, crc32: 0 }.encode()),
+        }
+    }
+
+    /// What a peer wants who has passed the gate.
+    fn greeting_of(&self, connection: &mut Connection) -> Result<Greeting, NetError> {
         connection.set_timeouts(None, Some(self.settings.handshake_timeout))?;
-        let greeting = greet(connection, self.settings.handshake_timeout);
+        let greeting = greet(connection, &self.gate, self.settings.handshake_timeout);
         if let Err(NetError::Request(_)) = greeting {
             connection.write_all(&Reply::failed(Status::BadRequest).encode())?;
         }
-        match greeting? {
+        connection.set_timeouts(None, Some(self.settings.handshake_timeout))?;
+        greeting
+    }
+
+    fn serve_greeted(&self, connection: &Arc<Connection>, greeting: Greeting) -> Result<(), NetError> {
+        if !self.gate.takes(connection) {
+            tracing::warn!("refused: the connection is not protected");
+            let detail = "this server takes protected connections alone; the address that it printed ends in #sha256:";
+            let failure = Failure { status: Status::Unauthorised, detail: detail.to_owned() };
+            return self.refuse(connection, &greeting, failure);
+        }
+        match greeting {
             Greeting::Plain(request) => self.serve_plain(connection, &request),
             Greeting::Drop(first) => match &self.inbox {
                 Some(inbox) => inbox.take(connection, first),
@@ -250,6 +279,8 @@ fn told(error: &NetError) -> Option<Failure> {
         }
         NetError::TimedOut(_) => Some(Status::TimedOut.into()),
         NetError::Request(_)
+        | NetError::Tls(_)
+        | NetError::Remote { .. }
         | NetError::Offer(_)
         | NetError::Connect { .. }
         | NetError::Lookup { .. }

@@ -4,6 +4,7 @@ use fastcp_model::{
     ByteRange, CHUNK_KB_MAX, CHUNK_KB_MIN, Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name,
     RelPath, SpecialKind, Status, Timestamp,
 };
+use fastcp_wire::auth::{Auth, AuthReply};
 use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
@@ -16,6 +17,7 @@ use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
 use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, ToldKind, Undeleted};
 use fastcp_wire::request::{Ask, ID_UNREADABLE, PlainRequest, RangeRequest};
+use fastcp_wire::session::{Direct, Opened, Opening, Purpose};
 use fastcp_wire::signature::Level;
 use proptest::array::uniform11;
 use proptest::collection::{btree_map, vec};
@@ -56,6 +58,10 @@ pub(crate) fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ("report state", report_state().prop_map(Message::ReportState).boxed()),
         ("report end", report_end().prop_map(Message::ReportEnd).boxed()),
         ("report seen", (0..=EVENT_NUMBER_MAX).prop_map(Message::ReportSeen).boxed()),
+        ("auth", any::<([u8; 16], [u8; 32])>().prop_map(|(run, proof)| Message::Auth(Auth { run, proof })).boxed()),
+        ("auth reply", any::<[u8; 32]>().prop_map(|proof| Message::AuthReply(AuthReply { proof })).boxed()),
+        ("session open", session_open().boxed()),
+        ("session opened", session_opened().boxed()),
     ]
 }
 
@@ -306,4 +312,18 @@ fn name() -> impl Strategy<Value = Name> {
 
 fn path() -> impl Strategy<Value = RelPath> {
     vec(name(), 0..4).prop_map(|names| names.iter().fold(RelPath::root(), |path, name| path.join(name)))
+}
+
+fn session_open() -> impl Strategy<Value = Message> {
+    (any::<bool>(), vec(any::<u8>(), 0..40)).prop_map(|(is_push, path)| {
+        let purpose = if is_push { Purpose::Push } else { Purpose::Pull };
+        Message::SessionOpen(Opening { purpose, path })
+    })
+}
+
+fn session_opened() -> impl Strategy<Value = Message> {
+    let bytes = || vec(any::<u8>(), 0..40);
+    (bytes(), vec(any::<u8>(), 1..40), bytes(), bytes(), any::<bool>()).prop_map(|(into, address, key, token, has)| {
+        Message::SessionOpened(Opened { into, direct: has.then_some(Direct { address, key, token }) })
+    })
 }

@@ -3,6 +3,7 @@
 //! Decoding goes the way a connection goes: the fixed bytes first, then exactly what they announce.
 
 use fastcp_wire::WireError;
+use fastcp_wire::auth::{Auth, AuthReply};
 use fastcp_wire::bundle::BundleRequest;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply};
@@ -12,6 +13,7 @@ use fastcp_wire::push::Push;
 use fastcp_wire::reply::{PieceHeader, Reply, Trailer};
 use fastcp_wire::report::{Numbered, ReportEnd, ReportState, decode_seen, encode_seen};
 use fastcp_wire::request::{ExtendedRequest, PlainRequest, REQUEST_HEADER_BYTES, RangeRequest, Request, RequestHeader};
+use fastcp_wire::session::{Opened, Opening};
 
 /// One message of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,10 @@ pub(crate) enum Message {
     ReportState(ReportState),
     ReportEnd(ReportEnd),
     ReportSeen(u64),
+    Auth(Auth),
+    AuthReply(AuthReply),
+    SessionOpen(Opening),
+    SessionOpened(Opened),
 }
 
 impl Message {
@@ -71,6 +77,10 @@ impl Message {
             Self::ReportState(state) => state.encode(),
             Self::ReportEnd(end) => end.encode(),
             Self::ReportSeen(number) => encode_seen(*number),
+            Self::Auth(auth) => auth.encode(),
+            Self::AuthReply(reply) => reply.encode(),
+            Self::SessionOpen(opening) => opening.encode(),
+            Self::SessionOpened(opened) => opened.encode(),
         }
     }
 
@@ -96,6 +106,10 @@ impl Message {
             Self::ReportState(_) => ReportState::decode(bytes).map(Self::ReportState),
             Self::ReportEnd(_) => ReportEnd::decode(bytes).map(Self::ReportEnd),
             Self::ReportSeen(_) => decode_seen(bytes).map(Self::ReportSeen),
+            Self::Auth(_) => Auth::decode(bytes).map(Self::Auth),
+            Self::AuthReply(_) => AuthReply::decode(bytes).map(Self::AuthReply),
+            Self::SessionOpen(_) => Opening::decode(bytes).map(Self::SessionOpen),
+            Self::SessionOpened(_) => Opened::decode(bytes).map(Self::SessionOpened),
         }
     }
 }

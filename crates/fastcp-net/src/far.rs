@@ -1,0 +1,151 @@
+//! A server at the other end of a tunnel, such as one that a remote shell has started.
+//!
+//! The tunnel itself carries the control connection and one data connection from the start. Whether the server can be
+//! reached directly is found out meanwhile. Where it can, the other data connections go there, and the one in the tunnel is
+//! replaced; where it cannot, all of them go through the tunnel.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::{Live, NetError, Trust, Tunnel};
+
+/// How long data connections wait to learn whether they can go directly. The first one does not.
+const DECISION_MAX: Duration = Duration::from_secs(4);
+/// How often those that wait look whether anybody still wants them.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Says why the tunnel has ended.
+pub type Explain = Box<dyn Fn() -> NetError + Send + Sync>;
+
+/// A server at the other end of a tunnel.
+pub struct Far {
+    name: String,
+    tunnel: Arc<Tunnel>,
+    explain: Explain,
+    state: Mutex<State>,
+    decided: Condvar,
+    begun: Instant,
+    /// Whether what goes through the tunnel had better go directly.
+    has_better: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    way: Way,
+    has_lane: bool,
+}
+
+/// How data connections get there.
+#[derive(Debug, Default, Clone)]
+enum Way {
+    #[default]
+    Unknown,
+    Directly(SocketAddr, Arc<Trust>),
+    Through,
+}
+
+/// What a data connection is made of.
+pub(crate) enum Path {
+    Lane(Socket),
+    Direct(SocketAddr, Arc<Trust>),
+}
+
+impl Far {
+    /// The server that people call `name`. What has become of a tunnel that has ended is what `explain` says.
+    pub fn new(name: String, tunnel: Arc<Tunnel>, explain: Explain) -> Self {
+        Self {
+            name,
+            tunnel,
+            explain,
+            state: Mutex::default(),
+            decided: Condvar::new(),
+            begun: Instant::now(),
+            has_better: Arc::default(),
+        }
+    }
+
+    /// Where it can be reached directly; `None` where it cannot.
+    pub fn decide(&self, direct: Option<(SocketAddr, Arc<Trust>)>) {
+        let mut state = self.lock();
+        self.has_better.store(direct.is_some(), Ordering::Relaxed);
+        state.way = direct.map_or(Way::Through, |(address, trust)| Way::Directly(address, trust));
+        self.decided.notify_all();
+    }
+
+    /// A lane of the tunnel.
+    pub(crate) fn lane(&self) -> Result<Socket, NetError> {
+        self.tunnel.open().map_err(|error| match self.tunnel.end() {
+            Some(_) => (self.explain)(),
+            None => NetError::Connect { address: self.name.clone(), source: error },
+        })
+    }
+
+    /// What a data connection is to be made of.
+    pub(crate) fn path(&self, live: &Live, deadline: Instant) -> Result<Path, NetError> {
+        let until = deadline.min(self.begun + DECISION_MAX);
+        let mut state = self.lock();
+        loop {
+            match state.way.clone() {
+                Way::Directly(address, trust) => return Ok(Path::Direct(address, trust)),
+                Way::Unknown if state.has_lane && Instant::now() < until && self.tunnel.end().is_none() => {
+                    if live.is_ended() {
+                        return Err(NetError::Closed);
+                    }
+                    state = self.decided.wait_timeout(state, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Way::Unknown | Way::Through => {
+                    state.has_lane = true;
+                    drop(state);
+                    return self.lane().map(Path::Lane);
+                }
+            }
+        }
+    }
+
+    /// The direct way has failed after all.
+    pub(crate) fn give_up_direct(&self, error: &NetError) {
+        tracing::debug!(%error, "no direct connection; going through the tunnel");
+        self.decide(None);
+    }
+
+    /// Set while what goes through the tunnel had better go directly.
+    pub(crate) fn better(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.has_better)
+    }
+
+    /// Whether nothing but the tunnel leads there; `None` where that is not known yet.
+    pub fn is_only_way(&self) -> Option<bool> {
+        match self.lock().way {
+            Way::Unknown => None,
+            Way::Directly(..) => Some(false),
+            Way::Through => Some(true),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for Far {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for Far {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Far").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// An error of an address that does not answer.
+pub(crate) fn no_answer(address: SocketAddr, source: io::Error) -> NetError {
+    NetError::Connect { address: address.to_string(), source }
+}
