@@ -34,9 +34,9 @@ pub fn main() -> ExitCode {
     };
     logging::start_for_server(&args.log);
     args::mistaken_variables(std::env::vars_os()).iter().for_each(|mistake| tracing::warn!("{mistake}"));
-    let ended = if args.session { session::serve(&args) } else { run(&args) };
+    let ended = if args.session { session::serve(&args) } else { run(&args).map(|()| exit_code::DONE) };
     match ended {
-        Ok(()) => exit_code::exit(exit_code::DONE),
+        Ok(code) => exit_code::exit(code),
         Err((code, message)) => {
             complain(&format!("fastcp-server: {message}"));
             exit_code::exit(code)

@@ -32,7 +32,7 @@ const OPENING_MAX: Duration = Duration::from_secs(60);
 const ENDING_MAX: Duration = Duration::from_secs(8);
 
 /// Serves the client at the other end.
-pub(crate) fn serve(args: &ServerArgs) -> Result<(), (u8, String)> {
+pub(crate) fn serve(args: &ServerArgs) -> Result<u8, (u8, String)> {
     let stream = |error: io::Error| (exit_code::STREAM, format!("the session: {error}"));
     let mut input = io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(stream)?;
     let mut output = io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(stream)?;
@@ -41,13 +41,10 @@ pub(crate) fn serve(args: &ServerArgs) -> Result<(), (u8, String)> {
     let (source, into) = match place(&opening) {
         Ok(place) => place,
         Err(detail) => {
-            say(
-                &mut output,
-                FrameType::Failure,
-                &Refusal { status: Status::NotFound, detail: detail.clone() }.encode(),
-            )
-            .map_err(stream)?;
-            return Err((exit_code::NOTHING_USABLE, detail));
+            say(&mut output, FrameType::Failure, &Refusal { status: Status::NotFound, detail }.encode())
+                .map_err(stream)?;
+            // The client says it.
+            return Ok(exit_code::NOTHING_USABLE);
         }
     };
     let limits = Limits::of_process();
@@ -93,7 +90,7 @@ pub(crate) fn serve(args: &ServerArgs) -> Result<(), (u8, String)> {
     busy.wait_for_end(Instant::now() + ENDING_MAX);
     match end {
         End::Broken => Err((exit_code::STREAM, "the session: the client broke the rules of the tunnel".to_owned())),
-        End::Closed | End::Silence | End::HungUp => Ok(()),
+        End::Closed | End::Silence | End::HungUp => Ok(exit_code::DONE),
     }
 }
 

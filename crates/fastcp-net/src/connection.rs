@@ -223,6 +223,14 @@ impl Connection {
         fastcp_sys::tcp::info(self.stream.as_fd()).unwrap_or_default()
     }
 
+    /// Whether the peer is there, for all that is known.
+    pub fn is_established(&self) -> bool {
+        match self.is_lane() {
+            true => !fastcp_sys::tcp::is_hung_up(self.stream.as_fd()),
+            false => self.tcp_info().is_established,
+        }
+    }
+
     /// Ends the connection in both directions, whoever waits on it.
     pub fn hang_up(&self) {
         // One that is gone already needs no end.

@@ -65,7 +65,8 @@ pub type TakeLane = Box<dyn Fn(Socket) + Send + Sync>;
 
 /// One end of it.
 pub struct Tunnel {
-    output: Mutex<Box<dyn Write + Send>>,
+    /// `None` when it is over: the stream's other end learns by its end.
+    output: Mutex<Option<Box<dyn Write + Send>>>,
     state: Mutex<State>,
     /// All is over.
     ended: Condvar,
@@ -123,7 +124,7 @@ impl Tunnel {
     ) -> io::Result<Arc<Self>> {
         let state = State { heard: Some(Instant::now()), ..State::default() };
         let tunnel = Arc::new(Self {
-            output: Mutex::new(Box::new(output)),
+            output: Mutex::new(Some(Box::new(output))),
             state: Mutex::new(state),
             ended: Condvar::new(),
             take_lane,
@@ -307,11 +308,14 @@ impl Tunnel {
         frame.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
         frame.extend_from_slice(bytes);
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = match output.as_mut().filter(|_| !self.is_over.load(Ordering::Acquire)) {
+            Some(output) => output.write_all(&frame).and_then(|()| output.flush()),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
         if self.is_over.load(Ordering::Acquire) {
-            return Err(io::ErrorKind::BrokenPipe.into());
+            *output = None;
         }
-        output.write_all(&frame)?;
-        output.flush()
+        sent
     }
 
     fn read_all(self: &Arc<Self>, mut input: impl Read) -> End {
@@ -396,7 +400,9 @@ impl Tunnel {
             }
             drop(state);
             // Where the stream is full, somebody is sending anyway.
-            if let Ok(mut output) = self.output.try_lock() {
+            if let Ok(mut output) = self.output.try_lock()
+                && let Some(output) = output.as_mut()
+            {
                 let sign = [[0; 4], [Kind::Sign as u8, 0, 0, 0], [0; 4]].concat();
                 let _ = output.write_all(&sign).and_then(|()| output.flush());
             }
@@ -415,6 +421,10 @@ impl Tunnel {
         }
         state.lanes.clear();
         self.ended.notify_all();
+        // Whoever is sending at the moment does it instead.
+        if let Ok(mut output) = self.output.try_lock() {
+            *output = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -80,6 +80,12 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     })
 }
 
+/// Whether the peer of a stream socket, of whichever kind, has ended its side, or all of it has ended.
+pub fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut looked = [PollFd::new(socket, PollFlags::from_bits_retain(libc::POLLRDHUP))];
+    matches!(poll(&mut looked, PollTimeout::ZERO), Ok(1..))
+}
+
 /// Waits until a connection that is being made is there.
 ///
 /// # Errors

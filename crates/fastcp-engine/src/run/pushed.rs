@@ -95,7 +95,7 @@ impl Host<'_> {
         let holder = Holder::new(extent, control.peer(), Arc::clone(&relay), Arc::clone(&interrupt));
         let occupied = |error: &dyn std::fmt::Display| denied(Status::InUse, error);
         let place = self.places.take(holder).map_err(|error| occupied(&error))?;
-        if !control.tcp_info().is_established {
+        if !control.is_established() {
             // It took long, and the sender has given up.
             return Err(NetError::Closed);
         }

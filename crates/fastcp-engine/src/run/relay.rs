@@ -118,7 +118,7 @@ impl Relay {
     /// Whether the sender is there to hear, or, where it never was, about to be.
     pub(super) fn is_heard(&self) -> bool {
         let outbox = self.outbox.lock();
-        outbox.lane.is_some() || (!outbox.was_heard && self.control.tcp_info().is_established)
+        outbox.lane.is_some() || (!outbox.was_heard && self.control.is_established())
     }
 
     /// A sender that is gone, or goes, will not be waited for.
