@@ -121,6 +121,12 @@ fn every_command_goes_through_a_protected_server() {
     let got = with_token(Client::new(["get", "--json", &below("dir/large"), out.to_str().expect("text")])).run();
     got.expect_exit(0);
     assert!(fs::read(&out).expect("read") == noise(9 << 20, 1));
+    // Of an empty one nothing follows the reply.
+    let empty = scene.workspace.at("empty");
+    with_token(Client::new(["get", "--json", &below("dir/empty"), empty.to_str().expect("text")])).run().expect_exit(0);
+    assert_eq!(fs::metadata(&empty).expect("it is there").len(), 0);
+    let untold = scene.own(Client::new(["get", "--json", &below("dir/large"), out.to_str().expect("text")])).run();
+    expect_refused(untold, "this server asks for a token");
     let listed = with_token(Client::new(["ls", &below("")])).run().expect_exit(0);
     assert!(listed.lines.iter().any(|line| line.contains(NAME)), "{:?}", listed.lines);
     // What has come that way goes back.
@@ -131,6 +137,8 @@ fn every_command_goes_through_a_protected_server() {
     let port = scene.server.port().to_string();
     let dropped = with_token(Client::new(["drop", "--json", out.to_str().expect("text"), &host, &port])).run();
     assert_eq!(dropped.expect_exit(0).count("files_taken"), 1);
+    let untold = scene.own(Client::new(["drop", "--json", out.to_str().expect("text"), &host, &port])).run();
+    assert!(untold.stderr.contains("this server asks for a token"), "{}", untold.stderr);
     let _ = fs::remove_file(std::env::temp_dir().join("RECV_out"));
 }
 
@@ -405,7 +413,7 @@ fn a_server_elsewhere_is_not_talked_to_without_protection_unless_one_says_so() {
     };
     let from = format!("fcp://{own}:{}", server.port());
     let pull = || Client::pull(&from, workspace.at("copy"));
-    expect_refused(pull().run(), "the server does not speak TLS");
+    expect_refused(pull().run(), "does not speak TLS");
     pull().options("--insecure").run().expect_exit(0);
     assert_same(&source, &workspace.at("copy"));
 }

@@ -272,6 +272,9 @@ pub(crate) struct ServerArgs {
     /// Listen on an address other than loopback without asking who connects: on a trusted network
     #[arg(long, help_heading = "Security")]
     pub(crate) insecure: bool,
+    /// Do not have the kernel refuse what lies outside the directories that are served and written to
+    #[arg(long, help_heading = "Security")]
+    pub(crate) no_sandbox: bool,
     /// Take files from clients that push. Nothing is deleted for them, but files and links are replaced
     #[arg(long)]
     pub(crate) allow_write: bool,

@@ -122,7 +122,8 @@ fn parse_shell(login: &[u8], port: Option<u16>, path: &[u8], whole: &[u8]) -> Re
     let login = std::str::from_utf8(login).map_err(|_| host())?;
     let name = login.rsplit_once('@').map_or(login, |(_, name)| name);
     // What begins with a dash would be an option of the shell.
-    if name.is_empty() || login.starts_with(['-', '@']) || login.contains(char::is_whitespace) {
+    if name.is_empty() || name.starts_with('-') || login.starts_with(['-', '@']) || login.contains(char::is_whitespace)
+    {
         return Err(host());
     }
     let path = match path {
@@ -150,6 +151,11 @@ fn parse_ssh_url(rest: &[u8], whole: &[u8]) -> Result<From, FromError> {
 
 /// As rsync tells it: a colon before the first slash is that of a host.
 fn place_of_colon(bytes: &[u8]) -> Option<usize> {
+    // Colons between brackets are those of an IPv6 address.
+    let host = bytes.iter().position(|&byte| byte == b'[').filter(|&at| at == 0 || bytes[at - 1] == b'@');
+    if let Some(end) = host.and_then(|at| bytes[at..].iter().position(|&byte| byte == b']').map(|end| at + end + 1)) {
+        return (bytes.get(end) == Some(&b':')).then_some(end);
+    }
     bytes.iter().position(|&byte| byte == b':' || byte == b'/').filter(|&at| bytes[at] == b':')
 }
 

@@ -31,8 +31,8 @@ pub(crate) struct Guard {
 /// Whether what was typed leaves a server open to all who reach it.
 pub(crate) fn check(args: &ServerArgs) -> Result<(), Failure> {
     let usage = |message: &str| Err(Failure::new(exit_code::USAGE, message));
-    if args.insecure && (args.token_file.is_some() || args.tls_ca.is_some()) {
-        return usage("--insecure asks nobody who connects; leave it out, or --token-file and --tls-ca");
+    if args.insecure && (args.token_file.is_some() || args.tls_ca.is_some() || secrets::tokens(None)?.is_some()) {
+        return usage("--insecure asks nobody who connects; leave it out, or --token-file, FASTCP_TOKEN and --tls-ca");
     }
     if args.tls_cert.is_some() && args.tls_key.is_none() {
         return usage("--tls-cert needs --tls-key");
@@ -133,8 +133,7 @@ fn make_key(path: &Path) -> Result<Identity, Failure> {
             // Not over one that another server has made meanwhile.
             .and_then(|()| std::fs::hard_link(&part, path))
             .and_then(|()| File::open(dir)?.sync_all());
-        std::fs::remove_file(&part)?;
-        kept
+        std::fs::remove_file(&part).and(kept)
     };
     match keep() {
         Ok(()) => Ok(identity),

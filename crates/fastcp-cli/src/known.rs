@@ -65,7 +65,12 @@ pub(crate) fn remember(server: &str, key: Fingerprint) -> io::Result<()> {
         text.push('\n');
     }
     text.push_str(&format!("{server} {key}\n"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    // Never through something that another one has put there.
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(part, path)

@@ -29,6 +29,7 @@ mod pull;
 mod push;
 mod reach;
 mod remote;
+mod sandbox;
 mod screen;
 mod secrets;
 mod session;

@@ -54,7 +54,7 @@ impl Reached {
         let name = endpoint.to_string();
         let token = secrets::token(options.token_file.as_deref())?;
         if options.insecure {
-            if key.is_some() || options.token_file.is_some() || options.tls_ca.is_some() {
+            if key.is_some() || token.is_some() || options.tls_ca.is_some() {
                 let message =
                     "--insecure leaves out what a key, a token or a certificate is for; leave one of them out";
                 return Err(usage(message.to_owned()));

@@ -83,7 +83,8 @@ fn read_with_mode(path: &Path) -> Result<(Vec<u8>, u32), Failure> {
     let read = || -> io::Result<_> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
-        let mut bytes = Vec::new();
+        // Of one piece from the start: what a buffer that grows leaves behind would stay in memory.
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(FILE_BYTES_MAX)).unwrap_or(0) + 4096);
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -14,6 +15,7 @@ use crate::address::{Address, AddressError};
 use crate::args::{self, ServerArgs, compression};
 use crate::exit_code::Failure;
 use crate::guard::{self, Guard};
+use crate::sandbox::{self, Allowed};
 use crate::setup::raise_descriptor_limit;
 use crate::signals::Heard;
 use crate::stderr::complain;
@@ -64,8 +66,13 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     let stdout = Arc::new(Stdout::of("fastcp-server"));
     let Guard { gate, address } = guard::guard(args, bound, &stdout).map_err(failed)?;
     let gate = Arc::new(gate);
+    let inbox = inbox(args)?;
+    if !args.no_sandbox {
+        // Before there are threads: they inherit it.
+        sandbox::enter(&allowed(args, src_dir));
+    }
     let server = Server::new(source, settings(args, connections_total)).behind(Arc::clone(&gate));
-    let server = Arc::new(match inbox(args)? {
+    let server = Arc::new(match inbox {
         Some(inbox) => server.with_inbox(inbox),
         None => server,
     });
@@ -88,6 +95,15 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     accept_all(&listener, &server).map_err(|error| (exit_code::SOCKET, format!("cannot accept: {error}")))?;
     listener.wait_for_end();
     Ok(())
+}
+
+/// What the server needs to open from now on.
+fn allowed(args: &ServerArgs, src_dir: &Path) -> Allowed {
+    let mut allowed = Allowed::default();
+    let served = if args.allow_write { &mut allowed.write } else { &mut allowed.read };
+    served.push(src_dir.to_owned());
+    allowed.write.extend(args.inbox.clone());
+    allowed
 }
 
 /// Where drops go, if they are taken.

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use fastcp_wire::session::{Direct, MARK, Opened, Opening, Purpose};
 
 use crate::args::{ServerArgs, compression};
 use crate::exit_code;
+use crate::sandbox::{self, Allowed};
 use crate::setup::raise_descriptor_limit;
 
 /// Whoever starts a session has so long to say what it is of.
@@ -38,7 +39,7 @@ pub(crate) fn serve(args: &ServerArgs) -> Result<u8, (u8, String)> {
     let mut output = io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(stream)?;
     let opening = within(OPENING_MAX, || read_opening(&mut input)).map_err(stream)?;
     raise_descriptor_limit();
-    let (source, into) = match place(&opening) {
+    let (source, into, root) = match place(&opening) {
         Ok(place) => place,
         Err(detail) => {
             say(&mut output, FrameType::Failure, &Refusal { status: Status::NotFound, detail }.encode())
@@ -50,7 +51,6 @@ pub(crate) fn serve(args: &ServerArgs) -> Result<u8, (u8, String)> {
     let limits = Limits::of_process();
     let connections_total = Served::of(&limits).connections;
     let resources = |error: io::Error| (exit_code::RESOURCES, format!("the session: {error}"));
-    fastcp_engine::start_pool(&limits).map_err(resources)?;
     let (direct, listener, gate) = match direct(connections_total) {
         Ok(Some((direct, listener, gate))) => (Some(direct), Some(Arc::new(listener)), gate),
         Ok(None) => (None, None, Gate::open()),
@@ -59,6 +59,12 @@ pub(crate) fn serve(args: &ServerArgs) -> Result<u8, (u8, String)> {
             (None, None, Gate::open())
         }
     };
+    if !args.no_sandbox {
+        let is_push = opening.purpose == Purpose::Push;
+        let (read, write) = if is_push { (Vec::new(), vec![root]) } else { (vec![root], Vec::new()) };
+        sandbox::enter(&Allowed { read, write });
+    }
+    fastcp_engine::start_pool(&limits).map_err(resources)?;
     let settings = ServerSettings {
         connections: args.conns,
         connections_total,
@@ -127,7 +133,7 @@ fn say(output: &mut impl Write, frame_type: FrameType, payload: &[u8]) -> io::Re
 }
 
 /// What is served, and what of it is to be written to.
-fn place(opening: &Opening) -> Result<(Source, Vec<u8>), String> {
+fn place(opening: &Opening) -> Result<(Source, Vec<u8>, PathBuf), String> {
     let typed = PathBuf::from(std::ffi::OsString::from_vec(opening.path.clone()));
     let failed = |path: &Path, error: &io::Error| {
         let what = if opening.purpose == Purpose::Pull { "read" } else { "write to" };
@@ -136,14 +142,22 @@ fn place(opening: &Opening) -> Result<(Source, Vec<u8>), String> {
     if opening.purpose == Purpose::Pull {
         // The name that was typed last is looked for below; an empty path is the home directory.
         let root = if typed.as_os_str().is_empty() { Path::new(".") } else { &typed };
-        return Source::open(root).map(|source| (source, Vec::new())).map_err(|error| failed(root, &error));
+        return Source::open(root)
+            .map(|source| (source, Vec::new(), root.to_owned()))
+            .map_err(|error| failed(root, &error));
     }
     for root in typed.ancestors() {
         let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
         match Source::open(root) {
             Ok(source) => {
-                let into = typed.strip_prefix(root).unwrap_or(&typed);
-                return Ok((source, into.as_os_str().as_bytes().to_vec()));
+                // Below the root, name by name: a closing slash, and what stands for the directory itself, is no name.
+                let of_root = root.components().filter(|part| *part != Component::CurDir).count();
+                let below = typed.components().filter(|part| *part != Component::CurDir).skip(of_root);
+                let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_));
+                let names: Option<Vec<_>> =
+                    below.map(|part| is_name(&part).then(|| part.as_os_str().as_bytes().to_vec())).collect();
+                let no_name = || failed(&typed, &io::ErrorKind::InvalidFilename.into());
+                return Ok((source, names.ok_or_else(no_name)?.join(&b'/'), root.to_owned()));
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Err(failed(root, &error)),

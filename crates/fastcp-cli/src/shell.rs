@@ -9,8 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use fastcp_model::{Escaped, RelPath};
 use fastcp_net::{End, Far, Live, NetError, RemoteProblem, Token, Trust, Tunnel};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::Failure as Refusal;
-use fastcp_wire::limits::SESSION_BYTES_MAX;
+use fastcp_wire::limits::{SESSION_BYTES_MAX, SESSION_PATH_BYTES_MAX};
 use fastcp_wire::offer::OfferRequest;
 use fastcp_wire::session::{Direct, MARK, Opened, Opening, Purpose};
 
@@ -27,6 +27,7 @@ use crate::args::options::ShellOptions;
 use crate::exit_code::{self, Failure};
 use crate::reach::Reached;
 use crate::remote::Remote;
+use crate::secrets;
 
 /// What a login may print before the server speaks.
 const CHATTER_BYTES_MAX: usize = 1 << 20;
@@ -61,20 +62,25 @@ pub(crate) struct Shell {
 /// What is known of the far end.
 struct Shared {
     host: String,
+    process: Mutex<Process>,
     state: Mutex<State>,
     heard: Condvar,
 }
 
+/// The shell's process, and what it ended with: `None` where a signal ended it.
+enum Process {
+    Running(Child),
+    Ended(Option<i32>),
+}
+
 #[derive(Default)]
 struct State {
-    child: Option<Child>,
     /// What the server has answered.
     opened: Option<Result<Opened, Refusal>>,
     /// Whether its mark has come.
     is_marked: bool,
-    /// Its output has ended.
-    is_over: bool,
-    tunnel: Option<Arc<Tunnel>>,
+    /// How the tunnel ended, if it has.
+    end: Option<End>,
 }
 
 impl Shared {
@@ -88,7 +94,7 @@ impl Shared {
         loop {
             match &state.opened {
                 Some(Ok(opened)) => return Ok(opened.clone()),
-                _ if state.opened.is_some() || state.is_over => {
+                _ if state.opened.is_some() || state.end.is_some() => {
                     drop(state);
                     return Err(self.explain());
                 }
@@ -106,13 +112,12 @@ impl Shared {
         if let Some(Err(refusal)) = &state.opened {
             return remote(RemoteProblem::NoPlace, format!("{host}: {}", Escaped(refusal.detail.as_bytes())));
         }
-        let end = state.tunnel.as_ref().and_then(|tunnel| tunnel.end());
-        match (code, state.is_marked, end) {
+        match (code, state.is_marked, state.end) {
             (_, true, Some(End::Silence)) => {
                 remote(RemoteProblem::Ended, format!("nothing was heard from {host} for too long"))
             }
             (Some(255), false, _) => {
-                remote(RemoteProblem::NoLogin, format!("the remote shell did not get to {host} (exit code 255)"))
+                remote(RemoteProblem::NoLogin, format!("the remote shell could not reach {host} (exit code 255)"))
             }
             (Some(126 | 127), false, _) => remote(
                 RemoteProblem::NoProgram,
@@ -134,22 +139,24 @@ impl Shared {
         }
     }
 
-    /// What the shell ended with. It is ended where it does not by itself.
+    /// What the shell ended with. One that does not end by itself is asked to, and then ended: it may sit at a prompt.
     fn exit_code(&self) -> Option<i32> {
-        let until = Instant::now() + END_MAX;
-        let mut state = self.lock();
-        let child = state.child.as_mut()?;
-        loop {
-            match child.try_wait() {
-                Ok(Some(status)) => return status.code(),
-                Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
-                _ => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return None;
-                }
-            }
-        }
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = match &mut *process {
+            Process::Running(child) => child,
+            Process::Ended(code) => return *code,
+        };
+        let ended = fastcp_engine::end_process(child, END_MAX);
+        let code = ended.ok().and_then(|status| status.code());
+        *process = Process::Ended(code);
+        code
+    }
+
+    /// The tunnel is over: whoever waits learns it, and the shell ends.
+    fn over(&self, end: End) {
+        self.lock().end = Some(end);
+        self.heard.notify_all();
+        self.exit_code();
     }
 }
 
@@ -166,13 +173,16 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
     let usage = |message: String| Failure::new(exit_code::USAGE, message);
     let words = command_words(remote, options).map_err(usage)?;
     let (program, rest) = words.split_first().ok_or_else(|| usage("--rsh is empty".to_owned()))?;
+    if opening.path.len() > SESSION_PATH_BYTES_MAX {
+        return Err(usage(format!("the path has more than {SESSION_PATH_BYTES_MAX} bytes")));
+    }
     let mut command = Command::new(program);
-    command.args(rest).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(rest).stdin(Stdio::piped()).stdout(Stdio::piped()).env_remove(secrets::VARIABLE);
     let cannot = |error: io::Error| {
         let code = exit_code::of_io_error(&error, exit_code::NOTHING_USABLE);
         Failure::new(code, format!("cannot run \"{}\": {error}", Escaped(program.as_bytes())))
     };
-    let mut child = command.spawn().map_err(cannot)?;
+    let mut child = fastcp_engine::spawn_companion(&mut command).map_err(cannot)?;
     let (input, output) = (child.stdout.take(), child.stdin.take());
     let (Some(input), Some(mut output)) = (input, output) else { unreachable!("both are piped") };
     let frame = encode_frame(FrameType::SessionOpen, &opening.encode())
@@ -180,22 +190,28 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
     // One that has ended by now is explained later.
     let _ = output.write_all(&frame);
     let host = remote.shown();
-    let state = Mutex::new(State { child: Some(child), ..State::default() });
-    let shared = Arc::new(Shared { host: host.clone(), state, heard: Condvar::new() });
-    let greeting = Greeting { input, shared: Arc::clone(&shared), is_over: false };
+    let process = Mutex::new(Process::Running(child));
+    let shared = Arc::new(Shared { host: host.clone(), process, state: Mutex::default(), heard: Condvar::new() });
+    let greeting = Greeting { input, shared: Arc::clone(&shared), is_marked: false };
     let tunnel = Tunnel::over(greeting, output, None).map_err(cannot)?;
-    shared.lock().tunnel = Some(Arc::clone(&tunnel));
+    let (ending, ended) = (Arc::clone(&tunnel), Arc::clone(&shared));
+    let thread = std::thread::Builder::new().name("shell".to_owned());
+    thread.spawn(move || ended.over(ending.wait_for_end())).map_err(cannot)?;
     let explaining = Arc::clone(&shared);
     let far = Arc::new(Far::new(host, Arc::clone(&tunnel), Box::new(move || explaining.explain())));
     let (probed, probing) = (Arc::clone(&far), Arc::clone(&shared));
-    let candidates = names_of(remote, &words);
+    let asked = asking_for_name(remote, &words, options);
     let thread = std::thread::Builder::new().name("direct".to_owned());
-    thread.spawn(move || probed.decide(direct_way(&probing, &candidates))).map_err(cannot)?;
-    Ok((Endpoint::Far(far).into(), Shell { shared, tunnel }))
+    thread.spawn(move || probed.decide(direct_way(&probing, asked))).map_err(cannot)?;
+    let shell = Shell { shared, tunnel };
+    // A login may take as long as somebody needs for it. Only then does a run begin, with the time that it has.
+    let failed = |error: NetError| Failure::new(exit_code::of_net_error(&error), error);
+    shell.shared.opened().map_err(failed)?;
+    Ok((Endpoint::Far(far).into(), shell))
 }
 
 impl Shell {
-    /// What is to be written to, below what the server serves. Waits for its answer.
+    /// What is to be written to, below what the server serves.
     pub(crate) fn destination(&self) -> Result<RelPath, Failure> {
         let failed = |error: NetError| Failure::new(exit_code::of_net_error(&error), error);
         let opened = self.shared.opened().map_err(failed)?;
@@ -214,6 +230,10 @@ fn command_words(remote: &Remote, options: &ShellOptions) -> Result<Vec<OsString
             return Err("a port is for ssh; --rsh says where it goes".to_owned());
         }
     } else {
+        if is_ssh(&words) {
+            // A terminal would change what passes.
+            words.push("-T".into());
+        }
         if let Some(port) = remote.port {
             words.extend(["-p".into(), port.to_string().into()]);
         }
@@ -262,13 +282,14 @@ fn split_words(text: &[u8]) -> Result<Vec<OsString>, String> {
 struct Greeting<R> {
     input: R,
     shared: Arc<Shared>,
-    is_over: bool,
+    is_marked: bool,
 }
 
 impl<R: Read> Greeting<R> {
     /// Passes over whatever a login prints, and takes the server's answer.
     fn hear(&mut self) -> io::Result<()> {
         self.find_mark()?;
+        self.is_marked = true;
         self.shared.lock().is_marked = true;
         let mut header = [0; FRAME_HEADER_BYTES];
         self.input.read_exact(&mut header)?;
@@ -307,67 +328,65 @@ impl<R: Read> Greeting<R> {
 
 impl<R: Read> Read for Greeting<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let is_marked = self.shared.lock().is_marked;
-        let read = if is_marked { Ok(()) } else { self.hear() }.and_then(|()| self.input.read(into));
-        if !matches!(read, Ok(1..)) && !std::mem::replace(&mut self.is_over, true) {
-            self.shared.lock().is_over = true;
-            self.shared.heard.notify_all();
+        if !self.is_marked {
+            self.hear()?;
         }
-        read
+        self.input.read(into)
     }
 }
 
-/// The names by which the host may be reached beside the one that it has for itself.
-fn names_of(remote: &Remote, words: &[OsString]) -> Vec<String> {
-    let host = remote.login.rsplit_once('@').map_or(remote.login.as_str(), |(_, host)| host);
-    let is_ssh =
-        words.first().is_some_and(|word| std::path::Path::new(word).file_name().is_some_and(|name| name == "ssh"));
-    if !is_ssh {
-        return Vec::new();
+fn is_ssh(words: &[OsString]) -> bool {
+    words.first().is_some_and(|word| Path::new(word).file_name().is_some_and(|name| name == "ssh"))
+}
+
+/// The command that says what ssh's configuration makes of the host's name, which may not be the one that the host has for
+/// itself. Nobody is asked for a password for that.
+fn asking_for_name(remote: &Remote, words: &[OsString], options: &ShellOptions) -> Option<Command> {
+    if !is_ssh(words) {
+        return None;
     }
-    // What ssh's configuration makes of it. Nobody is asked for that.
-    let asked =
-        Command::new(&words[0]).arg("-G").arg(&remote.login).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let text = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("hostname ")).unwrap_or(host);
-    vec![name.trim_matches(['[', ']']).to_owned()]
+    let typed = options.rsh.as_deref().map(|rsh| split_words(rsh.as_bytes()).unwrap_or_default()).unwrap_or_default();
+    let mut command = Command::new(&words[0]);
+    command.args(typed.get(1..).unwrap_or_default()).arg("-G").arg(&remote.login);
+    command.stdin(Stdio::null()).stderr(Stdio::null()).env_remove(secrets::VARIABLE);
+    Some(command)
+}
+
+fn name_said(mut asked: Command) -> Option<String> {
+    let said = asked.output().ok()?.stdout;
+    let text = String::from_utf8(said).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("hostname ")).map(|name| name.trim_matches(['[', ']']).to_owned())
 }
 
 /// Finds out whether the server can be reached directly.
-fn direct_way(shared: &Shared, names: &[String]) -> Option<(SocketAddr, Arc<Trust>)> {
+fn direct_way(shared: &Shared, asked: Option<Command>) -> Option<(SocketAddr, Arc<Trust>)> {
     let direct = shared.opened().ok()?.direct;
-    let found = direct.as_ref().and_then(|direct| probe(direct, names));
-    if found.is_none() && !shared.lock().is_over {
+    let found = direct.as_ref().and_then(|direct| probe(direct, asked));
+    if found.is_none() && shared.lock().end.is_none() {
         let host = &shared.host;
         tracing::warn!("no direct connection to {host}: everything goes through the remote shell, which is slower");
     }
     found
 }
 
-fn probe(direct: &Direct, names: &[String]) -> Option<(SocketAddr, Arc<Trust>)> {
+fn probe(direct: &Direct, asked: Option<Command>) -> Option<(SocketAddr, Arc<Trust>)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let own: SocketAddr = text(&direct.address)?.parse().ok()?;
     let key = text(&direct.key)?.parse().ok()?;
     let token = Token::new(&direct.token).ok()?;
     let trust = Arc::new(Trust::of_key(Some((key, "the session".to_owned())), Some(token)).ok()?);
-    let others = names.iter().filter_map(|name| fastcp_net::addresses(name, own.port()).ok()).flatten();
-    let mut candidates = vec![own];
-    candidates.extend(others);
-    candidates.dedup();
-    let is_found = AtomicBool::new(false);
-    candidates
-        .into_iter()
-        .find(|address| {
-            let endpoint = Endpoint::Tcp { host: address.ip().to_string(), port: address.port() };
-            let dialer = Dialer::new(endpoint, Arc::default()).trusting(Arc::clone(&trust));
-            let answered = dialer.dial(&Live::default(), Instant::now() + PROBE_MAX);
-            if let Err(error) = &answered {
-                tracing::debug!(%error, "not reached directly");
-            }
-            is_found.store(answered.is_ok(), Ordering::Relaxed);
-            answered.is_ok()
-        })
-        .map(|address| (address, trust))
+    let others = || asked.and_then(name_said).and_then(|name| fastcp_net::addresses(&name, own.port()).ok());
+    let others = std::iter::once_with(others).flatten().flatten().filter(|address| *address != own);
+    let found = std::iter::once(own).chain(others).find(|address| {
+        let endpoint = Endpoint::Tcp { host: address.ip().to_string(), port: address.port() };
+        let dialer = Dialer::new(endpoint, Arc::default()).trusting(Arc::clone(&trust));
+        let answered = dialer.dial(&Live::default(), Instant::now() + PROBE_MAX);
+        if let Err(error) = &answered {
+            tracing::debug!(%error, "not reached directly");
+        }
+        answered.is_ok()
+    });
+    found.map(|address| (address, trust))
 }
 
 /// What a session is opened with.

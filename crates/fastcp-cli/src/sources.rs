@@ -76,6 +76,9 @@ impl Sources {
             }
         }
         match &sources {
+            Some(Self::Shell(places)) if places.len() > PLACES_MAX => {
+                Err(usage(format!("at most {PLACES_MAX} paths of a host can be copied in one run")))
+            }
             Some(Self::Server { places, .. }) if places.len() > PLACES_MAX => {
                 Err(usage(format!("at most {PLACES_MAX} paths of a server can be copied in one run")))
             }

@@ -16,7 +16,7 @@ use fastcp_sys::tcp::TcpInfo;
 use fastcp_sys::transfer::{Moved, SpliceError, SplicePipe, send_file};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::Failure;
-use fastcp_wire::limits::FRAME_PAYLOAD_BYTES_MAX;
+use fastcp_wire::limits::{AUTH_PAYLOAD_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX};
 use fastcp_wire::reply::REPLY_MAGIC;
 use socket2::Socket;
 
@@ -30,6 +30,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 9;
 /// Shorter round trips are those of one machine or one hall, where little is lost and pacing only costs.
 const LONG_ROUND_TRIP: Duration = Duration::from_millis(2);
+/// The first bytes of a frame that says why the peer refuses.
+const FAILURE_FIRST: [u8; 4] = [0, FrameType::Failure as u8, 0, 0];
 /// `MSG_MORE` of Linux's `sys/socket.h`.
 const MSG_MORE: i32 = 0x8000;
 
@@ -128,7 +130,7 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Exporter, NetError> {
         let line = Line { socket: &self.stream, count: &self.count, deadline };
-        let Protected { channel, exporter } = shake(side, first, &line)?;
+        let Protected { channel, exporter, .. } = shake(side, first, &line)?;
         self.channel = Some(channel);
         Ok(exporter)
     }
@@ -499,9 +501,26 @@ impl Connection {
     pub fn read_first_by<const N: usize>(&self, buffer: &mut [u8; N], deadline: Instant) -> Result<(), NetError> {
         let (first, rest) = buffer.split_first_chunk_mut::<4>().expect("every first message is longer");
         self.read_exact_by(first, deadline)?;
+        if *first == FAILURE_FIRST {
+            return Err(self.read_failure_by(*first, deadline)?);
+        }
         match Foreign::of(*first) {
             Some(foreign) => Err(NetError::Foreign(foreign)),
             None => self.read_exact_by(rest, deadline),
+        }
+    }
+
+    /// The rest of a frame that says why the peer refuses, whatever else it speaks.
+    fn read_failure_by(&self, first: [u8; 4], deadline: Instant) -> Result<NetError, NetError> {
+        let mut header = [0; FRAME_HEADER_BYTES];
+        let (begun, rest) = header.split_at_mut(first.len());
+        begun.copy_from_slice(&first);
+        self.read_exact_by(rest, deadline)?;
+        let mut rest = vec![0; FrameHeader::decode_within(&header, AUTH_PAYLOAD_BYTES_MAX)?.rest_bytes()];
+        self.read_exact_by(&mut rest, deadline)?;
+        match checked_frame(&header, &rest) {
+            Err(error) => Ok(error),
+            Ok((frame_type, _)) => Err(NetError::UnexpectedFrame(frame_type)),
         }
     }
 

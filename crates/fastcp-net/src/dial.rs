@@ -148,9 +148,12 @@ impl Dialer {
             match far.path(live, deadline)? {
                 Path::Lane(lane) => return self.lane_of(far, lane, live, Some(far.better())),
                 Path::Direct(address, trust) => match self.dial_directly(address, &trust, live, deadline) {
-                    Ok(connection) => return Ok(connection),
+                    Ok(connection) => {
+                        far.was_reached();
+                        return Ok(connection);
+                    }
                     Err(_) if live.is_ended() => return Err(NetError::Closed),
-                    Err(error) => far.give_up_direct(&error),
+                    Err(error) => far.failed_directly(&error),
                 },
             }
         }

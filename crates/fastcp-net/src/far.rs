@@ -17,6 +17,8 @@ use crate::{Live, NetError, Trust, Tunnel};
 
 /// How long data connections wait to learn whether they can go directly. The first one does not.
 const DECISION_MAX: Duration = Duration::from_secs(4);
+/// Direct connections that may fail one after the other.
+const FAILURES_MAX: u32 = 3;
 /// How often those that wait look whether anybody still wants them.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -39,6 +41,8 @@ pub struct Far {
 struct State {
     way: Way,
     has_lane: bool,
+    /// Direct connections that failed, one after the other.
+    failures: u32,
 }
 
 /// How data connections get there.
@@ -108,10 +112,22 @@ impl Far {
         }
     }
 
-    /// The direct way has failed after all.
-    pub(crate) fn give_up_direct(&self, error: &NetError) {
-        tracing::debug!(%error, "no direct connection; going through the tunnel");
-        self.decide(None);
+    /// A direct connection has failed. After some the tunnel is taken instead.
+    pub(crate) fn failed_directly(&self, error: &NetError) {
+        let failures = {
+            let mut state = self.lock();
+            state.failures += 1;
+            state.failures
+        };
+        if failures >= FAILURES_MAX {
+            tracing::warn!(%error, "no more direct connections to {}: everything goes through the remote shell", self.name);
+            self.decide(None);
+        }
+    }
+
+    /// A direct connection was made.
+    pub(crate) fn was_reached(&self) {
+        self.lock().failures = 0;
     }
 
     /// Set while what goes through the tunnel had better go directly.

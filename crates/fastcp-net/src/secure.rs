@@ -57,7 +57,9 @@ pub enum TlsError {
     #[error("the server cannot prove that it knows the token")]
     Unproven,
     /// The peer does not speak TLS.
-    #[error("the server does not speak TLS: it runs without protection, or is none of fastcp; --insecure goes without")]
+    #[error(
+        "the other end does not speak TLS: it runs without protection, or is not a fastcp server; --insecure goes without"
+    )]
     NotTls,
     /// The handshake failed.
     #[error("TLS: {0}")]
@@ -80,4 +82,170 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use fastcp_model::Status;
+    use fastcp_wire::frame::FrameType;
+    use fastcp_wire::hello::Failure;
+
+    use super::{Gate, Identity, TlsError, Token, Tokens, Trust};
+    use crate::{Connection, NetError, WireCount};
+
+    fn deadline() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    fn tokens() -> Tokens {
+        Tokens::read(b"a-token-of-sixteen-characters-or-more").expect("lawful")
+    }
+
+    fn token() -> Token {
+        tokens().first().expect("one").clone()
+    }
+
+    /// Both ends of a TCP connection: of the client, and of the server.
+    fn streams() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let here = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        (here, listener.accept().expect("accept").0)
+    }
+
+    /// A client that knows the key of the server, and what the server's end makes of the connection.
+    fn met<T: Send>(
+        identity: &Identity,
+        token: Option<Token>,
+        server: impl FnOnce(Connection) -> T + Send,
+        client: impl FnOnce(Result<Connection, NetError>) + Send,
+    ) -> T {
+        let (here, there) = streams();
+        let known = identity.fingerprint().map(|key| (key, "a test".to_owned()));
+        let trust = Trust::of_key(known, token).expect("random bytes");
+        std::thread::scope(|threads| {
+            let served = threads.spawn(|| server(Connection::accept(there.into()).expect("connected")));
+            let connection = Connection::new(socket2::Socket::from(here), Arc::<WireCount>::default());
+            client(connection.expect("connected").trusted(&trust, deadline()));
+            served.join().expect("join")
+        })
+    }
+
+    #[test]
+    fn bytes_arrive_in_order_whatever_pieces_they_are_written_in() {
+        let (identity, _) = Identity::make().expect("a key");
+        let gate = Gate::protected(&identity, None).expect("lawful").with_tokens(tokens());
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let pieces = [1, 7, 16_383, 16_384, 16_385, 100, 0, 300_000, 40_000, 3, 2_000_000];
+        let received = met(
+            &identity,
+            Some(token()),
+            |mut connection| {
+                let first = gate.enter(&mut connection, deadline()).expect("let in");
+                let mut all = first.to_vec();
+                let mut buffer = vec![0; 100_000];
+                while let Ok(count @ 1..) = connection.read_some(&mut buffer) {
+                    all.extend_from_slice(&buffer[..count]);
+                }
+                connection.write_all(b"thanks").expect("sent");
+                all
+            },
+            |connection| {
+                let connection = connection.expect("a server that is known");
+                let mut rest = &bytes[..];
+                for (nth, len) in pieces.into_iter().enumerate() {
+                    let (now, later) = rest.split_at(len.min(rest.len()));
+                    rest = later;
+                    match nth % 3 {
+                        0 => connection.write_all(now).expect("sent"),
+                        _ => connection.write_more(now).expect("sent"),
+                    }
+                }
+                connection.write_more(rest).expect("sent");
+                connection.end_sending();
+                let mut thanks = [0; 6];
+                connection.read_exact(&mut thanks).expect("an answer");
+                assert_eq!(&thanks, b"thanks");
+            },
+        );
+        assert!(received == bytes);
+    }
+
+    #[test]
+    fn whatever_a_server_says_that_proves_nothing_does_not_count() {
+        let (identity, _) = Identity::make().expect("a key");
+        // It has the key, and knows no token.
+        let gate = Gate::protected(&identity, None).expect("lawful");
+        let refuse = Failure::from(Status::UnknownTicket);
+        met(
+            &identity,
+            Some(token()),
+            |mut connection| {
+                let _ = gate.enter(&mut connection, deadline());
+                connection.write_frame(FrameType::Failure, &refuse.encode()).expect("sent");
+                connection.write_frame(FrameType::AttachReply, &[]).expect("sent");
+            },
+            |connection| {
+                let connection = connection.expect("a server that is known");
+                for _ in 0..3 {
+                    let error = connection.read_frame().expect_err("unproven");
+                    assert!(matches!(error, NetError::Tls(TlsError::Unproven)), "{error:?}");
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn a_client_that_proves_nothing_is_told_so_and_not_let_in() {
+        let (identity, _) = Identity::make().expect("a key");
+        let gate = Gate::protected(&identity, None).expect("lawful").with_tokens(tokens());
+        let entered = met(
+            &identity,
+            None,
+            |mut connection| {
+                let entered = gate.enter(&mut connection, deadline()).map(drop);
+                assert!(gate.takes(&connection), "it is protected; that it was not let in is an error");
+                entered
+            },
+            |connection| {
+                let connection = connection.expect("a server that is known");
+                connection.write_frame(FrameType::Hello, &[]).expect("sent");
+            },
+        );
+        assert!(matches!(entered, Err(NetError::Denied { status: Status::Unauthorised, .. })), "{entered:?}");
+    }
+
+    #[test]
+    fn a_record_that_was_changed_or_cut_ends_the_connection() {
+        let (identity, _) = Identity::make().expect("a key");
+        let gate = Gate::protected(&identity, None).expect("lawful").with_tokens(tokens());
+        for is_cut in [false, true] {
+            let read = met(
+                &identity,
+                Some(token()),
+                |mut connection| {
+                    gate.enter(&mut connection, deadline()).expect("let in");
+                    let mut byte = [0];
+                    connection.read_exact(&mut byte)
+                },
+                |connection| {
+                    let connection = connection.expect("a server that is known");
+                    connection.write_all(b"four").expect("sent");
+                    let stream = connection.shared_stream();
+                    // Behind it, what no key has sealed.
+                    let record = [&[0x17, 3, 3, 0, 40][..], &[7; 40]].concat();
+                    let sent = if is_cut { &record[..20] } else { &record };
+                    std::io::Write::write_all(&mut &*stream, sent).expect("sent");
+                    stream.shutdown(std::net::Shutdown::Write).expect("that is all");
+                },
+            );
+            match is_cut {
+                true => assert!(matches!(read, Err(NetError::Closed)), "{read:?}"),
+                false => assert!(matches!(read, Err(NetError::Tls(TlsError::Record(_)))), "{read:?}"),
+            }
+        }
+    }
 }

@@ -52,11 +52,15 @@ enum Kind {
     Credit = 3,
     /// A sign of life.
     Sign = 4,
+    /// The user of a lane is gone: nothing more of it is of use.
+    Reset = 5,
 }
 
 impl Kind {
     fn of(code: u8) -> Option<Self> {
-        [Self::Open, Self::Data, Self::End, Self::Credit, Self::Sign].into_iter().find(|kind| *kind as u8 == code)
+        [Self::Open, Self::Data, Self::End, Self::Credit, Self::Sign, Self::Reset]
+            .into_iter()
+            .find(|kind| *kind as u8 == code)
     }
 }
 
@@ -122,7 +126,9 @@ impl Tunnel {
         output: impl Write + Send + 'static,
         take_lane: Option<TakeLane>,
     ) -> io::Result<Arc<Self>> {
-        let state = State { heard: Some(Instant::now()), ..State::default() };
+        // The end that opens lanes may wait for a login first: it listens for silence from the first sign on.
+        let heard = take_lane.is_some().then(Instant::now);
+        let state = State { heard, ..State::default() };
         let tunnel = Arc::new(Self {
             output: Mutex::new(Some(Box::new(output))),
             state: Mutex::new(state),
@@ -272,7 +278,10 @@ impl Tunnel {
         let (mut taken, mut is_gone) = (0, false);
         while let Some(bytes) = self.next_for(number) {
             // For one who is gone it is passed over.
-            is_gone = is_gone || (&mut &*socket).write_all(&bytes).is_err();
+            if !is_gone && (&mut &*socket).write_all(&bytes).is_err() {
+                is_gone = true;
+                self.send(number, Kind::Reset, &[])?;
+            }
             taken += bytes.len();
             if taken >= CREDIT_BYTES {
                 self.send(number, Kind::Credit, &(taken as u32).to_be_bytes())?;
@@ -312,10 +321,18 @@ impl Tunnel {
             Some(output) => output.write_all(&frame).and_then(|()| output.flush()),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
-        if self.is_over.load(Ordering::Acquire) {
+        drop(output);
+        self.let_go();
+        sent
+    }
+
+    /// Lets go of the stream when all is over, so that its other end sees it. Whoever has it at the moment does so afterwards.
+    fn let_go(&self) {
+        if self.is_over.load(Ordering::Acquire)
+            && let Ok(mut output) = self.output.try_lock()
+        {
             *output = None;
         }
-        sent
     }
 
     fn read_all(self: &Arc<Self>, mut input: impl Read) -> End {
@@ -342,6 +359,9 @@ impl Tunnel {
     fn heard(self: &Arc<Self>, number: u32, kind: Kind, bytes: &[u8]) -> bool {
         let mut state = self.lock();
         state.heard = Some(Instant::now());
+        if bytes.is_empty() == matches!(kind, Kind::Data | Kind::Credit) {
+            return false;
+        }
         match (kind, state.lanes.get_mut(&number)) {
             (Kind::Sign, _) => {}
             (Kind::Open, None) => {
@@ -361,10 +381,14 @@ impl Tunnel {
             (Kind::Data, Some(lane)) => {
                 lane.queued += bytes.len();
                 // What was popped is on its way to the user, and is not credited yet: the window has room for both.
-                if lane.queued > WINDOW_BYTES || lane.is_complete {
+                if lane.queued > WINDOW_BYTES {
                     return false;
                 }
-                lane.queue.push_back(bytes.to_vec());
+                // Small pieces cost no more memory than large ones.
+                match lane.queue.back_mut().filter(|last| last.len() + bytes.len() <= FRAME_BYTES_MAX) {
+                    Some(last) => last.extend_from_slice(bytes),
+                    None => lane.queue.push_back(bytes.to_vec()),
+                }
                 lane.news.notify_all();
             }
             (Kind::End, Some(lane)) => {
@@ -379,8 +403,15 @@ impl Tunnel {
                 }
                 lane.news.notify_all();
             }
+            (Kind::Reset, Some(lane)) => {
+                // One that is gone already needs no end.
+                let _ = lane.socket.shutdown(Shutdown::Both);
+                lane.is_complete = true;
+                lane.credit = WINDOW_BYTES;
+                lane.news.notify_all();
+            }
             // Of a lane that has ended here.
-            (Kind::Data | Kind::End | Kind::Credit, None) => {}
+            (Kind::Data | Kind::End | Kind::Credit | Kind::Reset, None) => {}
         }
         true
     }
@@ -406,6 +437,7 @@ impl Tunnel {
                 let sign = [[0; 4], [Kind::Sign as u8, 0, 0, 0], [0; 4]].concat();
                 let _ = output.write_all(&sign).and_then(|()| output.flush());
             }
+            self.let_go();
             state = self.lock();
         }
     }
@@ -421,10 +453,8 @@ impl Tunnel {
         }
         state.lanes.clear();
         self.ended.notify_all();
-        // Whoever is sending at the moment does it instead.
-        if let Ok(mut output) = self.output.try_lock() {
-            *output = None;
-        }
+        drop(state);
+        self.let_go();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

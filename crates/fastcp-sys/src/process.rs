@@ -4,19 +4,62 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{Gid, SysconfVar, Uid, getgroups, sysconf};
+use nix::unistd::{Gid, Pid, SysconfVar, Uid, getgroups, sysconf};
 
 use crate::scarce::patiently;
 
 /// The size of a process of which it cannot be known.
 const SIZE_PRESUMED: u64 = 32 << 20;
+
+/// Starts a program that belongs to this one: it hears all signals, whatever this thread does not, and is asked to end when
+/// this thread ends, however that comes.
+///
+/// # Errors
+/// As `fork(2)` and `execve(2)`.
+pub fn spawn_companion(command: &mut Command) -> io::Result<Child> {
+    let begin = || {
+        SigSet::all().thread_unblock()?;
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it calls two functions of the kernel and allocates nothing.
+    unsafe { command.pre_exec(begin) };
+    command.spawn()
+}
+
+/// Waits for a program to end. Once the time is over it is asked to, and soon after that it is ended.
+///
+/// # Errors
+/// As `waitpid(2)`.
+pub fn end_process(child: &mut Child, within: Duration) -> io::Result<ExitStatus> {
+    const AFTER_ASKING: Duration = Duration::from_secs(1);
+    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    let begun = Instant::now();
+    let mut is_asked = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if begun.elapsed() >= within + AFTER_ASKING {
+            child.kill()?;
+            return child.wait();
+        }
+        if begun.elapsed() >= within && !std::mem::replace(&mut is_asked, true) {
+            // One that has just ended need not be asked.
+            let _ = nix::sys::signal::kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
 
 /// What this machine calls itself, if that is text.
 pub fn host_name() -> Option<String> {
@@ -28,7 +71,8 @@ pub fn host_name() -> Option<String> {
 pub fn take_variable(name: &str) -> Option<Vec<u8>> {
     let value = std::env::var_os(name)?.into_vec();
     let key = CString::new(name).ok()?;
-    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1) {
+    // Where it cannot be known, this is called when the program starts.
+    if std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1) {
         // SAFETY: this is the only thread, so nobody changes the environment meanwhile.
         let at = unsafe { libc::getenv(key.as_ptr()) };
         if !at.is_null() {

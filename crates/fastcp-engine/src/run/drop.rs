@@ -11,16 +11,12 @@ use fastcp_net::{Connection, Dialer, Live, NetError};
 use fastcp_sys::file::read_at;
 use fastcp_sys::transfer::Moved;
 use fastcp_sys::typed_path::open_to_read;
-use fastcp_wire::WireError;
 use fastcp_wire::drop::{DROP_REPLY_BYTES, DropHeader, DropReply};
-use fastcp_wire::frame::FrameType;
 
 /// One attempt to connect.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long the server may take nothing, or answer nothing once it has all of it: it syncs the file meanwhile.
 const ANSWER_MAX: Duration = Duration::from_secs(300);
-/// What a FAILURE frame begins with.
-const FAILURE_FRAME: u32 = (FrameType::Failure as u32) << 16;
 /// What is sent at a time.
 const STEP_BYTES: u64 = 1 << 20;
 
@@ -116,12 +112,13 @@ fn send(connection: &Connection, header: &[u8], file: &File, bytes: u64) -> Resu
 
 fn hear(connection: &Connection) -> Result<DropReply, DropError> {
     let mut reply = [0; DROP_REPLY_BYTES];
-    match connection.read_exact(&mut reply) {
-        Ok(()) => DropReply::decode(&reply).map_err(|error| match error {
-            WireError::Magic(FAILURE_FRAME) => DropError::NotTaken,
-            error => DropError::Net(error.into()),
-        }),
+    match connection.read_first_by(&mut reply, Instant::now() + ANSWER_MAX) {
+        Ok(()) => DropReply::decode(&reply).map_err(|error| DropError::Net(error.into())),
         Err(NetError::Closed) => Err(DropError::Unconfirmed),
+        // To such a server it is no dialect at all.
+        Err(NetError::Refused(Status::BadRequest) | NetError::Denied { status: Status::BadRequest, .. }) => {
+            Err(DropError::NotTaken)
+        }
         Err(error) => Err(DropError::Net(error)),
     }
 }

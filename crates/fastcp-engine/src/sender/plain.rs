@@ -29,6 +29,8 @@ pub(crate) fn answer_plain(
     };
     connection.write_more(&reply.encode())?;
     send_rest(connection, &open, request.offset.min(reply.file_bytes), reply.file_bytes)?;
+    // The reply goes out also where nothing has come behind it.
+    connection.write_all(&[])?;
     Ok(Status::Ok)
 }
 

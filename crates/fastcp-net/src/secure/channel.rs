@@ -12,6 +12,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use fastcp_model::Status;
 use fastcp_wire::WireError;
 use fastcp_wire::auth::AuthReply;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType};
@@ -229,7 +230,7 @@ impl Sealer {
 
     fn seal(&mut self, typ: ContentType, payload: OutboundChunks<'_>) -> Result<Vec<u8>, ChannelError> {
         if self.sequence >= RECORDS_MAX {
-            return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+            return Err(TlsError::Record("the keys of one connection are good for 256 GiB").into());
         }
         let message = OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload };
         let sealed = self.encrypter.encrypt(message, self.sequence);
@@ -381,13 +382,12 @@ impl Opener {
                 Err(error) => break Err(error),
             }
         };
-        match heard {
-            Ok(()) => awaited.judge(),
-            Err(error) => {
-                self.awaited = Some(awaited);
-                Err(error)
-            }
+        let heard = heard.and_then(|()| awaited.judge());
+        if heard.is_err() {
+            // What was not proven stays so, whoever asks again.
+            self.awaited = Some(awaited);
         }
+        heard
     }
 }
 
@@ -406,7 +406,12 @@ impl Awaited {
     /// What the frame says.
     fn judge(&self) -> Result<(), ChannelError> {
         let (header, rest) = self.heard.split_first_chunk().expect("all of it has come");
-        let (frame_type, payload) = checked_frame(header, rest).map_err(ChannelError::Net)?;
+        let (frame_type, payload) = checked_frame(header, rest).map_err(|error| match error {
+            // Whoever refuses need not prove anything, and says nothing else by it.
+            NetError::Denied { status: Status::Unauthorised | Status::Busy, .. }
+            | NetError::Refused(Status::Unauthorised | Status::Busy) => ChannelError::Net(error),
+            _ => TlsError::Unproven.into(),
+        })?;
         let is_proven = frame_type == FrameType::AuthReply
             && self.token.is_proven(Prover::Server, &self.exporter, &AuthReply::decode(&payload)?.proof);
         if is_proven { Ok(()) } else { Err(TlsError::Unproven.into()) }

@@ -99,7 +99,7 @@ impl Gate {
         }
         connection.read_exact_by(&mut first, deadline)?;
         match first {
-            [0, 0x11, ..] => Err(denied("this server asks for no token; leave it away")),
+            [0, 0x11, ..] => Err(denied("this server asks for no token; leave it out")),
             first => Ok(first),
         }
     }

@@ -10,15 +10,17 @@ use rustls::server::ServerConnectionData;
 use rustls::{ConnectionCommon, SideData};
 use socket2::Socket;
 
-use super::TlsError;
 use super::channel::{Channel, HEADER_BYTES, record_bytes};
 use super::token::{EXPORTER_BYTES, EXPORTER_LABEL, Exporter};
+use super::{Fingerprint, TlsError};
 use crate::{NetError, WireCount};
 
 /// What a handshake leads to.
 pub(crate) struct Protected {
     pub(crate) channel: Channel,
     pub(crate) exporter: Exporter,
+    /// What the peer has shown: a raw public key, or a certificate.
+    pub(super) shown: Option<Fingerprint>,
 }
 
 /// A socket with the time that is left for it.
@@ -56,10 +58,17 @@ impl Line<'_> {
 
     /// Sends some of the slices.
     pub(super) fn send(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.limit()?;
-        let count = (&mut &*self.socket).write_vectored(slices)?;
-        self.count.add(0, count as u64);
-        Ok(count)
+        loop {
+            self.limit()?;
+            match (&mut &*self.socket).write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(count) => {
+                    self.count.add(0, count as u64);
+                    return Ok(count);
+                }
+            }
+        }
     }
 }
 
@@ -127,10 +136,11 @@ pub(crate) fn shake(mut side: impl Side, first: &[u8], line: &Line<'_>) -> Resul
     }
     let suite = side.common().negotiated_cipher_suite().and_then(|suite| suite.tls13());
     let suite = suite.ok_or_else(|| TlsError::Handshake("no suite of TLS 1.3".to_owned()))?;
+    let shown = side.common().peer_certificates().and_then(|all| all.first()).map(|shown| Fingerprint::of(shown));
     let mut exporter = [0; EXPORTER_BYTES];
     side.common().export_keying_material(&mut exporter, EXPORTER_LABEL, None).map_err(TlsError::from)?;
     let secrets = side.secrets().map_err(TlsError::from)?;
-    Ok(Protected { channel: Channel::new(suite, secrets, &arrived)?, exporter })
+    Ok(Protected { channel: Channel::new(suite, secrets, &arrived)?, exporter, shown })
 }
 
 /// The next record, whole; what arrives behind it stays.

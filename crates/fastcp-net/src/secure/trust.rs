@@ -125,7 +125,8 @@ impl Trust {
         let line = Line { socket, count, deadline };
         let was_known = self.key.as_ref().is_none_or(|key| lock(&key.known).is_some());
         let side = ClientConnection::new(Arc::clone(&self.config), self.name.clone()).map_err(TlsError::from)?;
-        let Protected { channel, exporter } = shake(side, &[], &line).map_err(|error| self.explained(error))?;
+        let start = Instant::now();
+        let Protected { channel, exporter, shown } = shake(side, &[], &line).map_err(|error| self.explained(error))?;
         if was_known && let Some(key) = &self.key {
             key.proven.store(true, Ordering::Relaxed);
         }
@@ -134,9 +135,7 @@ impl Trust {
         let frame = encode_frame(FrameType::Auth, &auth.encode())?;
         let broken = |error| match error {
             ChannelError::Net(error) => error,
-            ChannelError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                NetError::TimedOut(std::time::Duration::ZERO)
-            }
+            ChannelError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => NetError::TimedOut(start.elapsed()),
             ChannelError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => NetError::Closed,
             ChannelError::Io(error) => NetError::Socket(error),
         };
@@ -144,7 +143,7 @@ impl Trust {
         channel.expect_proof(token.clone(), exporter);
         if !was_known && let Some(key) = &self.key {
             channel.hear_proof(|into| line.receive(into)).map_err(broken)?;
-            key.learn()?;
+            key.learn(shown)?;
         }
         Ok(channel)
     }
@@ -174,7 +173,7 @@ struct KnownKey {
     place: String,
     /// Whether the server has shown that it has the known key.
     proven: AtomicBool,
-    /// The one that was shown last, for messages, and to be learned once the server has proven itself otherwise.
+    /// The one that was shown last, for messages.
     shown: Mutex<Option<Fingerprint>>,
     takes_unknown: bool,
     algorithms: WebPkiSupportedAlgorithms,
@@ -185,10 +184,10 @@ impl KnownKey {
         TlsError::OtherKey { known, shown, place: self.place.clone() }
     }
 
-    /// The key that was shown has proven itself by the token, so no other one is taken from now on.
-    fn learn(&self) -> Result<(), NetError> {
+    /// The key that was shown on a connection has proven itself by the token, so no other one is taken from now on.
+    fn learn(&self, shown: Option<Fingerprint>) -> Result<(), NetError> {
         let mut known = lock(&self.known);
-        match (*known, *lock(&self.shown)) {
+        match (*known, shown) {
             (Some(known), Some(shown)) if known != shown => Err(self.other(known, shown).into()),
             (None, shown) => {
                 *known = shown;
