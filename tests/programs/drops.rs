@@ -215,7 +215,7 @@ fn what_a_server_says_of_a_drop_is_not_taken_on_trust() {
         (refused, 23, "too large"),
         (Vec::new(), 23, "without confirming"),
         (kept[..11].to_vec(), 23, "without confirming"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), 23, "magic"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), 23, "the peer speaks HTTP"),
     ] {
         let (port, serving) = answering(answer);
         let run = drop_files(port, &[&file]).expect_exit(code);

@@ -30,6 +30,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 9;
 /// Shorter round trips are those of one machine or one hall, where little is lost and pacing only costs.
 const LONG_ROUND_TRIP: Duration = Duration::from_millis(2);
+/// How long, and how much, is passed over of what a peer sends who is refused.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 8 << 20;
 /// The first bytes of a frame that says why the peer refuses.
 const FAILURE_FIRST: [u8; 4] = [0, FrameType::Failure as u8, 0, 0];
 /// `MSG_MORE` of Linux's `sys/socket.h`.
@@ -246,6 +249,20 @@ impl Connection {
             let _ = channel.end(|slices| self.send(slices, 0));
         }
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Says that nothing more will be sent, and passes over what the peer was sending meanwhile, for a while: closed before
+    /// that, the connection would take what was said last away from him.
+    pub fn linger(&self) {
+        self.end_sending();
+        let until = Instant::now() + LINGER_MAX;
+        let (mut piece, mut passed_over) = ([0; 4096], 0);
+        while passed_over < LINGER_BYTES_MAX {
+            match self.read_some_by(&mut piece, until) {
+                Ok(count @ 1..) => passed_over += count,
+                _ => break,
+            }
+        }
     }
 
     /// The stream, for whoever may have to end it.

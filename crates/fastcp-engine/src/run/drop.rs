@@ -76,6 +76,7 @@ pub fn drop_file(dialer: &Dialer, path: &Path, live: &Live) -> Result<Dropped, D
     let answer = hear(&connection);
     match (sent, answer) {
         (_, Ok(DropReply { status, .. })) if status != Status::Ok => Err(DropError::Refused(status)),
+        (Err(_), Err(error @ DropError::Net(NetError::Refused(_) | NetError::Denied { .. }))) => Err(error),
         (Err(error), _) => Err(error),
         (Ok(crc32), Ok(reply)) if reply.crc32 == crc32 => Ok(Dropped { bytes, crc32 }),
         (Ok(_), Ok(_)) => Err(DropError::Changed),

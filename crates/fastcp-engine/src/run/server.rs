@@ -112,6 +112,9 @@ impl Server {
                 if let Some(failure) = told(&error) {
                     send_failure(&connection, failure);
                 }
+                if matches!(error, NetError::Denied { status: Status::Unauthorised, .. }) {
+                    connection.linger();
+                }
                 if let NetError::Denied { detail, .. } = error {
                     tracing::warn!("refused: {detail}");
                 } else if is_expected(&error) {
@@ -168,7 +171,9 @@ impl Server {
             tracing::warn!("refused: the connection is not protected");
             let detail = "this server takes protected connections alone; the address that it printed ends in #sha256:";
             let failure = Failure { status: Status::Unauthorised, detail: detail.to_owned() };
-            return self.refuse(connection, &greeting, failure);
+            self.refuse(connection, &greeting, failure)?;
+            connection.linger();
+            return Ok(());
         }
         match greeting {
             Greeting::Plain(request) => self.serve_plain(connection, &request),
