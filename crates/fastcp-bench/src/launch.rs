@@ -4,17 +4,22 @@
 //! at one end, the client at the other ([`Tool::server_end`]), and only the client is timed.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::BenchError;
 use crate::programs::{Programs, find_in_path, is_root};
 use crate::tool::Tool;
-use crate::variant::{Connections, Variant};
+use crate::variant::{Access, Connections, Variant};
 
 /// socat's own 8 KiB would be what limits tar.
 const SOCAT_BUFFER_BYTES: &str = "262144";
+
+/// Of randomness, in a token that nobody guesses.
+const TOKEN_BYTES: usize = 16;
 
 /// What a tool needs to know of one run.
 #[derive(Debug)]
@@ -33,10 +38,18 @@ pub(crate) struct Route<'a> {
 /// How a server is known to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ready {
-    /// It says `listening on ADDRESS` on stdout.
-    Says,
+    /// It says `listening on ADDRESS` on stdout, and with a key `address: URL#KEY` in a second line.
+    Says { has_key: bool },
     /// It listens on the port that it was given.
     Listens(SocketAddrV4),
+}
+
+/// Where a server listens, and what it is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddrV4,
+    /// The fingerprint of its key, where clients are to ask for one.
+    pub(crate) key: Option<String>,
 }
 
 /// A server to start.
@@ -55,13 +68,14 @@ impl Route<'_> {
         tool: Tool,
         free_port: impl FnOnce() -> Result<u16, BenchError>,
     ) -> Result<Option<ServerLaunch>, BenchError> {
-        let said = |words| Ok(Some(ServerLaunch { words, ready: Ready::Says, is_one_process: true }));
+        let said =
+            |words, has_key| Ok(Some(ServerLaunch { words, ready: Ready::Says { has_key }, is_one_process: true }));
         match tool {
             Tool::Cp | Tool::Create | Tool::Syq { .. } => Ok(None),
-            Tool::Fastcp(variant) => said(self.fastcp_server(variant)),
+            Tool::Fastcp(variant) => said(self.fastcp_server(variant)?, variant.access == Access::Tls),
             Tool::Bare => {
                 let ip = self.ip.to_string();
-                said(words(&[&self.programs.bench, "bare-serve".as_ref(), self.source, ip.as_ref()]))
+                said(words(&[&self.programs.bench, "bare-serve".as_ref(), self.source, ip.as_ref()]), false)
             }
             Tool::Tar | Tool::Rsync | Tool::RsyncZ | Tool::Rclone => {
                 let address = SocketAddrV4::new(self.ip, free_port()?);
@@ -76,11 +90,12 @@ impl Route<'_> {
         }
     }
 
-    /// The client's command. `address` is where the server listens; tools without one ignore it.
-    pub(crate) fn client(&self, tool: Tool, address: SocketAddrV4) -> Vec<OsString> {
+    /// The client's command. Tools without a server ignore where one listens.
+    pub(crate) fn client(&self, tool: Tool, listening: &Listening) -> Vec<OsString> {
+        let address = listening.address;
         let connections = self.connections.to_string();
         match tool {
-            Tool::Fastcp(variant) => self.fastcp_client(variant, address),
+            Tool::Fastcp(variant) => self.fastcp_client(variant, listening),
             Tool::Cp => words(&["cp".as_ref(), "-a".as_ref(), &self.source.join("."), &with_slash(self.destination)]),
             Tool::Tar => self.tar_client(address),
             Tool::Rsync => self.rsync_client(&["-a"], address),
@@ -101,21 +116,31 @@ impl Route<'_> {
         self.scratch.join("manifest")
     }
 
-    fn fastcp_server(&self, variant: Variant) -> Vec<OsString> {
+    /// What fastcp's client and server prove to each other that they know.
+    fn token(&self) -> PathBuf {
+        self.scratch.join("token")
+    }
+
+    fn fastcp_server(&self, variant: Variant) -> Result<Vec<OsString>, BenchError> {
         let ip = self.ip.to_string();
         let served = if variant.is_push { self.destination } else { self.source };
         let mut all = words(&[&self.programs.server, served, ip.as_ref(), "0".as_ref()]);
         if variant.is_push {
             all.extend(["--allow-write", "--allow-delete"].map(OsString::from));
         }
-        if !self.ip.is_loopback() {
+        if variant.access == Access::Tls {
+            let (token, key) = (self.token(), self.scratch.join("server.key"));
+            make_token(&token).map_err(BenchError::file("write", &token))?;
+            all.extend(["--token-file".into(), token.into(), "--tls-key".into(), key.into()]);
+        } else if !self.ip.is_loopback() {
             all.push("--insecure".into());
         }
-        all
+        Ok(all)
     }
 
-    fn fastcp_client(&self, variant: Variant, address: SocketAddrV4) -> Vec<OsString> {
-        let url = format!("fcp://{address}/");
+    fn fastcp_client(&self, variant: Variant, listening: &Listening) -> Vec<OsString> {
+        let key = listening.key.as_ref().map(|key| format!("#{key}")).unwrap_or_default();
+        let url = format!("fcp://{}{key}/", listening.address);
         let connections = match variant.connections {
             Connections::Usual => self.connections.to_string(),
             Connections::Count(count) => count.to_string(),
@@ -127,6 +152,11 @@ impl Route<'_> {
             true => words(&[&self.programs.client, "push".as_ref(), &source, url]),
         };
         all.extend(["--conns", &connections, "--json"].map(OsString::from));
+        if variant.access == Access::Tls {
+            all.extend(["--token-file".into(), self.token().into()]);
+        } else if !self.ip.is_loopback() {
+            all.push("--insecure".into());
+        }
         if variant.is_raw {
             all.push("--no-compress".into());
         }
@@ -203,6 +233,15 @@ impl Route<'_> {
 
 /// What stands for a remote shell: it is given a host's name and a command, and runs that command here.
 const REMOTE_SHELL: &str = "sh -c 'shift; eval \"exec $*\"' sh";
+
+/// A file with a token, for its owner alone.
+fn make_token(path: &Path) -> io::Result<()> {
+    let mut random = [0; TOKEN_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{token}")
+}
 
 fn words(parts: &[&Path]) -> Vec<OsString> {
     parts.iter().map(|part| part.as_os_str().to_owned()).collect()

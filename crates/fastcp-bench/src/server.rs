@@ -18,7 +18,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::error::BenchError;
 use crate::interrupt::Interrupt;
-use crate::launch::Ready;
+use crate::launch::{Listening, Ready};
 use crate::measure::Usage;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,7 +78,7 @@ impl Drop for ProcessGroup {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) processes: ProcessGroup,
-    pub(crate) address: SocketAddrV4,
+    pub(crate) listening: Listening,
     /// Open as long as the server is, or its next line would kill it.
     _stdout: Option<ChildStdout>,
 }
@@ -87,14 +87,17 @@ impl Server {
     /// Starts it with the command, stderr going to `log`, and waits until it listens.
     pub(crate) fn start(name: &str, command: &mut Command, ready: Ready, log: &Path) -> Result<Self, BenchError> {
         let stderr = File::create(log).map_err(BenchError::file("create", log))?;
-        let stdout = if ready == Ready::Says { Stdio::piped() } else { Stdio::null() };
+        let stdout = if matches!(ready, Ready::Says { .. }) { Stdio::piped() } else { Stdio::null() };
         let mut processes = ProcessGroup::spawn(command.stdout(stdout).stderr(stderr))?;
         let (found, stdout) = match ready {
-            Ready::Says => read_address(&mut processes.leader),
-            Ready::Listens(address) => (await_listening(&mut processes.leader, address).then_some(address), None),
+            Ready::Says { has_key } => read_listening(&mut processes.leader, has_key),
+            Ready::Listens(address) => {
+                let is_listening = await_listening(&mut processes.leader, address);
+                (is_listening.then_some(Listening { address, key: None }), None)
+            }
         };
         match found {
-            Some(address) => Ok(Self { processes, address, _stdout: stdout }),
+            Some(listening) => Ok(Self { processes, listening, _stdout: stdout }),
             None => Err(BenchError::NotListening { program: name.to_owned(), said: last_words(log) }),
         }
     }
@@ -130,13 +133,26 @@ pub(crate) fn free_port() -> Result<u16, BenchError> {
     listener.local_addr().map(|address| address.port()).map_err(BenchError::system("find a free port"))
 }
 
-fn read_address(leader: &mut Child) -> (Option<SocketAddrV4>, Option<ChildStdout>) {
+fn read_listening(leader: &mut Child, has_key: bool) -> (Option<Listening>, Option<ChildStdout>) {
     let Some(stdout) = leader.stdout.take() else { return (None, None) };
     let mut from = BufReader::new(stdout);
-    let mut line = String::new();
-    let is_read = from.read_line(&mut line).is_ok();
-    let address = line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok());
-    (address.filter(|_| is_read), Some(from.into_inner()))
+    let listening = listening(&mut from, has_key);
+    (listening, Some(from.into_inner()))
+}
+
+/// From the first line of a server, and from the second where that has the key.
+fn listening(from: &mut impl BufRead, has_key: bool) -> Option<Listening> {
+    let mut after = |prefix: &str| {
+        let mut line = String::new();
+        from.read_line(&mut line).ok()?;
+        line.trim_end().strip_prefix(prefix).map(str::to_owned)
+    };
+    let address = after("listening on ")?.parse().ok()?;
+    let key = match has_key {
+        true => Some(after("address: ")?.split_once('#')?.1.to_owned()),
+        false => None,
+    };
+    Some(Listening { address, key })
 }
 
 fn await_listening(leader: &mut Child, address: SocketAddrV4) -> bool {
@@ -179,7 +195,20 @@ fn processor_seconds(stat: &str) -> Option<f64> {
 mod tests {
     use std::net::SocketAddrV4;
 
-    use super::{is_listening, processor_seconds};
+    use super::{is_listening, listening, processor_seconds};
+    use crate::launch::Listening;
+
+    #[test]
+    fn what_a_server_says_is_read() {
+        let said = "listening on 127.0.0.1:7\naddress: fcp://127.0.0.1:7#sha256:0f\n";
+        let address = "127.0.0.1:7".parse().expect("an address");
+        let key = Some("sha256:0f".to_owned());
+        assert_eq!(listening(&mut said.as_bytes(), false), Some(Listening { address, key: None }));
+        assert_eq!(listening(&mut said.as_bytes(), true), Some(Listening { address, key }));
+        for wrong in ["", "listening on 127.0.0.1:7\n", "listening on 127.0.0.1:7\naddress: fcp://127.0.0.1:7\n"] {
+            assert_eq!(listening(&mut wrong.as_bytes(), true), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn the_table_of_sockets_is_read() {

@@ -12,7 +12,7 @@ use crate::contents;
 use crate::create;
 use crate::error::BenchError;
 use crate::interrupt::Interrupt;
-use crate::launch::{Route, ServerLaunch};
+use crate::launch::{Listening, Route, ServerLaunch};
 use crate::measure::{Measurement, Usage};
 use crate::programs::{Programs, search_path};
 use crate::report::{FastcpSummary, LinkTraffic, Round};
@@ -94,9 +94,9 @@ impl SingleRun<'_> {
         }
         let launch = route.server(tool, free_port)?;
         let server = launch.as_ref().map(|launch| self.start(tool, launch, &route, &ends)).transpose()?;
-        let nowhere = SocketAddrV4::new(route.ip, 0);
-        let address = server.as_ref().map_or(nowhere, |server| server.address);
-        let words = route.client(tool, address);
+        let nowhere = || Listening { address: SocketAddrV4::new(route.ip, 0), key: None };
+        let listening = server.as_ref().map_or_else(nowhere, |server| server.listening.clone());
+        let words = route.client(tool, &listening);
         let Some(measurement) = self.measure(tool, &words, &route, &ends)? else {
             return Ok(Ended::OverTime { seconds: self.timeout.as_secs() });
         };
@@ -110,13 +110,13 @@ impl SingleRun<'_> {
         }
         let said = said(tool, &client_out(&route))?;
         let all_words = launch.iter().map(|launch| &launch.words).chain([&words]);
-        let commands = all_words.map(|words| shown(words, &route, address.port())).collect();
+        let commands = all_words.map(|words| shown(words, &route, &listening)).collect();
         Ok(Ended::Copied(Box::new(Copied { measurement, server: usage, link, said, commands })))
     }
 
     fn start(&self, tool: Tool, launch: &ServerLaunch, route: &Route<'_>, ends: &Ends) -> Result<Server, BenchError> {
         let mut command = ends.command(tool.server_end(), &self.programs.bench);
-        clean_environment(&mut command);
+        clean_environment(&mut command, route.scratch);
         command.args(["tether", "--"]).args(&launch.words);
         Server::start(&format!("the server of {tool}"), &mut command, launch.ready, &route.scratch.join("server.err"))
     }
@@ -132,7 +132,7 @@ impl SingleRun<'_> {
         let report = route.scratch.join("measurement.json");
         let (out, err) = (client_out(route), route.scratch.join("client.err"));
         let mut command = ends.command(tool.server_end().other(), &self.programs.bench);
-        clean_environment(&mut command);
+        clean_environment(&mut command, route.scratch);
         command.args(["measure", "--report"]).arg(&report);
         if self.site.has_disk() {
             command.arg("--sync").arg(route.destination);
@@ -158,8 +158,10 @@ fn client_out(route: &Route<'_>) -> PathBuf {
     route.scratch.join("client.out")
 }
 
-/// Nothing that the user has set for fastcp or its rivals reaches them.
-pub(crate) fn clean_environment(command: &mut Command) {
+/// Nothing that the user has set for fastcp or its rivals reaches them, and they keep nothing among the user's files but
+/// in a directory in `scratch`.
+pub(crate) fn clean_environment(command: &mut Command, scratch: &Path) {
+    command.env("XDG_CONFIG_HOME", scratch.join("config"));
     command.env("PATH", search_path());
     let is_setting =
         |name: &str| ["FASTCP_", "RSYNC_", "RCLONE_", "TAR_OPTIONS"].iter().any(|own| name.starts_with(own));
@@ -191,8 +193,9 @@ fn said_by_fastcp(text: &[u8]) -> serde_json::Result<Said> {
     Ok(Said { fastcp: Some(serde_json::from_slice(last)?), wire: Some(serde_json::from_slice(last)?) })
 }
 
-/// A command for people, without the names of this machine and the port of this run.
-fn shown(words: &[OsString], route: &Route<'_>, port: u16) -> String {
+/// A command for people, without the names of this machine, and the port and the key of this run.
+fn shown(words: &[OsString], route: &Route<'_>, listening: &Listening) -> String {
+    let port = listening.address.port();
     let names = [(route.source, "SRC"), (route.destination, "DST"), (route.scratch, "SCRATCH")];
     let short = |word: &OsString| {
         let mut word = word.to_string_lossy().into_owned();
@@ -201,6 +204,9 @@ fn shown(words: &[OsString], route: &Route<'_>, port: u16) -> String {
         }
         for (path, name) in names {
             word = word.replace(&*path.to_string_lossy(), name);
+        }
+        if let Some(key) = &listening.key {
+            word = word.replace(key, "KEY");
         }
         if port != 0 {
             word = word.replace(&port.to_string(), "PORT");

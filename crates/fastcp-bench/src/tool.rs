@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::site::End;
-use crate::variant::{Variant, VariantError};
+use crate::variant::{Access, Variant, VariantError};
 use crate::workload::Workload;
 
 /// Something that copies a tree.
@@ -44,10 +44,10 @@ const SYQ_PLAIN: Tool = Tool::Syq { is_plain: true };
 
 /// The tools that run when none is named.
 pub(crate) fn usual_tools() -> Vec<Tool> {
-    let [pull, push] = [false, true].map(|is_push| Tool::Fastcp(Variant { is_push, ..Variant::default() }));
     vec![
-        pull,
-        push,
+        Tool::Fastcp(Variant::default()),
+        Tool::Fastcp(Variant { is_push: true, ..Variant::default() }),
+        Tool::Fastcp(Variant { access: Access::Tls, ..Variant::default() }),
         Tool::Cp,
         Tool::Tar,
         Tool::Rsync,
@@ -67,8 +67,9 @@ impl Tool {
             Self::Fastcp(Variant { is_push: true, .. }) => {
                 "the same the other way round: a client that pushes to a server"
             }
+            Self::Fastcp(Variant { access: Access::Tls, .. }) => "a pull over TLS, with a token and the server's key",
             Self::Fastcp(_) => {
-                "fastcp, a pull; variants: -push, -cN, -auto, -raw, -whole, -nosync, -nobbr, joined by +, as fastcp-c4+raw"
+                "fastcp, a pull; variants: -push, -tls, -cN, -auto, -raw, -whole, -nosync, -nobbr, joined by +, as fastcp-c4+raw"
             }
             Self::Cp => "cp -a, without a network",
             Self::Tar => "tar over one TCP connection by socat",
@@ -157,16 +158,21 @@ impl fmt::Display for Tool {
 mod tests {
     use super::{Tool, ToolError, usual_tools};
     use crate::site::End;
-    use crate::variant::{Connections, Variant, VariantError};
+    use crate::variant::{Access, Connections, Variant, VariantError};
 
     #[test]
     fn names_are_understood_and_shown_again() {
         for tool in usual_tools() {
             assert_eq!(tool.to_string().parse(), Ok(tool));
         }
-        for name in
-            ["fastcp-c1", "fastcp-c64", "fastcp-auto", "fastcp-raw", "fastcp-nosync", "fastcp-push+c4+raw+whole+nobbr"]
-        {
+        for name in [
+            "fastcp-c1",
+            "fastcp-c64",
+            "fastcp-auto",
+            "fastcp-raw",
+            "fastcp-nosync",
+            "fastcp-push+tls+c4+raw+whole+nobbr",
+        ] {
             let tool: Tool = name.parse().expect(name);
             assert_eq!(tool.to_string(), name);
         }
@@ -180,6 +186,8 @@ mod tests {
         assert_eq!(Tool::Fastcp(variant).to_string(), "fastcp-c4+raw+nobbr");
         let pushed = Tool::Fastcp(Variant { is_push: true, ..variant });
         assert_eq!("fastcp-nobbr+raw+push+c4".parse(), Ok(pushed));
+        let pushed_over_tls = Variant { is_push: true, access: Access::Tls, ..Variant::default() };
+        assert_eq!("fastcp-tls+push".parse(), Ok(Tool::Fastcp(pushed_over_tls)));
         assert_eq!([Tool::Fastcp(variant), pushed].map(Tool::server_end), [End::Source, End::Destination]);
     }
 
@@ -197,6 +205,7 @@ mod tests {
         }
         for (name, part) in [
             ("fastcp-push+push", "push"),
+            ("fastcp-tls+tls", "tls"),
             ("fastcp-raw+raw", "raw"),
             ("fastcp-c4+auto", "auto"),
             ("fastcp-c4+c4", "c4"),

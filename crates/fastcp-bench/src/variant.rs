@@ -22,11 +22,22 @@ pub(crate) enum Connections {
     Auto,
 }
 
+/// How a client gets to its server, and what protects the bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// TCP, without encryption; nobody is asked for anything.
+    #[default]
+    Open,
+    /// TLS, with a token and the server's key.
+    Tls,
+}
+
 /// A way to run fastcp.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Variant {
     /// `push` instead of `pull`: the server is at the destination.
     pub(crate) is_push: bool,
+    pub(crate) access: Access,
     pub(crate) connections: Connections,
     /// `--no-compress`.
     pub(crate) is_raw: bool,
@@ -41,7 +52,7 @@ pub(crate) struct Variant {
 /// Why a variant's name means nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum VariantError {
-    #[error("\"{0}\" is no part of a variant; they are push, cN, auto, raw, whole, nosync and nobbr, joined by +")]
+    #[error("\"{0}\" is no part of a variant; they are push, tls, cN, auto, raw, whole, nosync and nobbr, joined by +")]
     Unknown(String),
     #[error("\"{0}\" says again, or otherwise, what an earlier part says")]
     Twice(String),
@@ -53,6 +64,7 @@ impl Variant {
     fn add(&mut self, part: &str) -> Result<(), VariantError> {
         let flag = match part {
             "push" => &mut self.is_push,
+            "tls" => return self.add_access(part, Access::Tls),
             "raw" => &mut self.is_raw,
             "whole" => &mut self.is_whole,
             "nosync" => &mut self.is_unsynced,
@@ -60,6 +72,14 @@ impl Variant {
             _ => return self.add_connections(part),
         };
         if std::mem::replace(flag, true) { Err(VariantError::Twice(part.to_owned())) } else { Ok(()) }
+    }
+
+    fn add_access(&mut self, part: &str, access: Access) -> Result<(), VariantError> {
+        if self.access != Access::Open {
+            return Err(VariantError::Twice(part.to_owned()));
+        }
+        self.access = access;
+        Ok(())
     }
 
     fn add_connections(&mut self, part: &str) -> Result<(), VariantError> {
@@ -106,9 +126,14 @@ impl fmt::Display for Variant {
             Connections::Count(count) => Some(format!("c{count}")),
             Connections::Auto => Some("auto".to_owned()),
         };
+        let access = match self.access {
+            Access::Open => None,
+            Access::Tls => Some("tls".to_owned()),
+        };
         let flag = |is_set: bool, name: &str| is_set.then(|| name.to_owned());
         let parts = [
             flag(self.is_push, "push"),
+            access,
             connections,
             flag(self.is_raw, "raw"),
             flag(self.is_whole, "whole"),

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, FileTimes};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -20,7 +20,7 @@ use crate::counts::strace::{self, Calls};
 use crate::counts::work::Work;
 use crate::error::BenchError;
 use crate::interrupt::Interrupt;
-use crate::launch::{Ready, Route};
+use crate::launch::{Listening, Route};
 use crate::programs::Programs;
 use crate::random::Random;
 use crate::server::{ProcessGroup, Server, last_words};
@@ -117,9 +117,9 @@ impl Bench<'_> {
         };
         let at = |name: &str| files.path().join(name);
         let launch = route.server(tool, || Ok(0))?.ok_or(BenchError::Usage("fastcp has a server"))?;
-        let mut command = self.command(&launch.words, watched, &at("server"));
-        let mut server = Server::start("the server", &mut command, Ready::Says, &at("server.err"))?;
-        self.run_client(&route, tool, server.address, watched)?;
+        let mut command = self.command(&launch.words, watched, &route, "server");
+        let mut server = Server::start("the server", &mut command, launch.ready, &at("server.err"))?;
+        self.run_client(&route, tool, &server.listening, watched)?;
         server.tell_to_end();
         self.finished(&mut server.processes, &at("server.err"), "the server")?;
         tree.census.expect(Census::of(destination)?)?;
@@ -133,14 +133,14 @@ impl Bench<'_> {
         &self,
         route: &Route<'_>,
         tool: Tool,
-        server: SocketAddrV4,
+        server: &Listening,
         watched: Watched,
     ) -> Result<(), BenchError> {
         let at = |name: &str| route.scratch.join(name);
         let (out, err) = (at("client.out"), at("client.err"));
         let mut words = route.client(tool, server);
         words.extend(["--receive-path", "copy"].map(OsString::from));
-        let mut command = self.command(&words, watched, &at("client"));
+        let mut command = self.command(&words, watched, route, "client");
         command.stdout(File::create(&out).map_err(BenchError::file("create", &out))?);
         command.stderr(File::create(&err).map_err(BenchError::file("create", &err))?);
         self.finished(&mut ProcessGroup::spawn(&mut command)?, &err, "the client")
@@ -156,15 +156,16 @@ impl Bench<'_> {
         Err(BenchError::Program { program: name.to_owned(), ended, said: last_words(err) })
     }
 
-    /// The command, tied to this process, and what is counted going to files that begin with `log`.
-    fn command(&self, words: &[OsString], watched: Watched, log: &Path) -> Command {
+    /// The command, tied to this process, and what is counted going to files whose names begin with `name`.
+    fn command(&self, words: &[OsString], watched: Watched, route: &Route<'_>, name: &str) -> Command {
+        let log = route.scratch.join(name);
         let mut command = Command::new(&self.programs.bench);
-        clean_environment(&mut command);
+        clean_environment(&mut command, route.scratch);
         command.args(["tether", "--"]);
         match watched {
             Watched::ByStrace => {
                 // Should strace be killed, the program goes on, so it is tied to strace as well.
-                command.args(strace::words(log)).arg(&self.programs.bench).args(["tether", "--"]);
+                command.args(strace::words(&log)).arg(&self.programs.bench).args(["tether", "--"]);
             }
             Watched::ByThemselves => {
                 command.env(COUNTS_VARIABLE, log);
