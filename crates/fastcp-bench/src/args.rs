@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn without_words_everything_runs() {
         let settings = settings("fastcp-bench");
-        assert_eq!((settings.workloads.len(), settings.tools.len(), settings.places.len()), (7, 12, 4));
+        assert_eq!((settings.workloads.len(), settings.tools.len(), settings.places.len()), (7, 16, 4));
         assert_eq!((settings.rounds, settings.scale), (5, Scale::Full));
     }
 
@@ -271,7 +271,7 @@ mod tests {
     fn words_choose() {
         let settings = settings("fastcp-bench big,log all --on tmpfs,link --link 10ms,100mbit,1% --short --rounds 3");
         assert_eq!(settings.workloads, [Workload::Big, Workload::Log]);
-        assert_eq!(settings.tools.len(), 12);
+        assert_eq!(settings.tools.len(), 16);
         assert_eq!((settings.rounds, settings.scale), (3, Scale::Short));
         let link = "10ms,100mbit,1%".parse().expect("a link");
         assert_eq!(settings.places, [Place::Tmpfs, Place::Link(link)]);

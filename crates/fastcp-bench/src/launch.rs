@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::BenchError;
 use crate::programs::{Programs, find_in_path, is_root};
+use crate::ssh::{self, Ssh};
 use crate::tool::Tool;
 use crate::variant::{Access, Connections, Variant};
 
@@ -72,6 +73,11 @@ impl Route<'_> {
             |words, has_key| Ok(Some(ServerLaunch { words, ready: Ready::Says { has_key }, is_one_process: true }));
         match tool {
             Tool::Cp | Tool::Create | Tool::Syq { .. } => Ok(None),
+            Tool::Fastcp(Variant { access: Access::Ssh, .. }) | Tool::RsyncSsh | Tool::Scp | Tool::TarSsh => {
+                let address = SocketAddrV4::new(self.ip, free_port()?);
+                let words = self.ssh().server(address)?;
+                Ok(Some(ServerLaunch { words, ready: Ready::Listens(address), is_one_process: false }))
+            }
             Tool::Fastcp(variant) => said(self.fastcp_server(variant)?, variant.access == Access::Tls),
             Tool::Bare => {
                 let ip = self.ip.to_string();
@@ -98,8 +104,13 @@ impl Route<'_> {
             Tool::Fastcp(variant) => self.fastcp_client(variant, listening),
             Tool::Cp => words(&["cp".as_ref(), "-a".as_ref(), &self.source.join("."), &with_slash(self.destination)]),
             Tool::Tar => self.tar_client(address),
-            Tool::Rsync => self.rsync_client(&["-a"], address),
-            Tool::RsyncZ => self.rsync_client(&["-a", "-z"], address),
+            Tool::Rsync => self.rsync_client(&["-a"], &rsync_url(address)),
+            Tool::RsyncZ => self.rsync_client(&["-a", "-z"], &rsync_url(address)),
+            Tool::RsyncSsh => {
+                self.rsync_client(&["-a", "-e", &self.ssh().shell()], &self.far(&with_slash(self.source)))
+            }
+            Tool::Scp => self.scp_client(),
+            Tool::TarSsh => self.tar_ssh_client(),
             Tool::Rclone => self.rclone_client(address),
             Tool::Syq { is_plain } => self.syq_client(is_plain),
             Tool::Bare => {
@@ -114,6 +125,18 @@ impl Route<'_> {
     /// The list of files for `create`.
     pub(crate) fn manifest(&self) -> PathBuf {
         self.scratch.join("manifest")
+    }
+
+    fn ssh(&self) -> Ssh<'_> {
+        Ssh::new(self.scratch)
+    }
+
+    /// A path at the server's end, for tools that log in there.
+    fn far(&self, path: &Path) -> OsString {
+        let mut far = OsString::from(ssh::HOST);
+        far.push(":");
+        far.push(path);
+        far
     }
 
     /// What fastcp's client and server prove to each other that they know.
@@ -140,7 +163,11 @@ impl Route<'_> {
 
     fn fastcp_client(&self, variant: Variant, listening: &Listening) -> Vec<OsString> {
         let key = listening.key.as_ref().map(|key| format!("#{key}")).unwrap_or_default();
-        let url = format!("fcp://{}{key}/", listening.address);
+        let url = match variant.access {
+            Access::Ssh if variant.is_push => self.far(&with_slash(self.destination)),
+            Access::Ssh => self.far(&with_slash(self.source)),
+            Access::Open | Access::Tls => format!("fcp://{}{key}/", listening.address).into(),
+        };
         let connections = match variant.connections {
             Connections::Usual => self.connections.to_string(),
             Connections::Count(count) => count.to_string(),
@@ -152,10 +179,14 @@ impl Route<'_> {
             true => words(&[&self.programs.client, "push".as_ref(), &source, url]),
         };
         all.extend(["--conns", &connections, "--json"].map(OsString::from));
-        if variant.access == Access::Tls {
-            all.extend(["--token-file".into(), self.token().into()]);
-        } else if !self.ip.is_loopback() {
-            all.push("--insecure".into());
+        match variant.access {
+            Access::Open if self.ip.is_loopback() => {}
+            Access::Open => all.push("--insecure".into()),
+            Access::Tls => all.extend(["--token-file".into(), self.token().into()]),
+            Access::Ssh => {
+                let server = self.programs.server.clone();
+                all.extend(["-e".into(), self.ssh().shell().into(), "--remote-bin".into(), server.into()]);
+            }
         }
         if variant.is_raw {
             all.push("--no-compress".into());
@@ -198,10 +229,23 @@ impl Route<'_> {
     }
 
     /// `--no-whole-file` is what rsync does anyway from a daemon; that it is said makes the command tell it.
-    fn rsync_client(&self, options: &[&str], address: SocketAddrV4) -> Vec<OsString> {
-        let url = format!("rsync://{address}/tree/");
-        let fixed = ["--no-whole-file", "--stats", &url];
-        prefixed("rsync".as_ref(), &[options, &fixed].concat(), &[&with_slash(self.destination)])
+    fn rsync_client(&self, options: &[&str], from: &OsStr) -> Vec<OsString> {
+        let fixed = ["--no-whole-file", "--stats"];
+        let paths = [Path::new(from), &with_slash(self.destination)];
+        prefixed("rsync".as_ref(), &[options, &fixed].concat(), &paths)
+    }
+
+    fn scp_client(&self) -> Vec<OsString> {
+        let config = self.ssh().client_config();
+        let from = self.far(&self.source.join("."));
+        let fixed = ["scp", "-q", "-r", "-F"].map(Path::new);
+        words(&[&fixed[..], &[&config, from.as_ref(), &with_slash(self.destination)]].concat())
+    }
+
+    fn tar_ssh_client(&self) -> Vec<OsString> {
+        let script = format!("ssh -F \"$1\" {} \"tar -C '$2' -cf - .\" | tar -C \"$3\" -xf -", ssh::HOST);
+        let config = self.ssh().client_config();
+        prefixed("sh".as_ref(), &["-c", &script, "sh"], &[&config, self.source, self.destination])
     }
 
     /// Over HTTP, not WebDAV, for which rclone's client allows itself a hundred calls a second.
@@ -233,6 +277,10 @@ impl Route<'_> {
 
 /// What stands for a remote shell: it is given a host's name and a command, and runs that command here.
 const REMOTE_SHELL: &str = "sh -c 'shift; eval \"exec $*\"' sh";
+
+fn rsync_url(address: SocketAddrV4) -> OsString {
+    format!("rsync://{address}/tree/").into()
+}
 
 /// A file with a token, for its owner alone.
 fn make_token(path: &Path) -> io::Result<()> {

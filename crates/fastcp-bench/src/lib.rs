@@ -36,6 +36,7 @@ mod run;
 mod server;
 mod single;
 mod site;
+mod ssh;
 mod statistics;
 mod svg;
 mod table;

@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use nix::unistd::Uid;
 
 use crate::error::BenchError;
+use crate::ssh;
 use crate::tool::Tool;
+use crate::variant::{Access, Variant};
 
 /// Where administrators' programs lie, which a user's PATH may leave out.
 const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -57,7 +59,12 @@ fn version(client: &Path) -> Result<String, BenchError> {
 
 /// Why a tool cannot run here, and what to do about it; `None` where it can.
 pub(crate) fn obstacle(tool: Tool) -> Option<String> {
+    let by_ssh = |own: &[&'static str]| missing(&[&ssh::PROGRAMS, own].concat());
     let needed: &[&str] = match tool {
+        Tool::Fastcp(Variant { access: Access::Ssh, .. }) => return by_ssh(&[]),
+        Tool::RsyncSsh => return by_ssh(&["rsync"]),
+        Tool::Scp => return by_ssh(&["scp"]),
+        Tool::TarSsh => return by_ssh(&["tar"]),
         Tool::Fastcp(_) | Tool::Bare | Tool::Create => &[],
         Tool::Cp => &["cp"],
         Tool::Tar => &["tar", "socat"],
@@ -76,6 +83,8 @@ pub(crate) fn missing(needed: &[&str]) -> Option<String> {
         "mkfs.ext4" => "e2fsprogs",
         "ip" => "iproute2",
         "cp" => "coreutils",
+        "sshd" => "openssh-server",
+        "ssh" | "ssh-keygen" | "scp" => "openssh-client",
         same => same,
     };
     Some(match *absent {

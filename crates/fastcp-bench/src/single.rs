@@ -178,7 +178,7 @@ fn said(tool: Tool, out: &Path) -> Result<Said, BenchError> {
             path: out.to_path_buf(),
             source,
         }),
-        Tool::Rsync | Tool::RsyncZ => {
+        Tool::Rsync | Tool::RsyncZ | Tool::RsyncSsh => {
             let wire = WireBytes::of_rsync(&String::from_utf8_lossy(&text()?));
             let wire = wire.ok_or_else(|| BenchError::NoStats { path: out.to_path_buf() })?;
             Ok(Said { fastcp: None, wire: Some(wire) })

@@ -20,6 +20,12 @@ pub(crate) enum Tool {
     Rsync,
     /// The same with `-z`.
     RsyncZ,
+    /// `rsync -a` through ssh.
+    RsyncSsh,
+    /// `scp -r`.
+    Scp,
+    /// Two tars and an ssh.
+    TarSsh,
     /// `rclone serve http` and `rclone copy`.
     Rclone,
     /// `syq cp` from a `syq` that a remote shell starts, with encryption or without.
@@ -48,10 +54,14 @@ pub(crate) fn usual_tools() -> Vec<Tool> {
         Tool::Fastcp(Variant::default()),
         Tool::Fastcp(Variant { is_push: true, ..Variant::default() }),
         Tool::Fastcp(Variant { access: Access::Tls, ..Variant::default() }),
+        Tool::Fastcp(Variant { access: Access::Ssh, ..Variant::default() }),
         Tool::Cp,
         Tool::Tar,
         Tool::Rsync,
         Tool::RsyncZ,
+        Tool::RsyncSsh,
+        Tool::Scp,
+        Tool::TarSsh,
         Tool::Rclone,
         SYQ,
         SYQ_PLAIN,
@@ -68,13 +78,17 @@ impl Tool {
                 "the same the other way round: a client that pushes to a server"
             }
             Self::Fastcp(Variant { access: Access::Tls, .. }) => "a pull over TLS, with a token and the server's key",
+            Self::Fastcp(Variant { access: Access::Ssh, .. }) => "a pull from a server that ssh starts",
             Self::Fastcp(_) => {
-                "fastcp, a pull; variants: -push, -tls, -cN, -auto, -raw, -whole, -nosync, -nobbr, joined by +, as fastcp-c4+raw"
+                "fastcp, a pull; variants: -push, -tls, -ssh, -cN, -auto, -raw, -whole, -nosync, -nobbr, joined by +, as fastcp-c4+raw"
             }
             Self::Cp => "cp -a, without a network",
             Self::Tar => "tar over one TCP connection by socat",
             Self::Rsync => "rsync -a from a daemon",
             Self::RsyncZ => "rsync -a -z from a daemon",
+            Self::RsyncSsh => "rsync -a through ssh",
+            Self::Scp => "scp -r",
+            Self::TarSsh => "tar through ssh",
             Self::Rclone => "rclone copy from rclone serve http",
             Self::Syq { is_plain: false } => "syq cp, encrypted; its remote shell runs here",
             Self::Syq { is_plain: true } => "the same with --tcp-plain",
@@ -99,12 +113,12 @@ impl Tool {
     /// Whether it has a part to play: over a network or not, for this workload.
     pub(crate) fn takes_part(self, workload: Workload, is_link: bool) -> bool {
         match self {
-            Self::Fastcp(_) | Self::Rsync | Self::RsyncZ | Self::Rclone => true,
+            Self::Fastcp(_) | Self::Rsync | Self::RsyncZ | Self::RsyncSsh | Self::Rclone => true,
             // These copy everything again.
             Self::Cp => workload != Workload::Unchanged && !is_link,
             // Its remote shell runs at this end.
             Self::Syq { .. } => !is_link,
-            Self::Tar => workload != Workload::Unchanged,
+            Self::Tar | Self::Scp | Self::TarSsh => workload != Workload::Unchanged,
             Self::Bare => !matches!(workload, Workload::Unchanged | Workload::Million),
             Self::Create => workload == Workload::Small && !is_link,
         }
@@ -121,6 +135,9 @@ impl FromStr for Tool {
             "tar" => Self::Tar,
             "rsync" => Self::Rsync,
             "rsync-z" => Self::RsyncZ,
+            "rsync-ssh" => Self::RsyncSsh,
+            "scp" => Self::Scp,
+            "tar-ssh" => Self::TarSsh,
             "rclone" => Self::Rclone,
             "syq" => SYQ,
             "syq-plain" => SYQ_PLAIN,
@@ -144,6 +161,9 @@ impl fmt::Display for Tool {
             Self::Tar => "tar",
             Self::Rsync => "rsync",
             Self::RsyncZ => "rsync-z",
+            Self::RsyncSsh => "rsync-ssh",
+            Self::Scp => "scp",
+            Self::TarSsh => "tar-ssh",
             Self::Rclone => "rclone",
             Self::Syq { is_plain: false } => "syq",
             Self::Syq { is_plain: true } => "syq-plain",
@@ -195,7 +215,7 @@ mod tests {
     fn nonsense_is_refused() {
         let error = |name: &str| name.parse::<Tool>().expect_err(name);
         let variant = |name: &str, error| ToolError::Variant { name: name.to_owned(), error };
-        for name in ["", "scp", "fastcpraw", "Rsync", "rsync-"] {
+        for name in ["", "sftp", "fastcpraw", "Rsync", "rsync-"] {
             assert_eq!(error(name), ToolError::Unknown(name.to_owned()));
         }
         for (name, part) in
@@ -206,6 +226,7 @@ mod tests {
         for (name, part) in [
             ("fastcp-push+push", "push"),
             ("fastcp-tls+tls", "tls"),
+            ("fastcp-tls+ssh", "ssh"),
             ("fastcp-raw+raw", "raw"),
             ("fastcp-c4+auto", "auto"),
             ("fastcp-c4+c4", "c4"),

@@ -30,6 +30,8 @@ pub(crate) enum Access {
     Open,
     /// TLS, with a token and the server's key.
     Tls,
+    /// ssh starts the server; data goes over TLS beside it.
+    Ssh,
 }
 
 /// A way to run fastcp.
@@ -52,7 +54,9 @@ pub(crate) struct Variant {
 /// Why a variant's name means nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum VariantError {
-    #[error("\"{0}\" is no part of a variant; they are push, tls, cN, auto, raw, whole, nosync and nobbr, joined by +")]
+    #[error(
+        "\"{0}\" is no part of a variant; they are push, tls, ssh, cN, auto, raw, whole, nosync and nobbr, joined by +"
+    )]
     Unknown(String),
     #[error("\"{0}\" says again, or otherwise, what an earlier part says")]
     Twice(String),
@@ -65,6 +69,7 @@ impl Variant {
         let flag = match part {
             "push" => &mut self.is_push,
             "tls" => return self.add_access(part, Access::Tls),
+            "ssh" => return self.add_access(part, Access::Ssh),
             "raw" => &mut self.is_raw,
             "whole" => &mut self.is_whole,
             "nosync" => &mut self.is_unsynced,
@@ -129,6 +134,7 @@ impl fmt::Display for Variant {
         let access = match self.access {
             Access::Open => None,
             Access::Tls => Some("tls".to_owned()),
+            Access::Ssh => Some("ssh".to_owned()),
         };
         let flag = |is_set: bool, name: &str| is_set.then(|| name.to_owned());
         let parts = [
