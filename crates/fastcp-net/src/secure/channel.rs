@@ -1,26 +1,25 @@
 //! Records of TLS 1.3 (RFC 8446, section 5) once both ends have keys.
 //!
-//! rustls agrees on the keys and has the ciphers; what is here is the framing. Each direction is by itself: one thread may
-//! read while another writes, and neither waits for the other. Bytes are sealed from wherever they lie, and opened where
-//! they arrive.
+//! rustls agrees on the keys, aws-lc has the ciphers; what is here is the framing. Each direction is by itself: one thread may
+//! read while another writes, and neither waits for the other. Bytes are sealed from wherever they lie, and opened into the
+//! memory that they are for.
 //!
 //! What ends or changes keys after the handshake is not used: no session tickets, no key updates. A key may seal 2^24
 //! records (rustls' `confidentiality_limit` of AES-GCM), which is 256 GiB: a connection is [worn](Channel::is_worn) at half
 //! of that, to be replaced by whoever uses it, and broken at the limit.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use fastcp_model::Status;
 use fastcp_wire::WireError;
 use fastcp_wire::auth::AuthReply;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType};
 use fastcp_wire::limits::AUTH_PAYLOAD_BYTES_MAX;
-use rustls::crypto::cipher::{
-    InboundOpaqueMessage, MessageDecrypter, MessageEncrypter, OutboundChunks, OutboundPlainMessage,
-};
-use rustls::{ConnectionTrafficSecrets, ContentType, ExtractedSecrets, ProtocolVersion, Tls13CipherSuite};
+use rustls::{ConnectionTrafficSecrets, ContentType, ExtractedSecrets};
 
 use super::TlsError;
 use super::token::{Exporter, Prover, Token};
@@ -33,8 +32,14 @@ const PLAIN_BYTES_MAX: usize = 1 << 14;
 pub(super) const HEADER_BYTES: usize = 5;
 /// The longest record with its header: the standard allows 256 bytes beyond the plain text.
 pub(super) const RECORD_BYTES_MAX: usize = HEADER_BYTES + PLAIN_BYTES_MAX + 256;
-/// Records that are sent with one call.
-const RECORDS_AT_ONCE: usize = 16;
+/// What is encrypted with the plain text: what it is.
+const TYPE_BYTES: usize = 1;
+/// What shows that it was not changed; of all ciphers of TLS 1.3.
+const TAG_BYTES: usize = 16;
+/// A warning, `close_notify`.
+const CLOSE_NOTIFY: [u8; 2] = [1, 0];
+/// Bytes of records that are sent with one call.
+const OUT_BYTES_MAX: usize = 8 * RECORD_BYTES_MAX;
 /// Bytes that are received with one call.
 const INCOMING_BYTES: usize = 8 * RECORD_BYTES_MAX;
 /// Records that a connection's keys are used for.
@@ -80,30 +85,14 @@ impl From<WireError> for ChannelError {
 
 impl Channel {
     /// Takes the keys that were agreed on. `arrived` is what came behind the handshake.
-    pub(super) fn new(
-        suite: &'static Tls13CipherSuite,
-        secrets: ExtractedSecrets,
-        arrived: &[u8],
-    ) -> Result<Self, TlsError> {
-        let ((sent, tx), (received, rx)) = (secrets.tx, secrets.rx);
-        let keys = |secrets| match secrets {
-            ConnectionTrafficSecrets::Aes128Gcm { key, iv }
-            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => Ok((key, iv)),
-            _ => Err(TlsError::Record("unknown keys")),
-        };
-        let ((tx_key, tx_iv), (rx_key, rx_iv)) = (keys(tx)?, keys(rx)?);
+    pub(super) fn new(secrets: ExtractedSecrets, arrived: &[u8]) -> Result<Self, TlsError> {
         let mut buffer = vec![0; INCOMING_BYTES.max(arrived.len())];
         buffer[..arrived.len()].copy_from_slice(arrived);
+        let key = Key::new(secrets.tx.0, secrets.tx.1)?;
         Ok(Self {
-            sealer: Mutex::new(Sealer {
-                encrypter: suite.aead_alg.encrypter(tx_key, tx_iv),
-                sequence: sent,
-                waiting: Vec::new(),
-            }),
+            sealer: Mutex::new(Sealer { key, waiting: Vec::new(), out: Vec::new() }),
             opener: Mutex::new(Opener {
-                decrypter: suite.aead_alg.decrypter(rx_key, rx_iv),
-                sequence: received,
+                key: Key::new(secrets.rx.0, secrets.rx.1)?,
                 buffer: buffer.into(),
                 filled: 0..arrived.len(),
                 plain: 0..0,
@@ -125,7 +114,7 @@ impl Channel {
     ) -> Result<(), ChannelError> {
         let mut sealer = lock(&self.sealer);
         sealer.send(bytes, more, send)?;
-        self.records.fetch_max(sealer.sequence, Ordering::Relaxed);
+        self.records.fetch_max(sealer.key.sequence, Ordering::Relaxed);
         Ok(())
     }
 
@@ -144,7 +133,7 @@ impl Channel {
         let mut opener = lock(&self.opener);
         opener.hear_proof(&mut receive)?;
         let count = opener.receive(into, receive)?;
-        self.records.fetch_max(opener.sequence, Ordering::Relaxed);
+        self.records.fetch_max(opener.key.sequence, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -177,12 +166,47 @@ fn lock<T>(half: &Mutex<T>) -> MutexGuard<'_, T> {
     half.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The key of one direction, and how many records it was used for.
+struct Key {
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+    sequence: u64,
+}
+
+impl Key {
+    fn new(sequence: u64, secrets: ConnectionTrafficSecrets) -> Result<Self, TlsError> {
+        let (algorithm, key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
+            _ => return Err(TlsError::Record("unknown keys")),
+        };
+        let unusable = TlsError::Record("unusable keys");
+        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| unusable.clone())?;
+        let iv = iv.as_ref().try_into().map_err(|_| unusable)?;
+        Ok(Self { key: LessSafeKey::new(key), iv, sequence })
+    }
+
+    /// What the next record is protected with (RFC 8446, section 5.3): no two are alike.
+    fn next_nonce(&mut self) -> Result<Nonce, TlsError> {
+        if self.sequence >= RECORDS_MAX {
+            return Err(TlsError::Record("the keys of one connection are good for 256 GiB"));
+        }
+        let mut nonce = self.iv;
+        let (_, last) = nonce.split_last_chunk_mut::<8>().expect("a nonce is longer");
+        *last = (u64::from_be_bytes(*last) ^ self.sequence).to_be_bytes();
+        self.sequence += 1;
+        Ok(Nonce::assume_unique_for_key(nonce))
+    }
+}
+
 /// The direction to the peer.
 struct Sealer {
-    encrypter: Box<dyn MessageEncrypter>,
-    sequence: u64,
+    key: Key,
     /// Less than a record, sent with what comes next.
     waiting: Vec<u8>,
+    /// Records that are being sent. Kept, since memory that is given back has to be asked for again.
+    out: Vec<u8>,
 }
 
 impl Sealer {
@@ -193,77 +217,73 @@ impl Sealer {
         mut send: impl FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
     ) -> Result<(), ChannelError> {
         let total = self.waiting.len() + bytes.len();
-        let whole = if more { total - total % PLAIN_BYTES_MAX } else { total };
-        if whole == 0 {
-            self.waiting.extend_from_slice(bytes);
-            return Ok(());
+        let mut left = if more { total - total % PLAIN_BYTES_MAX } else { total };
+        let mut rest = bytes;
+        if left > 0 && !self.waiting.is_empty() {
+            let (now, later) = rest.split_at((PLAIN_BYTES_MAX - self.waiting.len()).min(rest.len()));
+            let mut first = std::mem::take(&mut self.waiting);
+            first.extend_from_slice(now);
+            rest = later;
+            left -= first.len();
+            self.seal(ContentType::ApplicationData, &first)?;
+            first.clear();
+            self.waiting = first;
         }
-        let waiting = std::mem::take(&mut self.waiting);
-        let now = whole - waiting.len();
-        let mut records = Vec::with_capacity(RECORDS_AT_ONCE.min(whole.div_ceil(PLAIN_BYTES_MAX)));
-        let mut at = 0;
-        while at < whole {
-            let end = whole.min(at + PLAIN_BYTES_MAX);
-            // Only the first record has anything of what waited.
-            let chunks =
-                [&waiting[at.min(waiting.len())..], &bytes[at.saturating_sub(waiting.len())..end - waiting.len()]];
-            records.push(self.seal(ContentType::ApplicationData, OutboundChunks::new(&chunks))?);
-            at = end;
-            if records.len() == RECORDS_AT_ONCE || at == whole {
-                send_all(&records, &mut send)?;
-                records.clear();
+        while left > 0 {
+            let (now, later) = rest.split_at(PLAIN_BYTES_MAX.min(left));
+            (rest, left) = (later, left - now.len());
+            if self.out.len() + RECORD_BYTES_MAX > OUT_BYTES_MAX {
+                self.send_out(&mut send)?;
             }
+            self.seal(ContentType::ApplicationData, now)?;
         }
-        self.waiting = waiting;
-        self.waiting.clear();
-        self.waiting.extend_from_slice(&bytes[now..]);
-        Ok(())
+        self.waiting.extend_from_slice(rest);
+        self.send_out(send)
     }
 
     fn end(&mut self, mut send: impl FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>) -> Result<(), ChannelError> {
         self.send(&[], false, &mut send)?;
-        /// A warning, `close_notify`.
-        const CLOSE_NOTIFY: [u8; 2] = [1, 0];
-        let record = self.seal(ContentType::Alert, OutboundChunks::Single(&CLOSE_NOTIFY))?;
-        send_all(&[record], &mut send)
+        self.seal(ContentType::Alert, &CLOSE_NOTIFY)?;
+        self.send_out(send)
     }
 
-    fn seal(&mut self, typ: ContentType, payload: OutboundChunks<'_>) -> Result<Vec<u8>, ChannelError> {
-        if self.sequence >= RECORDS_MAX {
-            return Err(TlsError::Record("the keys of one connection are good for 256 GiB").into());
-        }
-        let message = OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload };
-        let sealed = self.encrypter.encrypt(message, self.sequence);
-        self.sequence += 1;
-        sealed.map(|sealed| sealed.encode()).map_err(|_| TlsError::Record("cannot seal a record").into())
+    /// Puts a record behind those that are to be sent.
+    fn seal(&mut self, typ: ContentType, plain: &[u8]) -> Result<(), TlsError> {
+        let len = plain.len() + TYPE_BYTES + TAG_BYTES;
+        let [high, low] = (len as u16).to_be_bytes();
+        let header = [ContentType::ApplicationData.into(), 3, 3, high, low];
+        let nonce = self.key.next_nonce()?;
+        self.out.extend_from_slice(&header);
+        let start = self.out.len();
+        self.out.resize(start + len, 0);
+        let (sealed, tail) = self.out[start..].split_at_mut(plain.len());
+        let sealing =
+            self.key.key.seal_out_of_place_scatter(nonce, Aad::from(header), plain, sealed, &[typ.into()], tail);
+        sealing.map_err(|_| TlsError::Record("cannot seal a record"))
     }
-}
 
-fn send_all(
-    records: &[Vec<u8>],
-    mut send: impl FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
-) -> Result<(), ChannelError> {
-    let mut slices: Vec<_> = records.iter().map(|record| io::IoSlice::new(record)).collect();
-    let mut left = &mut slices[..];
-    while !left.is_empty() {
-        match send(left) {
-            Ok(count) => io::IoSlice::advance_slices(&mut left, count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
+    fn send_out(&mut self, mut send: impl FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>) -> Result<(), ChannelError> {
+        let mut left = &self.out[..];
+        while !left.is_empty() {
+            match send(&[io::IoSlice::new(left)]) {
+                Ok(count) => left = &left[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        self.out.clear();
+        Ok(())
     }
-    Ok(())
 }
 
 /// The direction from the peer.
 struct Opener {
-    decrypter: Box<dyn MessageDecrypter>,
-    sequence: u64,
+    key: Key,
     buffer: Box<[u8]>,
     /// What has arrived and is not opened, of the buffer.
-    filled: std::ops::Range<usize>,
+    filled: Range<usize>,
     /// What is opened and not handed over, of the buffer.
-    plain: std::ops::Range<usize>,
+    plain: Range<usize>,
     /// Records without a byte, in a row.
     empty: u32,
     is_ended: bool,
@@ -296,7 +316,7 @@ impl Opener {
             }
             match self.next_record() {
                 _ if self.is_ended => break,
-                Ok(Some(len)) => self.open(len)?,
+                Ok(Some(len)) => done += self.open(len, &mut into[done..])?,
                 // What is here already is handed over first.
                 _ if done > 0 => break,
                 Ok(None) => {
@@ -321,39 +341,52 @@ impl Opener {
         if ContentType::from(header[0]) != ContentType::ApplicationData {
             return Err(TlsError::Record("a record that is not protected").into());
         }
+        if len < TYPE_BYTES + TAG_BYTES {
+            return Err(TlsError::Record("a record that is too short").into());
+        }
         Ok((filled.len() >= HEADER_BYTES + len).then_some(len))
     }
 
-    fn open(&mut self, len: usize) -> Result<(), ChannelError> {
-        let tls = |what| Err(TlsError::Record(what).into());
+    /// Opens a record: into the caller's memory where all of it has room there, and answers how much that is; else where it
+    /// lies.
+    fn open(&mut self, len: usize, into: &mut [u8]) -> Result<usize, ChannelError> {
+        let nonce = self.key.next_nonce()?;
         let start = self.filled.start + HEADER_BYTES;
+        let (before, record) = self.buffer.split_at_mut(start);
+        let (_, header) = before.split_last_chunk::<HEADER_BYTES>().expect("the header is before it");
+        let (sealed, tag) = record[..len].split_at_mut(len - TAG_BYTES);
         self.filled.start = start + len;
-        let payload = &mut self.buffer[start..start + len];
-        let sealed = InboundOpaqueMessage::new(ContentType::ApplicationData, ProtocolVersion::TLSv1_2, payload);
-        if self.sequence >= RECORDS_MAX {
-            return tls("a key was used for too long");
-        }
-        let Ok(opened) = self.decrypter.decrypt(sealed, self.sequence) else {
-            return tls("a record that was changed on the way");
+        let aad = Aad::from(*header);
+        let is_direct = into.len() >= sealed.len();
+        let opened = match into.get_mut(..sealed.len()) {
+            Some(into) => self.key.key.open_separate_gather(nonce, aad, sealed, tag, into).map(|()| &*into),
+            None => self.key.key.open_in_place(nonce, aad, &mut record[..len]).map(|opened| &*opened),
         };
-        self.sequence += 1;
-        match (opened.typ, opened.payload) {
+        let opened = opened.map_err(|_| TlsError::Record("a record that was changed on the way"))?;
+        // Behind what was sent comes what it is, and then as many zeros as the sender likes.
+        let end = opened.iter().rposition(|&byte| byte != 0).ok_or(TlsError::Record("a record of no kind"))?;
+        match (ContentType::from(opened[end]), &opened[..end]) {
             (ContentType::ApplicationData, []) => {
                 self.empty += 1;
                 if self.empty > EMPTY_MAX {
-                    return tls("nothing but empty records");
+                    return Err(TlsError::Record("nothing but empty records").into());
                 }
+                Ok(0)
             }
-            // It is opened in place, from the beginning.
-            (ContentType::ApplicationData, plain) => {
-                self.plain = start..start + plain.len();
+            (ContentType::ApplicationData, _) => {
                 self.empty = 0;
+                if !is_direct {
+                    self.plain = start..start + end;
+                }
+                Ok(if is_direct { end } else { 0 })
             }
-            (ContentType::Alert, [_, 0]) => self.is_ended = true,
-            (ContentType::Alert, _) => return tls("the peer gave the connection up"),
-            _ => return tls("a record that has no place here"),
+            (ContentType::Alert, [_, 0]) => {
+                self.is_ended = true;
+                Ok(0)
+            }
+            (ContentType::Alert, _) => Err(TlsError::Record("the peer gave the connection up").into()),
+            _ => Err(TlsError::Record("a record that has no place here").into()),
         }
-        Ok(())
     }
 
     /// Whatever is not opened moves to the front, where all of a record has room.

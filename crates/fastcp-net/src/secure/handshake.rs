@@ -134,13 +134,11 @@ pub(crate) fn shake(mut side: impl Side, first: &[u8], line: &Line<'_>) -> Resul
             return Err(TlsError::from(error).into());
         }
     }
-    let suite = side.common().negotiated_cipher_suite().and_then(|suite| suite.tls13());
-    let suite = suite.ok_or_else(|| TlsError::Handshake("no suite of TLS 1.3".to_owned()))?;
     let shown = side.common().peer_certificates().and_then(|all| all.first()).map(|shown| Fingerprint::of(shown));
     let mut exporter = [0; EXPORTER_BYTES];
     side.common().export_keying_material(&mut exporter, EXPORTER_LABEL, None).map_err(TlsError::from)?;
     let secrets = side.secrets().map_err(TlsError::from)?;
-    Ok(Protected { channel: Channel::new(suite, secrets, &arrived)?, exporter, shown })
+    Ok(Protected { channel: Channel::new(secrets, &arrived)?, exporter, shown })
 }
 
 /// The next record, whole; what arrives behind it stays.
