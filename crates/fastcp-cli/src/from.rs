@@ -120,9 +120,11 @@ fn parse_url(scheme: &str, rest: &[u8], whole: &[u8]) -> Result<From, FromError>
 fn parse_shell(login: &[u8], port: Option<u16>, path: &[u8], whole: &[u8]) -> Result<From, FromError> {
     let host = || FromError::Host(shown(whole));
     let login = std::str::from_utf8(login).map_err(|_| host())?;
-    let name = login.rsplit_once('@').map_or(login, |(_, name)| name);
-    // What begins with a dash would be an option of the shell.
-    if name.is_empty() || name.starts_with('-') || login.starts_with(['-', '@']) || login.contains(char::is_whitespace)
+    let (user, name) = login.rsplit_once('@').map_or((None, login), |(user, name)| (Some(user), name));
+    // ssh takes an IPv6 address as it is. What begins with a dash would be an option of it.
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let login = user.map_or_else(|| bare.to_owned(), |user| format!("{user}@{bare}"));
+    if bare.is_empty() || bare.starts_with('-') || login.starts_with(['-', '@']) || login.contains(char::is_whitespace)
     {
         return Err(host());
     }
@@ -135,7 +137,7 @@ fn parse_shell(login: &[u8], port: Option<u16>, path: &[u8], whole: &[u8]) -> Re
         [b'~', ..] => return Err(FromError::OtherHome(shown(whole))),
         path => path,
     };
-    Ok(From::Shell(Remote { login: login.to_owned(), port, path: path.to_vec() }))
+    Ok(From::Shell(Remote { login, port, path: path.to_vec() }))
 }
 
 /// `ssh://[user@]host[:port]/path`.
@@ -151,12 +153,17 @@ fn parse_ssh_url(rest: &[u8], whole: &[u8]) -> Result<From, FromError> {
 
 /// As rsync tells it: a colon before the first slash is that of a host.
 fn place_of_colon(bytes: &[u8]) -> Option<usize> {
-    // Colons between brackets are those of an IPv6 address.
-    let host = bytes.iter().position(|&byte| byte == b'[').filter(|&at| at == 0 || bytes[at - 1] == b'@');
-    if let Some(end) = host.and_then(|at| bytes[at..].iter().position(|&byte| byte == b']').map(|end| at + end + 1)) {
-        return (bytes.get(end) == Some(&b':')).then_some(end);
-    }
-    bytes.iter().position(|&byte| byte == b':' || byte == b'/').filter(|&at| bytes[at] == b':')
+    let passed = end_of_brackets(bytes).unwrap_or(0);
+    let at = passed + bytes[passed..].iter().position(|&byte| byte == b':' || byte == b'/')?;
+    (bytes[at] == b':').then_some(at)
+}
+
+/// Where an IPv6 address in brackets ends, which has colons of its own.
+fn end_of_brackets(bytes: &[u8]) -> Option<usize> {
+    let user = bytes.iter().position(|byte| b"@[:/".contains(byte)).filter(|&at| bytes[at] == b'@');
+    let host = user.map_or(0, |at| at + 1);
+    let end = host + bytes[host..].iter().position(|byte| b"]/".contains(byte))?;
+    (bytes[host] == b'[' && bytes[end] == b']').then_some(end)
 }
 
 fn parse_address(rest: &[u8], whole: &[u8]) -> Result<From, FromError> {
@@ -245,6 +252,8 @@ mod tests {
             ("host:~", "host", None, ""),
             ("ssh://user@host:22/path", "user@host", Some(22), "/path"),
             ("ssh://host/", "host", None, "/"),
+            ("user@[::1]:/path", "user@::1", None, "/path"),
+            ("[fe80::1%eth0]:path", "fe80::1%eth0", None, "path"),
         ] {
             let remote = Remote { login: login.to_owned(), port, path: path.as_bytes().to_vec() };
             assert_eq!(parse(text), Ok(From::Shell(remote)), "{text}");
@@ -271,6 +280,8 @@ mod tests {
             ("-oProxyCommand=x:/path", "expected [USER@]HOST:PATH"),
             ("host:~other/path", "another user"),
             (":path", "expected [USER@]HOST:PATH"),
+            ("[]:path", "expected [USER@]HOST:PATH"),
+            ("[-x]:path", "expected [USER@]HOST:PATH"),
             ("host::module", "rsync daemon"),
             ("rsync://host/module", "rsync daemon"),
             ("http://host/path", "http:// is not supported; expected fcp://"),

@@ -224,11 +224,20 @@ impl Shell {
 fn command_words(remote: &Remote, options: &ShellOptions) -> Result<Vec<OsString>, String> {
     let rsh = options.rsh.as_deref().unwrap_or(OsStr::new("ssh"));
     let mut words = split_words(rsh.as_bytes())?;
+    if words.is_empty() {
+        return Err("--rsh is empty".to_owned());
+    }
+    let program = options.remote_bin.as_deref().unwrap_or("fastcp-server");
     // A command that ends so takes the remote command itself, as `kubectl exec -i POD --` does.
     if words.last().is_some_and(|word| word == "--") {
         if !remote.login.is_empty() && remote.port.is_some() {
             return Err("a port is for ssh; --rsh says where it goes".to_owned());
         }
+        if program.is_empty() {
+            return Err("--remote-bin is empty".to_owned());
+        }
+        // Nobody takes quotes off it.
+        words.push(program.into());
     } else {
         if is_ssh(&words) {
             // A terminal would change what passes.
@@ -237,10 +246,9 @@ fn command_words(remote: &Remote, options: &ShellOptions) -> Result<Vec<OsString
         if let Some(port) = remote.port {
             words.extend(["-p".into(), port.to_string().into()]);
         }
-        words.push(remote.login.clone().into());
+        words.extend([remote.login.clone().into(), quoted(program)?.into()]);
     }
-    let program = options.remote_bin.as_deref().unwrap_or("fastcp-server");
-    words.extend([quoted(program)?.into(), "--session".into()]);
+    words.push("--session".into());
     Ok(words)
 }
 

@@ -75,19 +75,23 @@ impl Sources {
                 }
             }
         }
-        match &sources {
-            Some(Self::Shell(places)) if places.len() > PLACES_MAX => {
-                Err(usage(format!("at most {PLACES_MAX} paths of a host can be copied in one run")))
-            }
-            Some(Self::Server { places, .. }) if places.len() > PLACES_MAX => {
-                Err(usage(format!("at most {PLACES_MAX} paths of a server can be copied in one run")))
-            }
-            Some(Self::Server { places, .. })
-                if places.iter().map(|place| place.path.as_bytes().len()).sum::<usize>() > BYTES_MAX =>
-            {
-                Err(usage("the paths are too long together to be copied in one run".to_owned()))
-            }
-            _ => sources.ok_or_else(|| usage("no source is given".to_owned())),
+        let sources = sources.ok_or_else(|| usage("no source is given".to_owned()))?;
+        let (count, bytes) = sources.asked_of_a_server();
+        if count > PLACES_MAX {
+            return Err(usage(format!("at most {PLACES_MAX} paths of a server can be copied in one run")));
+        }
+        if bytes > BYTES_MAX {
+            return Err(usage("the paths are too long together to be copied in one run".to_owned()));
+        }
+        Ok(sources)
+    }
+
+    /// How many paths a server is asked for, and how many bytes they have.
+    fn asked_of_a_server(&self) -> (usize, usize) {
+        match self {
+            Self::Server { places, .. } => (places.len(), places.iter().map(|place| place.path.as_bytes().len()).sum()),
+            Self::Shell(remotes) => (remotes.len(), remotes.iter().map(|remote| remote.path.len()).sum()),
+            Self::Here(_) => (0, 0),
         }
     }
 }

@@ -322,7 +322,11 @@ impl Tunnel {
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
         drop(output);
-        self.let_go();
+        match sent {
+            // Whoever is at the other end hears no more, whatever he still says.
+            Err(_) => self.finish(End::Closed),
+            Ok(()) => self.let_go(),
+        }
         sent
     }
 
@@ -431,11 +435,12 @@ impl Tunnel {
             }
             drop(state);
             // Where the stream is full, somebody is sending anyway.
-            if let Ok(mut output) = self.output.try_lock()
-                && let Some(output) = output.as_mut()
-            {
-                let sign = [[0; 4], [Kind::Sign as u8, 0, 0, 0], [0; 4]].concat();
-                let _ = output.write_all(&sign).and_then(|()| output.flush());
+            let sign = [[0; 4], [Kind::Sign as u8, 0, 0, 0], [0; 4]].concat();
+            let is_lost = self.output.try_lock().is_ok_and(|mut output| {
+                output.as_mut().is_some_and(|output| output.write_all(&sign).and_then(|()| output.flush()).is_err())
+            });
+            if is_lost {
+                return self.finish(End::Closed);
             }
             self.let_go();
             state = self.lock();
@@ -552,6 +557,23 @@ mod tests {
         first.hang_up();
         assert_eq!(here.read(&mut [0]).expect("the end"), 0);
         assert!(first.open().is_err());
+    }
+
+    #[test]
+    fn when_nothing_can_be_said_any_more_it_ends() {
+        struct Lost;
+        impl Write for Lost {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (here, _there) = UnixStream::pair().expect("a pair");
+        let tunnel = Tunnel::over(here, Lost, None).expect("threads");
+        assert!(tunnel.open().is_err());
+        assert_eq!(tunnel.wait_for_end(), End::Closed);
     }
 
     #[test]
