@@ -236,6 +236,11 @@ impl Connection {
         }
     }
 
+    /// Whether nothing can be said to the peer any more. One that has only ended its own side still listens.
+    pub fn is_gone(&self) -> bool {
+        fastcp_sys::tcp::is_gone(self.stream.as_fd())
+    }
+
     /// Ends the connection in both directions, whoever waits on it.
     pub fn hang_up(&self) {
         // One that is gone already needs no end.

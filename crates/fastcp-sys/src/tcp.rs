@@ -86,6 +86,13 @@ pub fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     matches!(poll(&mut looked, PollTimeout::ZERO), Ok(1..))
 }
 
+/// Whether a stream socket has ended in both directions, or failed.
+pub fn is_gone(socket: BorrowedFd<'_>) -> bool {
+    // These are told whether they are asked for or not.
+    let mut looked = [PollFd::new(socket, PollFlags::empty())];
+    matches!(poll(&mut looked, PollTimeout::ZERO), Ok(1..))
+}
+
 /// Waits until a connection that is being made is there.
 ///
 /// # Errors

@@ -45,25 +45,23 @@ pub(crate) fn hash_of_name(name: &[u8]) -> u128 {
     hash.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
-/// Reads a range through `slice`, telling `read` of the bytes, and hashes it; `None` where the file ends before the
+/// Reads a range through `slice`, telling `read` of the bytes, which may end it, and hashes it; `None` where the file ends before the
 /// range does.
 pub(crate) fn hash_of(
     file: &File,
     range: ByteRange,
     slice: &mut [u8],
-    mut read: impl FnMut(u64),
+    mut read: impl FnMut(u64) -> io::Result<()>,
 ) -> io::Result<Option<RangeHash>> {
     let mut hasher = StrongHasher::new();
     let take = |span: Span<'_>| match span {
         Span::Bytes(bytes) => {
             hasher.update(bytes);
-            read(bytes.len() as u64);
-            Ok(())
+            read(bytes.len() as u64)
         }
         Span::Zeros(count) => put_zeros(count, |zeros| {
             hasher.update(zeros);
-            read(zeros.len() as u64);
-            Ok(())
+            read(zeros.len() as u64)
         }),
     };
     match read_spans(file, range, slice, take) {

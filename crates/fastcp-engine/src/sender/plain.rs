@@ -1,5 +1,7 @@
 //! The sender's answer to one plain FTQ1 request: 32 bytes, the file from the offset on, close.
 
+use std::io;
+
 use fastcp_model::{ByteRange, Status};
 use fastcp_net::{Connection, NetError};
 use fastcp_sys::transfer::Moved;
@@ -20,7 +22,7 @@ pub(crate) fn answer_plain(
     plain_crc: PlainCrc,
 ) -> Result<Status, NetError> {
     let opened = request.rel_path().map_err(|_| Status::BadPath).and_then(|path| source.open_file(&path));
-    let (open, reply) = match opened.and_then(|open| reply_for(source, open, request, plain_crc)) {
+    let (open, reply) = match opened.and_then(|open| reply_for(connection, source, open, request, plain_crc)) {
         Ok(ready) => ready,
         Err(status) => {
             connection.write_all(&Reply::failed(status).encode())?;
@@ -35,6 +37,7 @@ pub(crate) fn answer_plain(
 }
 
 fn reply_for(
+    connection: &Connection,
     source: &Source,
     open: OpenFile,
     request: &PlainRequest,
@@ -43,7 +46,10 @@ fn reply_for(
     let file_bytes = open.stat.size_bytes();
     let crc32 = if request.want_crc && plain_crc == PlainCrc::Given {
         let whole = ByteRange::new(0, file_bytes).map_err(|_| Status::InputOutput)?;
-        source.crc_of(&open, whole, &mut vec![0; SLICE_BYTES], |_| {})?
+        let _turn = source.sums.take();
+        // Whoever has hung up meanwhile is not read for.
+        let goes_on = |_| if connection.is_gone() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) };
+        source.crc_of(&open, whole, &mut vec![0; SLICE_BYTES], goes_on)?
     } else {
         0
     };

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use crate::content::crc_runs::combine;
 use crate::content::zeros::{Span, SpanCrc, read_spans};
+use crate::lock::{Lock, News};
 use crate::sender::served::ServedCrcs;
 use crate::sender::shared::SharedListings;
 use crate::sender::signature::Signatures;
@@ -26,6 +27,41 @@ pub struct Source {
     pub(crate) served: ServedCrcs,
     pub(crate) listings: SharedListings,
     pub(crate) signatures: Signatures,
+    /// Whole files that are read for a plain request's CRC-32.
+    pub(crate) sums: Turns,
+}
+
+/// Files that may be read as a whole at a time before anything of them is sent: whoever asks for more waits.
+const SUMS_MAX: usize = 2;
+
+/// A few at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    taken: Lock<usize>,
+    free: News,
+}
+
+/// The right to be one of them; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    /// Waits for a turn.
+    pub(crate) fn take(&self) -> Turn<'_> {
+        let mut taken = self.taken.lock();
+        while *taken >= SUMS_MAX {
+            taken = self.taken.wait(&self.free, taken);
+        }
+        *taken += 1;
+        Turn(self)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.taken.lock() -= 1;
+        self.0.free.tell(1);
+    }
 }
 
 /// A file as it was when opened.
@@ -46,6 +82,7 @@ impl Source {
             served: ServedCrcs::default(),
             listings: SharedListings::default(),
             signatures: Signatures::default(),
+            sums: Turns::default(),
         })
     }
 
@@ -75,7 +112,7 @@ impl Source {
     pub(crate) fn of_places(&self, places: &[OfferRequest]) -> Result<Self, (RelPath, Status)> {
         let tree = self.tree.of_places(places).map_err(|(path, error)| (path, status_of(&error)))?;
         let (served, listings, signatures) = (ServedCrcs::default(), SharedListings::default(), Signatures::default());
-        Ok(Self { tree, served, listings, signatures })
+        Ok(Self { tree, served, listings, signatures, sums: Turns::default() })
     }
 
     /// Opens a regular file.
@@ -87,14 +124,14 @@ impl Source {
     }
 
     /// The CRC-32 of a range, from memory as far as it was served in this state, else by reading it; `read` is told
-    /// of the bytes read. What is long is remembered step by step: whoever asks again after a connection was lost
+    /// of the bytes read, and ends it by an error. What is long is remembered step by step: whoever asks again after a connection was lost
     /// does not begin again.
     pub(crate) fn crc_of(
         &self,
         open: &OpenFile,
         range: ByteRange,
         slice: &mut [u8],
-        mut read: impl FnMut(u64),
+        mut read: impl FnMut(u64) -> io::Result<()>,
     ) -> Result<u32, Status> {
         let identity = open.stat.identity;
         let (mut at, mut crc) = (range.start(), 0);
@@ -125,14 +162,19 @@ impl Source {
     }
 }
 
-fn read_crc(open: &OpenFile, range: ByteRange, slice: &mut [u8], read: &mut impl FnMut(u64)) -> Result<u32, Status> {
+fn read_crc(
+    open: &OpenFile,
+    range: ByteRange,
+    slice: &mut [u8],
+    read: &mut impl FnMut(u64) -> io::Result<()>,
+) -> Result<u32, Status> {
     let mut crc = SpanCrc::default();
     let take = |span: Span<'_>| {
         crc.add(&span);
-        if let Span::Bytes(bytes) = span {
-            read(bytes.len() as u64);
+        match span {
+            Span::Bytes(bytes) => read(bytes.len() as u64),
+            _ => Ok(()),
         }
-        Ok(())
     };
     read_spans(&open.file, range, slice, take).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => Status::Changed,

@@ -265,7 +265,7 @@ impl<'a> ContentAsker<'a> {
         } else if stat.allocated_bytes < stat.size_bytes() && next_data_range(&file, check.range)?.is_none() {
             Some(Here::Hole)
         } else {
-            hash_of(&file, check.range, &mut self.slice, |_| {})?.map(Here::Hash)
+            hash_of(&file, check.range, &mut self.slice, |_| Ok(()))?.map(Here::Hash)
         };
         self.open = Some((Arc::clone(&check.file), file));
         Ok(here)

@@ -4,6 +4,7 @@
 //! tells the pulse how much, from any thread; once a second one of them sends a piece of kind *progress*
 //! (`docs/protocol.md`). Answers that were gathered before go first: what is on the connection stays in order.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -41,19 +42,26 @@ impl<'a> Pulse<'a> {
     }
 
     /// More bytes were read for the answer.
-    pub(super) fn read(&self, bytes: u64) {
+    ///
+    /// # Errors
+    /// Nobody is there any more to hear it.
+    pub(super) fn read(&self, bytes: u64) -> io::Result<()> {
         let done_bytes = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // Whoever holds it is sending.
-        let Some(mut told) = self.told.try_lock() else { return };
+        let Some(mut told) = self.told.try_lock() else { return Ok(()) };
         let is_enough = done_bytes >= told.done_bytes + PROGRESS_BYTES_MIN;
-        if told.result.is_err() || !is_enough || told.at.elapsed() < self.every {
-            return;
+        if told.result.is_err() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if !is_enough || told.at.elapsed() < self.every {
+            return Ok(());
         }
         let header = Progress { id: self.id, done_bytes }.header().encode();
         told.gathered.extend_from_slice(&header);
         told.result = self.connection.write_all(&told.gathered);
         told.gathered.clear();
         (told.at, told.done_bytes) = (Instant::now(), done_bytes);
+        Ok(())
     }
 
     /// The answer is there. Gives back what has not left yet.
