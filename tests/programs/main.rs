@@ -46,6 +46,8 @@ mod push_refusals;
 mod read_back;
 mod receiver_lies;
 mod reconnect;
+mod remote;
+mod remote_faults;
 mod replicas;
 mod report_lies;
 mod rerun;

@@ -31,6 +31,8 @@ use crate::secrets;
 
 /// What a login may print before the server speaks.
 const CHATTER_BYTES_MAX: usize = 1 << 20;
+/// Words of the command that the far end runs.
+const REMOTE_WORDS: usize = 2;
 /// How long the shell may take to end once its output has.
 const END_MAX: Duration = Duration::from_secs(3);
 /// How long one address may take to answer directly.
@@ -200,7 +202,7 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
     let explaining = Arc::clone(&shared);
     let far = Arc::new(Far::new(host, Arc::clone(&tunnel), Box::new(move || explaining.explain())));
     let (probed, probing) = (Arc::clone(&far), Arc::clone(&shared));
-    let asked = asking_for_name(remote, &words, options);
+    let asked = asking_for_name(&words);
     let thread = std::thread::Builder::new().name("direct".to_owned());
     thread.spawn(move || probed.decide(direct_way(&probing, asked))).map_err(cannot)?;
     let shell = Shell { shared, tunnel };
@@ -349,13 +351,12 @@ fn is_ssh(words: &[OsString]) -> bool {
 
 /// The command that says what ssh's configuration makes of the host's name, which may not be the one that the host has for
 /// itself. Nobody is asked for a password for that.
-fn asking_for_name(remote: &Remote, words: &[OsString], options: &ShellOptions) -> Option<Command> {
+fn asking_for_name(words: &[OsString]) -> Option<Command> {
     if !is_ssh(words) {
         return None;
     }
-    let typed = options.rsh.as_deref().map(|rsh| split_words(rsh.as_bytes()).unwrap_or_default()).unwrap_or_default();
     let mut command = Command::new(&words[0]);
-    command.args(typed.get(1..).unwrap_or_default()).arg("-G").arg(&remote.login);
+    command.arg("-G").args(&words[1..words.len() - REMOTE_WORDS]);
     command.stdin(Stdio::null()).stderr(Stdio::null()).env_remove(secrets::VARIABLE);
     Some(command)
 }

@@ -110,6 +110,8 @@ struct Lane {
     queued: usize,
     /// No more will come.
     is_complete: bool,
+    /// The user at the other end is gone: what still comes is passed over.
+    is_reset: bool,
     /// Credit has come, or bytes have, or it is over.
     news: Arc<Condvar>,
     /// Threads that work for it.
@@ -198,6 +200,7 @@ impl Tunnel {
             queue: VecDeque::new(),
             queued: 0,
             is_complete: false,
+            is_reset: false,
             news: Arc::default(),
             workers: 2,
         };
@@ -385,7 +388,7 @@ impl Tunnel {
             (Kind::Data, Some(lane)) => {
                 lane.queued += bytes.len();
                 // What was popped is on its way to the user, and is not credited yet: the window has room for both.
-                if lane.queued > WINDOW_BYTES {
+                if lane.queued > WINDOW_BYTES || (lane.is_complete && !lane.is_reset) {
                     return false;
                 }
                 // Small pieces cost no more memory than large ones.
@@ -410,7 +413,7 @@ impl Tunnel {
             (Kind::Reset, Some(lane)) => {
                 // One that is gone already needs no end.
                 let _ = lane.socket.shutdown(Shutdown::Both);
-                lane.is_complete = true;
+                (lane.is_complete, lane.is_reset) = (true, true);
                 lane.credit = WINDOW_BYTES;
                 lane.news.notify_all();
             }
