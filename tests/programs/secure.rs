@@ -201,7 +201,7 @@ fn a_one_time_token_is_for_one_run_and_the_next_one_is_printed() {
     let mut next = || {
         let line = server.announced("for one run: FASTCP_TOKEN=");
         let (token, command) = line.split_once(' ').expect("a command");
-        assert_eq!(command, format!("fastcp-client pull {address} DIR"));
+        assert_eq!(command, format!("fastcp-client pull '{address}' DIR"));
         token.to_owned()
     };
     let first = next();

@@ -63,7 +63,7 @@ pub(crate) fn guard(args: &ServerArgs, bound: SocketAddr, stdout: &Arc<Stdout>) 
     } else if is_reachable && !is_asked && !args.insecure {
         let (stdout, address) = (Arc::clone(stdout), address.clone());
         let one_time = OneTime::new(move |token| {
-            stdout.line(&format!("for one run: {}={token} fastcp-client pull {address} DIR", secrets::VARIABLE));
+            stdout.line(&format!("for one run: {}={token} fastcp-client pull '{address}' DIR", secrets::VARIABLE));
         });
         let no_token = |error| Failure::new(exit_code::RESOURCES, format!("cannot make a token: {error}"));
         gate = gate.with_one_time(one_time.map_err(no_token)?);

@@ -25,6 +25,8 @@ use crate::{Agreed, CONNECTIONS_PER_PEER_MAX, Connection, NetError, Terms};
 /// A session that has had no data connection for this long, and whose control connection has neither brought nor taken
 /// anything, makes room for others. A receiver that plans slowly has data connections.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Where another address needs room, sessions of one that has more than its share are hung up sooner.
+const IDLE_MAX_BEYOND_SHARE: Duration = Duration::from_secs(5);
 
 /// Where the server receives, connections that may be attached beside those for data: for signatures, reports, and
 /// control connections in place of lost ones.
@@ -40,6 +42,8 @@ pub struct Sessions {
     /// The most connections of all sessions together.
     total_max: usize,
     idle_max: Duration,
+    /// The same for those of an address that has more than its share.
+    idle_max_beyond_share: Duration,
     open: Arc<Mutex<HashMap<Ticket, Open>>>,
     /// Of sessions that were ended here: to be told, without the lock of the sessions.
     ended: Mutex<Vec<Weak<dyn Lanes>>>,
@@ -128,7 +132,14 @@ pub struct SessionGuard {
 impl Sessions {
     /// No sessions yet, and the terms for those to come. Together they may have `total_max` connections.
     pub fn new(terms: Terms, total_max: usize) -> Self {
-        Self { terms, total_max, idle_max: IDLE_MAX, open: Arc::default(), ended: Mutex::default() }
+        Self {
+            terms,
+            total_max,
+            idle_max: IDLE_MAX,
+            idle_max_beyond_share: IDLE_MAX_BEYOND_SHARE,
+            open: Arc::default(),
+            ended: Mutex::default(),
+        }
     }
 
     /// Whether there can be room for a session in which the server receives: for control, reports, signatures and data.
@@ -172,9 +183,18 @@ impl Sessions {
     }
 
     fn end_idle(&self, open: &mut HashMap<Ticket, Open>, full: Full) {
+        let mut of_peer: HashMap<IpAddr, usize> = HashMap::new();
+        for session in open.values() {
+            *of_peer.entry(session.peer).or_default() += session.promised();
+        }
+        // One more address is to have room.
+        let share = self.total_max / (of_peer.len() + 1);
         open.retain(|_, session| {
             let is_in_the_way = full == Full::Server || full == Full::Peer(session.peer);
-            if !is_in_the_way || !session.is_idle(self.idle_max) {
+            let is_beyond_share = full == Full::Server && of_peer[&session.peer] > share;
+            let beyond = self.idle_max.min(self.idle_max_beyond_share);
+            let idle_max = if is_beyond_share { beyond } else { self.idle_max };
+            if !is_in_the_way || !session.is_idle(idle_max) {
                 return true;
             }
             tracing::info!(peer = %session.peer, "idle session ended: others need room");
@@ -377,6 +397,27 @@ mod tests {
         let others = |nth| if usize::from(nth) < of_one.len() { address(1) } else { address(2) };
         let (of_two, full) = allowed(4096, 64, others);
         assert_eq!((of_two[of_one.len()], full), (64, Full::Server));
+    }
+
+    #[test]
+    fn who_has_more_than_his_share_makes_room_first() {
+        let mut sessions = sessions(40, 4);
+        sessions.idle_max_beyond_share = Duration::ZERO;
+        let control = connected().0.shared_stream();
+        let mut open = sessions.open.lock().expect("sound");
+        let agreed = Agreed { capabilities: Capabilities::SUPPORTED, connections: 4, chunk_kb: 1024 };
+        for (nth, peer, attached) in [(1, 1, 0), (2, 1, 0), (3, 1, 1), (4, 1, 0), (5, 2, 0)] {
+            let (control, detached, places) = (Arc::clone(&control), Instant::now(), Arc::default());
+            let session = Open { agreed, places, lanes: None, attached, peer: address(peer), control, detached };
+            open.insert(Ticket([nth; 16]), session);
+        }
+        sessions.end_idle(&mut open, Full::Peer(address(1)));
+        assert_eq!(open.len(), 5, "all of them have been used within the minute");
+        sessions.end_idle(&mut open, Full::Server);
+        let mut left: Vec<_> = open.keys().map(|ticket| ticket.0[0]).collect();
+        left.sort();
+        // One is at work, and one is of an address that has little.
+        assert_eq!(left, [3, 5]);
     }
 
     fn opened(sessions: &Sessions) -> Result<(super::SessionGuard, Connection, TcpStream), NetError> {
