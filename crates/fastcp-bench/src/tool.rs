@@ -118,7 +118,9 @@ impl Tool {
             Self::Cp => workload != Workload::Unchanged && !is_link,
             // Its remote shell runs at this end.
             Self::Syq { .. } => !is_link,
-            Self::Tar | Self::Scp | Self::TarSsh => workload != Workload::Unchanged,
+            // It follows links, and fails with those that lead nowhere.
+            Self::Scp => !matches!(workload, Workload::Unchanged | Workload::UsrShare),
+            Self::Tar | Self::TarSsh => workload != Workload::Unchanged,
             Self::Bare => !matches!(workload, Workload::Unchanged | Workload::Million),
             Self::Create => workload == Workload::Small && !is_link,
         }
