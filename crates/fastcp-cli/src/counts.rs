@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use fastcp_engine::counts::{Counts, taken};
 
@@ -16,6 +17,12 @@ pub(crate) fn write() {
     if let Err(error) = write_to(&path) {
         complain(&format!("fastcp: cannot write counts to \"{}\": {error}", path.display()));
     }
+}
+
+/// The directory of that file.
+pub(crate) fn dir() -> Option<PathBuf> {
+    let path = std::env::var_os(VARIABLE).filter(|path| !path.is_empty())?;
+    Path::new(&path).parent().map(Path::to_owned)
 }
 
 fn write_to(path: &OsStr) -> io::Result<()> {

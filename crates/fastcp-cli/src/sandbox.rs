@@ -57,8 +57,12 @@ fn restrict(allowed: &Allowed) -> Result<RulesetStatus, Box<dyn std::error::Erro
             ruleset = ruleset.add_rule(PathBeneath::new(rule, read))?;
         }
     }
+    #[cfg(feature = "counts")]
+    let counts = crate::counts::dir();
+    #[cfg(not(feature = "counts"))]
+    let counts: Option<PathBuf> = None;
     let temporary = std::env::temp_dir();
-    for path in allowed.write.iter().chain([&temporary]) {
+    for path in allowed.write.iter().chain([&temporary]).chain(&counts) {
         if let Some(rule) = beneath(path) {
             ruleset = ruleset.add_rule(PathBeneath::new(rule, all))?;
         }
