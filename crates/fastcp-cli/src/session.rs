@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use fastcp_engine::{Limits, STACK_BYTES, Served, Server, ServerSettings, Source, Writes};
 use fastcp_model::{Escaped, Status};
-use fastcp_net::{Accepted, End, Gate, Identity, Incoming, Listener, Token, Tokens, Tunnel};
+use fastcp_net::{Accepted, End, Gate, Identity, Incoming, Listener, Token, Tunnel};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::Failure as Refusal;
 use fastcp_wire::limits::SESSION_BYTES_MAX;
@@ -171,12 +171,11 @@ fn direct(connections_total: usize) -> io::Result<Option<(Direct, Listener, Gate
     let Some(own) = login_address() else { return Ok(None) };
     let listener = Listener::bind(SocketAddr::new(own, 0), connections_total)?;
     let (identity, _) = Identity::make()?;
-    let (_, token) = Token::make()?;
-    let tokens = Tokens::read(token.as_bytes()).map_err(|(error, _)| io::Error::other(error))?;
-    let gate = Gate::protected(&identity, None).map_err(io::Error::other)?.with_tokens(tokens);
+    let (token, text) = Token::make()?;
+    let gate = Gate::protected(&identity, None).map_err(io::Error::other)?.with_tokens(token.into());
     let key = identity.fingerprint().map(|key| key.to_string().into_bytes()).unwrap_or_default();
     let address = listener.local_addr()?.to_string().into_bytes();
-    Ok(Some((Direct { address, key, token: token.into_bytes() }, listener, gate)))
+    Ok(Some((Direct { address, key, token: text.into_bytes() }, listener, gate)))
 }
 
 /// The address of this machine that sshd took the login on, which is the third word of `SSH_CONNECTION`.

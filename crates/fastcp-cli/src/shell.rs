@@ -174,7 +174,7 @@ impl Drop for Shell {
 pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) -> Result<(Reached, Shell), Failure> {
     let usage = |message: String| Failure::new(exit_code::USAGE, message);
     let words = command_words(remote, options).map_err(usage)?;
-    let (program, rest) = words.split_first().ok_or_else(|| usage("--rsh is empty".to_owned()))?;
+    let (program, rest) = words.split_first().expect("a shell and what it is to run");
     if opening.path.len() > SESSION_PATH_BYTES_MAX {
         return Err(usage(format!("the path has more than {SESSION_PATH_BYTES_MAX} bytes")));
     }
@@ -187,8 +187,7 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
     let mut child = fastcp_engine::spawn_companion(&mut command).map_err(cannot)?;
     let (input, output) = (child.stdout.take(), child.stdin.take());
     let (Some(input), Some(mut output)) = (input, output) else { unreachable!("both are piped") };
-    let frame = encode_frame(FrameType::SessionOpen, &opening.encode())
-        .map_err(|error| usage(format!("the path is too long: {error}")))?;
+    let frame = encode_frame(FrameType::SessionOpen, &opening.encode()).expect("a path within its limit");
     // One that has ended by now is explained later.
     let _ = output.write_all(&frame);
     let host = remote.shown();
@@ -207,17 +206,18 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
     thread.spawn(move || probed.decide(direct_way(&probing, asked))).map_err(cannot)?;
     let shell = Shell { shared, tunnel };
     // A login may take as long as somebody needs for it. Only then does a run begin, with the time that it has.
-    let failed = |error: NetError| Failure::new(exit_code::of_net_error(&error), error);
-    shell.shared.opened().map_err(failed)?;
+    shell.opened()?;
     Ok((Endpoint::Far(far).into(), shell))
 }
 
 impl Shell {
+    fn opened(&self) -> Result<Opened, Failure> {
+        self.shared.opened().map_err(|error| Failure::new(exit_code::of_net_error(&error), error))
+    }
+
     /// What is to be written to, below what the server serves.
     pub(crate) fn destination(&self) -> Result<RelPath, Failure> {
-        let failed = |error: NetError| Failure::new(exit_code::of_net_error(&error), error);
-        let opened = self.shared.opened().map_err(failed)?;
-        RelPath::new(&opened.into)
+        RelPath::new(&self.opened()?.into)
             .map_err(|error| Failure::new(exit_code::USAGE, format!("{}: {error}", self.shared.host)))
     }
 }

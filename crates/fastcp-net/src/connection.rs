@@ -52,9 +52,7 @@ impl Incoming {
     pub(crate) fn admitted(stream: TcpStream, admission: Admission) -> Self {
         Self { stream: stream.into(), admission: Some(admission), through: None }
     }
-}
 
-impl Incoming {
     /// The end of a lane of a tunnel to the peer that people call `name`, who has shown elsewhere who he is.
     pub fn through(stream: Socket, name: &str) -> Self {
         Self { stream, admission: None, through: Some(name.to_owned()) }

@@ -22,7 +22,7 @@ use fastcp_sys::tcp::{EINPROGRESS, wait_until_connected};
 use fastcp_wire::offer::OfferRequest;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::far::{Far, Path, no_answer};
+use crate::far::{Far, Path};
 use crate::live::Begun;
 use crate::{Connection, Incoming, Live, NetError, Trust, WireCount};
 
@@ -178,7 +178,7 @@ impl Dialer {
         live: &Live,
         deadline: Instant,
     ) -> Result<Arc<Connection>, NetError> {
-        let failed = |source| no_answer(address, source);
+        let failed = |source| NetError::Connect { address: address.to_string(), source };
         let socket = patiently(|| Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)));
         let stream = Arc::new(socket.map_err(failed)?);
         live.keep(&stream)?;

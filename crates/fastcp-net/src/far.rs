@@ -5,7 +5,6 @@
 //! replaced; where it cannot, all of them go through the tunnel.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -135,15 +134,6 @@ impl Far {
         Arc::clone(&self.has_better)
     }
 
-    /// Whether nothing but the tunnel leads there; `None` where that is not known yet.
-    pub fn is_only_way(&self) -> Option<bool> {
-        match self.lock().way {
-            Way::Unknown => None,
-            Way::Directly(..) => Some(false),
-            Way::Through => Some(true),
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,9 +149,4 @@ impl fmt::Debug for Far {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Far").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// An error of an address that does not answer.
-pub(crate) fn no_answer(address: SocketAddr, source: io::Error) -> NetError {
-    NetError::Connect { address: address.to_string(), source }
 }

@@ -162,6 +162,7 @@ impl Server {
         if let Err(NetError::Request(_)) = greeting {
             connection.write_all(&Reply::failed(Status::BadRequest).encode())?;
         }
+        // A handshake of TLS has left what remained of its time.
         connection.set_timeouts(None, Some(self.settings.handshake_timeout))?;
         greeting
     }

@@ -8,14 +8,14 @@ use std::fmt;
 
 use aws_lc_rs::{hmac, rand};
 
+use fastcp_wire::auth::{PROOF_BYTES, RUN_BYTES};
+
 use super::hex;
 
 /// The label of the exporter; no context.
 pub(super) const EXPORTER_LABEL: &[u8] = b"EXPORTER-fastcp-token";
 /// Bytes of a connection's keying material that a proof is about.
 pub(super) const EXPORTER_BYTES: usize = 32;
-/// Bytes of a proof.
-pub(super) const PROOF_BYTES: usize = 32;
 
 /// A token is to be no shorter: it could be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -114,6 +114,12 @@ impl fmt::Debug for Token {
 #[derive(Debug, Clone, Default)]
 pub struct Tokens(Vec<Token>);
 
+impl From<Token> for Tokens {
+    fn from(token: Token) -> Self {
+        Self(vec![token])
+    }
+}
+
 impl Tokens {
     /// Those of a file: one on each line. Empty lines and those that begin with `#` are passed over.
     ///
@@ -149,17 +155,15 @@ impl Tokens {
 
 /// What all connections of one run of a client say that they belong together by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct RunId(pub(super) [u8; RunId::BYTES]);
+pub(super) struct RunId(pub(super) [u8; RUN_BYTES]);
 
 impl RunId {
-    const BYTES: usize = 16;
-
     /// One that no other run has.
     ///
     /// # Errors
     /// The system gives no random bytes.
     pub(super) fn make() -> std::io::Result<Self> {
-        let mut bytes = [0; Self::BYTES];
+        let mut bytes = [0; RUN_BYTES];
         rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no random bytes"))?;
         Ok(Self(bytes))
     }
