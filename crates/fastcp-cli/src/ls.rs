@@ -15,10 +15,9 @@ use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::{Format, Output};
 use crate::pattern::{Pattern, is_pattern};
-use crate::reach::{Reached, Unprotected};
 use crate::screen::Screen;
-use crate::setup::{embedded, format, open_source, retry_only, start_pool};
-use crate::shell;
+use crate::setup::{format, retry_only, start_pool};
+use crate::sources::reach;
 use crate::time::utc;
 use crate::watched::{Watched, watched};
 use crate::wording::kind_name;
@@ -26,20 +25,8 @@ use crate::wording::kind_name;
 pub(crate) fn ls(args: &LsArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let from = From::parse(&args.from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
     start_pool()?;
-    // Ended when the run is.
-    let mut _shell = None;
-    let (reached, path, scope) = match from {
-        From::Shell(remote) => {
-            let (reached, shell, mut places) = shell::source(&[remote], &args.shell)?;
-            let OfferRequest { path, scope } = places.remove(0);
-            _shell = Some(shell);
-            (reached, path, scope)
-        }
-        From::Server { server, path, scope } => {
-            (Reached::server(&server, &args.trust, Unprotected::Refused)?, path, scope)
-        }
-        From::Local { root, path, scope } => (embedded(open_source(&root)?, None).into(), path, scope),
-    };
+    // The shell ends when the run does.
+    let (reached, OfferRequest { path, scope }, _shell) = reach(from, &args.trust, &args.shell)?;
     let typed = Some(path.clone()).filter(|_| scope == Scope::Itself);
     let (path, pattern) = selected(path, scope);
     let typed = typed.filter(|_| pattern.is_some());

@@ -11,10 +11,13 @@ use fastcp_wire::limits::{HELLO_BYTES_MAX, PLACES_MAX};
 use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::address::ServerAddress;
+use crate::args::options::{ShellOptions, TrustOptions};
 use crate::exit_code::{self, Failure};
 use crate::from::From;
+use crate::reach::{Reached, Unprotected};
 use crate::remote::Remote;
-use crate::setup::open_source;
+use crate::setup::{embedded, open_source};
+use crate::shell::{self, Shell};
 use crate::wording::shown;
 
 /// The most bytes of several paths, so that they fit into a greeting.
@@ -135,6 +138,27 @@ impl Place {
         })?;
         Ok(source.only(&self.path))
     }
+}
+
+/// Reaches the one place that is looked at, and answers what is to be asked there; with the shell that leads to it, where
+/// there is one.
+pub(crate) fn reach(
+    from: From,
+    trust: &TrustOptions,
+    options: &ShellOptions,
+) -> Result<(Reached, OfferRequest, Option<Shell>), Failure> {
+    Ok(match from {
+        From::Shell(remote) => {
+            let (reached, shell, mut places) = shell::source(&[remote], options)?;
+            (reached, places.remove(0), Some(shell))
+        }
+        From::Server { server, path, scope } => {
+            (Reached::server(&server, trust, Unprotected::Refused)?, OfferRequest { path, scope }, None)
+        }
+        From::Local { root, path, scope } => {
+            (embedded(open_source(&root)?, None).into(), OfferRequest { path, scope }, None)
+        }
+    })
 }
 
 /// Opens all places as one source; answers what is to be asked of it, too. `new_name` is for a single file.

@@ -18,10 +18,9 @@ use crate::course::Course;
 use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::{Format, Output};
-use crate::reach::{Reached, Unprotected};
 use crate::screen::Screen;
-use crate::setup::{embedded, format, link_settings, open_source, start_pool};
-use crate::shell;
+use crate::setup::{format, link_settings, start_pool};
+use crate::sources::reach;
 use crate::stderr::complain;
 use crate::watched::{Watched, watched};
 use crate::wording::{counted, counts, size};
@@ -63,20 +62,8 @@ pub(crate) fn verify(args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Fail
 }
 
 fn with_source(from: From, args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
-    // Ended when the run is.
-    let mut _shell = None;
-    let (reached, path, scope) = match from {
-        From::Shell(remote) => {
-            let (reached, shell, mut places) = shell::source(&[remote], &args.shell)?;
-            let OfferRequest { path, scope } = places.remove(0);
-            _shell = Some(shell);
-            (reached, path, scope)
-        }
-        From::Server { server, path, scope } => {
-            (Reached::server(&server, &args.trust, Unprotected::Refused)?, path, scope)
-        }
-        From::Local { root, path, scope } => (embedded(open_source(&root)?, None).into(), path, scope),
-    };
+    // The shell ends when the run does.
+    let (reached, OfferRequest { path, scope }, _shell) = reach(from, &args.trust, &args.shell)?;
     let settings = link_settings(&args.link);
     let code = run_shown(&Output::new(format(&args.output), screen), |report| {
         let dialer = reached.dialer(Arc::clone(&report.wire));
