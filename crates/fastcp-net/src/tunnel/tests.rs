@@ -1,0 +1,114 @@
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use socket2::Socket;
+
+use super::{End, Tunnel, WINDOW_BYTES};
+
+/// Both ends, and the lanes that the second takes.
+fn pair() -> (Arc<Tunnel>, Arc<Tunnel>, std::sync::mpsc::Receiver<Socket>) {
+    let (here, there) = UnixStream::pair().expect("a pair");
+    let (taken, lanes) = channel();
+    let clone = |stream: &UnixStream| stream.try_clone().expect("clone");
+    let first = Tunnel::over(clone(&here), here, None).expect("threads");
+    let take = move |lane| taken.send(lane).expect("heard");
+    let second = Tunnel::over(clone(&there), there, Some(Box::new(take))).expect("threads");
+    (first, second, lanes)
+}
+
+#[test]
+fn lanes_carry_what_is_written_both_ways_and_end_each_way() {
+    let (first, _second, lanes) = pair();
+    std::thread::scope(|threads| {
+        for nth in 0..8_u8 {
+            let mut here = first.open().expect("a lane");
+            let mut there = lanes.recv().expect("taken");
+            threads.spawn(move || {
+                let bytes = vec![nth; 3_000_000 + usize::from(nth)];
+                here.write_all(&bytes).expect("written");
+                here.shutdown(std::net::Shutdown::Write).expect("that is all");
+                let mut back = Vec::new();
+                here.read_to_end(&mut back).expect("read");
+                assert!(back == bytes);
+            });
+            threads.spawn(move || {
+                let mut bytes = Vec::new();
+                there.read_to_end(&mut bytes).expect("read");
+                there.write_all(&bytes).expect("written");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_lane_that_nobody_reads_holds_up_no_other() {
+    let (first, _second, lanes) = pair();
+    let mut stuck = first.open().expect("a lane");
+    let _unread = lanes.recv().expect("taken");
+    stuck.set_nonblocking(true).expect("set");
+    let mut written = 0;
+    // Until the window is full and both pairs of sockets are.
+    let mut idle = 0;
+    while idle < 50 {
+        match stuck.write(&[0; 65536]) {
+            Ok(count) => (written, idle) = (written + count, 0),
+            Err(_) => {
+                idle += 1;
+                std::thread::yield_now();
+                let mut other = first.open().expect("another");
+                let mut there = lanes.recv().expect("taken");
+                other.write_all(b"x").expect("written");
+                let mut byte = [0];
+                there.read_exact(&mut byte).expect("it passes");
+            }
+        }
+    }
+    assert!((WINDOW_BYTES..2 * WINDOW_BYTES).contains(&written), "{written}");
+}
+
+#[test]
+fn when_the_stream_ends_so_does_all_of_it() {
+    let (first, second, lanes) = pair();
+    let mut here = first.open().expect("a lane");
+    let mut there = lanes.recv().expect("taken");
+    second.hang_up();
+    assert_eq!(second.wait_for_end(), End::HungUp);
+    assert_eq!(there.read(&mut [0]).expect("the end"), 0);
+    drop(second);
+    first.hang_up();
+    assert_eq!(here.read(&mut [0]).expect("the end"), 0);
+    assert!(first.open().is_err());
+}
+
+#[test]
+fn when_nothing_can_be_said_any_more_it_ends() {
+    struct Lost;
+    impl Write for Lost {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (here, _there) = UnixStream::pair().expect("a pair");
+    let tunnel = Tunnel::over(here, Lost, None).expect("threads");
+    assert!(tunnel.open().is_err());
+    assert_eq!(tunnel.wait_for_end(), End::Closed);
+}
+
+#[test]
+fn nonsense_ends_it() {
+    for frame in [
+        [&[0; 4][..], &[9, 0, 0, 0], &[0; 4]].concat(),
+        [&[0; 4][..], &[1, 0, 0, 0], &[0xff; 4]].concat(),
+        [&[0, 0, 0, 7][..], &[0, 0, 0, 0], &[0; 4]].concat(),
+    ] {
+        let (here, mut there) = UnixStream::pair().expect("a pair");
+        let tunnel = Tunnel::over(here.try_clone().expect("clone"), here, None).expect("threads");
+        there.write_all(&frame).expect("written");
+        assert_eq!(tunnel.wait_for_end(), End::Broken, "{frame:?}");
+    }
+}
