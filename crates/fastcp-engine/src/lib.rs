@@ -29,13 +29,18 @@ mod target;
 mod threads;
 mod verify;
 
-/// For fuzz targets only: what holds of any bytes that an earlier run left. Each function works in a directory of its own.
+/// For fuzz targets only: what holds of any bytes that an earlier run left, and whatever a peer says. Each function works in a
+/// directory of its own.
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::link::tree_cache::fuzzing::tree_cache;
     pub use crate::manifest::check::fuzzing::manifest;
+    pub use crate::settings::orders::fuzzing::settings;
     pub use crate::target::journal::fuzzing::journal;
+    pub use hostile::{receiver, server};
+
+    mod hostile;
 
     #[cfg(test)]
     pub(crate) use tests::mutated;

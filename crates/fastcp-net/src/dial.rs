@@ -288,7 +288,7 @@ fn look_up(host: &str, port: u16, live: &Live, deadline: Instant) -> Result<Vec<
 }
 
 /// Two ends of one loopback connection.
-fn pair() -> io::Result<(TcpStream, TcpStream)> {
+pub(crate) fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = patiently(|| TcpListener::bind(("127.0.0.1", 0)))?;
     let address = listener.local_addr()?;
     let here = patiently(|| TcpStream::connect(address))?;

@@ -22,6 +22,9 @@ mod dial;
 mod error;
 mod far;
 mod foreign;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod greet;
 mod inbox;
 mod listen;

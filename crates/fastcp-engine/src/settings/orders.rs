@@ -172,6 +172,56 @@ fn max_delete(value: &[u8]) -> Option<MaxDelete> {
     }
 }
 
+/// For the fuzz target and for tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    use fastcp_wire::push::{Push, Setting};
+
+    use super::Orders;
+
+    /// Reads `bytes` as the payload of a PUSH frame, and as settings of known names: a length, and a value.
+    ///
+    /// # Panics
+    /// Where settings that are taken are not the same once they have travelled on.
+    pub fn settings(bytes: &[u8]) {
+        if let Ok(push) = Push::decode(bytes) {
+            check(&push.settings);
+        }
+        const NAMES: [&str; 16] = [
+            "durability",
+            "verify",
+            "receive-path",
+            "retry",
+            "conns",
+            "dry-run",
+            "whole-file",
+            "inplace",
+            "itemize-changes",
+            "verbose",
+            "delete",
+            "force-empty",
+            "max-delete",
+            "manifest-hash",
+            "backup-dir",
+            "unheard-of",
+        ];
+        let (mut all, mut rest) = (Vec::new(), bytes);
+        while let Some(([which, len], after)) = rest.split_first_chunk() {
+            let (value, after) = after.split_at(after.len().min((*len).into()));
+            let name = NAMES[usize::from(*which) % NAMES.len()].to_owned();
+            all.push(Setting { name, value: value.to_vec() });
+            rest = after;
+        }
+        check(&all);
+    }
+
+    fn check(settings: &[Setting]) {
+        let Ok(orders) = Orders::decode(settings) else { return };
+        let again = Orders::decode(&orders.encode()).expect("what was taken is lawful");
+        assert_eq!(again.encode(), orders.encode());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -239,6 +289,16 @@ mod tests {
             let error = Orders::decode(&[Setting::new(name, value)]).expect_err("refused");
             assert_eq!(error, OrderError::Value { name: name.to_owned(), value: value.to_owned() });
         }
+    }
+
+    #[test]
+    fn any_bytes_that_settings_can_become_are_taken_as_they_are_or_refused() {
+        let seeds: [&[u8]; 3] = [
+            &[0, 4, b'n', b'o', b'n', b'e', 3, 2, b'1', b'0', 10, 0, 12, 3, b'1', b'0', b'%'],
+            &[14, 6, b'.', b'/', b'k', b'e', b'p', b't', 5, 0, 7, 0],
+            &[0, 1, 0, 0, 0, 0, 1, 7, b'd', b'r', b'y', b'-', b'r', b'u', b'n', 0],
+        ];
+        crate::fuzzing::mutated(&seeds, 2_000, super::fuzzing::settings);
     }
 
     #[test]

@@ -25,7 +25,7 @@ const TLS_FIRST: [u8; 2] = [0x16, 0x03];
 /// What a server asks of whoever connects, before it hears what they want.
 #[derive(Debug, Default)]
 pub struct Gate {
-    tls: Option<Arc<ServerConfig>>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
     tokens: Tokens,
     one_time: Option<OneTime>,
     asks_for_certificates: bool,
