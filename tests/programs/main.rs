@@ -54,6 +54,7 @@ mod rerun;
 mod resume;
 mod retry;
 mod room;
+mod sandbox;
 mod secure;
 mod sessions;
 mod several;

@@ -11,8 +11,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use fastcp_engine::Compression;
 
 use crate::args::options::{
-    ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, ShellOptions, TrustOptions,
-    parse_chunk_kb, parse_connections_max, parse_level, parse_port, parse_port_to_listen_on, parse_size,
+    ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, SandboxOptions, ShellOptions,
+    TrustOptions, parse_chunk_kb, parse_connections_max, parse_level, parse_port, parse_port_to_listen_on, parse_size,
 };
 use crate::from::{directory_to_verify, local_directory};
 
@@ -121,6 +121,8 @@ pub(crate) struct PullOptions {
     #[command(flatten)]
     pub(crate) trust: TrustOptions,
     #[command(flatten)]
+    pub(crate) sandbox: SandboxOptions,
+    #[command(flatten)]
     pub(crate) shell: ShellOptions,
     #[command(flatten)]
     pub(crate) changes: ChangeOptions,
@@ -221,6 +223,8 @@ pub(crate) struct GetArgs {
     pub(crate) require_crc: bool,
     #[command(flatten)]
     pub(crate) trust: TrustOptions,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxOptions,
     #[command(flatten)]
     pub(crate) retry: RetryOption,
     #[command(flatten)]

@@ -18,6 +18,7 @@ use crate::exit_code::{self, Failure};
 use crate::from::From;
 use crate::output::{Format, Output};
 use crate::reach::{Reached, Unprotected};
+use crate::sandbox::{self, Allowed};
 use crate::screen::Screen;
 use crate::setup::{format, server_at};
 use crate::watched::watched_copy;
@@ -76,6 +77,13 @@ pub(crate) fn get(args: GetArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
     let mut stdout =
         stdout.map_err(|error| Failure::new(exit_code::FILE_IO, format!("cannot use standard output: {error}")))?;
+    if !args.sandbox.no_sandbox {
+        let beside = out.dir().map(|dir| sandbox::place_of(&dir));
+        sandbox::enter(&Allowed {
+            read: Vec::new(),
+            write: beside.into_iter().chain(reached.place_to_remember()).collect(),
+        });
+    }
     let output = Output::new(format, screen);
     Ok(watched_copy(&reached, &output, Course::Get, |dialer, report| {
         let out = match (&out, &mut stdout) {
@@ -108,6 +116,14 @@ enum Out {
 }
 
 impl Out {
+    /// Where the file is put together.
+    fn dir(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => std::path::absolute(path).ok()?.parent().map(PathBuf::from),
+            Self::Stdout => None,
+        }
+    }
+
     /// A directory, or a path that ends in a slash, takes the file under its own name.
     fn of(path: &OsStr, out: Option<PathBuf>) -> Result<Self, Failure> {
         let name = path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();

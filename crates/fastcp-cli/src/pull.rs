@@ -19,6 +19,7 @@ use crate::exit_code::{self, Failure};
 use crate::output::Output;
 use crate::overlap;
 use crate::reach::{Reached, Unprotected};
+use crate::sandbox::{self, Allowed};
 use crate::screen::Screen;
 use crate::setup::{embedded, format, start_pool};
 use crate::shell;
@@ -64,6 +65,10 @@ pub(crate) fn pull(
     };
     let also = also(options, from)?;
     let manifest = manifest_to_write(options, Some(dst_dir))?;
+    if from == Nearness::Elsewhere && !options.sandbox.no_sandbox {
+        // Before there are threads that receive: they inherit it.
+        sandbox::enter(&allowed(dst_dir, options, std::iter::once(&reached).chain(&also)));
+    }
     start_pool()?;
     let receiver = receiver_settings(options, from, manifest);
     let course = course_of(&receiver, Way::Here);
@@ -90,6 +95,19 @@ pub(crate) fn pull(
     });
     also.iter().for_each(Reached::remember);
     Ok(code)
+}
+
+/// What a run needs to open from now on.
+fn allowed<'a>(dst_dir: &Path, options: &PullOptions, servers: impl Iterator<Item = &'a Reached>) -> Allowed {
+    // A relative path starts at the destination.
+    let backups = options.changes.backup_dir.as_ref().map(|dir| dst_dir.join(dir));
+    let places = [Some(dst_dir), backups.as_deref(), options.copy.manifest.as_deref()];
+    let places = places.into_iter().flatten().map(sandbox::place_of).collect();
+    let own = servers.filter_map(Reached::place_to_remember);
+    match options.changes.dry_run {
+        true => Allowed { read: places, write: own.collect() },
+        false => Allowed { read: Vec::new(), write: own.chain(places).collect() },
+    }
 }
 
 /// Other servers of the same tree.

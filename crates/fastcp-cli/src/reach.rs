@@ -4,6 +4,7 @@
 //! prove it. Others are talked to without protection where they are on this machine, or with `--insecure`.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fastcp_engine::{Dialer, Endpoint};
@@ -109,6 +110,15 @@ impl Reached {
         {
             tracing::warn!("cannot keep the server's key for the next time: {error}");
         }
+    }
+}
+
+impl Reached {
+    /// Where its key is kept for the next run, if it may be.
+    pub(crate) fn place_to_remember(&self) -> Option<PathBuf> {
+        let learns = self.trust.as_ref().is_some_and(|trust| trust.is_of_key());
+        let dir = known::config_dir().filter(|_| learns)?;
+        known::make_config_dir(&dir).ok().map(|()| dir)
     }
 }
 

@@ -1,8 +1,8 @@
-//! What the server's process may still open, once it knows what it serves: Landlock, where the kernel has it.
+//! What a process may still open, once it knows what it serves or receives: Landlock, where the kernel has it.
 //!
 //! Everything below the root is opened by descriptor and beneath it anyway. This is for the case that something there is
 //! wrong: then the kernel refuses what lies elsewhere. It has to be entered before threads start, which inherit it. What it
-//! cannot do on an old kernel is left out; no server fails for want of it.
+//! cannot do on an old kernel is left out; nothing fails for want of it.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ const ABI_WANTED: ABI = ABI::V5;
 /// What is read beside the tree: users and groups, time zones, libraries that look up names, and this process itself.
 const READ: [&str; 9] = ["/etc", "/usr", "/lib", "/lib64", "/bin", "/run", "/proc", "/sys/fs", "/var/lib/sss"];
 
-/// What a server may open.
+/// What a process may open.
 #[derive(Debug, Default)]
 pub(crate) struct Allowed {
     pub(crate) read: Vec<PathBuf>,
@@ -73,6 +73,12 @@ fn restrict(allowed: &Allowed) -> Result<RulesetStatus, Box<dyn std::error::Erro
         }
     }
     Ok(ruleset.restrict_self()?.ruleset)
+}
+
+/// Where something is made that may not be there yet: the nearest directory above it that is.
+pub(crate) fn place_of(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.ancestors().find(|place| place.exists()).map_or_else(|| "/".into(), Path::to_owned)
 }
 
 /// What is not there needs no right.

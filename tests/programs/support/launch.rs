@@ -65,6 +65,8 @@ impl Launch {
         // Nobody's own keys are read or written.
         let config = if self.is_unprivileged { config_home().join("nobody") } else { config_home().to_owned() };
         command.env("XDG_CONFIG_HOME", config).env_remove("FASTCP_TOKEN");
+        // Not where the tests' own trees are: their sandbox lets programs write to it.
+        command.env("TMPDIR", "/var/tmp");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -54,6 +54,15 @@ pub(crate) struct TrustOptions {
     pub(crate) insecure: bool,
 }
 
+/// What the process keeps itself from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Security")]
+pub(crate) struct SandboxOptions {
+    /// Do not have the kernel refuse to this process what lies outside the destination
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
+}
+
 /// How a place that a remote shell leads to is reached.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Remote shell")]

@@ -113,6 +113,11 @@ impl Trust {
         Ok(Self { config: Arc::new(config), name, key, token, run: RunId::make()? })
     }
 
+    /// Whether it is a bare key that counts, and not a certificate.
+    pub fn is_of_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// The key that the server has proven to have: the one that was known before, or the one that it showed first, with a
     /// proof of the token.
     pub fn proven(&self) -> Option<Fingerprint> {
