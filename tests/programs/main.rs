@@ -53,6 +53,7 @@ mod report_lies;
 mod rerun;
 mod resume;
 mod retry;
+mod rights;
 mod room;
 mod sandbox;
 mod secure;

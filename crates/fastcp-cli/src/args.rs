@@ -285,6 +285,9 @@ pub(crate) struct ServerArgs {
     /// Let clients that push delete what their source does not have
     #[arg(long)]
     pub(crate) allow_delete: bool,
+    /// Let clients that push bring files that run with the rights of their owner (setuid, setgid)
+    #[arg(long)]
+    pub(crate) allow_setuid: bool,
     /// Take files that scripts hand over as header-batched drops, and keep them in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) inbox: Option<PathBuf>,

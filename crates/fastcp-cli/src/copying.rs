@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use fastcp_engine::{
-    Delta, Ending, Itemize, LinkSettings, ManifestFile, Placement, ReceiverSettings, Recording, RunError, VerifyOver,
+    Delta, Ending, Itemize, LinkSettings, ManifestFile, Placement, ReceiverSettings, Recording, RunError, SetUid,
+    VerifyOver,
 };
 use fastcp_model::Capabilities;
 
@@ -91,6 +92,7 @@ pub(crate) fn receiver_settings(
         manifest,
         deletion: changes.deletion(),
         backup_dir: changes.backup_dir.clone(),
+        setuid: SetUid::Kept,
         itemize: if listing == Listing::None { Itemize::No } else { Itemize::Changes },
         tell_committed: listing == Listing::NamesWhenDone,
     }

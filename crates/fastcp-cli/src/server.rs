@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use fastcp_engine::{Inbox, Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSettings, Source, Writes};
+use fastcp_engine::{Inbox, Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSettings, SetUid, Source, Writes};
 use fastcp_model::{Capabilities, DEFAULT_PORT, Escaped};
 use fastcp_net::{Accepted, Full, HANDSHAKE_TIMEOUT, Listener};
 
@@ -47,6 +47,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
+    if args.allow_setuid && !args.allow_write {
+        return Err((exit_code::USAGE, "--allow-setuid needs --allow-write".to_owned()));
+    }
     if args.allow_delete && !args.allow_write {
         return Err((exit_code::USAGE, "--allow-delete needs --allow-write".to_owned()));
     }
@@ -197,6 +200,7 @@ fn settings(args: &ServerArgs, connections_total: usize) -> ServerSettings {
             (true, false) => Writes::Allowed,
             (true, true) => Writes::DeletionAllowed,
         },
+        setuid: if args.allow_setuid { SetUid::Kept } else { SetUid::Dropped },
         plain_crc: if args.ftq1_no_crc { PlainCrc::Withheld } else { PlainCrc::Given },
         handshake_timeout: HANDSHAKE_TIMEOUT,
     }

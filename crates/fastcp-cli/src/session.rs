@@ -14,7 +14,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fastcp_engine::{Limits, STACK_BYTES, Served, Server, ServerSettings, Source, Writes};
+use fastcp_engine::{Limits, STACK_BYTES, Served, Server, ServerSettings, SetUid, Source, Writes};
 use fastcp_model::{Escaped, Status};
 use fastcp_net::{Accepted, End, Gate, Identity, Incoming, Listener, Token, Tunnel};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
@@ -71,6 +71,8 @@ pub(crate) fn serve(args: &ServerArgs) -> Result<u8, (u8, String)> {
         chunk_kb: args.chunk_kb,
         compression: compression(args.no_compress, args.compress_level),
         writes: if opening.purpose == Purpose::Push { Writes::DeletionAllowed } else { Writes::Refused },
+        // As in all else, it may do what the user may.
+        setuid: SetUid::Kept,
         ..ServerSettings::default()
     };
     let server = Arc::new(Server::new(source, settings).behind(Arc::new(gate)));

@@ -66,7 +66,7 @@ pub use sender::source::Source;
 pub use settings::{
     CONNECTIONS_DEFAULT, Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, LinkSettings,
     ManifestFile, ManifestHash, MaxDelete, Placement, PlainCrc, ProcessSettings, RETRY_DEFAULT, ReceivePath,
-    ReceiverSettings, Recording, ServerSettings, VerifyOver, Writes,
+    ReceiverSettings, Recording, ServerSettings, SetUid, VerifyOver, Writes,
 };
 pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;

@@ -30,7 +30,7 @@ use crate::plan::entry::too_large;
 use crate::plan::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::report::{Cause, Count, Refusal, Report};
 use crate::schedule::job::FileJob;
-use crate::settings::{Deletion, Itemize, ReceiverSettings};
+use crate::settings::{Deletion, Itemize, ReceiverSettings, SetUid};
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::dirs::{Age, DirState};
 use crate::target::kept_times::KeptTimes;
@@ -47,6 +47,9 @@ mod finish;
 pub(crate) mod itemize;
 pub(crate) mod removal;
 
+/// The bits of a mode by which a file runs with the rights of its owner or group.
+const SETUID_SETGID: u16 = 0o6000;
+
 /// Plans a transfer, batch by batch.
 pub(crate) struct Planner<'a> {
     /// `None` where a dry run finds no destination.
@@ -61,6 +64,7 @@ pub(crate) struct Planner<'a> {
     /// `None` in a dry run.
     actor: Option<Actor<'a>>,
     deletion: Option<Deletion>,
+    setuid: SetUid,
     /// `None` without deletion, and after it.
     extraneous: Option<Extraneous<'a>>,
     /// Offered entries that the destination had already, be it as another kind.
@@ -160,6 +164,7 @@ impl<'a> Planner<'a> {
             listings_max,
             actor: None,
             deletion: settings.deletion,
+            setuid: settings.setuid,
             extraneous: settings.deletion.map(|_| Extraneous::new(root, backups.clone(), make_file)),
             there_before: Count::default(),
             backups,
@@ -252,7 +257,10 @@ impl<'a> Planner<'a> {
 
     /// The job for a file that had changed when it was fetched, as it is offered now; `None` where it has failed
     /// or is here already. The directory waits for it as before.
-    pub(crate) fn plan_again(&self, job: &FileJob, entry: &Entry) -> Result<Option<FileJob>, RunError> {
+    pub(crate) fn plan_again(&self, job: &FileJob, mut entry: Entry) -> Result<Option<FileJob>, RunError> {
+        // It was told when it was planned first.
+        self.drop_setuid(&mut entry);
+        let entry = &entry;
         if let Some(cause) = too_large(entry) {
             self.report.failed(job.path(), cause);
             self.release(&job.dir);
@@ -310,8 +318,13 @@ impl<'a> Planner<'a> {
     }
 
     /// Finds the directory that a listing is about and makes those that it names.
-    fn place(&mut self, listing: Listing) -> Result<Placed, RunError> {
+    fn place(&mut self, mut listing: Listing) -> Result<Placed, RunError> {
         let state = self.state_of(&listing)?;
+        for entry in &mut listing.entries {
+            if self.drop_setuid(entry) {
+                self.report.failed(listing.dir.join(&entry.name), Cause::SetUid);
+            }
+        }
         self.order.check(&listing)?;
         if listing.end != ListingEnd::More {
             // Whatever else comes of this directory, even in the same batch, comes too late.
@@ -334,6 +347,17 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(Placed { listing, state, ground })
+    }
+
+    /// Takes the setuid and setgid bits off a file, where they are not to be kept; answers whether it had any.
+    fn drop_setuid(&self, entry: &mut Entry) -> bool {
+        let is_dropped = self.setuid == SetUid::Dropped
+            && matches!(entry.kind, EntryKind::File { .. })
+            && entry.metadata.mode & SETUID_SETGID != 0;
+        if is_dropped {
+            entry.metadata.mode &= !SETUID_SETGID;
+        }
+        is_dropped
     }
 
     fn state_of(&mut self, listing: &Listing) -> Result<Arc<DirState>, RunError> {

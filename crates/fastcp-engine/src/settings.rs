@@ -37,6 +37,8 @@ pub struct ServerSettings {
     pub compression: Compression,
     /// What clients may do to what is served.
     pub writes: Writes,
+    /// Whether what clients send may run with the rights of its owner.
+    pub setuid: SetUid,
     /// Answer plain requests with a CRC of 0, for programs that compute theirs wrongly.
     pub plain_crc: PlainCrc,
     /// How long a peer may take to say who it is.
@@ -54,6 +56,7 @@ impl Default for ServerSettings {
             chunk_kb: None,
             compression: Compression::Off,
             writes: Writes::Refused,
+            setuid: SetUid::Dropped,
             plain_crc: PlainCrc::Given,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         }
@@ -69,6 +72,15 @@ pub enum Writes {
     Allowed,
     /// Delete from it as well.
     DeletionAllowed,
+}
+
+/// What becomes of the setuid and setgid bits of files. A directory's setgid bit gives nobody rights, and is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetUid {
+    /// They are kept, as all of the mode is.
+    Kept,
+    /// They are dropped, and each file that had them is reported.
+    Dropped,
 }
 
 /// Whether plain replies carry the CRC that is asked for.
@@ -265,6 +277,8 @@ pub struct ReceiverSettings {
     pub deletion: Option<Deletion>,
     /// Where entries go that are deleted or replaced; a relative path starts at the destination.
     pub backup_dir: Option<PathBuf>,
+    /// What becomes of setuid and setgid bits.
+    pub setuid: SetUid,
     /// Whether each change is told.
     pub itemize: Itemize,
     /// Whether each file is told that has its name.
@@ -282,6 +296,7 @@ impl Default for ReceiverSettings {
             manifest: None,
             deletion: None,
             backup_dir: None,
+            setuid: SetUid::Kept,
             itemize: Itemize::No,
             tell_committed: false,
         }

@@ -27,7 +27,7 @@ pub(crate) enum Way {
 pub(crate) const BOTH_WAYS: [Way; 2] = [Way::Pull, Way::Push];
 
 /// What a server is told that receives, whatever is asked of it.
-pub(crate) const RECEIVES: &str = "--allow-write --allow-delete";
+pub(crate) const RECEIVES: &str = "--allow-write --allow-delete --allow-setuid";
 
 /// A source, and the directory in which copies of it are made by the way.
 #[derive(Debug)]

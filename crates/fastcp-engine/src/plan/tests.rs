@@ -344,7 +344,7 @@ fn offered_anew(stage: &Stage, entry: &Entry, check: impl FnOnce(Option<FileJob>
         let job = only_job(transfer);
         assert!(job.fail());
         assert!(!stage.report.run.is_root_finished());
-        let again = planner.plan_again(&job, entry).expect("the run goes on");
+        let again = planner.plan_again(&job, entry.clone()).expect("the run goes on");
         let is_again = again.is_some();
         check(again, &job);
         assert_eq!(stage.report.run.is_root_finished(), !is_again, "its directory waits for it, and for nothing else");
@@ -397,7 +397,7 @@ fn a_directory_that_has_taken_the_place_of_a_file_stays() {
         planner.plan(batch(vec![listing("", vec![file("file", 100)])])).expect("planned");
         let job = only_job(transfer);
         fs::create_dir_all(stage.at("file/full")).expect("create");
-        assert!(planner.plan_again(&job, &file("file", 77)).expect("the run goes on").is_none());
+        assert!(planner.plan_again(&job, file("file", 77)).expect("the run goes on").is_none());
     });
     assert_eq!(stage.failed(), [("file".to_owned(), "directory in the way")]);
     assert!(stage.at("file/full").is_dir());

@@ -55,6 +55,8 @@ pub enum Cause {
         /// Whether the source only moved on.
         is_moving_source: bool,
     },
+    /// It would run with the rights of its owner, and the receiver does not let others bring such files.
+    SetUid,
     /// The source says that it is larger than any file that is copied.
     TooLarge {
         /// How large.
@@ -81,6 +83,7 @@ impl Cause {
             Self::DirectoryInTheWay => "directory in the way",
             Self::MountPoint => "mount point",
             Self::BackupDirectory => "backup directory",
+            Self::SetUid => "setuid bit dropped",
             Self::TooLarge { .. } => "too large",
             Self::OtherVersion { .. } => "other version",
         }
@@ -124,6 +127,9 @@ impl std::fmt::Display for Cause {
                 )
             }
             Self::MountPoint => f.write_str("not deleted: it is a mount point"),
+            Self::SetUid => f.write_str(
+                "copied without its setuid and setgid bits: the server keeps them only if it was started with --allow-setuid",
+            ),
             Self::TooLarge { size_bytes } => {
                 write!(f, "{size_bytes} bytes at the source; no file over 1 PiB is copied")
             }

@@ -108,7 +108,7 @@ impl<'a> Control<'a> {
             return Ok(None);
         }
         match found {
-            Some(entry) => self.planner.plan_again(job, &entry).map(|again| again.map(Arc::new)),
+            Some(entry) => self.planner.plan_again(job, entry).map(|again| again.map(Arc::new)),
             None => {
                 self.transfer.fail(job, Cause::Source(status));
                 Ok(None)

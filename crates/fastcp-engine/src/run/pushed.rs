@@ -29,7 +29,7 @@ use crate::run::receiver::{Task, receive};
 use crate::run::relay::Relay;
 use crate::run::server::is_expected;
 use crate::settings::orders::Orders;
-use crate::settings::{Connections, LinkSettings, ProcessSettings, Writes};
+use crate::settings::{Connections, LinkSettings, ProcessSettings, SetUid, Writes};
 use crate::target::destination_path::DestinationPath;
 use crate::threads::spawn;
 
@@ -40,6 +40,7 @@ const EVENTS_AHEAD: usize = 256;
 pub(super) struct Host<'a> {
     pub(super) root: &'a Root,
     pub(super) writes: Writes,
+    pub(super) setuid: SetUid,
     pub(super) sessions: &'a Sessions,
     pub(super) places: &'a Places,
     pub(super) handshake_timeout: Duration,
@@ -108,7 +109,8 @@ impl Host<'_> {
 
     /// What the receiver is told, as far as this server allows it.
     fn lawful(&self, push: &Push) -> Result<Orders, NetError> {
-        let orders = Orders::decode(&push.settings).map_err(|error| denied(Status::BadRequest, &error))?;
+        let mut orders = Orders::decode(&push.settings).map_err(|error| denied(Status::BadRequest, &error))?;
+        orders.receiver.setuid = self.setuid;
         if orders.receiver.deletion.is_some() && self.writes != Writes::DeletionAllowed {
             let detail =
                 "--delete is not allowed here; this server allows it only if it was started with --allow-delete";

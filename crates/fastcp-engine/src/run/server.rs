@@ -255,6 +255,7 @@ impl Server {
         Host {
             root: self.source.tree.root(),
             writes: self.settings.writes,
+            setuid: self.settings.setuid,
             sessions: &self.sessions,
             places: &self.places,
             handshake_timeout: self.settings.handshake_timeout,

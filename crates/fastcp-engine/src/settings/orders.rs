@@ -86,6 +86,8 @@ impl Orders {
             manifest,
             deletion,
             backup_dir,
+            // The receiver's own affair.
+            setuid: _,
             itemize,
             tell_committed,
         } = receiver;
@@ -232,7 +234,7 @@ mod tests {
     use super::{OrderError, Orders};
     use crate::settings::{
         Deletion, Delta, Durability, EmptySource, Itemize, ManifestHash, MaxDelete, Placement, ReceivePath,
-        ReceiverSettings, Recording, VerifyOver,
+        ReceiverSettings, Recording, SetUid, VerifyOver,
     };
 
     fn said(orders: &Orders) -> String {
@@ -257,6 +259,7 @@ mod tests {
                 manifest: Some(Recording::Told(ManifestHash::Sha256)),
                 deletion: Some(Deletion { max: Some(max), empty_source: EmptySource::Deletes }),
                 backup_dir: Some(PathBuf::from("a/b")),
+                setuid: SetUid::Kept,
                 itemize: Itemize::Changes,
                 tell_committed: true,
             },
