@@ -149,7 +149,7 @@ impl Route<'_> {
         let served = if variant.is_push { self.destination } else { self.source };
         let mut all = words(&[&self.programs.server, served, ip.as_ref(), "0".as_ref()]);
         if variant.is_push {
-            all.extend(["--allow-write", "--allow-delete"].map(OsString::from));
+            all.extend(["--allow-write", "--allow-delete", "--allow-setuid"].map(OsString::from));
         }
         if variant.access == Access::Tls {
             let (token, key) = (self.token(), self.scratch.join("server.key"));
