@@ -32,6 +32,23 @@ fn a_sender_that_tells_the_truth_is_believed() {
     }
 }
 
+/// As a log does that was empty when it was offered, and is written to before it is fetched.
+#[test]
+fn an_empty_file_that_grows_arrives_as_it_was_offered() {
+    for way in BOTH_WAYS {
+        let lied_to = LiedTo::by(way);
+        let empty = offer(vec![listing("", vec![file("file", b"")])]);
+        let (copy, run) = lied_to.hear(Lies::new(empty, |request| {
+            let mut header = header(request, b"");
+            header.reply.file_bytes = BYTES.len() as u64;
+            [header.encode().to_vec(), body(b"")].concat()
+        }));
+        run.expect_exit(0).expect_counts(&[("files_committed", 1)]);
+        assert_eq!(fs::read(copy.join("file")).expect("arrived"), b"");
+        lied_to.finish();
+    }
+}
+
 /// The end knows of a failure, or of entries, that no listing told.
 #[test]
 fn an_end_that_counts_otherwise_breaks_the_offer() {

@@ -25,8 +25,8 @@ impl Fetcher<'_> {
         job.note_source(self.held.source);
         let arrival = match (part, sender.of_whole()) {
             // A source that does not lead proves nothing: it may have something else of the same size and time. Of no
-            // bytes nothing is to be proven.
-            (Writing::Whole(part), Some(proof)) if !job.has_grown() && (range.is_empty() || self.is_of_lead()) => {
+            // bytes nothing is to be proven, and they begin every file that has grown from them.
+            (Writing::Whole(part), Some(proof)) if range.is_empty() || (!job.has_grown() && self.is_of_lead()) => {
                 self.landing.land(part, crc, proof).map_err(End::Fatal)?;
                 return Ok(Vec::new());
             }

@@ -63,7 +63,7 @@ impl Want {
     }
 
     /// The first wants that have a file confirmed. Each leads to another ([`Want::next_confirmation`]), so that the size
-    /// of a file costs no memory.
+    /// of a file costs no memory. An empty file has none: it is complete when it is there.
     pub(crate) fn confirmations(job: &Arc<FileJob>) -> Vec<Self> {
         let confirmation = |range| Self {
             job: Arc::clone(job),

@@ -46,6 +46,7 @@ impl Served {
             connections_total: usize::MAX,
             chunk_kb: None,
             compression: Compression::Off,
+            setuid: crate::SetUid::Dropped,
             writes: crate::settings::Writes::Refused,
             plain_crc: PlainCrc::Given,
             handshake_timeout: Duration::from_secs(60),
