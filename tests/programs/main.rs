@@ -11,6 +11,7 @@ mod as_found;
 mod backups;
 mod bad_input;
 mod bundle_lies;
+mod certificates;
 mod coarse_times;
 mod crash;
 mod damage;

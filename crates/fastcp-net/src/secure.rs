@@ -61,6 +61,15 @@ pub enum TlsError {
         "the other end does not speak TLS: it runs without protection, or is not a fastcp server; --insecure goes without"
     )]
     NotTls,
+    /// The server takes clients with certificates alone, and this one has shown none, or one of no use.
+    #[error("the server takes only clients that show a certificate from its authority: --tls-cert and --tls-key")]
+    CertificateWanted,
+    /// The peer's certificate is not from anybody who is believed here.
+    #[error("the certificate is not from an authority of --tls-ca")]
+    UnknownAuthority,
+    /// It is of another host.
+    #[error("the certificate is of another host: {0}")]
+    OtherHost(String),
     /// The handshake failed.
     #[error("TLS: {0}")]
     Handshake(String),

@@ -384,6 +384,10 @@ impl Opener {
                 self.is_ended = true;
                 Ok(0)
             }
+            // As soon as it has its keys a client may speak, and learns only then that it is not welcome.
+            (ContentType::Alert, [_, alert]) if is_about_certificates(*alert) => {
+                Err(TlsError::CertificateWanted.into())
+            }
             (ContentType::Alert, _) => Err(TlsError::Record("the peer gave the connection up").into()),
             _ => Err(TlsError::Record("a record that has no place here").into()),
         }
@@ -462,3 +466,9 @@ pub(super) fn record_bytes(header: &[u8; HEADER_BYTES]) -> Result<usize, TlsErro
 }
 
 const LEN_MAX: usize = RECORD_BYTES_MAX - HEADER_BYTES;
+
+/// From bad_certificate to decrypt_error, which is about a signature, but for what is about messages; and
+/// certificate_required (RFC 8446, B.2).
+fn is_about_certificates(alert: u8) -> bool {
+    matches!(alert, 42..=46 | 48 | 49 | 51 | 116)
+}

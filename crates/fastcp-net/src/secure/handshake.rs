@@ -182,6 +182,16 @@ impl Write for Sending<'_> {
 
 impl From<rustls::Error> for TlsError {
     fn from(error: rustls::Error) -> Self {
-        Self::Handshake(error.to_string())
+        use rustls::CertificateError as Refusal;
+        use rustls::Error;
+        match error {
+            // Of an authority of the same name it is the signature that is wrong.
+            Error::InvalidCertificate(Refusal::UnknownIssuer | Refusal::BadSignature) => Self::UnknownAuthority,
+            Error::InvalidCertificate(Refusal::NotValidForName) => Self::OtherHost(error.to_string()),
+            Error::InvalidCertificate(Refusal::NotValidForNameContext { expected, presented }) => {
+                Self::OtherHost(format!("not of {}, but of {}", expected.to_str(), presented.join(", ")))
+            }
+            other => Self::Handshake(other.to_string()),
+        }
     }
 }
