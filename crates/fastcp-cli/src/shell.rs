@@ -5,38 +5,36 @@
 //! print whatever it likes before the server speaks. There is one login for each run; what the tunnel ends with is explained
 //! by what the shell ended with.
 
-use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
-use std::net::SocketAddr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use fastcp_engine::{Dialer, Endpoint};
+use fastcp_engine::Endpoint;
 use fastcp_model::{Escaped, RelPath};
-use fastcp_net::{End, Far, Live, NetError, RemoteProblem, Token, Trust, Tunnel};
-use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
+use fastcp_net::{End, Far, NetError, RemoteProblem, Tunnel};
+use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::Failure as Refusal;
-use fastcp_wire::limits::{SESSION_BYTES_MAX, SESSION_PATH_BYTES_MAX};
+use fastcp_wire::limits::SESSION_PATH_BYTES_MAX;
 use fastcp_wire::offer::OfferRequest;
-use fastcp_wire::session::{Direct, MARK, Opened, Opening, Purpose};
+use fastcp_wire::session::{Opened, Opening, Purpose};
 
 use crate::args::options::ShellOptions;
 use crate::exit_code::{self, Failure};
 use crate::reach::Reached;
 use crate::remote::Remote;
 use crate::secrets;
+use direct::direct_way;
+use greeting::Greeting;
+use words::{asking_for_name, command_words};
 
-/// What a login may print before the server speaks.
-const CHATTER_BYTES_MAX: usize = 1 << 20;
-/// Words of the command that the far end runs.
-const REMOTE_WORDS: usize = 2;
+mod direct;
+mod greeting;
+mod words;
+
 /// How long the shell may take to end once its output has.
 const END_MAX: Duration = Duration::from_secs(3);
-/// How long one address may take to answer directly.
-const PROBE_MAX: Duration = Duration::from_secs(3);
 
 /// A server to fetch from, and which places of it are meant.
 pub(crate) fn source(
@@ -222,205 +220,8 @@ impl Shell {
     }
 }
 
-/// The words that start the far end: a shell, whom it goes to, and what is run there.
-fn command_words(remote: &Remote, options: &ShellOptions) -> Result<Vec<OsString>, String> {
-    let rsh = options.rsh.as_deref().unwrap_or(OsStr::new("ssh"));
-    let mut words = split_words(rsh.as_bytes())?;
-    if words.is_empty() {
-        return Err("--rsh is empty".to_owned());
-    }
-    let program = options.remote_bin.as_deref().unwrap_or("fastcp-server");
-    // A command that ends so takes the remote command itself, as `kubectl exec -i POD --` does.
-    if words.last().is_some_and(|word| word == "--") {
-        if !remote.login.is_empty() && remote.port.is_some() {
-            return Err("a port is for ssh; --rsh says where it goes".to_owned());
-        }
-        if program.is_empty() {
-            return Err("--remote-bin is empty".to_owned());
-        }
-        // Nobody takes quotes off it.
-        words.push(program.into());
-    } else {
-        if is_ssh(&words) {
-            // A terminal would change what passes.
-            words.push("-T".into());
-        }
-        if let Some(port) = remote.port {
-            words.extend(["-p".into(), port.to_string().into()]);
-        }
-        words.extend([remote.login.clone().into(), quoted(program)?.into()]);
-    }
-    words.push("--session".into());
-    Ok(words)
-}
-
-/// A program's path as any login shell reads it, be it of the POSIX kind, csh or fish.
-fn quoted(program: &str) -> Result<String, String> {
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-+~".contains(character);
-    match program {
-        "" => Err("--remote-bin is empty".to_owned()),
-        program if program.chars().all(is_plain) => Ok(program.to_owned()),
-        program if program.contains(['\'', '!', '\n', '\\']) => {
-            Err(format!("--remote-bin \"{}\": no shell reads that alike", Escaped(program.as_bytes())))
-        }
-        program => Ok(format!("'{program}'")),
-    }
-}
-
-/// Words of a command, with quotes of either kind.
-fn split_words(text: &[u8]) -> Result<Vec<OsString>, String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<Vec<u8>>, None);
-    for &byte in text {
-        match (quote, byte) {
-            (Some(open), _) if byte == open => quote = None,
-            (None, b'\'' | b'"') => {
-                quote = Some(byte);
-                word.get_or_insert_default();
-            }
-            (None, b' ' | b'\t' | b'\n') => words.extend(word.take().map(OsString::from_vec)),
-            _ => word.get_or_insert_default().push(byte),
-        }
-    }
-    if quote.is_some() {
-        return Err("--rsh: a quote is not closed".to_owned());
-    }
-    words.extend(word.map(OsString::from_vec));
-    Ok(words)
-}
-
-/// What the far end prints: passed on from where the tunnel begins.
-struct Greeting<R> {
-    input: R,
-    shared: Arc<Shared>,
-    is_marked: bool,
-}
-
-impl<R: Read> Greeting<R> {
-    /// Passes over whatever a login prints, and takes the server's answer.
-    fn hear(&mut self) -> io::Result<()> {
-        self.find_mark()?;
-        self.is_marked = true;
-        self.shared.lock().is_marked = true;
-        let mut header = [0; FRAME_HEADER_BYTES];
-        self.input.read_exact(&mut header)?;
-        let decoded = FrameHeader::decode_within(&header, SESSION_BYTES_MAX).map_err(io::Error::other)?;
-        let mut rest = vec![0; decoded.rest_bytes()];
-        self.input.read_exact(&mut rest)?;
-        let payload = decode_payload(&header, &rest).map_err(io::Error::other)?;
-        let opened = match decoded.frame_type {
-            FrameType::SessionOpened => Ok(Opened::decode(payload).map_err(io::Error::other)?),
-            FrameType::Failure => Err(Refusal::decode(payload).map_err(io::Error::other)?),
-            other => return Err(io::Error::other(format!("{other:?}"))),
-        };
-        let is_refused = opened.is_err();
-        self.shared.lock().opened = Some(opened);
-        self.shared.heard.notify_all();
-        if is_refused { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(()) }
-    }
-
-    fn find_mark(&mut self) -> io::Result<()> {
-        // As if a line had ended before the first.
-        let mut last = vec![b'\n'];
-        for _ in 0..CHATTER_BYTES_MAX {
-            let mut byte = [0];
-            self.input.read_exact(&mut byte)?;
-            if last.len() == MARK.len() {
-                last.remove(0);
-            }
-            last.push(byte[0]);
-            if last == MARK {
-                return Ok(());
-            }
-        }
-        Err(io::ErrorKind::InvalidData.into())
-    }
-}
-
-impl<R: Read> Read for Greeting<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if !self.is_marked {
-            self.hear()?;
-        }
-        self.input.read(into)
-    }
-}
-
-fn is_ssh(words: &[OsString]) -> bool {
-    words.first().is_some_and(|word| Path::new(word).file_name().is_some_and(|name| name == "ssh"))
-}
-
-/// The command that says what ssh's configuration makes of the host's name, which may not be the one that the host has for
-/// itself. Nobody is asked for a password for that.
-fn asking_for_name(words: &[OsString]) -> Option<Command> {
-    if !is_ssh(words) {
-        return None;
-    }
-    let mut command = Command::new(&words[0]);
-    command.arg("-G").args(&words[1..words.len() - REMOTE_WORDS]);
-    command.stdin(Stdio::null()).stderr(Stdio::null()).env_remove(secrets::VARIABLE);
-    Some(command)
-}
-
-fn name_said(mut asked: Command) -> Option<String> {
-    let said = asked.output().ok()?.stdout;
-    let text = String::from_utf8(said).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("hostname ")).map(|name| name.trim_matches(['[', ']']).to_owned())
-}
-
-/// Finds out whether the server can be reached directly.
-fn direct_way(shared: &Shared, asked: Option<Command>) -> Option<(SocketAddr, Arc<Trust>)> {
-    let direct = shared.opened().ok()?.direct;
-    let found = direct.as_ref().and_then(|direct| probe(direct, asked));
-    if found.is_none() && shared.lock().end.is_none() {
-        let host = &shared.host;
-        tracing::warn!("no direct connection to {host}: everything goes through the remote shell, which is slower");
-    }
-    found
-}
-
-fn probe(direct: &Direct, asked: Option<Command>) -> Option<(SocketAddr, Arc<Trust>)> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-    let own: SocketAddr = text(&direct.address)?.parse().ok()?;
-    let key = text(&direct.key)?.parse().ok()?;
-    let token = Token::new(&direct.token).ok()?;
-    let trust = Arc::new(Trust::of_key(Some((key, "the session".to_owned())), Some(token)).ok()?);
-    let others = || asked.and_then(name_said).and_then(|name| fastcp_net::addresses(&name, own.port()).ok());
-    let others = std::iter::once_with(others).flatten().flatten().filter(|address| *address != own);
-    let found = std::iter::once(own).chain(others).find(|address| {
-        let endpoint = Endpoint::Tcp { host: address.ip().to_string(), port: address.port() };
-        let dialer = Dialer::new(endpoint, Arc::default()).trusting(Arc::clone(&trust));
-        let answered = dialer.dial(&Live::default(), Instant::now() + PROBE_MAX);
-        if let Err(error) = &answered {
-            tracing::debug!(%error, "not reached directly");
-        }
-        answered.is_ok()
-    });
-    found.map(|address| (address, trust))
-}
-
 /// What a session is opened with.
 pub(crate) fn opening(purpose: Purpose, path: Vec<u8>) -> Opening {
     // An empty path is the home directory.
     Opening { purpose, path: if path.is_empty() { b".".to_vec() } else { path } }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsString;
-
-    use super::{quoted, split_words};
-
-    #[test]
-    fn commands_are_split_as_shells_do() {
-        let words = |text: &str| split_words(text.as_bytes()).map(|words| words.join(&OsString::from("|")));
-        assert_eq!(words(" ssh  -o 'A b' \"c d\"e ''"), Ok("ssh|-o|A b|c de|".into()));
-        assert!(words("ssh 'x").is_err());
-    }
-
-    #[test]
-    fn programs_are_read_alike_by_every_shell() {
-        assert_eq!(quoted("~/bin/fastcp-server").as_deref(), Ok("~/bin/fastcp-server"));
-        assert_eq!(quoted("/a b/$c").as_deref(), Ok("'/a b/$c'"));
-        assert!(quoted("it's").is_err() && quoted("").is_err() && quoted("a!b").is_err());
-    }
 }
