@@ -16,7 +16,7 @@ use fastcp_net::{Authorities, CertificateError, Gate, Identity, OneTime};
 
 use crate::args::ServerArgs;
 use crate::exit_code::{self, Failure};
-use crate::known::{config_dir, make_config_dir};
+use crate::kept::{config_dir, make_config_dir};
 use crate::secrets;
 use crate::stdout::Stdout;
 use crate::wording::shown;

@@ -18,6 +18,7 @@ mod exit_code;
 mod from;
 mod get;
 mod guard;
+mod kept;
 mod known;
 mod logging;
 mod ls;
