@@ -27,6 +27,7 @@ use crate::{exit_code, logging, secrets, signals, usage};
 /// Parses the process's arguments, runs, and answers how it ended.
 pub fn main() -> ExitCode {
     exit_code::exit_when_out_of_memory();
+    fastcp_engine::ask_built_in_services();
     secrets::take_from_environment();
     let words = std::env::args_os().collect();
     let args: ClientArgs = match args::parse(args::client(), words, |name| std::env::var_os(name)) {

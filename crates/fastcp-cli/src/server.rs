@@ -28,6 +28,7 @@ const USUAL_HOST: &str = "127.0.0.1";
 /// Parses the process's arguments and serves until it is told to end.
 pub fn main() -> ExitCode {
     exit_code::exit_when_out_of_memory();
+    fastcp_engine::ask_built_in_services();
     secrets::take_from_environment();
     let words = std::env::args_os().collect();
     let args: ServerArgs = match args::parse(args::server(), words, |name| std::env::var_os(name)) {

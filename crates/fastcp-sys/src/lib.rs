@@ -8,6 +8,7 @@
 //! - [`FileBytes`]: the bytes of a file of our own, mapped where that is safe.
 //! - [`SyncHandle`]: making what was written survive a power cut.
 //! - [`resolve`]: the addresses of a name.
+//! - [`names`]: who is asked for names.
 //! - [`tcp`]: what holds a connection back.
 //! - [`memory`]: an allocator that says when there is none left.
 //! - [`counts`]: with the feature of that name, how much the program allocates and locks.
@@ -22,6 +23,7 @@ pub mod counts;
 pub mod file;
 pub mod memory;
 pub mod metadata;
+pub mod names;
 pub mod process;
 pub mod resolve;
 pub mod scarce;
