@@ -17,15 +17,20 @@ use crate::output::Output;
 use crate::pull::pull;
 use crate::push::push;
 use crate::screen::{AboveScreen, Screen};
+use crate::session::SESSION;
 use crate::setup::{format, raise_descriptor_limit, server_at};
 use crate::signals::Heard;
 use crate::sources::Sources;
 use crate::stderr::complain;
 use crate::verify::verify;
-use crate::{exit_code, logging, secrets, signals, usage};
+use crate::{exit_code, logging, secrets, server, signals, usage};
 
 /// Parses the process's arguments, runs, and answers how it ended.
 pub fn main() -> ExitCode {
+    // Of the two programs either can be the far end of a session, so that it is enough to send one.
+    if std::env::args_os().nth(1).is_some_and(|word| word == SESSION) {
+        return server::main();
+    }
     exit_code::exit_when_out_of_memory();
     fastcp_engine::ask_built_in_services();
     secrets::take_from_environment();

@@ -8,10 +8,12 @@ pub mod server;
 
 mod address;
 mod args;
+mod chatter;
 mod copying;
 #[cfg(feature = "counts")]
 mod counts;
 mod course;
+mod deploy;
 mod drop;
 mod events;
 mod exit_code;

@@ -27,6 +27,8 @@ use crate::exit_code;
 use crate::sandbox::{self, Allowed};
 use crate::setup::raise_descriptor_limit;
 
+/// The option of the server, and the first word of a client that is to be one.
+pub(crate) const SESSION: &str = "--session";
 /// Whoever starts a session has so long to say what it is of.
 const OPENING_MAX: Duration = Duration::from_secs(60);
 /// How long what is being served may take to end when the client is gone.

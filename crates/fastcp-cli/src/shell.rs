@@ -1,6 +1,6 @@
 //! Servers that a remote shell starts: `[USER@]HOST:PATH`, through ssh or whatever `--rsh` says.
 //!
-//! The far end runs `fastcp-server --session`, and a tunnel over its standard input and output carries everything to begin
+//! The far end runs `fastcp-server --session`, or a program that is sent there first (`deploy.rs`), and a tunnel over its standard input and output carries everything to begin
 //! with. What the session is of travels in the tunnel and not in the command, so no shell has to be told a path. A login may
 //! print whatever it likes before the server speaks. There is one login for each run; what the tunnel ends with is explained
 //! by what the shell ended with.
@@ -21,15 +21,18 @@ use fastcp_wire::offer::OfferRequest;
 use fastcp_wire::session::{Opened, Opening, Purpose};
 
 use crate::args::options::ShellOptions;
+use crate::deploy::{self, DeployError, Deployment};
 use crate::exit_code::{self, Failure};
 use crate::reach::Reached;
 use crate::remote::Remote;
 use crate::secrets;
 use direct::direct_way;
+use explained::{Ended, FarEnd};
 use greeting::Greeting;
-use words::{asking_for_name, command_words};
+use words::{Leading, asking_for_name};
 
 mod direct;
+mod explained;
 mod greeting;
 mod words;
 
@@ -79,6 +82,10 @@ struct State {
     opened: Option<Result<Opened, Refusal>>,
     /// Whether its mark has come.
     is_marked: bool,
+    /// A mark that came before, of another version.
+    other_version: Option<u32>,
+    /// What is there.
+    far_end: FarEnd,
     /// How the tunnel ended, if it has.
     end: Option<End>,
 }
@@ -108,35 +115,12 @@ impl Shared {
         let host = &self.host;
         let code = self.exit_code();
         let state = self.lock();
-        let remote = |problem, detail| NetError::Remote { problem, detail };
         if let Some(Err(refusal)) = &state.opened {
-            return remote(RemoteProblem::NoPlace, format!("{host}: {}", Escaped(refusal.detail.as_bytes())));
+            let detail = format!("{host}: {}", Escaped(refusal.detail.as_bytes()));
+            return NetError::Remote { problem: RemoteProblem::NoPlace, detail };
         }
-        match (code, state.is_marked, state.end) {
-            (_, true, Some(End::Silence)) => {
-                remote(RemoteProblem::Ended, format!("nothing was heard from {host} for too long"))
-            }
-            (Some(255), false, _) => {
-                remote(RemoteProblem::NoLogin, format!("the remote shell could not reach {host} (exit code 255)"))
-            }
-            (Some(126 | 127), false, _) => remote(
-                RemoteProblem::NoProgram,
-                format!(
-                    "fastcp-server is not found on {host}. Install it there, or say where it is: --remote-bin /path/to/fastcp-server"
-                ),
-            ),
-            (Some(code), false, _) => remote(
-                RemoteProblem::NoProgram,
-                format!(
-                    "fastcp-server on {host} did not begin a session (exit code {code}); is it an older version? --remote-bin names another"
-                ),
-            ),
-            (None, false, _) => remote(
-                RemoteProblem::NoProgram,
-                format!("what answers on {host} is no fastcp-server of this version; --remote-bin names another"),
-            ),
-            _ => remote(RemoteProblem::Ended, format!("the connection to {host} ended")),
-        }
+        let State { is_marked, other_version, far_end, end, .. } = *state;
+        Ended { far_end, code, is_marked, other_version, end }.explain(host)
     }
 
     /// What the shell ended with. One that does not end by itself is asked to, and then ended: it may sit at a prompt.
@@ -171,11 +155,16 @@ impl Drop for Shell {
 /// Starts a server behind a remote shell.
 pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) -> Result<(Reached, Shell), Failure> {
     let usage = |message: String| Failure::new(exit_code::USAGE, message);
-    let words = command_words(remote, options).map_err(usage)?;
-    let (program, rest) = words.split_first().expect("a shell and what it is to run");
     if opening.path.len() > SESSION_PATH_BYTES_MAX {
         return Err(usage(format!("the path has more than {SESSION_PATH_BYTES_MAX} bytes")));
     }
+    let leading = Leading::to(remote, options).map_err(usage)?;
+    let mut deployment = Deployment::wanted(&leading.words, options)?;
+    let words = match &deployment {
+        Some(_) => leading.to_command(&deploy::COMMAND),
+        None => leading.to_session(options.remote_bin.as_deref().unwrap_or("fastcp-server")).map_err(usage)?,
+    };
+    let (program, rest) = words.split_first().expect("a shell and what it is to run");
     let mut command = Command::new(program);
     command.args(rest).stdin(Stdio::piped()).stdout(Stdio::piped()).env_remove(secrets::VARIABLE);
     let cannot = |error: io::Error| {
@@ -184,13 +173,22 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
     };
     let mut child = fastcp_engine::spawn_companion(&mut command).map_err(cannot)?;
     let (input, output) = (child.stdout.take(), child.stdin.take());
-    let (Some(input), Some(mut output)) = (input, output) else { unreachable!("both are piped") };
-    let frame = encode_frame(FrameType::SessionOpen, &opening.encode()).expect("a path within its limit");
-    // One that has ended by now is explained later.
-    let _ = output.write_all(&frame);
+    let (Some(mut input), Some(mut output)) = (input, output) else { unreachable!("both are piped") };
     let host = remote.shown();
     let process = Mutex::new(Process::Running(child));
     let shared = Arc::new(Shared { host: host.clone(), process, state: Mutex::default(), heard: Condvar::new() });
+    let frame = encode_frame(FrameType::SessionOpen, &opening.encode()).expect("a path within its limit");
+    let script = deployment.as_ref().map(|deployment| deployment.script(frame.len())).unwrap_or_default();
+    // One that has ended by now is explained later.
+    let _ = output.write_all(&[script.as_bytes(), &frame].concat());
+    if let Some(deployment) = &mut deployment {
+        shared.lock().far_end = FarEnd::Deploying;
+        match deployment.deploy(&host, &mut input, &mut output, &frame) {
+            Err(DeployError::Unheard) => return Err(failure(shared.explain())),
+            deployed => deployed.map_err(DeployError::failure)?,
+        }
+        shared.lock().far_end = FarEnd::Deployed;
+    }
     let greeting = Greeting { input, shared: Arc::clone(&shared), is_marked: false };
     let tunnel = Tunnel::over(greeting, output, None).map_err(cannot)?;
     let (ending, ended) = (Arc::clone(&tunnel), Arc::clone(&shared));
@@ -199,18 +197,25 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
     let explaining = Arc::clone(&shared);
     let far = Arc::new(Far::new(host, Arc::clone(&tunnel), Box::new(move || explaining.explain())));
     let (probed, probing) = (Arc::clone(&far), Arc::clone(&shared));
-    let asked = asking_for_name(&words);
+    let asked = asking_for_name(&leading.words);
     let thread = std::thread::Builder::new().name("direct".to_owned());
     thread.spawn(move || probed.decide(direct_way(&probing, asked))).map_err(cannot)?;
     let shell = Shell { shared, tunnel };
     // A login may take as long as somebody needs for it. Only then does a run begin, with the time that it has.
     shell.opened()?;
+    if let Some(deployment) = deployment {
+        deployment.remember();
+    }
     Ok((Endpoint::Far(far).into(), shell))
+}
+
+fn failure(error: NetError) -> Failure {
+    Failure::new(exit_code::of_net_error(&error), error)
 }
 
 impl Shell {
     fn opened(&self) -> Result<Opened, Failure> {
-        self.shared.opened().map_err(|error| Failure::new(exit_code::of_net_error(&error), error))
+        self.shared.opened().map_err(failure)
     }
 
     /// What is to be written to, below what the server serves.

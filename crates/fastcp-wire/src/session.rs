@@ -10,6 +10,16 @@ use crate::reader::{Reader, put_short_bytes};
 /// The line behind which the server speaks, with the line's end before it: a login may have left one open.
 pub const MARK: &[u8] = b"\nfastcp-session 1\n";
 
+/// The version that the mark says.
+pub const MARK_VERSION: u32 = 1;
+
+/// The version of sessions that a line says, if it is the mark of one.
+pub fn version_of(line: &[u8]) -> Option<u32> {
+    let digits = line.strip_prefix(b"fastcp-session ")?;
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
+}
+
 /// What the session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -117,7 +127,18 @@ impl std::fmt::Debug for Opened {
 
 #[cfg(test)]
 mod tests {
-    use super::{Direct, Opened, Opening, Purpose};
+    use super::{Direct, MARK, MARK_VERSION, Opened, Opening, Purpose, version_of};
+
+    #[test]
+    fn the_mark_says_its_version() {
+        assert_eq!(version_of(&MARK[1..MARK.len() - 1]), Some(MARK_VERSION));
+        assert_eq!(version_of(b"fastcp-session 27"), Some(27));
+        for line in
+            ["fastcp-session 1\r", "fastcp-session ", "fastcp-session +1", " fastcp-session 1", "fastcp-session 1 "]
+        {
+            assert_eq!(version_of(line.as_bytes()), None, "{line:?}");
+        }
+    }
 
     #[test]
     fn what_is_encoded_is_decoded() {

@@ -71,8 +71,17 @@ pub(crate) struct ShellOptions {
     #[arg(short = 'e', long, value_name = "COMMAND", allow_hyphen_values = true)]
     pub(crate) rsh: Option<OsString>,
     /// fastcp-server on that host, where it is not in the path of its logins
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(long, value_name = "PROGRAM", overrides_with_all = ["deploy", "deploy_bin"])]
     pub(crate) remote_bin: Option<String>,
+    /// Send this program to that host and run it there, if it is not there yet. Later runs do so without being asked
+    #[arg(long, overrides_with_all = ["no_deploy", "remote_bin"])]
+    pub(crate) deploy: bool,
+    /// Send this program instead, such as one for another processor
+    #[arg(long, value_name = "FILE", overrides_with_all = ["no_deploy", "remote_bin"])]
+    pub(crate) deploy_bin: Option<PathBuf>,
+    /// Use fastcp-server on that host again
+    #[arg(long, overrides_with_all = ["deploy", "deploy_bin"])]
+    pub(crate) no_deploy: bool,
 }
 
 /// How files are copied.

@@ -6,12 +6,10 @@ use std::sync::Arc;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload};
 use fastcp_wire::hello::Failure as Refusal;
 use fastcp_wire::limits::SESSION_BYTES_MAX;
-use fastcp_wire::session::{MARK, Opened};
+use fastcp_wire::session::{MARK_VERSION, Opened, version_of};
 
 use super::Shared;
-
-/// What a login may print before the server speaks.
-const CHATTER_BYTES_MAX: usize = 1 << 20;
+use crate::chatter::Chatter;
 
 /// What the far end prints: passed on from where the tunnel begins.
 pub(super) struct Greeting<R> {
@@ -44,20 +42,15 @@ impl<R: Read> Greeting<R> {
     }
 
     fn find_mark(&mut self) -> io::Result<()> {
-        // As if a line had ended before the first.
-        let mut last = vec![b'\n'];
-        for _ in 0..CHATTER_BYTES_MAX {
-            let mut byte = [0];
-            self.input.read_exact(&mut byte)?;
-            if last.len() == MARK.len() {
-                last.remove(0);
+        let shared = &self.shared;
+        Chatter::default().find(&mut self.input, |line| match version_of(line)? {
+            MARK_VERSION => Some(()),
+            other => {
+                // It may be a login that prints this, so it counts only where nothing better comes.
+                shared.lock().other_version = Some(other);
+                None
             }
-            last.push(byte[0]);
-            if last == MARK {
-                return Ok(());
-            }
-        }
-        Err(io::ErrorKind::InvalidData.into())
+        })
     }
 }
 

@@ -10,29 +10,35 @@ use fastcp_model::Escaped;
 use crate::args::options::ShellOptions;
 use crate::remote::Remote;
 use crate::secrets;
+use crate::session::SESSION;
 
-/// Words of the command that the far end runs.
-const REMOTE_WORDS: usize = 2;
+/// The words of a command that leads to a host, and how it takes what is to be run there.
+pub(super) struct Leading {
+    pub(super) words: Vec<OsString>,
+    remote: Takes,
+}
 
-/// The words that start the far end: a shell, whom it goes to, and what is run there.
-pub(super) fn command_words(remote: &Remote, options: &ShellOptions) -> Result<Vec<OsString>, String> {
-    let rsh = options.rsh.as_deref().unwrap_or(OsStr::new("ssh"));
-    let mut words = split_words(rsh.as_bytes())?;
-    if words.is_empty() {
-        return Err("--rsh is empty".to_owned());
-    }
-    let program = options.remote_bin.as_deref().unwrap_or("fastcp-server");
-    // A command that ends so takes the remote command itself, as `kubectl exec -i POD --` does.
-    if words.last().is_some_and(|word| word == "--") {
-        if !remote.login.is_empty() && remote.port.is_some() {
-            return Err("a port is for ssh; --rsh says where it goes".to_owned());
+enum Takes {
+    /// Words as they are, as `kubectl exec -i POD --` does.
+    Words,
+    /// A line for a login shell.
+    Line,
+}
+
+impl Leading {
+    /// The way to this host.
+    pub(super) fn to(remote: &Remote, options: &ShellOptions) -> Result<Self, String> {
+        let rsh = options.rsh.as_deref().unwrap_or(OsStr::new("ssh"));
+        let mut words = split_words(rsh.as_bytes())?;
+        if words.is_empty() {
+            return Err("--rsh is empty".to_owned());
         }
-        if program.is_empty() {
-            return Err("--remote-bin is empty".to_owned());
+        if words.last().is_some_and(|word| word == "--") {
+            if !remote.login.is_empty() && remote.port.is_some() {
+                return Err("a port is for ssh; --rsh says where it goes".to_owned());
+            }
+            return Ok(Self { words, remote: Takes::Words });
         }
-        // Nobody takes quotes off it.
-        words.push(program.into());
-    } else {
         if is_ssh(&words) {
             // A terminal would change what passes.
             words.push("-T".into());
@@ -40,10 +46,33 @@ pub(super) fn command_words(remote: &Remote, options: &ShellOptions) -> Result<V
         if let Some(port) = remote.port {
             words.extend(["-p".into(), port.to_string().into()]);
         }
-        words.extend([remote.login.clone().into(), quoted(program)?.into()]);
+        words.push(remote.login.clone().into());
+        Ok(Self { words, remote: Takes::Line })
     }
-    words.push("--session".into());
-    Ok(words)
+
+    /// The words that start a program there which is in place.
+    pub(super) fn to_session(&self, program: &str) -> Result<Vec<OsString>, String> {
+        let quoted = quoted(program)?;
+        let program = match self.remote {
+            // Nobody takes quotes off it.
+            Takes::Words => program.to_owned(),
+            Takes::Line => quoted,
+        };
+        Ok(self.followed_by(vec![program, SESSION.to_owned()]))
+    }
+
+    /// The words that start these there: none of them has a quote that a shell takes off.
+    pub(super) fn to_command(&self, command: &[&str]) -> Vec<OsString> {
+        let quoted = |word: &&str| match self.remote {
+            Takes::Line if word.contains(' ') => format!("'{word}'"),
+            _ => (*word).to_owned(),
+        };
+        self.followed_by(command.iter().map(quoted).collect())
+    }
+
+    fn followed_by(&self, remote: Vec<String>) -> Vec<OsString> {
+        self.words.iter().cloned().chain(remote.into_iter().map(OsString::from)).collect()
+    }
 }
 
 /// A program's path as any login shell reads it, be it of the POSIX kind, csh or fish.
@@ -86,12 +115,12 @@ fn is_ssh(words: &[OsString]) -> bool {
 
 /// The command that says what ssh's configuration makes of the host's name, which may not be the one that the host has for
 /// itself. Nobody is asked for a password for that.
-pub(super) fn asking_for_name(words: &[OsString]) -> Option<Command> {
-    if !is_ssh(words) {
+pub(super) fn asking_for_name(leading: &[OsString]) -> Option<Command> {
+    if !is_ssh(leading) {
         return None;
     }
-    let mut command = Command::new(&words[0]);
-    command.arg("-G").args(&words[1..words.len() - REMOTE_WORDS]);
+    let mut command = Command::new(&leading[0]);
+    command.arg("-G").args(&leading[1..]);
     command.stdin(Stdio::null()).stderr(Stdio::null()).env_remove(secrets::VARIABLE);
     Some(command)
 }
