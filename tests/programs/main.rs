@@ -20,6 +20,8 @@ mod deletion_lies;
 mod delta;
 mod delta_faults;
 mod delta_lies;
+mod deploy;
+mod deploy_faults;
 mod display;
 mod drops;
 mod dry_run;

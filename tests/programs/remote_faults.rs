@@ -87,7 +87,7 @@ impl Scene {
 }
 
 /// Panics unless the run ended with this code, and said this once and in these words.
-fn expect_told(run: Run, code: i32, message: &str) {
+pub(crate) fn expect_told(run: Run, code: i32, message: &str) {
     let run = run.expect_exit(code);
     assert_eq!(run.stderr.matches(message).count(), 1, "\"{message}\" expected once: {}", run.stderr);
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
@@ -245,7 +245,7 @@ fn a_far_end_without_the_program_is_told_so() {
     for road in Road::both_by("exec sh -c \"exec $*\"") {
         for client in every_command(&road, "tree/") {
             let run = road.client_of(client, "/nowhere/fastcp-server").run();
-            assert!(run.stderr.contains("--remote-bin"), "{}", run.stderr);
+            assert!(run.stderr.contains("--remote-bin") && run.stderr.contains("--deploy"), "{}", run.stderr);
             expect_told(run, 3, unknown);
         }
         // A directory, and a file that is no program.
@@ -261,8 +261,11 @@ fn a_far_end_without_the_program_is_told_so() {
 
 #[test]
 fn whatever_else_answers_is_told_from_a_server() {
-    let older = "is it an older version? --remote-bin names another";
-    let other = "what answers on far is no fastcp-server of this version";
+    let own = env!("CARGO_PKG_VERSION");
+    let older = format!("is it older than this client ({own})? --deploy runs this client's own program there");
+    let other = format!("what answers on far is no fastcp-server of this client's version ({own})");
+    let newer = format!("on far speaks version 2 of the session, this client ({own}) version 1. --deploy");
+    let (older, other, newer) = (older.as_str(), other.as_str(), newer.as_str());
     for (script, message) in [
         ("echo 'error: unexpected argument --session' >&2; exit 1", older),
         ("echo 'error: unexpected argument --session'; exit 2", older),
@@ -270,7 +273,8 @@ fn whatever_else_answers_is_told_from_a_server() {
         ("exec true", older),
         ("kill -9 $$", other),
         ("exec yes", other),
-        ("printf '\\nfastcp-session 2\\n'; exit 0", older),
+        ("printf '\\nfastcp-session 2\\n'; exit 0", newer),
+        ("printf 'fastcp-session 2\\n'; exec yes", newer),
         ("printf '\\nfastcp-session 1'; exit 0", older),
         ("exec head -c 3000000 /dev/zero", other),
     ] {

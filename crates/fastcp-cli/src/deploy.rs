@@ -132,41 +132,53 @@ impl Deployment {
     }
 
     /// Sends the program to the host `called` so, where the script asks for it; then the session's opening once more, for it was
-    /// passed over.
+    /// passed over. Answers what the session goes to.
     ///
     /// # Errors
     /// Why it does not run there.
     pub(crate) fn deploy(
-        &mut self,
+        &self,
         called: &str,
         input: &mut ChildStdout,
-        output: &mut ChildStdin,
+        output: ChildStdin,
         opening: &[u8],
-    ) -> Result<(), DeployError> {
+    ) -> Result<ChildStdin, DeployError> {
         let mut chatter = Chatter::default();
-        let mut answer = chatter.find(input, Answer::decode).map_err(|_| DeployError::Unheard)?;
-        let ended = || DeployError::Ended { host: called.to_owned() };
-        if let Answer::Need { machine } = &answer {
-            let program = shown(&self.program.path);
-            if !self.program.is_for(machine) {
-                let (host, machine) = (called.to_owned(), Escaped(machine.as_bytes()).to_string());
-                return Err(DeployError::Processor { host, machine, program });
-            }
-            tracing::warn!("sending fastcp ({}) to {called}", size(self.program.bytes));
-            self.program.send(output).map_err(|source| DeployError::Program { program, source })?;
-            answer = chatter.find(input, Answer::decode).map_err(|_| ended())?;
+        let (host, program) = (called.to_owned(), shown(&self.program.path));
+        let machine = match chatter.find(input, Answer::decode).map_err(|_| DeployError::Unheard)? {
+            Answer::Have => return Ok(output),
+            Answer::Need { machine } => machine,
+            other => return Err(self.explain(other, host)),
+        };
+        if !self.program.is_for(&machine) {
+            let machine = Escaped(machine.as_bytes()).to_string();
+            return Err(DeployError::Processor { host, machine, program });
         }
-        let host = called.to_owned();
+        tracing::warn!("sending fastcp ({}) to {host}", size(self.program.bytes));
+        let unreadable = |source| DeployError::Program { program, source };
+        // Beside it: whoever takes no more of it says so, and need not read the rest.
+        let sending = self.program.send(output).map_err(unreadable)?;
+        let ended = || DeployError::Ended { host: called.to_owned() };
+        match chatter.find(input, Answer::decode).map_err(|_| ended())? {
+            Answer::Done => {
+                let sent = sending.join().unwrap_or_else(|_| Err(io::Error::other("it was not sent")));
+                let mut output = sent.map_err(|_| ended())?;
+                output.write_all(opening).map_err(|_| ended())?;
+                Ok(output)
+            }
+            other => Err(self.explain(other, host)),
+        }
+    }
+
+    fn explain(&self, answer: Answer, host: String) -> DeployError {
         match answer {
-            Answer::Have => Ok(()),
-            Answer::Done => output.write_all(opening).map_err(|_| ended()),
-            Answer::None(dirs) => Err(DeployError::NoPlace { host, dirs: Escaped(dirs.as_bytes()).to_string() }),
-            Answer::Unwritten => Err(DeployError::Unwritten { host }),
-            Answer::Need { .. } | Answer::Damaged => Err(DeployError::Damaged { host }),
+            Answer::None(dirs) => DeployError::NoPlace { host, dirs: Escaped(dirs.as_bytes()).to_string() },
+            Answer::Unwritten => DeployError::Unwritten { host },
+            Answer::Have | Answer::Need { .. } | Answer::Done | Answer::Damaged => DeployError::Damaged { host },
             Answer::Broken(said) => {
                 let advice = if self.program.linking == Linking::Dynamic { SHARED_LIBRARIES } else { "" };
                 let said = Escaped(said.as_bytes()).to_string();
-                Err(DeployError::Broken { host, program: shown(&self.program.path), said, advice })
+                DeployError::Broken { host, program: shown(&self.program.path), said, advice }
             }
         }
     }

@@ -159,7 +159,7 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
         return Err(usage(format!("the path has more than {SESSION_PATH_BYTES_MAX} bytes")));
     }
     let leading = Leading::to(remote, options).map_err(usage)?;
-    let mut deployment = Deployment::wanted(&leading.words, options)?;
+    let deployment = Deployment::wanted(&leading.words, options)?;
     let words = match &deployment {
         Some(_) => leading.to_command(&deploy::COMMAND),
         None => leading.to_session(options.remote_bin.as_deref().unwrap_or("fastcp-server")).map_err(usage)?,
@@ -181,12 +181,12 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
     let script = deployment.as_ref().map(|deployment| deployment.script(frame.len())).unwrap_or_default();
     // One that has ended by now is explained later.
     let _ = output.write_all(&[script.as_bytes(), &frame].concat());
-    if let Some(deployment) = &mut deployment {
+    if let Some(deployment) = &deployment {
         shared.lock().far_end = FarEnd::Deploying;
-        match deployment.deploy(&host, &mut input, &mut output, &frame) {
-            Err(DeployError::Unheard) => return Err(failure(shared.explain())),
-            deployed => deployed.map_err(DeployError::failure)?,
-        }
+        output = deployment.deploy(&host, &mut input, output, &frame).map_err(|error| match error {
+            DeployError::Unheard => failure(shared.explain()),
+            error => error.failure(),
+        })?;
         shared.lock().far_end = FarEnd::Deployed;
     }
     let greeting = Greeting { input, shared: Arc::clone(&shared), is_marked: false };

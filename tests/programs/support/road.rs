@@ -15,6 +15,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_fastcp-server");
 
 /// A far end as it usually is.
 pub(crate) const PLAIN: &str = "exec \"$@\"";
+/// A far end that reads the command as sshd has a login shell do it.
+pub(crate) const LOGIN: &str = "exec sh -c \"${SSH_ORIGINAL_COMMAND:-$*}\"";
 /// Takes whatever comes to its end, and passes nothing on.
 pub(crate) const SINK: &str = "cat >/dev/null";
 
@@ -101,7 +103,13 @@ impl Road {
 
     /// The same, with another program at the end.
     pub(crate) fn client_of(&self, client: Client, program: impl AsRef<OsStr>) -> Client {
-        client.words(&["--rsh".as_ref(), OsStr::new(&self.rsh), "--remote-bin".as_ref(), program.as_ref()])
+        self.plain_client(client).words(&["--remote-bin".as_ref(), program.as_ref()])
+    }
+
+    /// The same, which is told of no program. What it keeps for the next run is this road's.
+    pub(crate) fn plain_client(&self, client: Client) -> Client {
+        let client = client.words(&["--rsh".as_ref(), OsStr::new(&self.rsh)]);
+        client.variable("XDG_CONFIG_HOME", self.workspace.at("config"))
     }
 
     /// The servers at the end of it.

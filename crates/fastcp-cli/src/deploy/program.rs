@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::ChildStdin;
+use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
 
@@ -74,23 +76,24 @@ impl Program {
         names.is_none_or(|names| names.iter().any(|name| machine.starts_with(name)))
     }
 
-    /// Sends as many bytes as were announced. Whoever takes no more of them says why.
+    /// Sends as many bytes as were announced, on a thread of its own, which gives the output back.
     ///
     /// # Errors
-    /// The file cannot be read.
-    pub(super) fn send(&mut self, output: &mut impl Write) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(0))?;
+    /// The file cannot be read again, or there is no thread.
+    pub(super) fn send(&self, mut output: ChildStdin) -> io::Result<JoinHandle<io::Result<ChildStdin>>> {
+        let mut file = self.file.try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
         let mut left = self.bytes;
-        let mut buffer = vec![0; BUFFER_BYTES];
-        while left > 0 {
-            let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.file.read_exact(&mut buffer[..wanted])?;
-            if output.write_all(&buffer[..wanted]).is_err() {
-                return Ok(());
+        std::thread::Builder::new().name("deploy".to_owned()).spawn(move || {
+            let mut buffer = vec![0; BUFFER_BYTES];
+            while left > 0 {
+                let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                file.read_exact(&mut buffer[..wanted])?;
+                output.write_all(&buffer[..wanted])?;
+                left -= wanted as u64;
             }
-            left -= wanted as u64;
-        }
-        Ok(())
+            Ok(output)
+        })
     }
 }
 
