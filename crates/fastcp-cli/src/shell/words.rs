@@ -52,11 +52,11 @@ impl Leading {
 
     /// The words that start a program there which is in place.
     pub(super) fn to_session(&self, program: &str) -> Result<Vec<OsString>, String> {
-        let quoted = quoted(program)?;
         let program = match self.remote {
+            _ if program.is_empty() => return Err("--remote-bin is empty".to_owned()),
             // Nobody takes quotes off it.
             Takes::Words => program.to_owned(),
-            Takes::Line => quoted,
+            Takes::Line => quoted(program)?,
         };
         Ok(self.followed_by(vec![program, SESSION.to_owned()]))
     }
@@ -79,7 +79,6 @@ impl Leading {
 fn quoted(program: &str) -> Result<String, String> {
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-+~".contains(character);
     match program {
-        "" => Err("--remote-bin is empty".to_owned()),
         program if program.chars().all(is_plain) => Ok(program.to_owned()),
         program if program.contains(['\'', '!', '\n', '\\']) => {
             Err(format!("--remote-bin \"{}\": no shell reads that alike", Escaped(program.as_bytes())))
@@ -142,6 +141,6 @@ mod tests {
     fn programs_are_read_alike_by_every_shell() {
         assert_eq!(quoted("~/bin/fastcp-server").as_deref(), Ok("~/bin/fastcp-server"));
         assert_eq!(quoted("/a b/$c").as_deref(), Ok("'/a b/$c'"));
-        assert!(quoted("it's").is_err() && quoted("").is_err() && quoted("a!b").is_err());
+        assert!(quoted("it's").is_err() && quoted("a!b").is_err());
     }
 }
