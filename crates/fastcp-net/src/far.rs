@@ -31,7 +31,6 @@ pub struct Far {
     explain: Explain,
     state: Mutex<State>,
     decided: Condvar,
-    begun: Instant,
     /// Whether what goes through the tunnel had better go directly.
     has_better: Arc<AtomicBool>,
 }
@@ -40,6 +39,8 @@ pub struct Far {
 struct State {
     way: Way,
     has_lane: bool,
+    /// When the first data connection was asked for: before that a login may take as long as it likes.
+    begun: Option<Instant>,
     /// Direct connections that failed, one after the other.
     failures: u32,
 }
@@ -59,18 +60,17 @@ pub(crate) enum Path {
     Direct(SocketAddr, Arc<Trust>),
 }
 
+impl State {
+    /// How long connections wait for a decision; `now` is when the first of them is asked for.
+    fn decision_ends(&mut self, now: Instant) -> Instant {
+        *self.begun.get_or_insert(now) + DECISION_MAX
+    }
+}
+
 impl Far {
     /// The server that people call `name`. What has become of a tunnel that has ended is what `explain` says.
     pub fn new(name: String, tunnel: Arc<Tunnel>, explain: Explain) -> Self {
-        Self {
-            name,
-            tunnel,
-            explain,
-            state: Mutex::default(),
-            decided: Condvar::new(),
-            begun: Instant::now(),
-            has_better: Arc::default(),
-        }
+        Self { name, tunnel, explain, state: Mutex::default(), decided: Condvar::new(), has_better: Arc::default() }
     }
 
     /// Where it can be reached directly; `None` where it cannot.
@@ -91,8 +91,8 @@ impl Far {
 
     /// What a data connection is to be made of.
     pub(crate) fn path(&self, live: &Live, deadline: Instant) -> Result<Path, NetError> {
-        let until = deadline.min(self.begun + DECISION_MAX);
         let mut state = self.lock();
+        let until = deadline.min(state.decision_ends(Instant::now()));
         loop {
             match state.way.clone() {
                 Way::Directly(address, trust) => return Ok(Path::Direct(address, trust)),
@@ -148,5 +148,19 @@ impl fmt::Display for Far {
 impl fmt::Debug for Far {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Far").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{DECISION_MAX, State};
+
+    #[test]
+    fn the_decision_has_its_time_from_the_first_connection_on() {
+        let (mut state, first) = (State::default(), Instant::now());
+        assert_eq!(state.decision_ends(first), first + DECISION_MAX);
+        assert_eq!(state.decision_ends(first + Duration::from_secs(1)), first + DECISION_MAX);
     }
 }
