@@ -1,5 +1,6 @@
 //! What can go wrong between two ends.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub enum NetError {
     #[error("connection closed by the peer")]
     Closed,
     /// The peer was silent for too long.
-    #[error("nothing received for {} seconds", .0.as_secs())]
+    #[error("nothing received for {}", Seconds(*.0))]
     TimedOut(Duration),
     /// The socket failed.
     #[error("connection failed: {0}")]
@@ -137,6 +138,19 @@ impl NetError {
             Self::Refused(status) => status.to_string(),
             Self::Denied { detail, .. } => Escaped(detail.as_bytes()).to_string(),
             other => other.to_string(),
+        }
+    }
+}
+
+/// A duration in words, to the nearest second.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs_f64().round() {
+            0.0 => f.write_str("less than a second"),
+            1.0 => f.write_str("1 second"),
+            seconds => write!(f, "{seconds} seconds"),
         }
     }
 }

@@ -97,6 +97,7 @@ impl<'a> Patience<'a> {
         if before == Before::Progress {
             self.backoff.reset();
         }
+        let error = waited_in_all(error, failing);
         if !error.is_transient() || left.is_zero() || self.live.is_ended() {
             return Err(error);
         }
@@ -115,6 +116,14 @@ fn silence(error: &NetError) -> Duration {
     match error {
         NetError::TimedOut(silence) => *silence,
         _ => Duration::ZERO,
+    }
+}
+
+/// A silence is as long as nothing has been of use: the last attempt, which says this, may have had a second of it.
+fn waited_in_all(error: NetError, failing: Duration) -> NetError {
+    match error {
+        NetError::TimedOut(silence) => NetError::TimedOut(silence.max(failing)),
+        other => other,
     }
 }
 

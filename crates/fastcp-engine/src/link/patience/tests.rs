@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::Status;
 use fastcp_net::{Live, NetError};
 
-use super::{ATTEMPT_FIRST, Patience, SILENCE_MAX, SILENCE_MIN, absence_max, silence_max};
+use super::{ATTEMPT_FIRST, Patience, SILENCE_MAX, SILENCE_MIN, absence_max, silence_max, waited_in_all};
 use crate::report::Report;
 
 /// How often it is tried within `retry`, where each attempt fails with `error`.
@@ -69,4 +69,14 @@ fn a_peer_may_be_silent_for_half_of_the_time_within_limits() {
     ] {
         assert_eq!((silence_max(retry), absence_max(retry)), (silence, absence), "{retry:?}");
     }
+}
+
+#[test]
+fn a_silence_is_told_with_all_of_its_length() {
+    let secs = Duration::from_secs;
+    for (last, failing, told) in [(1, 30, "30 seconds"), (15, 2, "15 seconds"), (0, 1, "1 second")] {
+        let error = waited_in_all(NetError::TimedOut(secs(last)), secs(failing));
+        assert_eq!(error.to_string(), format!("nothing received for {told}"));
+    }
+    assert!(matches!(waited_in_all(NetError::Closed, secs(9)), NetError::Closed));
 }
