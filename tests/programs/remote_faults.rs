@@ -188,6 +188,33 @@ fn a_far_end_that_is_stopped_for_a_while_is_waited_for() {
     }
 }
 
+#[test]
+fn a_far_end_that_stays_stopped_is_told_with_the_time_that_it_was_waited_for() {
+    const RETRY_SECS: u64 = 4;
+    for scene in Scene::all(|way| cut_by(way, SINK)) {
+        let mut client = scene.client().options(&format!("--retry {RETRY_SECS}")).start();
+        wait_until("a server", || !scene.road.servers().is_empty());
+        let copy = scene.road.home().join("copy");
+        wait_until("the middle of the file", || Leftover::all(&copy).iter().any(|left| left.claimed_bytes() > 0));
+        let begun = Instant::now();
+        let servers = scene.road.servers();
+        for &server in &servers {
+            kill(Pid::from_raw(server.cast_signed()), Signal::SIGSTOP).expect("stop");
+        }
+        wait_until("the client to give up", || client.has_ended());
+        let waited = begun.elapsed().as_secs_f64();
+        // They may hold what the client prints to.
+        for server in servers {
+            let _ = kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL);
+        }
+        let run = client.finish().expect_exit(30);
+        let error = run.events().into_iter().find(|event| event["event"] == "error").expect("an error");
+        let said = error["message"].as_str().and_then(|said| said.split("nothing received for ").nth(1)).expect("why");
+        let seconds: f64 = said.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+        assert!(seconds >= RETRY_SECS as f64 && seconds <= waited + 2.0, "{said}; {waited} s");
+    }
+}
+
 fn is_stopped(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read");
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))

@@ -67,6 +67,9 @@ impl Kind {
 /// Takes the lanes that the other end opens.
 pub type TakeLane = Box<dyn Fn(Socket) + Send + Sync>;
 
+/// What a lane's thread does with it.
+type Work = fn(&Tunnel, u32, &Socket) -> io::Result<()>;
+
 /// One end of it.
 pub struct Tunnel {
     /// `None` when it is over: the stream's other end learns by its end.
@@ -159,8 +162,11 @@ impl Tunnel {
             state.next
         };
         let user = self.add_lane(number)?;
-        self.send(number, Kind::Open, &[])?;
-        self.start_lane(number)?;
+        // The lane's own thread says that it is open: a stream that takes nothing holds back no one who has a deadline.
+        self.start_lane(number, |tunnel, number, socket| {
+            tunnel.send(number, Kind::Open, &[])?;
+            tunnel.send_all(number, socket)
+        })?;
         Ok(user)
     }
 
@@ -209,9 +215,8 @@ impl Tunnel {
     }
 
     /// Starts what works for a lane.
-    fn start_lane(self: &Arc<Self>, number: u32) -> io::Result<()> {
-        type Work = fn(&Tunnel, u32, &Socket) -> io::Result<()>;
-        for (name, work) in [("lane out", Self::send_all as Work), ("lane in", Self::deliver_all as Work)] {
+    fn start_lane(self: &Arc<Self>, number: u32, send: Work) -> io::Result<()> {
+        for (name, work) in [("lane out", send), ("lane in", Self::deliver_all as Work)] {
             let Some(socket) = self.lock().lanes.get(&number).map(|lane| Arc::clone(&lane.socket)) else { break };
             let tunnel = Arc::clone(self);
             let thread = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
@@ -374,7 +379,7 @@ impl Tunnel {
             (Kind::Open, None) => {
                 drop(state);
                 let Some(take_lane) = &self.take_lane else { return false };
-                match self.add_lane(number).and_then(|user| self.start_lane(number).map(|()| user)) {
+                match self.add_lane(number).and_then(|user| self.start_lane(number, Self::send_all).map(|()| user)) {
                     Ok(user) => take_lane(user),
                     Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => return false,
                     // Out of something for now: whoever opened it is told, and may try again.

@@ -1,14 +1,14 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 
 use socket2::Socket;
 
 use super::{End, Tunnel, WINDOW_BYTES};
 
 /// Both ends, and the lanes that the second takes.
-fn pair() -> (Arc<Tunnel>, Arc<Tunnel>, std::sync::mpsc::Receiver<Socket>) {
+fn pair() -> (Arc<Tunnel>, Arc<Tunnel>, Receiver<Socket>) {
     let (here, there) = UnixStream::pair().expect("a pair");
     let (taken, lanes) = channel();
     let clone = |stream: &UnixStream| stream.try_clone().expect("clone");
@@ -95,8 +95,34 @@ fn when_nothing_can_be_said_any_more_it_ends() {
     }
     let (here, _there) = UnixStream::pair().expect("a pair");
     let tunnel = Tunnel::over(here, Lost, None).expect("threads");
-    assert!(tunnel.open().is_err());
+    // Whoever has a lane by then learns it by its end.
+    if let Ok(mut lane) = tunnel.open() {
+        assert!(matches!(lane.read(&mut [0]), Ok(0) | Err(_)));
+    }
     assert_eq!(tunnel.wait_for_end(), End::Closed);
+    assert!(tunnel.open().is_err());
+}
+
+/// As a program that was stopped does: whoever opens a lane has a deadline, and keeps it.
+#[test]
+fn a_stream_that_takes_nothing_holds_up_nobody_who_opens_a_lane() {
+    struct Stuck(Receiver<()>);
+    impl Write for Stuck {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.recv();
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (here, _there) = UnixStream::pair().expect("a pair");
+    let (stuck, waiting) = channel();
+    let tunnel = Tunnel::over(here, Stuck(waiting), None).expect("threads");
+    let lanes = [tunnel.open().expect("a lane"), tunnel.open().expect("another one")];
+    tunnel.hang_up();
+    assert_eq!(tunnel.wait_for_end(), End::HungUp);
+    drop((lanes, stuck));
 }
 
 #[test]
