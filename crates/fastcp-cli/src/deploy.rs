@@ -11,6 +11,7 @@
 //!
 //! Nothing is ever downloaded by the far end, and nothing secret is in the script.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::{ChildStdin, ChildStdout};
 
@@ -105,7 +106,7 @@ impl DeployError {
 
 impl Deployment {
     /// What is to be deployed to the host that these words lead to: where it is asked for, and where it was before.
-    pub(crate) fn wanted(leading: &[std::ffi::OsString], options: &ShellOptions) -> Result<Option<Self>, Failure> {
+    pub(crate) fn wanted(leading: &[OsString], options: &ShellOptions) -> Result<Option<Self>, Failure> {
         let mut host = Host::of(leading);
         if options.no_deploy {
             host.forget().map_err(|error| Failure::new(exit_code::FILE_IO, error))?;

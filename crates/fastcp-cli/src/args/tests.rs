@@ -138,6 +138,27 @@ fn the_last_of_contradicting_options_wins() {
 }
 
 #[test]
+fn the_far_end_is_what_was_typed_last() {
+    let far_end = |words: &[&str], variables: &[(&str, &str)]| {
+        let shell = pull(words, variables).shell;
+        (shell.remote_bin.is_some(), shell.deploy, shell.deploy_bin.is_some(), shell.no_deploy)
+    };
+    for (words, wanted) in [
+        (&["--remote-bin", "x", "--deploy"][..], (false, true, false, false)),
+        (&["--deploy", "--deploy-bin", "x", "--remote-bin", "x"], (true, false, false, false)),
+        (&["--deploy", "--no-deploy", "--remote-bin", "x"], (true, false, false, true)),
+        (&["--no-deploy", "--deploy-bin", "x"], (false, false, true, false)),
+    ] {
+        assert_eq!(far_end(words, &[]), wanted, "{words:?}");
+    }
+    let variables = [("FASTCP_DEPLOY", "1")];
+    assert_eq!(far_end(&[], &variables), (false, true, false, false));
+    assert_eq!(far_end(&["--no-deploy"], &variables), (false, false, false, true));
+    assert_eq!(far_end(&["--remote-bin", "x"], &variables), (true, false, false, false));
+    assert_eq!(far_end(&[], &[("FASTCP_DEPLOY", "0")]), (false, false, false, true));
+}
+
+#[test]
 fn each_switch_can_be_set_by_the_environment_in_the_usual_words() {
     for (command, needed) in commands() {
         for arg in command.get_arguments().filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue)) {
