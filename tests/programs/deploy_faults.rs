@@ -34,7 +34,7 @@ fn expect_nothing_kept(road: &Road) {
 #[test]
 fn a_program_that_arrives_cut_or_changed_is_not_kept() {
     let cut = format!("stdbuf -o0 head -c {ARRIVING_BYTES}");
-    let changed = format!("stdbuf -o0 head -c {ARRIVING_BYTES}; head -c 1 >/dev/null; printf X; cat");
+    let changed = format!("stdbuf -o0 head -c {ARRIVING_BYTES}; head -c 8 >/dev/null; printf OTHERWIS; cat");
     for filter in [cut, changed] {
         for road in Road::both_by(&through(&filter)) {
             plain(&road.home().join("tree"));

@@ -13,6 +13,7 @@ use fastcp_net::{Authorities, Fingerprint, Trust, WireCount};
 use crate::address::ServerAddress;
 use crate::args::options::TrustOptions;
 use crate::exit_code::{self, Failure};
+use crate::kept;
 use crate::known;
 use crate::secrets;
 use crate::wording::shown;
@@ -117,8 +118,8 @@ impl Reached {
     /// Where its key is kept for the next run, if it may be.
     pub(crate) fn place_to_remember(&self) -> Option<PathBuf> {
         let learns = self.trust.as_ref().is_some_and(|trust| trust.is_of_key());
-        let dir = known::config_dir().filter(|_| learns)?;
-        known::make_config_dir(&dir).ok().map(|()| dir)
+        let dir = kept::config_dir().filter(|_| learns)?;
+        kept::make_config_dir(&dir).ok().map(|()| dir)
     }
 }
 
