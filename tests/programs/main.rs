@@ -37,6 +37,7 @@ mod manifest;
 mod mounts_below;
 mod moving;
 mod no_proc;
+mod offer_memory;
 mod options;
 mod output;
 mod outside;

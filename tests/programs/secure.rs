@@ -348,7 +348,7 @@ fn a_million_guesses_are_not_heard() {
         expect_refused(run, if nth < 10 { "the token is not right" } else { "too many wrong tokens" });
     }
     scene.assert_nothing_came();
-    assert_eq!(scene.server.log().matches("no more are heard").count(), 1, "{}", scene.server.log());
+    assert_eq!(scene.server.log().matches("--max-wrong-tokens is reached").count(), 1, "{}", scene.server.log());
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub(crate) mod lied_to;
 pub(crate) mod link;
 pub(crate) mod lying_receiver;
 pub(crate) mod lying_sender;
+pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod peer;
 pub(crate) mod plain_source;

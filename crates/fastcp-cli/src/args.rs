@@ -11,8 +11,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use fastcp_engine::Compression;
 
 use crate::args::options::{
-    ChangeOptions, CopyOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, SandboxOptions, ShellOptions,
-    TrustOptions, parse_chunk_kb, parse_connections_max, parse_level, parse_port, parse_port_to_listen_on, parse_size,
+    ChangeOptions, CopyOptions, LimitOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, SandboxOptions,
+    ShellOptions, TrustOptions, parse_chunk_kb, parse_connections_max, parse_level, parse_port,
+    parse_port_to_listen_on, parse_size,
 };
 use crate::from::{directory_to_verify, local_directory};
 
@@ -297,6 +298,8 @@ pub(crate) struct ServerArgs {
     /// Answer plain FTQ1 requests with a CRC of 0, for programs that compute theirs wrongly
     #[arg(long)]
     pub(crate) ftq1_no_crc: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitOptions,
     #[command(flatten)]
     pub(crate) log: LogOptions,
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use fastcp_engine::{Inbox, Limits, PlainCrc, STACK_BYTES, Served, Server, ServerSettings, SetUid, Source, Writes};
 use fastcp_model::{Capabilities, DEFAULT_PORT, Escaped};
-use fastcp_net::{Accepted, Full, HANDSHAKE_TIMEOUT, Listener};
+use fastcp_net::{Accepted, Bound, ConnectionLimits, Full, Listener};
 
 use crate::address::{Address, AddressError};
 use crate::args::{self, ServerArgs, compression};
@@ -65,17 +66,18 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     raise_descriptor_limit();
     let limits = Limits::of_process();
     let connections_total = served_connections(&limits, args)?;
-    let listener = listener(&addresses, connections_total)?;
+    let limits_of_connections = ConnectionLimits { total: connections_total, per_address: args.limits.per_address() };
+    let listener = listener(&addresses, limits_of_connections)?;
     let bound = listener.local_addr().map_err(|error| (exit_code::SOCKET, error.to_string()))?;
     let stdout = Arc::new(Stdout::of("fastcp-server"));
     let Guard { gate, address } = guard::guard(args, bound, &stdout).map_err(failed)?;
-    let gate = Arc::new(gate);
+    let gate = Arc::new(gate.with_wrong_tokens_max(args.limits.max_wrong_tokens));
     let inbox = inbox(args)?;
     if !args.no_sandbox {
         // Before there are threads: they inherit it.
         sandbox::enter(&allowed(args, src_dir));
     }
-    let server = Server::new(source, settings(args, connections_total)).behind(Arc::clone(&gate));
+    let server = Server::new(source, settings(args, limits_of_connections)).behind(Arc::clone(&gate));
     let server = Arc::new(match inbox {
         Some(inbox) => server.with_inbox(inbox),
         None => server,
@@ -98,6 +100,10 @@ fn run(args: &ServerArgs) -> Result<(), (u8, String)> {
     }
     accept_all(&listener, &server).map_err(|error| (exit_code::SOCKET, format!("cannot accept: {error}")))?;
     listener.wait_for_end();
+    let bounds = server.bounds();
+    if Bound::ALL.into_iter().any(|bound| bounds.count(bound) > 0) {
+        tracing::warn!("limits reached: {bounds}");
+    }
     Ok(())
 }
 
@@ -150,10 +156,10 @@ fn addresses(args: &ServerArgs) -> Result<Vec<SocketAddr>, (u8, String)> {
 }
 
 /// Listens on the first address that can be listened on.
-fn listener(addresses: &[SocketAddr], connections_total: usize) -> Result<Listener, (u8, String)> {
+fn listener(addresses: &[SocketAddr], limits: ConnectionLimits) -> Result<Listener, (u8, String)> {
     let mut failed = (exit_code::SOCKET, "no address to listen on".to_owned());
     for &address in addresses {
-        match Listener::bind(address, connections_total) {
+        match Listener::bind(address, limits) {
             Ok(listener) => return Ok(listener),
             Err(error) => {
                 let code = exit_code::of_io_error(&error, exit_code::SOCKET);
@@ -179,7 +185,7 @@ fn drain(listener: &Listener, server: &Server) -> Heard {
 
 /// How many connections can be served at a time; said where one client could want more.
 fn served_connections(limits: &Limits, args: &ServerArgs) -> Result<usize, (u8, String)> {
-    let served = Served::of(limits);
+    let served = Served::of(limits, args.limits.max_connections);
     if served.connections == 0 {
         return Err((exit_code::RESOURCES, served.to_string()));
     }
@@ -189,11 +195,14 @@ fn served_connections(limits: &Limits, args: &ServerArgs) -> Result<usize, (u8, 
     Ok(served.connections)
 }
 
-fn settings(args: &ServerArgs, connections_total: usize) -> ServerSettings {
+fn settings(args: &ServerArgs, limits: ConnectionLimits) -> ServerSettings {
     ServerSettings {
         capabilities: Capabilities::SUPPORTED,
         connections: args.conns,
-        connections_total,
+        limits,
+        idle_timeout: Duration::from_secs(args.limits.idle_timeout),
+        offer_bytes_max: args.limits.offer_memory,
+        sums_max: args.limits.max_sums as usize,
         chunk_kb: args.chunk_kb,
         compression: compression(args.no_compress, args.compress_level),
         writes: match (args.allow_write, args.allow_delete) {
@@ -203,13 +212,18 @@ fn settings(args: &ServerArgs, connections_total: usize) -> ServerSettings {
         },
         setuid: if args.allow_setuid { SetUid::Kept } else { SetUid::Dropped },
         plain_crc: if args.ftq1_no_crc { PlainCrc::Withheld } else { PlainCrc::Given },
-        handshake_timeout: HANDSHAKE_TIMEOUT,
+        handshake_timeout: Duration::from_secs(args.limits.handshake_timeout),
     }
 }
 
 /// Serves each connection on a thread of its own. One that there is no thread for is turned away on this one.
 fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> {
     while let Some(accepted) = listener.accept()? {
+        if let Accepted::Dropped(full) = accepted {
+            // No thread for that.
+            full.count(server.bounds());
+            continue;
+        }
         let thread = std::thread::Builder::new().name("serve".to_owned()).stack_size(STACK_BYTES);
         // Handed over only when the thread is there: else it would be lost with what was to run.
         let (hand_over, handed_over) = sync_channel(1);
@@ -219,8 +233,9 @@ fn accept_all(listener: &Listener, server: &Arc<Server>) -> std::io::Result<()> 
             Ok(_) => drop(hand_over.send(accepted)),
             Err(error) => {
                 tracing::warn!(%error, "connection turned away: cannot start a thread");
-                let (Accepted::Admitted(incoming) | Accepted::TurnedAway(incoming, _)) = accepted;
-                server.turn_away(incoming, Full::Server);
+                if let Accepted::Admitted(incoming) | Accepted::TurnedAway(incoming, _) = accepted {
+                    server.turn_away(incoming, Full::Server);
+                }
             }
         }
     }
@@ -231,5 +246,6 @@ fn serve(server: &Server, accepted: Accepted) {
     match accepted {
         Accepted::Admitted(incoming) => server.serve(incoming),
         Accepted::TurnedAway(incoming, full) => server.turn_away(incoming, full),
+        Accepted::Dropped(full) => full.count(server.bounds()),
     }
 }

@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 
 use fastcp_engine::{Limits, STACK_BYTES, Served, Server, ServerSettings, SetUid, Source, Writes};
 use fastcp_model::{Escaped, Status};
-use fastcp_net::{Accepted, End, Gate, Identity, Incoming, Listener, Token, Tunnel};
+use fastcp_net::{
+    Accepted, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, ConnectionLimits, End, Gate, Identity, Incoming,
+    Listener, Token, Tunnel,
+};
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
 use fastcp_wire::hello::Failure as Refusal;
 use fastcp_wire::limits::SESSION_BYTES_MAX;
@@ -51,9 +54,10 @@ pub(crate) fn serve(args: &ServerArgs) -> Result<u8, (u8, String)> {
         }
     };
     let limits = Limits::of_process();
-    let connections_total = Served::of(&limits).connections;
+    let connections_total = Served::of(&limits, CONNECTIONS_TOTAL_MAX).connections;
     let resources = |error: io::Error| (exit_code::RESOURCES, format!("the session: {error}"));
-    let (direct, listener, gate) = match direct(connections_total) {
+    let limits_of_connections = ConnectionLimits { total: connections_total, per_address: CONNECTIONS_PER_PEER_MAX };
+    let (direct, listener, gate) = match direct(limits_of_connections) {
         Ok(Some((direct, listener, gate))) => (Some(direct), Some(Arc::new(listener)), gate),
         Ok(None) => (None, None, Gate::open()),
         Err(error) => {
@@ -69,7 +73,7 @@ pub(crate) fn serve(args: &ServerArgs) -> Result<u8, (u8, String)> {
     fastcp_engine::start_pool(&limits).map_err(resources)?;
     let settings = ServerSettings {
         connections: args.conns,
-        connections_total,
+        limits: limits_of_connections,
         chunk_kb: args.chunk_kb,
         compression: compression(args.no_compress, args.compress_level),
         writes: if opening.purpose == Purpose::Push { Writes::DeletionAllowed } else { Writes::Refused },
@@ -171,9 +175,9 @@ fn place(opening: &Opening) -> Result<(Source, Vec<u8>, PathBuf), String> {
 }
 
 /// Where connections are taken that do not go through the tunnel: at the address that the login came to.
-fn direct(connections_total: usize) -> io::Result<Option<(Direct, Listener, Gate)>> {
+fn direct(limits: ConnectionLimits) -> io::Result<Option<(Direct, Listener, Gate)>> {
     let Some(own) = login_address() else { return Ok(None) };
-    let listener = Listener::bind(SocketAddr::new(own, 0), connections_total)?;
+    let listener = Listener::bind(SocketAddr::new(own, 0), limits)?;
     let (identity, _) = Identity::make()?;
     let (token, text) = Token::make()?;
     let gate = Gate::protected(&identity, None).map_err(io::Error::other)?.with_tokens(token.into());
@@ -199,6 +203,7 @@ fn accept_all(listener: &Listener, server: &Arc<Server>, busy: &Arc<Busy>) {
         serve_one(server, busy, move |server| match accepted {
             Accepted::Admitted(incoming) => server.serve(incoming),
             Accepted::TurnedAway(incoming, full) => server.turn_away(incoming, full),
+            Accepted::Dropped(full) => full.count(server.bounds()),
         });
     }
 }

@@ -65,8 +65,8 @@ pub use run::server::{SERVER_LOG_TARGET, Server};
 pub use sender::source::Source;
 pub use settings::{
     CONNECTIONS_DEFAULT, Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, LinkSettings,
-    ManifestFile, ManifestHash, MaxDelete, Placement, PlainCrc, ProcessSettings, RETRY_DEFAULT, ReceivePath,
-    ReceiverSettings, Recording, ServerSettings, SetUid, VerifyOver, Writes,
+    ManifestFile, ManifestHash, MaxDelete, OFFER_BYTES_DEFAULT, Placement, PlainCrc, ProcessSettings, RETRY_DEFAULT,
+    ReceivePath, ReceiverSettings, Recording, SUMS_MAX, ServerSettings, SetUid, VerifyOver, Writes,
 };
 pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;

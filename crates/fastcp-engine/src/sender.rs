@@ -8,12 +8,15 @@
 
 pub(crate) mod adapt;
 pub(crate) mod answer;
+mod names;
 pub(crate) mod offer;
+mod offer_memory;
 pub(crate) mod plain;
 pub(crate) mod scan;
 pub(crate) mod served;
 pub(crate) mod shared;
 pub(crate) mod signature;
 pub(crate) mod source;
+mod sums;
 mod tree;
 pub(crate) mod views;

@@ -4,12 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fastcp_model::Capabilities;
-use fastcp_net::HANDSHAKE_TIMEOUT;
+use fastcp_net::{ConnectionLimits, HANDSHAKE_TIMEOUT, IDLE_MAX};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
 use crate::budget::Limits;
 
 pub(crate) mod orders;
+
+/// What listings for all clients may take in memory where nobody says so.
+pub const OFFER_BYTES_DEFAULT: usize = 256 << 20;
+/// Long checksums that are computed at a time where nobody says so.
+pub const SUMS_MAX: usize = 2;
 
 /// How the sender answers ranges that may be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +34,14 @@ pub struct ServerSettings {
     pub capabilities: Capabilities,
     /// The most data connections of one session.
     pub connections: u16,
-    /// The most connections of all sessions together.
-    pub connections_total: usize,
+    /// The most connections of all sessions together, and of those of one address.
+    pub limits: ConnectionLimits,
+    /// Sessions that have used nothing for so long make room for others.
+    pub idle_timeout: Duration,
+    /// The most bytes of listings that are held for all clients.
+    pub offer_bytes_max: usize,
+    /// The most long checksums that are computed at a time.
+    pub sums_max: usize,
     /// Its chunk size in KiB, where the client names none.
     pub chunk_kb: Option<u32>,
     /// Compression of ranges.
@@ -52,7 +63,10 @@ impl Default for ServerSettings {
         Self {
             capabilities: Capabilities::SUPPORTED,
             connections: CONNECTIONS_MAX,
-            connections_total: usize::MAX,
+            limits: ConnectionLimits::NONE,
+            idle_timeout: IDLE_MAX,
+            offer_bytes_max: OFFER_BYTES_DEFAULT,
+            sums_max: SUMS_MAX,
             chunk_kb: None,
             compression: Compression::Off,
             writes: Writes::Refused,

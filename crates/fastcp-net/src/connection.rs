@@ -174,7 +174,7 @@ impl Connection {
     }
 
     /// The address that the peer has.
-    pub(crate) fn peer_ip(&self) -> Option<IpAddr> {
+    pub fn peer_ip(&self) -> Option<IpAddr> {
         self.peer_address().ok().map(|address| address.ip())
     }
 
@@ -235,6 +235,11 @@ impl Connection {
     /// Whether nothing can be said to the peer any more. One that has only ended its own side still listens.
     pub fn is_gone(&self) -> bool {
         fastcp_sys::tcp::is_gone(self.stream.as_fd())
+    }
+
+    /// Whether a few bytes can be sent without waiting for the peer to read.
+    pub fn takes_some(&self) -> bool {
+        fastcp_sys::tcp::takes_some(self.stream.as_fd())
     }
 
     /// Ends the connection in both directions, whoever waits on it.

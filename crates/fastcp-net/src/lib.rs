@@ -16,6 +16,7 @@
 //! After the handshake nothing here knows or cares who sends and who receives.
 
 mod backoff;
+mod bounds;
 mod callers;
 mod connection;
 mod dial;
@@ -38,6 +39,7 @@ mod tunnel;
 mod wire_count;
 
 pub use backoff::{BACKOFF_MAX, Backoff};
+pub use bounds::{Bound, Bounds};
 pub use callers::{Called, Callers};
 pub use connection::{Connection, Incoming, SpliceFailure};
 pub use dial::{Dialer, Endpoint, Hear};
@@ -47,14 +49,17 @@ pub use fastcp_sys::resolve::addresses;
 pub use foreign::Foreign;
 pub use greet::{Greeting, HANDSHAKE_TIMEOUT, greet, greet_again};
 pub use inbox::Inbox;
-pub use listen::{Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, Listener, TURNED_AWAY_MAX};
+pub use listen::{
+    Accepted, Admission, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TOTAL_MAX, ConnectionLimits, Listener, TURNED_AWAY_MAX,
+};
 pub use live::Live;
 pub use replicas::{Replicas, SOURCES_MAX};
 pub use secure::{
     Authorities, CertificateError, Fingerprint, Gate, Identity, OneTime, TlsError, Token, TokenError, Tokens, Trust,
+    WRONG_TOKENS_MAX,
 };
 pub use session::{Agreed, AttachRight, Session, Terms};
-pub use sessions::{Attached, Full, Lanes, SessionGuard, Sessions};
+pub use sessions::{Attached, Full, IDLE_MAX, Lanes, SessionGuard, Sessions};
 pub use source::{Ahead, Attachment, Attempt, Choice, ConnectionSource, DataConnection};
 pub use tunnel::{End, TakeLane, Tunnel};
 pub use wire_count::WireCount;

@@ -1,8 +1,8 @@
 //! Accepting connections, within bounds.
 //!
 //! A connection over the bounds is accepted all the same, a few at a time: its peer is told that there is no room,
-//! in words that it understands, and comes back later. Further ones wait in the kernel's queue until those have
-//! been told.
+//! in words that it understands, and comes back later. Further ones wait until those have been told; but where it is an
+//! address's own limit that they are over, they are dropped at once: nobody else waits in the queue behind them.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use fastcp_sys::scarce::is_exhaustion;
 
+use crate::bounds::network_of;
 use crate::{Full, Incoming};
 
-/// The most connections that a server serves at a time, one thread each.
+/// The most connections that a server serves at a time where nobody says so, one thread each.
 pub const CONNECTIONS_TOTAL_MAX: usize = 4096;
 /// The most of them from one address.
 pub const CONNECTIONS_PER_PEER_MAX: usize = 2048;
@@ -23,15 +24,33 @@ pub const CONNECTIONS_PER_PEER_MAX: usize = 2048;
 /// The most connections that are told at a time that there is no room for them.
 pub const TURNED_AWAY_MAX: usize = 2;
 
+/// Connections that wait to be accepted; the system may allow fewer. Where they are as many, others are made a second later or more:
+/// with the usual 128 whoever opens many kept others out for that long.
+const QUEUE_MAX: i32 = 4096;
+
 /// How long to wait when the process has no descriptor left for one more connection.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(100);
+
+/// How many connections may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// By all peers together.
+    pub total: usize,
+    /// By one address, or, of IPv6, from one network of 64 bits.
+    pub per_address: usize,
+}
+
+impl ConnectionLimits {
+    /// As many as somebody needs who knows the peers.
+    pub const NONE: Self = Self { total: usize::MAX, per_address: usize::MAX };
+}
 
 /// A bound socket.
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
     is_closed: AtomicBool,
-    total_max: usize,
+    limits: ConnectionLimits,
     open: Arc<Open>,
 }
 
@@ -42,6 +61,8 @@ pub enum Accepted {
     Admitted(Incoming),
     /// There are too many: to be told so.
     TurnedAway(Incoming, Full),
+    /// There are too many even to be told so.
+    Dropped(Full),
 }
 
 /// The connections that are served.
@@ -60,6 +81,14 @@ struct Counts {
 impl Counts {
     fn total(&self) -> usize {
         self.by_peer.values().sum()
+    }
+
+    /// Why there is no room for one more of this peer, where there is none.
+    fn full_for(&self, peer: IpAddr, limits: ConnectionLimits) -> Option<Full> {
+        if self.by_peer.get(&peer).is_some_and(|count| *count >= limits.per_address) {
+            return Some(Full::Peer(peer));
+        }
+        (self.total() >= limits.total).then_some(Full::Server)
     }
 }
 
@@ -82,10 +111,10 @@ impl Listener {
     ///
     /// # Errors
     /// As `bind(2)`.
-    pub fn bind(address: SocketAddr, total_max: usize) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, limits: ConnectionLimits) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
-        let total_max = total_max.min(CONNECTIONS_TOTAL_MAX);
-        Ok(Self { listener, is_closed: AtomicBool::new(false), total_max, open: Arc::default() })
+        socket2::SockRef::from(&listener).listen(QUEUE_MAX)?;
+        Ok(Self { listener, is_closed: AtomicBool::new(false), limits, open: Arc::default() })
     }
 
     /// The address it is bound to.
@@ -121,7 +150,6 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Option<Accepted>> {
         let mut is_told = false;
         loop {
-            self.wait_for_turned_away();
             match self.listener.accept() {
                 _ if self.is_closed.load(Ordering::Acquire) => return Ok(None),
                 Ok((stream, peer)) => return Ok(Some(self.admit(stream, peer.ip()))),
@@ -137,23 +165,23 @@ impl Listener {
         }
     }
 
-    fn wait_for_turned_away(&self) {
-        let mut open = self.open.lock();
-        while open.turned_away >= TURNED_AWAY_MAX && !self.is_closed.load(Ordering::Acquire) {
-            open = self.open.ended.wait(open).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
     fn admit(&self, stream: TcpStream, peer: IpAddr) -> Accepted {
+        let peer = network_of(peer);
         let mut open = self.open.lock();
-        let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
-        if open.total() >= self.total_max || of_peer >= CONNECTIONS_PER_PEER_MAX {
+        while let Some(full) = open.full_for(peer, self.limits) {
+            if open.turned_away >= TURNED_AWAY_MAX {
+                if matches!(full, Full::Peer(_)) || self.is_closed.load(Ordering::Acquire) {
+                    return Accepted::Dropped(full);
+                }
+                // There may be room by then.
+                open = self.open.ended.wait(open).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
             open.turned_away += 1;
-            let full = if of_peer >= CONNECTIONS_PER_PEER_MAX { Full::Peer(peer) } else { Full::Server };
             let admission = Admission { peer: None, open: Arc::clone(&self.open) };
             return Accepted::TurnedAway(Incoming::admitted(stream, admission), full);
         }
-        open.by_peer.insert(peer, of_peer + 1);
+        *open.by_peer.entry(peer).or_default() += 1;
         let admission = Admission { peer: Some(peer), open: Arc::clone(&self.open) };
         Accepted::Admitted(Incoming::admitted(stream, admission))
     }
@@ -170,8 +198,9 @@ impl Drop for Admission {
             *count -= 1;
             if *count == 0 {
                 open.by_peer.remove(&peer);
-                self.open.ended.notify_all();
             }
+            // Whoever closes the listener waits for the last, and whoever accepts may wait for room.
+            self.open.ended.notify_all();
         }
     }
 }
@@ -188,11 +217,15 @@ fn is_peers_fault(error: &io::Error) -> bool {
 mod tests {
     use std::net::TcpStream;
 
-    use super::{Accepted, Listener, TURNED_AWAY_MAX};
+    use super::{Accepted, ConnectionLimits, Full, Listener, TURNED_AWAY_MAX};
+
+    fn limits(total: usize) -> ConnectionLimits {
+        ConnectionLimits { total, per_address: usize::MAX }
+    }
 
     #[test]
     fn a_closed_listener_waits_for_those_that_it_serves() {
-        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), 9).expect("bind");
+        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), limits(9)).expect("bind");
         let address = listener.local_addr().expect("bound");
         let _client = TcpStream::connect(address).expect("connect");
         let Some(Accepted::Admitted(admitted)) = listener.accept().expect("accept") else { panic!("room") };
@@ -209,7 +242,7 @@ mod tests {
 
     #[test]
     fn those_over_the_bound_are_turned_away_and_a_few_at_a_time() {
-        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), 1).expect("bind");
+        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), limits(1)).expect("bind");
         let address = listener.local_addr().expect("bound");
         let _clients = [(); TURNED_AWAY_MAX + 3].map(|()| TcpStream::connect(address).expect("connect"));
         let accept = || listener.accept().expect("accept").expect("open");
@@ -222,5 +255,17 @@ mod tests {
             drop(turned_away.pop());
             assert!(matches!(next.join().expect("join"), Accepted::Admitted(..)), "there is room again");
         });
+    }
+
+    #[test]
+    fn nobody_waits_behind_an_address_that_is_over_its_own_limit() {
+        let limits = ConnectionLimits { total: 9, per_address: 1 };
+        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), limits).expect("bind");
+        let address = listener.local_addr().expect("bound");
+        let _clients = [(); TURNED_AWAY_MAX + 2].map(|()| TcpStream::connect(address).expect("connect"));
+        let accept = || listener.accept().expect("accept").expect("open");
+        let accepted: Vec<_> = (0..TURNED_AWAY_MAX + 2).map(|_| accept()).collect();
+        assert!(matches!(accepted[0], Accepted::Admitted(..)));
+        assert!(matches!(accepted[TURNED_AWAY_MAX + 1], Accepted::Dropped(Full::Peer(_))));
     }
 }

@@ -21,7 +21,7 @@ mod trust;
 
 pub(crate) use channel::{Channel, ChannelError};
 pub use fingerprint::Fingerprint;
-pub use gate::{Gate, OneTime};
+pub use gate::{Gate, OneTime, WRONG_TOKENS_MAX};
 pub(crate) use handshake::{Line, Protected, shake};
 pub use identity::{CertificateError, Identity};
 pub(crate) use token::Exporter;

@@ -19,12 +19,13 @@ use fastcp_wire::limits::CONNECTIONS_MAX;
 use fastcp_wire::offer::OfferRequest;
 use socket2::Socket;
 
+use crate::bounds::network_of;
 use crate::session::intersect;
-use crate::{Agreed, CONNECTIONS_PER_PEER_MAX, Connection, NetError, Terms};
+use crate::{Agreed, Bound, Bounds, Connection, ConnectionLimits, NetError, Terms};
 
 /// A session that has had no data connection for this long, and whose control connection has neither brought nor taken
 /// anything, makes room for others. A receiver that plans slowly has data connections.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+pub const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Where another address needs room, sessions of one that has more than its share are hung up sooner.
 const IDLE_MAX_BEYOND_SHARE: Duration = Duration::from_secs(5);
 
@@ -39,8 +40,9 @@ const RECEIVING_CONNECTIONS_MIN: usize = 4;
 #[derive(Debug)]
 pub struct Sessions {
     terms: Terms,
-    /// The most connections of all sessions together.
-    total_max: usize,
+    /// Of the connections of sessions together.
+    limits: ConnectionLimits,
+    bounds: Arc<Bounds>,
     idle_max: Duration,
     /// The same for those of an address that has more than its share.
     idle_max_beyond_share: Duration,
@@ -93,6 +95,16 @@ pub enum Full {
     Server,
 }
 
+impl Full {
+    /// Counts that somebody was refused for it.
+    pub fn count(self, bounds: &Bounds) {
+        match self {
+            Self::Peer(peer) => bounds.hit(Bound::ConnectionsOfAddress, Some(peer)),
+            Self::Server => bounds.hit(Bound::Connections, None),
+        }
+    }
+}
+
 impl Open {
     /// The connections that it may make: those for data, one for control, one that asks for signatures, and one that
     /// brings reports.
@@ -130,11 +142,12 @@ pub struct SessionGuard {
 }
 
 impl Sessions {
-    /// No sessions yet, and the terms for those to come. Together they may have `total_max` connections.
-    pub fn new(terms: Terms, total_max: usize) -> Self {
+    /// No sessions yet, and the terms for those to come.
+    pub fn new(terms: Terms, limits: ConnectionLimits) -> Self {
         Self {
             terms,
-            total_max,
+            limits,
+            bounds: Arc::default(),
             idle_max: IDLE_MAX,
             idle_max_beyond_share: IDLE_MAX_BEYOND_SHARE,
             open: Arc::default(),
@@ -142,9 +155,15 @@ impl Sessions {
         }
     }
 
+    /// The same; sessions that have used nothing for so long make room for others, and what is done about that is counted.
+    #[must_use]
+    pub fn within(self, idle_max: Duration, bounds: Arc<Bounds>) -> Self {
+        Self { idle_max, bounds, ..self }
+    }
+
     /// Whether there can be room for a session in which the server receives: for control, reports, signatures and data.
     pub fn can_receive(&self) -> bool {
-        self.total_max >= RECEIVING_CONNECTIONS_MIN
+        self.limits.total >= RECEIVING_CONNECTIONS_MIN
     }
 
     /// Whether there is no session.
@@ -156,8 +175,8 @@ impl Sessions {
     fn allowed(&self, open: &HashMap<Ticket, Open>, peer: IpAddr) -> Result<u16, Full> {
         let of_all = open.values().map(Open::promised).sum();
         let of_peer = open.values().filter(|session| session.peer == peer).map(Open::promised).sum();
-        let left = share(self.total_max, of_all).ok_or(Full::Server)?;
-        let left_to_peer = share(CONNECTIONS_PER_PEER_MAX, of_peer).ok_or(Full::Peer(peer))?;
+        let left = share(self.limits.total, of_all).ok_or(Full::Server)?;
+        let left_to_peer = share(self.limits.per_address, of_peer).ok_or(Full::Peer(peer))?;
         Ok(left.min(left_to_peer))
     }
 
@@ -168,7 +187,10 @@ impl Sessions {
                 self.end_idle(open, full);
                 self.allowed(open, peer)
             })
-            .map_err(|_| NetError::Refused(Status::Busy))
+            .map_err(|full| {
+                full.count(&self.bounds);
+                NetError::Refused(Status::Busy)
+            })
     }
 
     /// Ends idle sessions, of which each keeps a thread: for others there are none left. Only those that are in the way.
@@ -188,7 +210,7 @@ impl Sessions {
             *of_peer.entry(session.peer).or_default() += session.promised();
         }
         // One more address is to have room.
-        let share = self.total_max / (of_peer.len() + 1);
+        let share = self.limits.total / (of_peer.len() + 1);
         open.retain(|_, session| {
             let is_in_the_way = full == Full::Server || full == Full::Peer(session.peer);
             let is_beyond_share = full == Full::Server && of_peer[&session.peer] > share;
@@ -197,7 +219,7 @@ impl Sessions {
             if !is_in_the_way || !session.is_idle(idle_max) {
                 return true;
             }
-            tracing::info!(peer = %session.peer, "idle session ended: others need room");
+            self.bounds.hit(Bound::IdleSession, Some(session.peer));
             // Its thread wakes, be it that it reads or that it writes. One that is gone already needs no end.
             let _ = session.control.shutdown(Shutdown::Both);
             let lanes = session.lanes.take();
@@ -221,7 +243,7 @@ impl Sessions {
             return Err(NetError::Refused(Status::BadVersion));
         }
         let ticket = Ticket(fastcp_sys::process::random_bytes().map_err(NetError::Socket)?);
-        let peer = connection.peer_ip().unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let peer = network_of(connection.peer_ip().unwrap_or(Ipv4Addr::LOCALHOST.into()));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let allowed = self.room_for(&mut open, peer)?;
         let agreed = Agreed {
@@ -333,11 +355,11 @@ mod tests {
     use socket2::Socket;
 
     use super::{Agreed, Full, Open, Sessions, Terms};
-    use crate::{Connection, NetError, WireCount};
+    use crate::{CONNECTIONS_PER_PEER_MAX, Connection, ConnectionLimits, NetError, WireCount};
 
     fn sessions(total_max: usize, wanted: u16) -> Sessions {
         let terms = Terms { capabilities: Capabilities::SUPPORTED, connections: wanted, chunk_kb: None };
-        Sessions::new(terms, total_max)
+        Sessions::new(terms, ConnectionLimits { total: total_max, per_address: CONNECTIONS_PER_PEER_MAX })
     }
 
     /// Both ends of a connection on loopback: of the server, and of the client.

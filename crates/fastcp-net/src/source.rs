@@ -298,7 +298,7 @@ mod tests {
     /// asked for before nothing is left over.
     #[test]
     fn a_connection_that_lands_elsewhere_opens_a_session_there() {
-        let replicas = [0, 1].map(|_| Sessions::new(TERMS, usize::MAX));
+        let replicas = [0, 1].map(|_| Sessions::new(TERMS, crate::ConnectionLimits::NONE));
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listener.local_addr().expect("address").port();
         let count = Arc::new(WireCount::default());

@@ -339,17 +339,34 @@ pub struct ReadNames {
     entries: nix::dir::OwningIter,
 }
 
+impl ReadNames {
+    /// Tells `each` of the names that are left, without a copy of any.
+    ///
+    /// # Errors
+    /// As `getdents64(2)`.
+    pub fn each(mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        while let Some(entry) = self.next_entry() {
+            each(entry?.file_name().to_bytes());
+        }
+        Ok(())
+    }
+
+    fn next_entry(&mut self) -> Option<io::Result<nix::dir::Entry>> {
+        loop {
+            match self.entries.next()? {
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Ok(entry) => return Some(Ok(entry)),
+                Err(errno) => return Some(Err(errno.into())),
+            }
+        }
+    }
+}
+
 impl Iterator for ReadNames {
     type Item = io::Result<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            match self.entries.next()? {
-                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
-                Ok(entry) => return Some(Ok(entry.file_name().to_bytes().to_vec())),
-                Err(errno) => return Some(Err(errno.into())),
-            }
-        }
+        self.next_entry().map(|entry| entry.map(|entry| entry.file_name().to_bytes().to_vec()))
     }
 }
 

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 use fastcp_engine::{
-    Connections, Deletion, Durability, EmptySource, ManifestHash, MaxDelete, RETRY_DEFAULT, ReceivePath, VerifyOver,
+    Connections, Deletion, Durability, EmptySource, ManifestHash, MaxDelete, RETRY_DEFAULT, ReceivePath, SUMS_MAX,
+    VerifyOver,
 };
+use fastcp_net::{CONNECTIONS_TOTAL_MAX, HANDSHAKE_TIMEOUT, IDLE_MAX, WRONG_TOKENS_MAX};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
 /// How the server is reached.
@@ -183,6 +185,40 @@ pub(crate) struct OutputOptions {
     pub(crate) log: LogOptions,
 }
 
+/// What a server lets clients take.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitOptions {
+    /// Connections at a time; fewer where ulimit allows fewer
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS_TOTAL_MAX, value_parser = parse_at_least_two)]
+    pub(crate) max_connections: usize,
+    /// Connections of one address at a time [default: half of --max-connections]
+    #[arg(long, value_name = "N", value_parser = parse_at_least_two)]
+    pub(crate) max_connections_per_address: Option<usize>,
+    /// Wrong tokens that one address may try within a minute
+    #[arg(long, value_name = "N", default_value_t = WRONG_TOKENS_MAX, value_parser = parse_count)]
+    pub(crate) max_wrong_tokens: u32,
+    /// End connections that have not said what they want within this time
+    #[arg(long, value_name = "SECONDS", default_value_t = HANDSHAKE_TIMEOUT.as_secs(), value_parser = parse_some_seconds)]
+    pub(crate) handshake_timeout: u64,
+    /// End sessions that have used nothing for this long, where others need room
+    #[arg(long, value_name = "SECONDS", default_value_t = IDLE_MAX.as_secs(), value_parser = parse_some_seconds)]
+    pub(crate) idle_timeout: u64,
+    /// Memory for listings that clients have not read yet, of all clients together, in bytes or with K, M or G
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory)]
+    pub(crate) offer_memory: usize,
+    /// Checksums of large files that are computed at a time
+    #[arg(long, value_name = "N", default_value_t = SUMS_MAX as u32, value_parser = parse_count)]
+    pub(crate) max_sums: u32,
+}
+
+impl LimitOptions {
+    /// Connections of one address.
+    pub(crate) fn per_address(&self) -> usize {
+        self.max_connections_per_address.unwrap_or((self.max_connections / 2).max(2))
+    }
+}
+
 /// Options of both programs.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
@@ -285,6 +321,22 @@ pub(super) fn parse_size(text: &str) -> Result<u64, &'static str> {
         _ => return Err(EXPECTED),
     };
     digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or(EXPECTED)
+}
+
+fn parse_at_least_two(text: &str) -> Result<usize, NotBetween> {
+    parse_between(text, 2..=1_000_000)
+}
+
+fn parse_count(text: &str) -> Result<u32, NotBetween> {
+    parse_between(text, 1..=1_000_000)
+}
+
+fn parse_some_seconds(text: &str) -> Result<u64, NotBetween> {
+    parse_between(text, 1..=86_400)
+}
+
+fn parse_memory(text: &str) -> Result<usize, &'static str> {
+    parse_size(text).and_then(|bytes| usize::try_from(bytes).map_err(|_| "expected less"))
 }
 
 fn parse_seconds(text: &str) -> Result<u64, &'static str> {

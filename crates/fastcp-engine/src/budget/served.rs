@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fastcp_net::{CONNECTIONS_TOTAL_MAX, TURNED_AWAY_MAX};
+use fastcp_net::TURNED_AWAY_MAX;
 
 use super::{Limits, Resource, count};
 
@@ -37,8 +37,8 @@ pub struct Served {
 }
 
 impl Served {
-    /// What can be served under these limits.
-    pub fn of(limits: &Limits) -> Self {
+    /// What can be served under these limits, at most so many connections.
+    pub fn of(limits: &Limits, connections_max: usize) -> Self {
         let pool = limits.pool_threads() as u64;
         let open_files = limits.open_files.left.saturating_sub(FIXED_OPEN_FILES + pool * OPEN_FILES_PER_POOL_THREAD);
         let threads = limits.threads.left.saturating_sub(FIXED_THREADS + pool);
@@ -57,7 +57,7 @@ impl Served {
         ];
         let tightest = all.into_iter().min_by_key(|(connections, ..)| *connections);
         let (connections, resource, max) = tightest.unwrap_or((0, Resource::OpenFiles, 0));
-        let connections = count(connections).min(CONNECTIONS_TOTAL_MAX);
+        let connections = count(connections).min(connections_max);
         Self { connections: if connections < CONNECTIONS_MIN { 0 } else { connections }, resource, max }
     }
 }
@@ -74,20 +74,20 @@ impl fmt::Display for Served {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONNECTIONS_TOTAL_MAX, Served};
+    use super::Served;
     use crate::budget::{Allowance, Limits};
 
     fn told(max: u64) -> String {
         let open_files = Allowance { max, left: max - 3 };
-        Served::of(&Limits { open_files, ..Limits::NONE }).to_string()
+        Served::of(&Limits { open_files, ..Limits::NONE }, 4096).to_string()
     }
 
     #[test]
     fn what_can_be_served_follows_from_the_tightest_limit() {
-        assert_eq!(Served::of(&Limits::NONE).connections, CONNECTIONS_TOTAL_MAX);
+        assert_eq!(Served::of(&Limits::NONE, 4096).connections, 4096);
         assert_eq!(told(14), "open files are limited to 14: too few to serve a client");
         assert_eq!(told(24), "open files are limited to 24: serving up to 5 connections at a time");
         let threads = Allowance { max: 12, left: 12 };
-        assert_eq!(Served::of(&Limits { threads, ..Limits::NONE }).connections, 6);
+        assert_eq!(Served::of(&Limits { threads, ..Limits::NONE }, 4096).connections, 6);
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use fastcp_model::{Escaped, Status};
 use fastcp_net::{
-    Attached, Connection, Endpoint, Full, Gate, Greeting, Incoming, NetError, SessionGuard, Sessions, Terms, greet,
-    greet_again,
+    Attached, Bound, Bounds, Connection, Endpoint, Full, Gate, Greeting, Incoming, NetError, SessionGuard, Sessions,
+    Terms, greet, greet_again,
 };
 use fastcp_wire::drop::DropReply;
 use fastcp_wire::frame::FrameType;
@@ -45,6 +45,7 @@ pub struct Server {
     views: Views,
     inbox: Option<Inbox>,
     gate: Arc<Gate>,
+    bounds: Arc<Bounds>,
 }
 
 impl Server {
@@ -55,9 +56,11 @@ impl Server {
             connections: settings.connections,
             chunk_kb: settings.chunk_kb,
         };
-        let sessions = Sessions::new(terms, settings.connections_total);
+        let bounds = Arc::<Bounds>::default();
+        let sessions = Sessions::new(terms, settings.limits).within(settings.idle_timeout, Arc::clone(&bounds));
         Self {
-            source: Arc::new(source),
+            source: Arc::new(source.within(settings.offer_bytes_max, settings.sums_max, &bounds)),
+            bounds,
             settings,
             sessions,
             places: Places::default(),
@@ -76,6 +79,7 @@ impl Server {
     /// Has the server ask this of whoever connects.
     #[must_use]
     pub fn behind(self, gate: Arc<Gate>) -> Self {
+        gate.count_into(&self.bounds);
         Self { gate, ..self }
     }
 
@@ -86,6 +90,11 @@ impl Server {
             let thread = std::thread::Builder::new().name("serve".to_owned()).stack_size(STACK_BYTES);
             thread.spawn(move || server.serve(incoming)).map(drop)
         }))
+    }
+
+    /// How often which limit was run into.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
     }
 
     /// No more connections will be made: pushes whose sender is gone end, and those whose sender goes.
@@ -115,10 +124,10 @@ impl Server {
                 if matches!(error, NetError::Denied { status: Status::Unauthorised, .. }) {
                     connection.linger();
                 }
-                if let NetError::Denied { detail, .. } = error {
-                    tracing::warn!("refused: {detail}");
-                } else if is_expected(&error) {
+                if is_expected(&error) || !self.bounds.may_warn(connection.peer_ip()) {
                     tracing::debug!(%error, "connection ended");
+                } else if let NetError::Denied { detail, .. } = error {
+                    tracing::warn!("refused: {detail}");
                 } else {
                     tracing::warn!(%error, "connection ended");
                 }
@@ -128,6 +137,7 @@ impl Server {
 
     /// Tells a peer for whom there is no room to come back later.
     pub fn turn_away(&self, incoming: Incoming, full: Full) {
+        full.count(&self.bounds);
         self.sessions.make_room(full);
         let told = Connection::accept(incoming).and_then(|mut connection| {
             connection.set_timeouts(None, Some(TURNED_AWAY_TIMEOUT))?;
@@ -162,6 +172,9 @@ impl Server {
         if let Err(NetError::Request(_)) = greeting {
             connection.write_all(&Reply::failed(Status::BadRequest).encode())?;
         }
+        if let Err(NetError::TimedOut(_)) = greeting {
+            self.bounds.hit(Bound::Handshake, connection.peer_ip());
+        }
         // A handshake of TLS has left what remained of its time.
         connection.set_timeouts(None, Some(self.settings.handshake_timeout))?;
         greeting
@@ -169,7 +182,9 @@ impl Server {
 
     fn serve_greeted(&self, connection: &Arc<Connection>, greeting: Greeting) -> Result<(), NetError> {
         if !self.gate.takes(connection) {
-            tracing::warn!("refused: the connection is not protected");
+            if self.bounds.may_warn(connection.peer_ip()) {
+                tracing::warn!("refused: the connection is not protected");
+            }
             let detail = "this server takes protected connections alone; the address that it printed ends in #sha256:";
             let failure = Failure { status: Status::Unauthorised, detail: detail.to_owned() };
             self.refuse(connection, &greeting, failure)?;

@@ -21,7 +21,7 @@ use fastcp_wire::offer::{
 };
 use nix::unistd::{Gid, Group, Uid, User};
 
-use crate::sender::scan::Scan;
+use crate::sender::scan::{Batch, Scan};
 use crate::sender::source::Source;
 use crate::threads::spawn;
 
@@ -80,7 +80,7 @@ fn serve_offer(
     request: &OfferRequest,
     known: &HashSet<BatchId>,
 ) -> Result<(), NetError> {
-    let mut scan = match Scan::new(&source.tree, &source.listings, &request.path, request.scope) {
+    let mut scan = match Scan::new(source, &request.path, request.scope) {
         Ok(scan) => scan,
         Err(status) => return connection.write_frame(FrameType::Failure, &Failure::from(status).encode()),
     };
@@ -117,9 +117,9 @@ fn serve_offer(
 }
 
 /// Ends early when nobody wants the listings any more.
-fn run_scan(scan: &mut Scan<'_>, scanned: &SyncSender<Vec<Arc<Listing>>>) {
-    for listings in scan {
-        if scanned.send(listings).is_err() {
+fn run_scan<'a>(scan: &mut Scan<'a>, scanned: &SyncSender<Batch<'a>>) {
+    for batch in scan {
+        if scanned.send(batch).is_err() {
             return;
         }
     }
@@ -141,10 +141,10 @@ struct OfferSender<'a> {
 }
 
 impl OfferSender<'_> {
-    fn send_all(&mut self, scanned: &Receiver<Vec<Arc<Listing>>>) -> Result<(), NetError> {
+    fn send_all(&mut self, scanned: &Receiver<Batch<'_>>) -> Result<(), NetError> {
         loop {
             match scanned.recv_timeout(OFFER_HEARTBEAT) {
-                Ok(listings) => self.add_step(listings)?,
+                Ok(batch) => self.add_step(batch)?,
                 Err(RecvTimeoutError::Timeout) => self.beat()?,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -155,20 +155,20 @@ impl OfferSender<'_> {
     /// The same on one thread: nothing is scanned while something is sent.
     fn scan_and_send_all(&mut self, scan: &mut Scan<'_>) -> Result<(), NetError> {
         let mut last = Instant::now();
-        for listings in scan {
+        for batch in scan {
             if last.elapsed() >= OFFER_HEARTBEAT {
                 self.beat()?;
             }
-            self.add_step(listings)?;
+            self.add_step(batch)?;
             last = Instant::now();
         }
         self.finish()
     }
 
     /// Adds what one step of the scan brought.
-    fn add_step(&mut self, listings: Vec<Arc<Listing>>) -> Result<(), NetError> {
+    fn add_step(&mut self, mut batch: Batch<'_>) -> Result<(), NetError> {
         self.beats = 0;
-        for listing in listings {
+        for listing in batch.listings.drain(..) {
             self.add(Arc::unwrap_or_clone(listing))?;
         }
         if std::mem::take(&mut self.is_first) || self.batch_bytes >= STEP_BYTES { self.flush() } else { Ok(()) }

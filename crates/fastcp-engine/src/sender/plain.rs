@@ -46,10 +46,9 @@ fn reply_for(
     let file_bytes = open.stat.size_bytes();
     let crc32 = if request.want_crc && plain_crc == PlainCrc::Given {
         let whole = ByteRange::new(0, file_bytes).map_err(|_| Status::InputOutput)?;
-        let _turn = source.sums.take();
         // Whoever has hung up meanwhile is not read for.
-        let goes_on = |_| if connection.is_gone() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) };
-        source.crc_of(&open, whole, &mut vec![0; SLICE_BYTES], goes_on)?
+        let mut goes_on = |_| if connection.is_gone() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) };
+        source.crc_of(&open, whole, &mut vec![0; SLICE_BYTES], &mut goes_on)?
     } else {
         0
     };

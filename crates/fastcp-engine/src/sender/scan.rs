@@ -5,7 +5,9 @@
 //! grows with the directories still to be listed and not with the tree, and nobody waits for a socket
 //! on a thread of the pool: the next batch is made when it is asked for. Names in a listing ascend. Of a
 //! very large directory only the names are held; its entries are examined and listed part by part.
-//! Scans that run at the same time share what they list ([`SharedListings`]).
+//! Scans that run at the same time share what they list ([`SharedListings`]), and the memory that there is for all of
+//! them ([`OfferMemory`]). Where that is short, less is listed at a time, names are read again, and the directories of one
+//! part are listed before its next part.
 
 use std::io;
 use std::sync::Arc;
@@ -21,14 +23,18 @@ use fastcp_wire::limits::LINK_TARGET_BYTES_MAX;
 use fastcp_wire::offer::Scope;
 use rayon::prelude::*;
 
-use crate::sender::shared::{SharedListings, Sharing};
-use crate::sender::source::status_of;
+use crate::sender::names::{Gathering, NamesInUse};
+use crate::sender::offer_memory::{Held, Kind, OfferMemory, Parked};
+use crate::sender::shared::Sharing;
+use crate::sender::source::{Source, status_of};
 use crate::sender::tree::{Tree, TreeDir, open_dir};
 
 /// Directories listed at a time.
 const BATCH_DIRS: usize = 64;
 /// Entries of one directory listed at a time.
 const PART_ENTRIES: usize = 2048;
+/// The same where memory is short; then one directory is listed at a time.
+const SMALL_PART_ENTRIES: usize = 256;
 /// Entries of one directory examined on one thread before another is asked to help.
 const ENTRIES_PER_THREAD_MIN: usize = 256;
 
@@ -36,42 +42,65 @@ const ENTRIES_PER_THREAD_MIN: usize = 256;
 pub(crate) struct Scan<'a> {
     tree: &'a Tree,
     shared: Sharing<'a>,
+    memory: &'a OfferMemory,
     base: RelPath,
-    stack: Vec<Step>,
+    stack: Vec<Step<'a>>,
+    /// What the stack takes.
+    stacked: Held<'a>,
     first: Option<Arc<Listing>>,
     /// Whether directories are listed that others name.
     is_deep: bool,
     since: Instant,
 }
 
-/// What is to be listed.
-enum Step {
-    Dir(RelPath),
-    /// The rest of a large directory.
-    Rest(Rest),
+/// What one step of a scan has found.
+pub(crate) struct Batch<'a> {
+    pub(crate) listings: Vec<Arc<Listing>>,
+    /// Room for them.
+    _held: Held<'a>,
 }
 
-/// Names of a directory that have not been examined, the last of them first.
-struct Rest {
+/// What is to be listed.
+enum Step<'a> {
+    Dir(RelPath),
+    /// The rest of a large directory.
+    Rest(Rest<'a>),
+}
+
+/// The part of a directory that has not been examined.
+struct Rest<'a> {
     dir: RelPath,
-    names: Vec<Vec<u8>>,
+    /// The last name that has been.
+    after: Vec<u8>,
+    /// The next ones, unless they have to be read again.
+    names: Option<Parked<'a>>,
+}
+
+/// How much is listed at a time.
+#[derive(Clone, Copy)]
+struct Pace {
+    dirs: usize,
+    part_entries: usize,
+}
+
+/// A step that was taken, or one for which there was no room.
+enum Taken<'a> {
+    Listed(Arc<Listing>, Option<Rest<'a>>),
+    Put(Step<'a>),
 }
 
 impl<'a> Scan<'a> {
     /// Starts at `path`: its contents, or itself under its own name.
-    pub(crate) fn new(
-        tree: &'a Tree,
-        shared: &'a SharedListings,
-        path: &RelPath,
-        scope: Scope,
-    ) -> Result<Self, Status> {
+    pub(crate) fn new(source: &'a Source, path: &RelPath, scope: Scope) -> Result<Self, Status> {
         // Before anything is looked at: what others listed earlier may be older than what its user did last.
         let since = Instant::now();
         let scan = Self {
-            tree,
-            shared: shared.join(),
+            tree: &source.tree,
+            shared: source.listings.join(),
+            memory: &source.offers,
             base: path.clone(),
             stack: Vec::new(),
+            stacked: source.offers.hold(Kind::Listings),
             first: None,
             is_deep: scope != Scope::Level,
             since,
@@ -108,8 +137,18 @@ impl<'a> Scan<'a> {
         Ok(self)
     }
 
-    /// Lists a directory or the next part of one; answers what is left of it, too.
-    fn take_step(&self, step: Step) -> (Arc<Listing>, Option<Rest>) {
+    /// Lists a directory or the next part of one; answers what is left of it, too. All but the first of a batch wait for
+    /// another one where there is no room for what was found.
+    fn take_step(&self, step: Step<'a>, pace: Pace, is_first: bool, held: &Held<'_>) -> Taken<'a> {
+        let again = match &step {
+            Step::Dir(dir) => Step::Dir(dir.clone()),
+            Step::Rest(rest) => Step::Rest(Rest { dir: rest.dir.clone(), after: rest.after.clone(), names: None }),
+        };
+        let (listing, rest) = self.list_step(step, pace);
+        if held.grow(bytes_of(&listing)) || is_first { Taken::Listed(listing, rest) } else { Taken::Put(again) }
+    }
+
+    fn list_step(&self, step: Step<'a>, pace: Pace) -> (Arc<Listing>, Option<Rest<'a>>) {
         let full = self.base.join_path(step.dir());
         let is_whole = matches!(step, Step::Dir(_));
         if let Some(listing) = self.shared.listed_since(&full, self.since).filter(|_| is_whole) {
@@ -117,7 +156,7 @@ impl<'a> Scan<'a> {
         }
         let start = Instant::now();
         let dir = step.dir().clone();
-        let (listing, rest) = match self.list(step, &full) {
+        let (listing, rest) = match self.list(step, &full, pace.part_entries) {
             Ok((listing, rest)) => (Arc::new(listing), rest),
             Err(error) => (Arc::new(broken(dir, status_of(&error))), None),
         };
@@ -127,27 +166,21 @@ impl<'a> Scan<'a> {
         (listing, rest)
     }
 
-    fn list(&self, step: Step, full: &RelPath) -> io::Result<(Listing, Option<Rest>)> {
+    fn list(&self, step: Step<'a>, full: &RelPath, part_entries: usize) -> io::Result<(Listing, Option<Rest<'a>>)> {
         let dir = persistently(|| self.tree.dir(full))?;
-        let mut root = None;
-        let (path, mut names) = match step {
-            Step::Rest(rest) => (rest.dir, rest.names),
-            Step::Dir(path) => {
-                if path.is_root() {
-                    root = dir.metadata()?;
-                }
-                let names = persistently(|| names_descending(&dir, path.is_root() || full.is_root()))?;
-                (path, names)
-            }
+        let (path, after, parked, is_rest) = match step {
+            Step::Dir(path) => (path, Vec::new(), None, false),
+            Step::Rest(rest) => (rest.dir, rest.after, rest.names, true),
         };
-        let part = names.split_off(names.len().saturating_sub(PART_ENTRIES));
-        let examined: Vec<Option<Examined>> = part
-            .into_par_iter()
-            .rev()
-            .with_min_len(ENTRIES_PER_THREAD_MIN)
-            .map(|name| examine_raw(&dir, full, name))
-            .collect();
-        let end = match (names.is_empty(), dir.is_whole()) {
+        let root = if path.is_root() && !is_rest { dir.metadata()? } else { None };
+        let is_top = path.is_root() || full.is_root();
+        let mut names = match parked.and_then(|parked| NamesInUse::unparked(self.memory, parked)) {
+            Some(names) => names,
+            None => persistently(|| self.read_names(&dir, is_rest.then_some(&after[..]), is_top))?,
+        };
+        let part = names.next_part(part_entries).with_min_len(ENTRIES_PER_THREAD_MIN);
+        let examined: Vec<Option<Examined>> = part.map(|name| examine_raw(&dir, full, name)).collect();
+        let end = match (names.is_at_end(), dir.is_whole()) {
             (true, true) => ListingEnd::Complete,
             (true, false) => ListingEnd::Selected,
             (false, _) => ListingEnd::More,
@@ -159,59 +192,111 @@ impl<'a> Scan<'a> {
                 Err(failure) => listing.failures.push(failure),
             }
         }
-        let rest = (!names.is_empty()).then_some(Rest { dir: path, names });
+        let rest = match names.last_listed() {
+            Some(last) if end == ListingEnd::More => {
+                let after = last.to_vec();
+                Some(Rest { dir: path, after, names: names.park() })
+            }
+            _ => None,
+        };
         Ok((listing, rest))
+    }
+
+    /// The names in a directory behind `after`, each once and in order, as many as there is room for. What receivers keep for
+    /// themselves is not among them: at the top of a tree it is known by its name, further down, where a copy may have been
+    /// made into any directory, by what is in it.
+    fn read_names(&self, dir: &TreeDir, after: Option<&[u8]>, is_top: bool) -> io::Result<NamesInUse<'a>> {
+        let mut names = Gathering::new(self.memory, after);
+        dir.each_name(|name| {
+            if name != STATE_DIR || !(is_top || is_state_dir(dir)) {
+                names.add(name);
+            }
+        })?;
+        Ok(names.finish())
+    }
+
+    /// Takes note of what a listing leads to.
+    fn push(&mut self, listing: &Listing, rest: Option<Rest<'a>>) {
+        let dirs = listing.entries.iter().rev().filter(|entry| self.is_deep && entry.kind == EntryKind::Dir);
+        // Too long a path was made a failure when the entry was examined.
+        let dirs: Vec<_> = dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name))).collect();
+        let has_room = self.stacked.grow(dirs.iter().map(Step::bytes).sum());
+        let rest = rest.map(Step::Rest);
+        // On top: one large directory is finished before the next is begun. The directories of one part are listed before
+        // the next where there is no room for those of all parts.
+        let (below, above) = if has_room { (None, rest) } else { (rest, None) };
+        self.stack.extend(below.into_iter().chain(dirs).chain(above));
     }
 }
 
-impl Step {
+impl Step<'_> {
     fn dir(&self) -> &RelPath {
         match self {
             Self::Dir(dir) => dir,
             Self::Rest(rest) => &rest.dir,
         }
     }
+
+    /// What it takes on the stack.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.dir().as_bytes().len()
+    }
 }
 
-impl Iterator for Scan<'_> {
-    type Item = Vec<Arc<Listing>>;
+impl<'a> Iterator for Scan<'a> {
+    type Item = Batch<'a>;
 
-    fn next(&mut self) -> Option<Vec<Arc<Listing>>> {
+    fn next(&mut self) -> Option<Batch<'a>> {
+        let held = self.memory.hold(Kind::Listings);
         if let Some(first) = self.first.take() {
-            return Some(vec![first]);
+            return Some(Batch { listings: vec![first], _held: held });
         }
         if self.stack.is_empty() {
             return None;
         }
-        let steps = self.stack.split_off(self.stack.len().saturating_sub(BATCH_DIRS));
-        let listed: Vec<(Arc<Listing>, Option<Rest>)> =
-            steps.into_par_iter().rev().map(|step| self.take_step(step)).collect();
-        let mut listings = Vec::with_capacity(listed.len());
-        let mut rests = Vec::new();
-        for (listing, rest) in listed {
-            listings.push(listing);
-            rests.push(rest);
+        let pace = match self.memory.is_tight() {
+            true => Pace { dirs: 1, part_entries: SMALL_PART_ENTRIES },
+            false => Pace { dirs: BATCH_DIRS, part_entries: PART_ENTRIES },
+        };
+        let steps = self.stack.split_off(self.stack.len().saturating_sub(pace.dirs));
+        self.stacked.shrink(steps.iter().map(Step::bytes).sum());
+        let taken: Vec<Taken<'a>> = steps
+            .into_par_iter()
+            .rev()
+            .enumerate()
+            .map(|(nth, step)| self.take_step(step, pace, nth == 0, &held))
+            .collect();
+        let (mut listings, mut rests) = (Vec::with_capacity(taken.len()), Vec::new());
+        let mut put = Vec::new();
+        for one in taken {
+            match one {
+                Taken::Listed(listing, rest) => {
+                    listings.push(listing);
+                    rests.push(rest);
+                }
+                Taken::Put(step) => put.push(step),
+            }
         }
+        self.stack.extend(put.into_iter().rev());
         for (listing, rest) in listings.iter().zip(rests).rev() {
-            let dirs = listing.entries.iter().rev().filter(|entry| self.is_deep && entry.kind == EntryKind::Dir);
-            // Too long a path was made a failure when the entry was examined.
-            self.stack.extend(dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name))));
-            // On top: one large directory is finished before the next is begun.
-            self.stack.extend(rest.map(Step::Rest));
+            self.push(listing, rest);
         }
-        Some(listings)
+        self.stacked.trim();
+        Some(Batch { listings, _held: held })
     }
 }
 
-/// The names in a directory, each once, the last one first. What receivers keep for themselves is not among them: at the top
-/// of a tree it is known by its name, further down, where a copy may have been made into any directory, by what is in it.
-fn names_descending(dir: &TreeDir, is_top: bool) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = dir.names()?;
-    names.retain(|name| name.as_slice() != STATE_DIR || !(is_top || is_state_dir(dir)));
-    names.par_sort_unstable_by(|one, other| other.cmp(one));
-    // A directory that changes while it is read may give a name twice, and so do several parts of a tree.
-    names.dedup();
-    Ok(names)
+/// What a listing takes.
+fn bytes_of(listing: &Listing) -> usize {
+    let of_entry = |entry: &Entry| {
+        let target = if let EntryKind::Symlink { target } = &entry.kind { target.len() } else { 0 };
+        size_of::<Entry>() + entry.name.as_bytes().len() + target
+    };
+    let of_failure = |failure: &EntryFailure| size_of::<EntryFailure>() + failure.name.as_bytes().len();
+    size_of::<Listing>()
+        + listing.dir.as_bytes().len()
+        + listing.entries.iter().map(of_entry).sum::<usize>()
+        + listing.failures.iter().map(of_failure).sum::<usize>()
 }
 
 /// Whether what has that name in a directory is what a receiver keeps for itself.
@@ -237,10 +322,9 @@ fn at_place(listing: Arc<Listing>, dir: &RelPath) -> Arc<Listing> {
 
 type Examined = Result<Entry, EntryFailure>;
 
-fn examine_raw(dir: &TreeDir, full: &RelPath, raw: Vec<u8>) -> Option<Examined> {
-    let name = match Name::from_vec(raw) {
-        Ok(name) => name,
-        Err(raw) => return Some(Err(EntryFailure { name: shown(&raw), cause: Status::BadPath })),
+fn examine_raw(dir: &TreeDir, full: &RelPath, raw: &[u8]) -> Option<Examined> {
+    let Ok(name) = Name::new(raw) else {
+        return Some(Err(EntryFailure { name: shown(raw), cause: Status::BadPath }));
     };
     if full.joined_bytes(name.as_bytes().len()) > PATH_BYTES_MAX {
         return Some(Err(EntryFailure { name, cause: Status::NameTooLong }));

@@ -6,7 +6,7 @@
 //! file confirmed, and it need not be read once more for that. Fine lists are cheap to make and never asked for
 //! twice by one client.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::slice;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use fastcp_wire::signature::{Level, SignedChunk, encode_signature};
 
 use crate::content::crc_runs::CONFIRM_BYTES;
 use crate::content::cutter::{CutError, CutFile, Cutter, fine_chunks};
-use crate::lock::{Guard, Lock};
+use crate::lock::{Guard, Lock, News};
 use crate::sender::served::{ServedCrcs, changed_recently};
 use crate::sender::source::{OpenFile, status_of};
 
@@ -30,6 +30,22 @@ const LIST_BYTES_MAX: usize = 4 << 20;
 pub(crate) struct Signatures {
     cutter: Cutter,
     remembered: Lock<Remembered>,
+    /// A list was made, or was not.
+    made: News,
+}
+
+/// The right to make a list; given back when dropped.
+struct Making<'a> {
+    signatures: &'a Signatures,
+    key: Key,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        let mut remembered = self.signatures.lock();
+        remembered.being_made.remove(&self.key);
+        self.signatures.made.tell_all();
+    }
 }
 
 /// The coarse list of one range of a file in one state.
@@ -40,6 +56,7 @@ struct Remembered {
     lists: HashMap<Key, Arc<[u8]>>,
     oldest_first: VecDeque<Key>,
     bytes: usize,
+    being_made: HashSet<Key>,
     /// How many were answered from here.
     recalled: u64,
 }
@@ -75,19 +92,39 @@ impl Signatures {
         range: ByteRange,
     ) -> Result<Arc<[u8]>, CutError> {
         let key = (open.stat.identity, range);
-        if let Some(list) = self.lock().recall(&key) {
-            return Ok(list);
-        }
+        let is_shared = !changed_recently(&key.0);
+        let _making = match is_shared {
+            true => match self.recall_or_make(key) {
+                Ok(list) => return Ok(list),
+                Err(making) => Some(making),
+            },
+            false => None,
+        };
         let chunks = self.cutter.coarse(file, range)?;
         let summed = self.cutter.map(&chunks, |slice, chunk| summed(file, *chunk, slice))?;
         let mut list = Vec::new();
         summed.iter().for_each(|(signed, _)| encode_signature(slice::from_ref(signed), &mut list));
         let list: Arc<[u8]> = list.into();
-        if open.is_unchanged() && !changed_recently(&key.0) {
+        if open.is_unchanged() && is_shared {
             summed.iter().flat_map(|(_, crcs)| crcs).for_each(|(part, crc)| served.remember(key.0, *part, *crc));
             self.lock().remember(key, Arc::clone(&list));
         }
         Ok(list)
+    }
+
+    /// A list that is remembered, or that somebody else is making; or the right to make it.
+    fn recall_or_make(&self, key: Key) -> Result<Arc<[u8]>, Making<'_>> {
+        let mut remembered = self.lock();
+        loop {
+            if let Some(list) = remembered.recall(&key) {
+                return Ok(list);
+            }
+            if remembered.being_made.insert(key) {
+                return Err(Making { signatures: self, key });
+            }
+            // Whoever makes it waits for the disk alone.
+            remembered = self.remembered.wait(&self.made, remembered);
+        }
     }
 
     /// What is remembered of a file may be wrong.

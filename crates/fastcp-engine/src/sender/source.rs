@@ -3,65 +3,38 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use fastcp_model::{ByteRange, Name, RelPath, Status};
+use fastcp_net::Bounds;
 use fastcp_sys::{Dir, FileType, Root, Stat};
 use fastcp_wire::offer::OfferRequest;
 use nix::errno::Errno;
 
 use crate::content::crc_runs::combine;
 use crate::content::zeros::{Span, SpanCrc, read_spans};
-use crate::lock::{Lock, News};
-use crate::sender::served::ServedCrcs;
+use crate::sender::offer_memory::OfferMemory;
+use crate::sender::served::{ServedCrcs, changed_recently};
 use crate::sender::shared::SharedListings;
 use crate::sender::signature::Signatures;
+use crate::sender::sums::{Begun, Sums};
 use crate::sender::tree::Tree;
 
-/// So much is read for a CRC-32 before what has come of it is remembered. A segment of confirmation is a multiple.
-const STEP_BYTES: u64 = 64 << 20;
+/// So much is read for a CRC-32 before what has come of it is remembered. A segment of confirmation is a multiple. What
+/// is no longer than this is read at once.
+pub(crate) const STEP_BYTES: u64 = 16 << 20;
 
 /// A served tree. One for all connections; it holds no state of any session.
 #[derive(Debug)]
 pub struct Source {
     pub(crate) tree: Tree,
-    pub(crate) served: ServedCrcs,
+    pub(crate) served: Arc<ServedCrcs>,
     pub(crate) listings: SharedListings,
-    pub(crate) signatures: Signatures,
-    /// Whole files that are read for a plain request's CRC-32.
-    pub(crate) sums: Turns,
-}
-
-/// Files that may be read as a whole at a time before anything of them is sent: whoever asks for more waits.
-const SUMS_MAX: usize = 2;
-
-/// A few at a time.
-#[derive(Debug, Default)]
-pub(crate) struct Turns {
-    taken: Lock<usize>,
-    free: News,
-}
-
-/// The right to be one of them; given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Turn<'a>(&'a Turns);
-
-impl Turns {
-    /// Waits for a turn.
-    pub(crate) fn take(&self) -> Turn<'_> {
-        let mut taken = self.taken.lock();
-        while *taken >= SUMS_MAX {
-            taken = self.taken.wait(&self.free, taken);
-        }
-        *taken += 1;
-        Turn(self)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        *self.0.taken.lock() -= 1;
-        self.0.free.tell(1);
-    }
+    /// What scans hold.
+    pub(crate) offers: Arc<OfferMemory>,
+    pub(crate) signatures: Arc<Signatures>,
+    /// Long reads for checksums.
+    pub(crate) sums: Arc<Sums>,
 }
 
 /// A file as it was when opened.
@@ -79,10 +52,11 @@ impl Source {
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self {
             tree: Tree::new(Root::open(path)?),
-            served: ServedCrcs::default(),
+            served: Arc::default(),
             listings: SharedListings::default(),
-            signatures: Signatures::default(),
-            sums: Turns::default(),
+            offers: Arc::default(),
+            signatures: Arc::default(),
+            sums: Arc::default(),
         })
     }
 
@@ -111,8 +85,22 @@ impl Source {
     /// The first place that cannot be looked at, and why, in the wire's words.
     pub(crate) fn of_places(&self, places: &[OfferRequest]) -> Result<Self, (RelPath, Status)> {
         let tree = self.tree.of_places(places).map_err(|(path, error)| (path, status_of(&error)))?;
-        let (served, listings, signatures) = (ServedCrcs::default(), SharedListings::default(), Signatures::default());
-        Ok(Self { tree, served, listings, signatures, sums: Turns::default() })
+        // What is known of files is known by what they are, wherever they are in a tree. Listings are known by their paths.
+        Ok(Self {
+            tree,
+            served: Arc::clone(&self.served),
+            listings: SharedListings::default(),
+            offers: Arc::clone(&self.offers),
+            signatures: Arc::clone(&self.signatures),
+            sums: Arc::clone(&self.sums),
+        })
+    }
+
+    /// The same, within these limits: of bytes that scans hold, and of long checksums that are computed at a time.
+    pub(crate) fn within(self, offer_bytes_max: usize, sums_max: usize, bounds: &Arc<Bounds>) -> Self {
+        let offers = OfferMemory::new(offer_bytes_max, Arc::clone(bounds));
+        let sums = Sums::new(sums_max, Arc::clone(bounds));
+        Self { offers: Arc::new(offers), sums: Arc::new(sums), ..self }
     }
 
     /// Opens a regular file.
@@ -124,28 +112,29 @@ impl Source {
     }
 
     /// The CRC-32 of a range, from memory as far as it was served in this state, else by reading it; `read` is told
-    /// of the bytes read, and ends it by an error. What is long is remembered step by step: whoever asks again after a connection was lost
-    /// does not begin again.
+    /// of the bytes that are done, and ends it by an error. What is long is computed in steps, once for all who ask, and
+    /// remembered step by step: whoever asks again after a connection was lost does not begin again.
     pub(crate) fn crc_of(
         &self,
         open: &OpenFile,
         range: ByteRange,
         slice: &mut [u8],
-        mut read: impl FnMut(u64) -> io::Result<()>,
+        read: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<u32, Status> {
         let identity = open.stat.identity;
         let (mut at, mut crc) = (range.start(), 0);
         while at < range.end() {
             let rest = ByteRange::new(at, range.end() - at).map_err(|_| Status::BadRange)?;
             let (len, step_crc) = match self.served.recall(identity, rest) {
-                Some(known) => known,
+                Some((len, crc)) => {
+                    read(len).map_err(|error| status_of(&error))?;
+                    (len, crc)
+                }
+                None if range.len() <= STEP_BYTES => (rest.len(), read_crc(open, rest, slice, read)?),
                 None => {
                     let len = (STEP_BYTES - at % STEP_BYTES).min(rest.len());
                     let step = ByteRange::new(at, len).map_err(|_| Status::BadRange)?;
-                    let crc = read_crc(open, step, slice, &mut read)?;
-                    if range.len() > STEP_BYTES && open.is_unchanged() {
-                        self.served.remember(identity, step, crc);
-                    }
+                    let Some(crc) = self.crc_of_step(open, step, slice, read)? else { continue };
                     (len, crc)
                 }
             };
@@ -153,6 +142,26 @@ impl Source {
             at += len;
         }
         Ok(crc)
+    }
+
+    /// `None` where somebody else has computed it meanwhile.
+    fn crc_of_step(
+        &self,
+        open: &OpenFile,
+        step: ByteRange,
+        slice: &mut [u8],
+        read: &mut dyn FnMut(u64) -> io::Result<()>,
+    ) -> Result<Option<u32>, Status> {
+        let identity = open.stat.identity;
+        // What is not remembered is nothing to wait for.
+        let shared = (!changed_recently(&identity)).then_some((identity, step.start()));
+        let begun = self.sums.begin(shared, &mut || read(0)).map_err(|error| status_of(&error))?;
+        let Begun::Turn(_turn) = begun else { return Ok(None) };
+        let crc = read_crc(open, step, slice, read)?;
+        if open.is_unchanged() {
+            self.served.remember(identity, step, crc);
+        }
+        Ok(Some(crc))
     }
 
     /// What is remembered of the contents of a file may be wrong.
@@ -166,7 +175,7 @@ fn read_crc(
     open: &OpenFile,
     range: ByteRange,
     slice: &mut [u8],
-    read: &mut impl FnMut(u64) -> io::Result<()>,
+    read: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> Result<u32, Status> {
     let mut crc = SpanCrc::default();
     let take = |span: Span<'_>| {
@@ -231,5 +240,58 @@ pub(crate) fn status_of(error: &io::Error) -> Status {
         Errno::EAGAIN => Status::InUse,
         Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS => Status::Busy,
         _ => Status::InputOutput,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io;
+
+    use fastcp_model::{ByteRange, RelPath, Status};
+
+    use super::{STEP_BYTES, Source};
+    use crate::content::zeros::SLICE_BYTES;
+    use crate::sender::sums::Begun;
+
+    fn crc(source: &Source, name: &str, read: &mut dyn FnMut(u64) -> io::Result<()>) -> Result<u32, Status> {
+        let open = source.open_file(&RelPath::new(name.as_bytes()).expect("lawful")).expect("there");
+        let whole = ByteRange::new(0, open.stat.size_bytes()).expect("lawful");
+        source.crc_of(&open, whole, &mut vec![0; SLICE_BYTES], read)
+    }
+
+    /// What is small waits for nobody, and who waits with something large finds out that nobody wants it any more.
+    #[test]
+    fn only_large_sums_wait_for_a_turn() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        fs::write(dir.path().join("small"), b"bytes").expect("write");
+        File::create(dir.path().join("large")).and_then(|file| file.set_len(STEP_BYTES + 1)).expect("make");
+        let source = Source::open(dir.path()).expect("open");
+        let zeros = crc32fast::hash(&vec![0; STEP_BYTES as usize + 1]);
+        assert_eq!(crc(&source, "large", &mut |_| Ok(())), Ok(zeros));
+        let turns = [(); 2].map(|()| source.sums.begin(None, &mut || Ok(())).expect("wanted"));
+        assert!(turns.iter().all(|turn| matches!(turn, Begun::Turn(_))));
+        assert_eq!(crc(&source, "small", &mut |_| Ok(())), Ok(crc32fast::hash(b"bytes")));
+        let mut looks = 0;
+        let gone = crc(&source, "large", &mut |bytes| {
+            looks += 1;
+            assert_eq!(bytes, 0, "nothing is read");
+            if looks == 2 { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        });
+        assert_eq!((gone, looks), (Err(Status::InputOutput), 2));
+        drop(turns);
+        assert_eq!(crc(&source, "large", &mut |_| Ok(())), Ok(zeros));
+    }
+
+    /// Of a file that has changed a moment ago nothing is remembered.
+    #[test]
+    fn a_sum_is_of_the_bytes_that_there_are() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let source = Source::open(dir.path()).expect("open");
+        for byte in [1, 2, 3] {
+            let bytes = vec![byte; STEP_BYTES as usize + 1];
+            fs::write(dir.path().join("large"), &bytes).expect("write");
+            assert_eq!(crc(&source, "large", &mut |_| Ok(())), Ok(crc32fast::hash(&bytes)));
+        }
     }
 }

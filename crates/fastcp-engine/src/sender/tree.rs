@@ -228,16 +228,15 @@ impl TreeDir {
         whole.map(|whole| whole.dir.stat().map(|stat| stat.metadata)).transpose()
     }
 
-    /// The names in it, in no order; each as often as there are parts that have it.
-    pub(crate) fn names(&self) -> io::Result<Vec<Vec<u8>>> {
-        let mut names = Vec::new();
+    /// Tells `each` of the names in it, in no order; each as often as there are parts that have it.
+    pub(crate) fn each_name(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         for part in self.dirs() {
             match &part.only {
-                None => part.dir.names()?.try_for_each(|name| name.map(|name| names.push(name)))?,
-                Some(only) => names.push(only.real.as_bytes().to_vec()),
+                None => part.dir.names()?.each(&mut each)?,
+                Some(only) => each(only.real.as_bytes()),
             }
         }
-        Ok(names)
+        Ok(())
     }
 
     /// What `look` finds in the first part that has the name; `None` where none has.
@@ -307,8 +306,9 @@ mod tests {
     }
 
     fn names(tree: &Tree, dir: &str) -> Vec<String> {
-        let names = tree.dir(&path(dir)).expect("a directory").names().expect("names");
-        let mut names: Vec<_> = names.into_iter().map(|name| String::from_utf8(name).expect("text")).collect();
+        let mut names = Vec::new();
+        let dir = tree.dir(&path(dir)).expect("a directory");
+        dir.each_name(|name| names.push(String::from_utf8(name.to_vec()).expect("text"))).expect("names");
         names.sort();
         names.dedup();
         names

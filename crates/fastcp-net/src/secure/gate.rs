@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastcp_model::Status;
@@ -16,8 +16,9 @@ use rustls::{ServerConfig, ServerConnection, version};
 
 use super::token::{Exporter, Proof, Prover, RunId, Token, Tokens};
 use super::{Authorities, CertificateError, Identity, provider};
+use crate::bounds::network_of;
 use crate::connection::checked_frame;
-use crate::{Connection, NetError};
+use crate::{Bound, Bounds, Connection, NetError};
 
 /// The first byte of a TLS record with a handshake, and the major version.
 const TLS_FIRST: [u8; 2] = [0x16, 0x03];
@@ -30,6 +31,7 @@ pub struct Gate {
     one_time: Option<OneTime>,
     asks_for_certificates: bool,
     attempts: Attempts,
+    bounds: OnceLock<Arc<Bounds>>,
 }
 
 impl Gate {
@@ -77,6 +79,17 @@ impl Gate {
         Self { one_time: Some(one_time), ..self }
     }
 
+    /// One address may try so many wrong tokens in a minute.
+    #[must_use]
+    pub fn with_wrong_tokens_max(self, wrong_max: u32) -> Self {
+        Self { attempts: Attempts { wrong_max, ..Attempts::default() }, ..self }
+    }
+
+    /// Has those that are not heard counted here. Only the first such count is heeded.
+    pub fn count_into(&self, bounds: &Arc<Bounds>) {
+        drop(self.bounds.set(Arc::clone(bounds)));
+    }
+
     /// Whether a connection may be used as it is.
     pub fn takes(&self, connection: &Connection) -> bool {
         connection.is_protected() || !(self.asks_for_tokens() || self.asks_for_certificates)
@@ -117,24 +130,32 @@ impl Gate {
         connection.read_exact_by(&mut rest, deadline)?;
         let (_, payload) = checked_frame(&header, &rest)?;
         let Auth { run, proof } = Auth::decode(&payload)?;
-        if !self.attempts.may_try(peer) {
-            return Err(denied("too many wrong tokens from this address; wait a minute"));
-        }
-        let token = match self.tokens.proven_by(exporter, &proof) {
+        let heard = self.attempts.hear(peer, || match self.tokens.proven_by(exporter, &proof) {
             Some(token) => Some(token.clone()),
             None => self.one_time.as_ref().and_then(|one_time| one_time.proven_by(RunId(run), exporter, &proof)),
-        };
-        let Some(token) = token else {
-            self.attempts.failed(peer);
-            return Err(denied(match &self.one_time {
-                Some(_) => "the token is not right, or it was used: a one-time token is for one run",
-                None => "the token is not right",
-            }));
+        });
+        let token = match heard {
+            Attempt::Proven(token) => token,
+            Attempt::Wrong => {
+                return Err(denied(match &self.one_time {
+                    Some(_) => "the token is not right, or it was used: a one-time token is for one run",
+                    None => "the token is not right",
+                }));
+            }
+            Attempt::TooMany => {
+                if let Some(bounds) = self.bounds.get() {
+                    bounds.hit(Bound::WrongTokens, peer);
+                }
+                return Err(denied(TOO_MANY_WRONG));
+            }
         };
         let reply = AuthReply { proof: token.prove(Prover::Server, exporter) };
         connection.write_frame(FrameType::AuthReply, &reply.encode())
     }
 }
+
+/// What is said to those who are not heard.
+const TOO_MANY_WRONG: &str = "too many wrong tokens from this address; wait a minute";
 
 fn denied(detail: &str) -> NetError {
     NetError::Denied { status: Status::Unauthorised, detail: detail.to_owned() }
@@ -220,53 +241,59 @@ impl Gate {
     }
 }
 
-/// Wrong tokens that one address may try in a minute.
-const FAILURES_MAX: u32 = 10;
-const FAILURES_WITHIN: Duration = Duration::from_secs(60);
+/// Wrong tokens that one address may try in a minute, where nobody says so.
+pub const WRONG_TOKENS_MAX: u32 = 10;
+const WRONG_WITHIN: Duration = Duration::from_secs(60);
 /// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 4096;
 
 /// Wrong tokens of late, by address.
-#[derive(Debug, Default)]
-struct Attempts(Mutex<HashMap<Option<IpAddr>, (Instant, u32)>>);
+#[derive(Debug)]
+struct Attempts {
+    wrong_max: u32,
+    wrong: Mutex<HashMap<Option<IpAddr>, (Instant, u32)>>,
+}
 
-impl Attempts {
-    fn may_try(&self, peer: Option<IpAddr>) -> bool {
-        let attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts
-            .get(&peer.map(of_network))
-            .is_none_or(|(since, count)| since.elapsed() >= FAILURES_WITHIN || *count < FAILURES_MAX)
-    }
-
-    fn failed(&self, peer: Option<IpAddr>) {
-        let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if attempts.len() >= ADDRESSES_MAX {
-            attempts.retain(|_, (since, _)| since.elapsed() < FAILURES_WITHIN);
-        }
-        if attempts.len() >= ADDRESSES_MAX {
-            attempts.clear();
-        }
-        let (since, count) = attempts.entry(peer.map(of_network)).or_insert((Instant::now(), 0));
-        if since.elapsed() >= FAILURES_WITHIN {
-            (*since, *count) = (Instant::now(), 0);
-        }
-        *count += 1;
-        if *count == FAILURES_MAX {
-            tracing::warn!(
-                "{FAILURES_MAX} wrong tokens within a minute; no more are heard from this address for a while"
-            );
-        }
+impl Default for Attempts {
+    fn default() -> Self {
+        Self { wrong_max: WRONG_TOKENS_MAX, wrong: Mutex::default() }
     }
 }
 
-/// Who has one address of an IPv6 network of 64 bits has all of them.
-fn of_network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => address.into(),
-            None => std::net::Ipv6Addr::from(u128::from(address) & (u128::MAX << 64)).into(),
-        },
+/// What became of an attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Attempt<T> {
+    Proven(T),
+    Wrong,
+    /// It was not looked at.
+    TooMany,
+}
+
+impl Attempts {
+    /// Has `look` look at what a peer has to show. Peers are looked at one after another: of many attempts at once no
+    /// more are heard than of attempts in a row.
+    fn hear<T>(&self, peer: Option<IpAddr>, look: impl FnOnce() -> Option<T>) -> Attempt<T> {
+        let peer = peer.map(network_of);
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_late = wrong.get(&peer).filter(|(since, _)| since.elapsed() < WRONG_WITHIN);
+        if of_late.is_some_and(|(_, count)| *count >= self.wrong_max) {
+            return Attempt::TooMany;
+        }
+        if let Some(found) = look() {
+            return Attempt::Proven(found);
+        }
+        if wrong.len() >= ADDRESSES_MAX {
+            wrong.retain(|_, (since, _)| since.elapsed() < WRONG_WITHIN);
+        }
+        if wrong.len() >= ADDRESSES_MAX {
+            wrong.clear();
+        }
+        let (since, count) = wrong.entry(peer).or_insert((Instant::now(), 0));
+        if since.elapsed() >= WRONG_WITHIN {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        Attempt::Wrong
     }
 }
 
@@ -274,7 +301,7 @@ fn of_network(address: IpAddr) -> IpAddr {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use super::{Attempts, FAILURES_MAX, OneTime, of_network};
+    use super::{Attempt, Attempts, OneTime, WRONG_TOKENS_MAX};
     use crate::secure::token::{Prover, RunId, Token};
 
     #[test]
@@ -299,13 +326,13 @@ mod tests {
     fn who_tries_too_often_is_not_heard() {
         let attempts = Attempts::default();
         let at = |text: &str| Some(text.parse().expect("an address"));
+        let wrong = |peer| attempts.hear(peer, || None::<()>);
         let peer = at("2001:db8::1");
-        for _ in 0..FAILURES_MAX {
-            assert!(attempts.may_try(peer));
-            attempts.failed(peer);
+        for _ in 0..WRONG_TOKENS_MAX {
+            assert_eq!(attempts.hear(peer, || Some(1)), Attempt::Proven(1));
+            assert_eq!(wrong(peer), Attempt::Wrong);
         }
-        assert!(!attempts.may_try(at("2001:db8::2")), "of the same network");
-        assert!(attempts.may_try(at("192.0.2.1")));
-        assert_eq!(at("::ffff:192.0.2.1").map(of_network), at("192.0.2.1"));
+        assert_eq!(attempts.hear(at("2001:db8::2"), || Some(1)), Attempt::TooMany, "of the same network");
+        assert_eq!(wrong(at("192.0.2.1")), Attempt::Wrong);
     }
 }

@@ -43,13 +43,13 @@ impl Served {
         let settings = ServerSettings {
             capabilities: Capabilities::SUPPORTED,
             connections: 4,
-            connections_total: usize::MAX,
             chunk_kb: None,
             compression: Compression::Off,
             setuid: crate::SetUid::Dropped,
             writes: crate::settings::Writes::Refused,
             plain_crc: PlainCrc::Given,
             handshake_timeout: Duration::from_secs(60),
+            ..ServerSettings::default()
         };
         let server = Arc::new(Server::new(Source::open(dir.path()).expect("open"), settings));
         let hear = Arc::new(move |stream| {

@@ -14,7 +14,7 @@ use super::{Answerer, reply_of};
 use crate::content::crc_runs::CONFIRM_BYTES;
 use crate::content::strong_hash::hash_of;
 use crate::content::zeros::{SLICE_BYTES, crc_of_zeros};
-use crate::sender::source::OpenFile;
+use crate::sender::source::{OpenFile, STEP_BYTES};
 
 impl<'a> Answerer<'a> {
     pub(super) fn confirm(
@@ -27,8 +27,8 @@ impl<'a> Answerer<'a> {
             self.source.forget(open);
         }
         self.body.resize(SLICE_BYTES, 0);
-        let pulse = self.pulse(request);
-        let crc = self.source.crc_of(open, request.range, &mut self.body, |bytes| pulse.read(bytes));
+        let pulse = self.pulse(request)?;
+        let crc = self.source.crc_of(open, request.range, &mut self.body, &mut |bytes| pulse.read(bytes));
         self.out = pulse.end()?;
         match crc {
             Ok(crc32) if open.is_unchanged() => reply.crc32 = crc32,
@@ -44,8 +44,12 @@ impl<'a> Answerer<'a> {
     }
 
     /// An answer that may take long begins; until it ends, what is gathered is the pulse's.
-    pub(super) fn pulse(&mut self, request: &RangeRequest) -> Pulse<'a> {
-        Pulse::new(self.connection, request.id, std::mem::take(&mut self.out))
+    pub(super) fn pulse(&mut self, request: &RangeRequest) -> Result<Pulse<'a>, NetError> {
+        if request.range.len() > STEP_BYTES {
+            // Others may wait for what is computed now: it must not wait for a receiver that does not read.
+            self.flush()?;
+        }
+        Ok(Pulse::new(self.connection, request.id, std::mem::take(&mut self.out)))
     }
 
     pub(super) fn answer_hash(
@@ -55,7 +59,7 @@ impl<'a> Answerer<'a> {
         reply: Reply,
     ) -> Result<(), NetError> {
         self.body.resize(SLICE_BYTES, 0);
-        let pulse = self.pulse(request);
+        let pulse = self.pulse(request)?;
         let hash = hash_of(&open.file, request.range, &mut self.body, |bytes| pulse.read(bytes));
         self.out = pulse.end()?;
         let (hash, status) = match hash {
@@ -75,7 +79,7 @@ impl<'a> Answerer<'a> {
         reply: Reply,
     ) -> Result<(), NetError> {
         let mut buffer = std::mem::take(&mut self.body);
-        let (source, pulse) = (self.source, self.pulse(request));
+        let (source, pulse) = (self.source, self.pulse(request)?);
         // What is asked for at once is short enough to be read to its end.
         let on_read = |bytes| drop(pulse.read(bytes));
         let list = source.signatures.list(&source.served, open, level, request.range, &mut buffer, &on_read);

@@ -2,7 +2,8 @@
 //!
 //! Reading a gigabyte from a slow disk takes longer than a receiver waits for a byte. Whoever reads for an answer
 //! tells the pulse how much, from any thread; once a second one of them sends a piece of kind *progress*
-//! (`docs/protocol.md`). Answers that were gathered before go first: what is on the connection stays in order.
+//! (`docs/protocol.md`). Answers that were gathered before go first: what is on the connection stays in order. Where the
+//! receiver reads nothing, nothing is sent: whoever computes may be waited for by others, and waits for nobody.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,11 +42,14 @@ impl<'a> Pulse<'a> {
         Self { connection, id, every: PULSE_EVERY, done_bytes: AtomicU64::new(0), told }
     }
 
-    /// More bytes were read for the answer.
+    /// More bytes were read for the answer; none, where it waits.
     ///
     /// # Errors
     /// Nobody is there any more to hear it.
     pub(super) fn read(&self, bytes: u64) -> io::Result<()> {
+        if bytes == 0 && self.connection.is_gone() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let done_bytes = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // Whoever holds it is sending.
         let Some(mut told) = self.told.try_lock() else { return Ok(()) };
@@ -53,7 +57,7 @@ impl<'a> Pulse<'a> {
         if told.result.is_err() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        if !is_enough || told.at.elapsed() < self.every {
+        if !is_enough || told.at.elapsed() < self.every || !self.connection.takes_some() {
             return Ok(());
         }
         let header = Progress { id: self.id, done_bytes }.header().encode();
