@@ -28,6 +28,8 @@ mod dry_run;
 mod faults;
 mod get;
 mod holes;
+mod hostile;
+mod hostile_servers;
 mod in_place;
 mod kills;
 mod lies;

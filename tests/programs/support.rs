@@ -31,6 +31,7 @@ pub(crate) mod said;
 pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod silence;
+pub(crate) mod source_address;
 pub(crate) mod sshd;
 pub(crate) mod stage;
 pub(crate) mod strace;

@@ -71,10 +71,22 @@ impl Names {
     fn cut(&mut self) -> Vec<u8> {
         self.sort();
         self.spans.truncate((self.spans.len() / 2).max(1));
-        let mut kept = Self { is_cut: true, ..Self::default() };
-        self.spans.iter().for_each(|&span| kept.push(self.name(span)));
-        *self = kept;
+        self.is_cut = true;
+        self.keep_left(usize::MAX);
         self.spans.last().map(|&span| self.name(span).to_vec()).unwrap_or_default()
+    }
+
+    /// Forgets those that were listed, and of the others those for which this is too little room.
+    fn keep_left(&mut self, bytes_max: usize) {
+        let mut kept = Self { is_cut: self.is_cut, ..Self::default() };
+        for &span in &self.spans[self.listed..] {
+            if kept.bytes() + SPAN_BYTES + usize::from(span.1) > bytes_max {
+                kept.is_cut = true;
+                break;
+            }
+            kept.push(self.name(span));
+        }
+        *self = kept;
     }
 }
 
@@ -146,7 +158,12 @@ impl<'a> NamesInUse<'a> {
 
     /// Lets go of them for a while; perhaps for good.
     pub(crate) fn park(self) -> Option<Parked<'a>> {
-        let Self { memory, held, names } = self;
+        let Self { memory, held, mut names } = self;
+        let room = memory.room_to_park(&held);
+        if names.bytes() > room {
+            // They would be read again for each part.
+            names.keep_left(room);
+        }
         if names.listed == names.spans.len() { None } else { memory.park(names, held) }
     }
 }

@@ -102,6 +102,13 @@ impl OfferMemory {
         }
     }
 
+    /// How much there is for names that are now held so.
+    pub(crate) fn room_to_park(&self, held: &Held<'_>) -> usize {
+        let own = held.taken_bytes.load(Ordering::Relaxed);
+        let state = self.state.lock();
+        (self.max_bytes + own).saturating_sub(state.taken_bytes - state.parked_bytes)
+    }
+
     /// Keeps names until they are taken back or have to make room. `None` where there is no room for them at all.
     pub(crate) fn park<'a>(&'a self, names: Names, held: Held<'a>) -> Option<Parked<'a>> {
         let bytes = names.bytes();

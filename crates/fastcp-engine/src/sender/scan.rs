@@ -378,3 +378,6 @@ fn shown(raw: &[u8]) -> Name {
     }
     Name::new(text.as_bytes()).unwrap_or_else(|_| Name::new(b"?").expect("lawful"))
 }
+
+#[cfg(test)]
+mod tests;

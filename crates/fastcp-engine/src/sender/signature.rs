@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::slice;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fastcp_model::{ByteRange, Status};
 use fastcp_sys::Identity;
@@ -25,6 +26,9 @@ const LISTS_MAX: usize = 512;
 /// The most bytes of them, together.
 const LIST_BYTES_MAX: usize = 4 << 20;
 
+/// A list that somebody else makes is waited for so long. A receiver hears nothing meanwhile, and gives up in the end.
+const AWAITED_MAX: Duration = Duration::from_secs(2);
+
 /// Makes lists, and remembers the coarse ones. One for all connections.
 #[derive(Debug, Default)]
 pub(crate) struct Signatures {
@@ -35,15 +39,19 @@ pub(crate) struct Signatures {
 }
 
 /// The right to make a list; given back when dropped.
+#[derive(Debug)]
 struct Making<'a> {
     signatures: &'a Signatures,
-    key: Key,
+    /// `None` where somebody else is making it, too.
+    key: Option<Key>,
 }
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
         let mut remembered = self.signatures.lock();
-        remembered.being_made.remove(&self.key);
+        if let Some(key) = &self.key {
+            remembered.being_made.remove(key);
+        }
         self.signatures.made.tell_all();
     }
 }
@@ -114,16 +122,20 @@ impl Signatures {
 
     /// A list that is remembered, or that somebody else is making; or the right to make it.
     fn recall_or_make(&self, key: Key) -> Result<Arc<[u8]>, Making<'_>> {
+        let until = Instant::now() + AWAITED_MAX;
         let mut remembered = self.lock();
         loop {
             if let Some(list) = remembered.recall(&key) {
                 return Ok(list);
             }
             if remembered.being_made.insert(key) {
-                return Err(Making { signatures: self, key });
+                return Err(Making { signatures: self, key: Some(key) });
+            }
+            if Instant::now() >= until {
+                return Err(Making { signatures: self, key: None });
             }
             // Whoever makes it waits for the disk alone.
-            remembered = self.remembered.wait(&self.made, remembered);
+            remembered = self.remembered.wait_at_most(&self.made, remembered, Some(until));
         }
     }
 
@@ -276,6 +288,21 @@ mod tests {
         let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).expect("read");
         assert_eq!(served.recall(open.stat.identity, whole), Some((bytes.len() as u64, crc32fast::hash(&bytes))));
         assert!(lists.iter().all(|list| *list == lists[0] && !list.is_empty()));
+    }
+
+    #[test]
+    fn of_those_who_ask_at_once_one_makes_the_list() {
+        let open = open(File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).expect("open"));
+        let signatures = Signatures::default();
+        let key = (open.stat.identity, range(0, open.stat.size_bytes()));
+        let making = signatures.recall_or_make(key).expect_err("nobody has made it");
+        std::thread::scope(|threads| {
+            let other = threads.spawn(|| signatures.recall_or_make(key).ok());
+            signatures.lock().remember(key, Arc::from([1; 20]));
+            drop(making);
+            assert!(other.join().expect("join").is_some());
+        });
+        assert!(signatures.lock().being_made.is_empty());
     }
 
     #[test]
