@@ -96,7 +96,7 @@ fn what_receivers_keep_for_themselves_is_not_listed() {
     let source = sample(&workspace.at("source"));
     let served = workspace.at("served");
     fs::create_dir(&served).expect("make");
-    let server = Server::start_with(&served, "127.0.0.1 0 --allow-write");
+    let server = Server::start_with(&served, "127.0.0.1 0 --allow-write --allow-setuid");
     Client::push(&source, server.url("a/b")).run().expect_exit(0);
     assert!(served.join("a/b/.fastcp").is_dir());
     let run = ls(server.url(""), "-R").expect_exit(0);

@@ -112,7 +112,7 @@ fn a_part_file_beside_its_target_gets_its_name_whatever_else_has_its_old_one() {
             }
             let client = stage.stall(&format!("{OPTIONS} -W"), ATTACH_REPLY_BYTES + 4 * CHUNK_BYTES);
             let part = part_beside(&stage.copy);
-            let elsewhere = stage.workspace.at("elsewhere");
+            let elsewhere = stage.copy.join("elsewhere");
             fs::rename(&part, &elsewhere).expect("exchange");
             fs::write(&part, "planted").expect("write");
             stage.valve.open();
