@@ -140,12 +140,16 @@ impl<'a> Scan<'a> {
     /// Lists a directory or the next part of one; answers what is left of it, too. All but the first of a batch wait for
     /// another one where there is no room for what was found.
     fn take_step(&self, step: Step<'a>, pace: Pace, is_first: bool, held: &Held<'_>) -> Taken<'a> {
-        let again = match &step {
-            Step::Dir(dir) => Step::Dir(dir.clone()),
-            Step::Rest(rest) => Step::Rest(Rest { dir: rest.dir.clone(), after: rest.after.clone(), names: None }),
-        };
+        let after = if let Step::Rest(rest) = &step { Some(rest.after.clone()) } else { None };
         let (listing, rest) = self.list_step(step, pace);
-        if held.grow(bytes_of(&listing)) || is_first { Taken::Listed(listing, rest) } else { Taken::Put(again) }
+        if held.grow(bytes_of(&listing)) || is_first {
+            return Taken::Listed(listing, rest);
+        }
+        let dir = listing.dir.clone();
+        Taken::Put(match after {
+            Some(after) => Step::Rest(Rest { dir, after, names: None }),
+            None => Step::Dir(dir),
+        })
     }
 
     fn list_step(&self, step: Step<'a>, pace: Pace) -> (Arc<Listing>, Option<Rest<'a>>) {
@@ -217,15 +221,15 @@ impl<'a> Scan<'a> {
 
     /// Takes note of what a listing leads to.
     fn push(&mut self, listing: &Listing, rest: Option<Rest<'a>>) {
-        let dirs = listing.entries.iter().rev().filter(|entry| self.is_deep && entry.kind == EntryKind::Dir);
+        let (is_deep, start) = (self.is_deep, self.stack.len());
+        let dirs = listing.entries.iter().rev().filter(|entry| is_deep && entry.kind == EntryKind::Dir);
         // Too long a path was made a failure when the entry was examined.
-        let dirs: Vec<_> = dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name))).collect();
-        let has_room = self.stacked.grow(dirs.iter().map(Step::bytes).sum());
-        let rest = rest.map(Step::Rest);
+        self.stack.extend(dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name))));
+        let has_room = self.stacked.grow(self.stack[start..].iter().map(Step::bytes).sum());
+        let Some(rest) = rest.map(Step::Rest) else { return };
         // On top: one large directory is finished before the next is begun. The directories of one part are listed before
         // the next where there is no room for those of all parts.
-        let (below, above) = if has_room { (None, rest) } else { (rest, None) };
-        self.stack.extend(below.into_iter().chain(dirs).chain(above));
+        self.stack.insert(if has_room { self.stack.len() } else { start }, rest);
     }
 }
 
