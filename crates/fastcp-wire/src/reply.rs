@@ -92,6 +92,12 @@ pub enum BodyKind {
     Progress = 6,
 }
 
+impl BodyKind {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Raw, Self::Zstd, Self::Hole, Self::Bundle, Self::Signature, Self::Hash, Self::Progress];
+}
+
 /// The 48 bytes before the body of an extended reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PieceHeader {
@@ -211,14 +217,6 @@ fn status(code: u16) -> Result<Status, WireError> {
 }
 
 fn body_kind(code: u16) -> Result<BodyKind, WireError> {
-    match code {
-        0 => Ok(BodyKind::Raw),
-        1 => Ok(BodyKind::Zstd),
-        2 => Ok(BodyKind::Hole),
-        3 => Ok(BodyKind::Bundle),
-        4 => Ok(BodyKind::Signature),
-        5 => Ok(BodyKind::Hash),
-        6 => Ok(BodyKind::Progress),
-        _ => Err(WireError::Value { field: "kind", value: code.into() }),
-    }
+    let kind = BodyKind::ALL.into_iter().find(|kind| *kind as u16 == code);
+    kind.ok_or(WireError::Value { field: "kind", value: code.into() })
 }

@@ -243,7 +243,8 @@ pub enum Ask {
 }
 
 impl Ask {
-    const ALL: [Self; 7] = [
+    /// All of them.
+    pub const ALL: [Self; 7] = [
         Self::Bytes,
         Self::BytesOrZstd,
         Self::Confirm,

@@ -84,15 +84,7 @@ fn bundle_request() -> impl Strategy<Value = BundleRequest> {
 fn range_request() -> impl Strategy<Value = RangeRequest> {
     let range = (0..i64::MAX as u64 - RANGE_BYTES_MAX, 0..=RANGE_BYTES_MAX)
         .prop_map(|(start, len)| ByteRange::new(start, len).expect("ends below 2^63"));
-    let ask = select(vec![
-        Ask::Bytes,
-        Ask::BytesOrZstd,
-        Ask::Confirm,
-        Ask::ConfirmAnew,
-        Ask::Signature(Level::Coarse),
-        Ask::Signature(Level::Fine),
-        Ask::Hash,
-    ]);
+    let ask = select(Ask::ALL.to_vec());
     (0..ID_UNREADABLE, vec(any::<u8>(), 1..60), range, ask).prop_map(|(id, path, range, ask)| {
         let len_max = if ask == Ask::Signature(Level::Fine) { FINE_SIGNATURE_BYTES_MAX } else { RANGE_BYTES_MAX };
         let range = ByteRange::new(range.start(), range.len().min(len_max)).expect("shorter");

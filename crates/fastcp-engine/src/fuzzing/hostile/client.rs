@@ -13,7 +13,6 @@ use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Role, Ticket, VERSION}
 use fastcp_wire::offer::{OfferEnd, OfferRequest, Scope};
 use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::request::{Ask, PlainRequest, RangeRequest};
-use fastcp_wire::signature::Level;
 
 use super::server::{listings, piece};
 use super::{ACTS_MAX, END_MAX, SECRET, Script, World};
@@ -28,16 +27,6 @@ const WRITE_MAX: Duration = Duration::from_millis(50);
 const ANSWER_MAX: Duration = Duration::from_millis(100);
 /// What a server answers with is read up to here.
 const ANSWERS_BYTES_MAX: usize = 8 << 20;
-
-const ASKS: [Ask; 7] = [
-    Ask::Bytes,
-    Ask::BytesOrZstd,
-    Ask::Confirm,
-    Ask::ConfirmAnew,
-    Ask::Signature(Level::Coarse),
-    Ask::Signature(Level::Fine),
-    Ask::Hash,
-];
 
 /// Names of settings, known and not, each followed by a value that it may have.
 const SETTINGS: [(&str, &[u8]); 14] = [
@@ -237,7 +226,7 @@ fn all_of(connection: &Connection) -> Vec<u8> {
 }
 
 fn range(script: &mut Script) -> Vec<u8> {
-    let (path, ask) = (script.path().into(), ASKS[script.below(ASKS.len())]);
+    let (path, ask) = (script.path().into(), Ask::ALL[script.below(Ask::ALL.len())]);
     let (start, len) = (script.number(), script.number());
     let mut out = Vec::new();
     if let Ok(range) = ByteRange::new(start, len) {

@@ -219,16 +219,7 @@ fn truth(request: &RangeRequest, size: u64, is_wrong: bool) -> Vec<u8> {
 
 /// Any piece whose sums are right.
 pub(super) fn piece(script: &mut Script, id: u32) -> Vec<u8> {
-    const KINDS: [BodyKind; 7] = [
-        BodyKind::Raw,
-        BodyKind::Zstd,
-        BodyKind::Hole,
-        BodyKind::Bundle,
-        BodyKind::Signature,
-        BodyKind::Hash,
-        BodyKind::Progress,
-    ];
-    let kind = KINDS[script.below(KINDS.len())];
+    let kind = BodyKind::ALL[script.below(BodyKind::ALL.len())];
     let reply = Reply {
         status: Status::Ok,
         file_bytes: script.number(),
