@@ -181,6 +181,26 @@ pub(crate) mod fuzzing {
 
     use super::Orders;
 
+    /// Names of settings, known and not, each with a value that it may have, or may not.
+    pub(crate) const SETTINGS: [(&str, &[u8]); 16] = [
+        ("durability", b"none"),
+        ("verify", b"written"),
+        ("receive-path", b"splice"),
+        ("retry", b"0"),
+        ("conns", b"auto"),
+        ("dry-run", b""),
+        ("whole-file", b""),
+        ("inplace", b""),
+        ("itemize-changes", b""),
+        ("verbose", b""),
+        ("delete", b""),
+        ("force-empty", b""),
+        ("max-delete", b"1%"),
+        ("manifest-hash", b"blake3"),
+        ("backup-dir", b"../outside"),
+        ("unheard-of", b"value"),
+    ];
+
     /// Reads `bytes` as the payload of a PUSH frame, and as settings of known names: a length, and a value.
     ///
     /// # Panics
@@ -189,28 +209,10 @@ pub(crate) mod fuzzing {
         if let Ok(push) = Push::decode(bytes) {
             check(&push.settings);
         }
-        const NAMES: [&str; 16] = [
-            "durability",
-            "verify",
-            "receive-path",
-            "retry",
-            "conns",
-            "dry-run",
-            "whole-file",
-            "inplace",
-            "itemize-changes",
-            "verbose",
-            "delete",
-            "force-empty",
-            "max-delete",
-            "manifest-hash",
-            "backup-dir",
-            "unheard-of",
-        ];
         let (mut all, mut rest) = (Vec::new(), bytes);
         while let Some(([which, len], after)) = rest.split_first_chunk() {
             let (value, after) = after.split_at(after.len().min((*len).into()));
-            let name = NAMES[usize::from(*which) % NAMES.len()].to_owned();
+            let name = SETTINGS[usize::from(*which) % SETTINGS.len()].0.to_owned();
             all.push(Setting { name, value: value.to_vec() });
             rest = after;
         }

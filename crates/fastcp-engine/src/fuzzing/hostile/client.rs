@@ -16,6 +16,7 @@ use fastcp_wire::request::{Ask, PlainRequest, RangeRequest};
 
 use super::server::{listings, piece};
 use super::{ACTS_MAX, END_MAX, SECRET, Script, World};
+use crate::settings::orders::fuzzing::SETTINGS;
 use crate::settings::{Compression, ServerSettings, Writes};
 use crate::{Server, Source};
 
@@ -27,24 +28,6 @@ const WRITE_MAX: Duration = Duration::from_millis(50);
 const ANSWER_MAX: Duration = Duration::from_millis(100);
 /// What a server answers with is read up to here.
 const ANSWERS_BYTES_MAX: usize = 8 << 20;
-
-/// Names of settings, known and not, each followed by a value that it may have.
-const SETTINGS: [(&str, &[u8]); 14] = [
-    ("durability", b"none"),
-    ("verify", b"written"),
-    ("retry", b"0"),
-    ("dry-run", b""),
-    ("whole-file", b""),
-    ("inplace", b""),
-    ("itemize-changes", b""),
-    ("verbose", b""),
-    ("delete", b""),
-    ("force-empty", b""),
-    ("max-delete", b"1%"),
-    ("manifest-hash", b"blake3"),
-    ("backup-dir", b"../outside"),
-    ("unheard-of", b"value"),
-];
 
 /// A server, and a client that does what the script says.
 ///
