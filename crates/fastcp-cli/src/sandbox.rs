@@ -4,6 +4,7 @@
 //! wrong: then the kernel refuses what lies elsewhere. It has to be entered before threads start, which inherit it. What it
 //! cannot do on an old kernel is left out; nothing fails for want of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,8 +52,11 @@ pub(crate) fn enter(allowed: &Allowed) -> bool {
 fn restrict(allowed: &Allowed) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     let (all, read) = (AccessFs::from_all(ABI_WANTED), AccessFs::from_read(ABI_WANTED));
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all)?.create()?;
-    let system = READ.iter().map(Path::new);
-    for path in allowed.read.iter().map(PathBuf::as_path).chain(system) {
+    // The kernel looks a file's rule up among all of them, and for each directory above it: few rules are quick.
+    let places: BTreeSet<PathBuf> =
+        allowed.read.iter().chain(&READ.map(PathBuf::from)).filter_map(|path| fs::canonicalize(path).ok()).collect();
+    let is_beneath_another = |place: &Path| place.ancestors().skip(1).any(|above| places.contains(above));
+    for path in places.iter().filter(|place| !is_beneath_another(place)) {
         if let Some(rule) = beneath(path) {
             ruleset = ruleset.add_rule(PathBeneath::new(rule, read))?;
         }

@@ -29,7 +29,7 @@ use crate::secrets;
 use direct::direct_way;
 use explained::{Ended, FarEnd};
 use greeting::Greeting;
-use words::{Leading, asking_for_name};
+use words::{Leading, asking_for_name, is_ssh};
 
 mod direct;
 mod explained;
@@ -38,6 +38,9 @@ mod words;
 
 /// How long the shell may take to end once its output has.
 const END_MAX: Duration = Duration::from_secs(3);
+/// How long ssh may take to end after a run. What it would wait for is a round trip with which nothing is said any more: the
+/// far end ends with the connection as well.
+const SSH_END_MAX: Duration = Duration::from_millis(5);
 
 /// A server to fetch from, and which places of it are meant.
 pub(crate) fn source(
@@ -60,6 +63,7 @@ pub(crate) fn source(
 pub(crate) struct Shell {
     shared: Arc<Shared>,
     tunnel: Arc<Tunnel>,
+    is_ssh: bool,
 }
 
 /// What is known of the far end.
@@ -88,6 +92,8 @@ struct State {
     far_end: FarEnd,
     /// How the tunnel ended, if it has.
     end: Option<End>,
+    /// This end is done with it.
+    is_done: bool,
 }
 
 impl Shared {
@@ -125,12 +131,16 @@ impl Shared {
 
     /// What the shell ended with. One that does not end by itself is asked to, and then ended: it may sit at a prompt.
     fn exit_code(&self) -> Option<i32> {
+        self.exit_code_within(END_MAX)
+    }
+
+    fn exit_code_within(&self, end_max: Duration) -> Option<i32> {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         let child = match &mut *process {
             Process::Running(child) => child,
             Process::Ended(code) => return *code,
         };
-        let ended = fastcp_engine::end_process(child, END_MAX);
+        let ended = fastcp_engine::end_process(child, end_max);
         let code = ended.ok().and_then(|status| status.code());
         *process = Process::Ended(code);
         code
@@ -138,17 +148,24 @@ impl Shared {
 
     /// The tunnel is over: whoever waits learns it, and the shell ends.
     fn over(&self, end: End) {
-        self.lock().end = Some(end);
+        let is_done = {
+            let mut state = self.lock();
+            state.end = Some(end);
+            state.is_done
+        };
         self.heard.notify_all();
-        self.exit_code();
+        if !is_done {
+            self.exit_code();
+        }
     }
 }
 
 impl Drop for Shell {
     fn drop(&mut self) {
+        self.shared.lock().is_done = true;
         self.tunnel.hang_up();
         // Its standard input is closed, so it ends; one that does not is ended.
-        let _ = self.shared.exit_code();
+        let _ = self.shared.exit_code_within(if self.is_ssh { SSH_END_MAX } else { END_MAX });
     }
 }
 
@@ -200,7 +217,7 @@ pub(crate) fn start(remote: &Remote, opening: &Opening, options: &ShellOptions) 
     let asked = asking_for_name(&leading.words);
     let thread = std::thread::Builder::new().name("direct".to_owned());
     thread.spawn(move || probed.decide(direct_way(&probing, asked))).map_err(cannot)?;
-    let shell = Shell { shared, tunnel };
+    let shell = Shell { shared, tunnel, is_ssh: is_ssh(&leading.words) };
     // A login may take as long as somebody needs for it. Only then does a run begin, with the time that it has.
     shell.opened()?;
     if let Some(deployment) = deployment {

@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -20,8 +19,10 @@ use crate::secure::{Channel, ChannelError, Exporter, Line, Protected, Trust, sha
 use crate::{Admission, NetError, SessionGuard, WireCount};
 
 mod frames;
+mod lane;
 
 pub(crate) use frames::checked_frame;
+pub(crate) use lane::{Lane, Passage};
 
 /// How long the kernel waits before it asks a silent peer whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -88,8 +89,8 @@ pub struct Connection {
     session: OnceLock<SessionGuard>,
     /// What protects it, if anything does.
     channel: Option<Channel>,
-    /// Of one that goes through a tunnel: set while it had better go directly.
-    better: Option<Arc<AtomicBool>>,
+    /// Of one that goes through a tunnel.
+    lane: Option<Lane>,
 }
 
 impl Connection {
@@ -99,20 +100,14 @@ impl Connection {
     /// It is not connected any more.
     pub fn accept(Incoming { stream, admission, through }: Incoming) -> Result<Self, NetError> {
         match through {
-            Some(name) => Ok(Self::through(stream.into(), name, Arc::default(), None)),
+            Some(name) => Ok(Self::through(stream.into(), name, Arc::default(), Lane::that_stays(Arc::default()))),
             None => Ok(Self { _admission: admission, ..Self::new(stream, Arc::default())? }),
         }
     }
 
     /// A lane of a tunnel to the peer of this name.
-    pub(crate) fn through(
-        stream: Arc<Socket>,
-        peer: String,
-        count: Arc<WireCount>,
-        better: Option<Arc<AtomicBool>>,
-    ) -> Self {
-        let better = better.or_else(|| Some(Arc::default()));
-        Self { stream, peer, count, _admission: None, session: OnceLock::new(), channel: None, better }
+    pub(crate) fn through(stream: Arc<Socket>, peer: String, count: Arc<WireCount>, lane: Lane) -> Self {
+        Self { stream, peer, count, _admission: None, session: OnceLock::new(), channel: None, lane: Some(lane) }
     }
 
     /// The same, protected as the peer that was dialled has to be.
@@ -141,13 +136,12 @@ impl Connection {
 
     /// Whether it goes through a tunnel.
     fn is_lane(&self) -> bool {
-        self.better.is_some()
+        self.lane.is_some()
     }
 
     /// Whether it had better be replaced soon: its keys have been used for long, or there is a better way by now.
     pub fn is_worn(&self) -> bool {
-        self.channel.as_ref().is_some_and(Channel::is_worn)
-            || self.better.as_ref().is_some_and(|better| better.load(Ordering::Relaxed))
+        self.channel.as_ref().is_some_and(Channel::is_worn) || self.lane.as_ref().is_some_and(Lane::is_worn)
     }
 
     /// Has its bytes add to this count, too, from now on. Only the first such count is heeded.
@@ -170,7 +164,7 @@ impl Connection {
         // No TCP_USER_TIMEOUT: with it the kernel also ends a connection whose peer is alive but, with good
         // reason, has read nothing for a while.
         stream.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES)).map_err(NetError::Socket)?;
-        Ok(Self { stream, peer, count, _admission: None, session: OnceLock::new(), channel: None, better: None })
+        Ok(Self { stream, peer, count, _admission: None, session: OnceLock::new(), channel: None, lane: None })
     }
 
     /// The address that the peer has.
@@ -214,9 +208,21 @@ impl Connection {
         }
     }
 
-    /// Whether the other end is far away, by the round trip so far.
+    /// Whether the other end is far away, by the round trip so far. What goes through a tunnel has no other way to be quick.
     pub fn is_long(&self) -> bool {
-        self.is_lane() || self.tcp_info().round_trip >= LONG_ROUND_TRIP
+        self.is_lane() || self.round_trip() >= LONG_ROUND_TRIP
+    }
+
+    /// The round trip so far; zero where nothing is known of it.
+    pub fn round_trip(&self) -> Duration {
+        self.lane.as_ref().map_or_else(|| self.tcp_info().round_trip, Lane::round_trip)
+    }
+
+    /// A message was answered at once, in this time.
+    pub(crate) fn was_answered_in(&self, time: Duration) {
+        if let Some(lane) = &self.lane {
+            lane.was_answered_in(time);
+        }
     }
 
     /// What the kernel knows of the connection; zeros where it does not say.

@@ -12,7 +12,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use fastcp_sys::tcp::{EINPROGRESS, wait_until_connected};
 use fastcp_wire::offer::OfferRequest;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::connection::Lane;
 use crate::far::{Far, Path};
 use crate::live::Begun;
 use crate::{Connection, Incoming, Live, NetError, Trust, WireCount};
@@ -137,7 +137,7 @@ impl Dialer {
                 hear(there.into()).map_err(|source| self.failed(source))?;
                 here
             }
-            Endpoint::Far(far) => return self.lane_of(far, far.lane()?, live, None),
+            Endpoint::Far(far) => return self.lane_of(far, far.lane()?, live, Lane::that_stays(far.passage())),
         };
         self.entered(stream, deadline).map(Arc::new)
     }
@@ -146,7 +146,7 @@ impl Dialer {
     pub(crate) fn dial_far(&self, far: &Far, live: &Live, deadline: Instant) -> Result<Arc<Connection>, NetError> {
         loop {
             match far.path(live, deadline)? {
-                Path::Lane(lane) => return self.lane_of(far, lane, live, Some(far.better())),
+                Path::Lane(lane) => return self.lane_of(far, lane, live, Lane::for_data(far.passage())),
                 Path::Direct(address, trust) => match self.dial_directly(address, &trust, live, deadline) {
                     Ok(connection) => {
                         far.was_reached();
@@ -159,16 +159,10 @@ impl Dialer {
         }
     }
 
-    fn lane_of(
-        &self,
-        far: &Far,
-        lane: Socket,
-        live: &Live,
-        better: Option<Arc<AtomicBool>>,
-    ) -> Result<Arc<Connection>, NetError> {
-        let lane = Arc::new(lane);
-        live.keep(&lane)?;
-        Ok(Arc::new(Connection::through(lane, far.to_string(), Arc::clone(&self.count), better)))
+    fn lane_of(&self, far: &Far, stream: Socket, live: &Live, lane: Lane) -> Result<Arc<Connection>, NetError> {
+        let stream = Arc::new(stream);
+        live.keep(&stream)?;
+        Ok(Arc::new(Connection::through(stream, far.to_string(), Arc::clone(&self.count), lane)))
     }
 
     fn dial_directly(

@@ -6,12 +6,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use crate::connection::Passage;
 use crate::{Live, NetError, Trust, Tunnel};
 
 /// How long data connections wait to learn whether they can go directly. The first one does not.
@@ -31,8 +31,7 @@ pub struct Far {
     explain: Explain,
     state: Mutex<State>,
     decided: Condvar,
-    /// Whether what goes through the tunnel had better go directly.
-    has_better: Arc<AtomicBool>,
+    passage: Arc<Passage>,
 }
 
 #[derive(Debug, Default)]
@@ -70,13 +69,13 @@ impl State {
 impl Far {
     /// The server that people call `name`. What has become of a tunnel that has ended is what `explain` says.
     pub fn new(name: String, tunnel: Arc<Tunnel>, explain: Explain) -> Self {
-        Self { name, tunnel, explain, state: Mutex::default(), decided: Condvar::new(), has_better: Arc::default() }
+        Self { name, tunnel, explain, state: Mutex::default(), decided: Condvar::new(), passage: Arc::default() }
     }
 
     /// Where it can be reached directly; `None` where it cannot.
     pub fn decide(&self, direct: Option<(SocketAddr, Arc<Trust>)>) {
         let mut state = self.lock();
-        self.has_better.store(direct.is_some(), Ordering::Relaxed);
+        self.passage.set_better(direct.is_some());
         state.way = direct.map_or(Way::Through, |(address, trust)| Way::Directly(address, trust));
         self.decided.notify_all();
     }
@@ -129,9 +128,9 @@ impl Far {
         self.lock().failures = 0;
     }
 
-    /// Set while what goes through the tunnel had better go directly.
-    pub(crate) fn better(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.has_better)
+    /// What its lanes have in common.
+    pub(crate) fn passage(&self) -> Arc<Passage> {
+        Arc::clone(&self.passage)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

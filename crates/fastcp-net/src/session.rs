@@ -90,11 +90,13 @@ impl Session {
         };
         let mut opening = encode_frame(FrameType::Hello, &hello.encode())?;
         opening.extend_from_slice(frames);
+        let begun = Instant::now();
         control.write_all(&opening)?;
         let reply = match control.read_frame_by(deadline)? {
             (FrameType::HelloReply, payload) => HelloReply::decode(&payload)?,
             (other, _) => return Err(NetError::UnexpectedFrame(other)),
         };
+        control.was_answered_in(begun.elapsed());
         if reply.version != VERSION {
             return Err(NetError::Refused(Status::BadVersion));
         }

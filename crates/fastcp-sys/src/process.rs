@@ -42,7 +42,7 @@ pub fn spawn_companion(command: &mut Command) -> io::Result<Child> {
 /// As `waitpid(2)`.
 pub fn end_process(child: &mut Child, within: Duration) -> io::Result<ExitStatus> {
     const AFTER_ASKING: Duration = Duration::from_secs(1);
-    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    const LOOK_EVERY: Duration = Duration::from_millis(1);
     let begun = Instant::now();
     let mut is_asked = false;
     loop {

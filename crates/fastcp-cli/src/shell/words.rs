@@ -108,7 +108,8 @@ fn split_words(text: &[u8]) -> Result<Vec<OsString>, String> {
     Ok(words)
 }
 
-fn is_ssh(words: &[OsString]) -> bool {
+/// Whether these words run ssh itself.
+pub(super) fn is_ssh(words: &[OsString]) -> bool {
     words.first().is_some_and(|word| Path::new(word).file_name().is_some_and(|name| name == "ssh"))
 }
 

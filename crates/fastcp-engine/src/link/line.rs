@@ -214,7 +214,7 @@ impl<'a> Line<'a> {
 
     /// Until when there is no use in hearing the answer: it is on its way. What is asked for until then goes along.
     pub(crate) fn answer_due(&self, data: &DataConnection) -> Instant {
-        Instant::now() + data.connection.tcp_info().round_trip.min(self.silence_max())
+        Instant::now() + data.connection.round_trip().min(self.silence_max())
     }
 
     /// A sender that has much to read for an answer says so meanwhile.

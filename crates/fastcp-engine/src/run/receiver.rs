@@ -167,7 +167,7 @@ fn run_threads(
             Err(error) => return first_error.keep(Err(RunError::no_thread(error))),
         };
         if let Some(tuner) = tuner {
-            let window = window_for(transfer.line.session().control.tcp_info().round_trip);
+            let window = window_for(transfer.line.session().control.round_trip());
             let tuning = spawn(threads, "tune", move || tune(tuner, schedule, &transfer.report.wire, window));
             // The number of connections then stays what it is.
             drop(tuning.inspect_err(|error| tracing::debug!(%error, "cannot start a thread to tune with")));

@@ -3,9 +3,16 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
+use std::time::{Duration, Instant};
+
+use fastcp_model::Capabilities;
 use socket2::Socket;
 
 use super::{End, Tunnel, WINDOW_BYTES};
+use crate::{
+    Ahead, Attempt, Choice, Connection, ConnectionLimits, ConnectionSource, Dialer, Endpoint, Far, Gate, Greeting,
+    Incoming, Live, NetError, Sessions, Terms, greet,
+};
 
 /// Both ends, and the lanes that the second takes.
 fn pair() -> (Arc<Tunnel>, Arc<Tunnel>, Receiver<Socket>) {
@@ -137,4 +144,33 @@ fn nonsense_ends_it() {
         there.write_all(&frame).expect("written");
         assert_eq!(tunnel.wait_for_end(), End::Broken, "{frame:?}");
     }
+}
+
+/// Whoever asks for data knows for how long there is no use in hearing an answer, as over TCP.
+#[test]
+fn the_greeting_tells_how_long_the_way_is() {
+    const TERMS: Terms = Terms { capabilities: Capabilities::SUPPORTED, connections: 4, chunk_kb: None };
+    let minute = Duration::from_secs(60);
+    let (first, _second, lanes) = pair();
+    let far = Arc::new(Far::new("far".to_owned(), first, Box::new(|| NetError::Closed)));
+    let dialer = Dialer::new(Endpoint::Far(far), Arc::default());
+    let live = Live::default();
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            let sessions = Sessions::new(TERMS, ConnectionLimits::NONE);
+            let lane = lanes.recv().expect("taken");
+            let mut control = Connection::accept(Incoming::through(lane, "near")).expect("connected");
+            let Greeting::Hello(hello) = greet(&mut control, &Gate::open(), minute).expect("greeted") else {
+                panic!("a session is asked for");
+            };
+            sessions.agree(&control, &hello).expect("agreed").reply(&control).expect("sent");
+            lanes.recv().expect("a lane for data");
+        });
+        let attempt = Attempt { live: &live, deadline: Instant::now() + minute, absence_max: minute };
+        let session = dialer.session(&TERMS, Ahead::NONE, attempt).expect("a session");
+        assert!(session.control.round_trip() > Duration::ZERO);
+        let data = dialer.data(&session, Choice::Any, attempt).expect("a connection");
+        assert_eq!(data.connection.round_trip(), session.control.round_trip(), "it goes the same way");
+        assert!(!data.is_answered() && data.connection.is_long(), "it is asked before it is answered");
+    });
 }
