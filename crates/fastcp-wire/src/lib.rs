@@ -10,7 +10,7 @@
 //! - [`frame`]: the envelope of the control dialect.
 //! - [`hello`]: who is there, what both can do, and the ticket for data connections.
 //! - [`known`]: batches of an offer that need not be sent again.
-//! - [`offer`]: the sender's tree, directory by directory.
+//! - [`offer`]: the sender's tree, directory by directory; [`unlisted`]: how far listings lag behind names.
 //! - [`mod@drop`]: a file that a script hands over.
 //! - [`session`]: a session over a remote shell.
 //! - [`push`] and [`report`]: what a sender that dials asks for, and what it is told.
@@ -30,6 +30,7 @@ pub mod report;
 pub mod request;
 pub mod session;
 pub mod signature;
+pub mod unlisted;
 
 mod error;
 mod reader;

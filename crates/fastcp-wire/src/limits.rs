@@ -47,6 +47,12 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 pub const BATCH_ENTRIES_MAX: usize = 65_536;
 /// The most batches that a receiver may say it knows.
 pub const KNOWN_BATCHES_MAX: usize = 65_536;
+/// The most that the paths of directories may take which an offer has named and not listed to their end, in bytes, with
+/// [`UNLISTED_DIR_BYTES`] for each. A sender keeps to half of it: it then lists the directories of one part of a directory before the
+/// next part.
+pub const UNLISTED_BYTES_MAX: usize = 256 << 20;
+/// What a directory counts beside its path, in bytes.
+pub const UNLISTED_DIR_BYTES: usize = 64;
 /// The longest target of a symbolic link, in bytes.
 pub const LINK_TARGET_BYTES_MAX: usize = 4096;
 /// The longest name of a user or group, in bytes.

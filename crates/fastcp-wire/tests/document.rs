@@ -228,6 +228,8 @@ fn limits_table() {
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX as u64),
         ("BATCH_ENTRIES_MAX", limits::BATCH_ENTRIES_MAX as u64),
         ("KNOWN_BATCHES_MAX", limits::KNOWN_BATCHES_MAX as u64),
+        ("UNLISTED_BYTES_MAX", limits::UNLISTED_BYTES_MAX as u64),
+        ("UNLISTED_DIR_BYTES", limits::UNLISTED_DIR_BYTES as u64),
         ("LINK_TARGET_BYTES_MAX", limits::LINK_TARGET_BYTES_MAX as u64),
         ("OWNER_NAME_BYTES_MAX", limits::OWNER_NAME_BYTES_MAX as u64),
         ("DROP_NAME_BYTES_MAX", limits::DROP_NAME_BYTES_MAX as u64),

@@ -21,6 +21,7 @@ use fastcp_sys::scarce::persistently;
 use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::limits::LINK_TARGET_BYTES_MAX;
 use fastcp_wire::offer::Scope;
+use fastcp_wire::unlisted::Unlisted;
 use rayon::prelude::*;
 
 use crate::sender::names::{Gathering, NamesInUse};
@@ -47,6 +48,8 @@ pub(crate) struct Scan<'a> {
     stack: Vec<Step<'a>>,
     /// What the stack takes.
     stacked: Held<'a>,
+    /// Receivers hold it, too.
+    unlisted: Unlisted,
     first: Option<Arc<Listing>>,
     /// Whether directories are listed that others name.
     is_deep: bool,
@@ -101,6 +104,7 @@ impl<'a> Scan<'a> {
             base: path.clone(),
             stack: Vec::new(),
             stacked: source.offers.hold(Kind::Listings),
+            unlisted: Unlisted::default(),
             first: None,
             is_deep: scope != Scope::Level,
             since,
@@ -225,7 +229,8 @@ impl<'a> Scan<'a> {
         let dirs = listing.entries.iter().rev().filter(|entry| is_deep && entry.kind == EntryKind::Dir);
         // Too long a path was made a failure when the entry was examined.
         self.stack.extend(dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name))));
-        let has_room = self.stacked.grow(self.stack[start..].iter().map(Step::bytes).sum());
+        self.unlisted.take(listing);
+        let has_room = self.stacked.grow(self.stack[start..].iter().map(Step::bytes).sum()) && self.unlisted.has_room();
         let Some(rest) = rest.map(Step::Rest) else { return };
         // On top: one large directory is finished before the next is begun. The directories of one part are listed before
         // the next where there is no room for those of all parts.
