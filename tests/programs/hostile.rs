@@ -148,10 +148,10 @@ fn frame(frame_type: FrameType, payload: &[u8]) -> Vec<u8> {
 /// HELLO that names this place, lawful or not.
 fn hello_at(path: &[u8]) -> Vec<u8> {
     use fastcp_model::RelPath;
-    use fastcp_wire::offer::{OfferRequest, Scope};
+    use fastcp_wire::offer::{Place, Scope};
 
     let stand_in = vec![b'~'; path.len()];
-    let place = OfferRequest { path: RelPath::new(&stand_in).expect("lawful"), scope: Scope::Contents };
+    let place = Place { path: RelPath::new(&stand_in).expect("lawful"), scope: Scope::Contents };
     let mut payload = fastcp_wire::hello::Hello { places: vec![place], ..hello(1) }.encode();
     let at = payload.windows(path.len()).position(|window| window == stand_in).expect("there");
     payload[at..at + path.len()].copy_from_slice(path);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use fastcp_model::RelPath;
 use fastcp_wire::frame::FrameType;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{OfferRequest, Place, Scope};
 
 use crate::support::client::Client;
 use crate::support::memory::{peak_mib, resident_mib};
@@ -40,8 +40,8 @@ fn long_names(dir: &Path, count: usize) -> PathBuf {
 fn stalled(server: &Server, path: &str) -> TcpStream {
     let mut control = server.connect();
     open_session(&mut control, 1);
-    let request = OfferRequest { path: RelPath::new(path.as_bytes()).expect("lawful"), scope: Scope::Contents };
-    send_frame(&mut control, FrameType::OfferRequest, &request.encode());
+    let request = Place { path: RelPath::new(path.as_bytes()).expect("lawful"), scope: Scope::Contents };
+    send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode());
     let (frame_type, _) = read_frame(&mut control).expect("a batch");
     assert_eq!(frame_type, FrameType::OfferBatch);
     control

@@ -17,7 +17,7 @@ use fastcp_model::{ByteRange, RelPath, Status};
 use fastcp_wire::bundle::{BundleForm, BundleRequest, BundledFile};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::Failure;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{OfferRequest, Place, Scope};
 use fastcp_wire::request::{Ask, RangeRequest};
 use fastcp_wire::signature::Level;
 
@@ -82,8 +82,8 @@ fn statuses(server: &Server, path: &str) -> Vec<(&'static str, Status)> {
         ("bundle", ask(bundle)),
         ("plain", split_reply(&ask_plain(server.connect(), &plain_request(bytes, 0, 0))).0.status),
     ];
-    let request = OfferRequest { path: RelPath::new(bytes).expect("lawful"), scope: Scope::Contents };
-    send_frame(&mut control, FrameType::OfferRequest, &request.encode());
+    let request = Place { path: RelPath::new(bytes).expect("lawful"), scope: Scope::Contents };
+    send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode());
     let (frame_type, payload) = read_frame(&mut control).expect("an answer");
     assert_eq!(frame_type, FrameType::Failure, "{path}");
     all.push(("offer", Failure::decode(&payload).expect("a status").status));

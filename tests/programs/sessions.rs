@@ -18,7 +18,7 @@ use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::{Attach, Failure, Hello, Lane, Role, Ticket};
 use fastcp_wire::known::RECEIVER_FRAME_BYTES_MAX;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{OfferRequest, Place, Scope};
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, TRAILER_BYTES, Trailer};
 use fastcp_wire::request::{Ask, ID_UNREADABLE, RangeRequest};
 use nix::sys::resource::{Resource, getrlimit};
@@ -213,7 +213,8 @@ fn frames_within_a_session_are_checked_as_well() {
     let unexpected = encode_frame(FrameType::OfferEnd, &[0; 16]).expect("lawful");
     let unknown = b"\x77\x77\x00\x00\x00\x00\x00\x00".to_vec();
     let too_long = b"\x00\x06\x00\x00\x7f\xff\xff\xff".to_vec();
-    let mut dots = OfferRequest { path: RelPath::new(b"aa/bb").expect("lawful"), scope: Scope::Contents }.encode();
+    let dots = Place { path: RelPath::new(b"aa/bb").expect("lawful"), scope: Scope::Contents };
+    let mut dots = OfferRequest::from(dots).encode();
     dots[3..5].copy_from_slice(b"..");
     let dots = encode_frame(FrameType::OfferRequest, &dots).expect("lawful");
     for bytes in [unexpected, unknown, too_long, dots] {
@@ -237,8 +238,8 @@ fn offers_of_what_is_not_there_say_why() {
         ("out/source", Status::OutsideRoot),
         ("root/etc", Status::OutsideRoot),
     ] {
-        let request = OfferRequest { path: RelPath::new(path.as_bytes()).expect("lawful"), scope: Scope::Contents };
-        send_frame(&mut control, FrameType::OfferRequest, &request.encode());
+        let request = Place { path: RelPath::new(path.as_bytes()).expect("lawful"), scope: Scope::Contents };
+        send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode());
         let answer = read_frame(&mut control).expect("an answer");
         assert_eq!(answer, (FrameType::Failure, status.code().to_be_bytes().to_vec()), "{path}");
     }
@@ -504,8 +505,8 @@ fn a_client_that_leaves_in_the_middle_of_an_offer_takes_its_threads_with_it() {
     setsockopt(&control, sockopt::RcvBuf, &4096).expect("a small buffer");
     let capability_bits = Capabilities::SUPPORTED.difference(Capabilities::COMPRESSED_TREE).bits();
     send_frame(&mut control, FrameType::Hello, &Hello { capability_bits, ..hello(1) }.encode());
-    let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
-    send_frame(&mut control, FrameType::OfferRequest, &request.encode());
+    let request = Place { path: RelPath::root(), scope: Scope::Contents };
+    send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode());
     wait_until("one thread to scan and one to send", || server.threads() == before + 2);
     drop(control);
     wait_until("both to end", || server.threads() == before);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fastcp_engine::Interrupt;
 use fastcp_model::RelPath;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{Place, Scope};
 
 use crate::args::options::OutputOptions;
 use crate::args::{self, ClientArgs, ClientCommand};
@@ -92,7 +92,7 @@ fn run(args: ClientArgs, interrupt: &Interrupt, screen: &Arc<Screen>) -> Result<
         (Some(ClientCommand::Verify(args)), ..) => verify(&args, screen),
         (None, Some(dst_dir), Some(host), Some(port)) => {
             let server = server_at(host.as_bytes(), port)?;
-            let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+            let offer = Place { path: RelPath::root(), scope: Scope::Contents };
             let from = Sources::Server { server, places: vec![offer] };
             pull(from, &dst_dir, &args.options, interrupt, screen)
         }

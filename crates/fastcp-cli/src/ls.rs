@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fastcp_engine::{Report, RunError, list_path};
 use fastcp_model::{Entry, EntryKind, Metadata, RelPath, SpecialKind};
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{Place, Scope};
 use serde_json::{Value, json};
 
 use crate::args::LsArgs;
@@ -26,7 +26,7 @@ pub(crate) fn ls(args: &LsArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let from = From::parse(&args.from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
     start_pool()?;
     // The shell ends when the run does.
-    let (reached, OfferRequest { path, scope }, _shell) = reach(from, &args.trust, &args.shell)?;
+    let (reached, Place { path, scope }, _shell) = reach(from, &args.trust, &args.shell)?;
     let typed = Some(path.clone()).filter(|_| scope == Scope::Itself);
     let (path, pattern) = selected(path, scope);
     let typed = typed.filter(|_| pattern.is_some());

@@ -7,7 +7,7 @@ use fastcp_engine::{
     ConnectionSource, Dialer, Endpoint, Interrupt, ProcessSettings, Pull, Replicas, Report, SOURCES_MAX,
 };
 use fastcp_model::RelPath;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{Place, Scope};
 
 use crate::address::ServerAddress;
 use crate::args::PullOptions;
@@ -23,7 +23,7 @@ use crate::sandbox::{self, Allowed};
 use crate::screen::Screen;
 use crate::setup::{embedded, format, start_pool};
 use crate::shell;
-use crate::sources::{Place, Sources, open_places};
+use crate::sources::{LocalPlace, Sources, open_places};
 use crate::watched::watched_copy;
 use crate::wording::shown;
 
@@ -37,11 +37,11 @@ pub(crate) fn pull(
     options.changes.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
     // Ended when the run is.
     let mut _shell = None;
-    let only = |mut places: Vec<OfferRequest>| {
+    let only = |mut places: Vec<Place>| {
         let only = if places.len() == 1 { places.pop() } else { None };
-        (places, only.unwrap_or_else(|| OfferRequest { path: RelPath::root(), scope: Scope::Contents }))
+        (places, only.unwrap_or_else(|| Place { path: RelPath::root(), scope: Scope::Contents }))
     };
-    let (reached, (places, OfferRequest { path, scope })) = match from {
+    let (reached, (places, Place { path, scope })) = match from {
         Sources::Shell(remotes) => {
             let (reached, shell, places) = shell::source(&remotes, &options.shell)?;
             _shell = Some(shell);
@@ -138,7 +138,7 @@ fn replicas(first: &Dialer, others: &[Reached], report: &Report) -> Option<Repli
 }
 
 /// Refuses to copy a local tree into itself. A source that cannot be read is told when it is opened.
-fn check_overlap(place: &Place, dst_dir: &Path) -> Result<(), Failure> {
+fn check_overlap(place: &LocalPlace, dst_dir: &Path) -> Result<(), Failure> {
     let source = place.typed();
     let target = place.name().map_or_else(|| dst_dir.to_path_buf(), |name| dst_dir.join(name));
     match overlap::between(&source, &target) {

@@ -23,7 +23,7 @@ use crate::reach::{Reached, Unprotected};
 use crate::screen::Screen;
 use crate::setup::{format, start_pool};
 use crate::shell;
-use crate::sources::{Place, Sources, open_places};
+use crate::sources::{LocalPlace, Sources, open_places};
 use crate::watched::watched_copy;
 use crate::wording::shown;
 
@@ -93,7 +93,7 @@ fn has_begun(report: &Report) -> bool {
 }
 
 /// Where it goes: a single file to a path without a closing slash may get that name.
-fn named(places: &[Place], into: RelPath, into_scope: Scope) -> (RelPath, Option<Name>) {
+fn named(places: &[LocalPlace], into: RelPath, into_scope: Scope) -> (RelPath, Option<Name>) {
     let is_single = matches!(places, [place] if place.is_no_directory());
     match into.split().filter(|_| is_single && into_scope == Scope::Itself) {
         Some((parent, name)) => (parent, Some(name)),

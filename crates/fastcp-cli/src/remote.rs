@@ -1,7 +1,7 @@
 //! Places that a remote shell leads to, as they are typed: `[USER@]HOST:PATH`.
 
 use fastcp_model::{PathError, RelPath};
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{Place, Scope};
 
 /// Where a remote shell leads, and to which path there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Remote {
 
     /// What is to be served there for several of them, and which places of it they are: all below the root, or all below the
     /// home directory.
-    pub(crate) fn several(remotes: &[Self]) -> Result<(Vec<u8>, Vec<OfferRequest>), String> {
+    pub(crate) fn several(remotes: &[Self]) -> Result<(Vec<u8>, Vec<Place>), String> {
         let is_absolute = |remote: &Self| remote.path.starts_with(b"/");
         let first = is_absolute(&remotes[0]);
         if remotes.iter().any(|remote| is_absolute(remote) != first) {
@@ -45,7 +45,7 @@ impl Remote {
             let relative: Vec<_> =
                 whole.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
             let path = RelPath::new(&relative.join(&b'/')).map_err(|error| error.to_string())?;
-            Ok(OfferRequest { path, scope })
+            Ok(Place { path, scope })
         });
         let root = if first { &b"/"[..] } else { b"." };
         Ok((root.to_vec(), places.collect::<Result<_, String>>()?))

@@ -17,7 +17,7 @@ use fastcp_net::{End, Far, NetError, RemoteProblem, Tunnel};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::Failure as Refusal;
 use fastcp_wire::limits::SESSION_PATH_BYTES_MAX;
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 use fastcp_wire::session::{Opened, Opening, Purpose};
 
 use crate::args::options::ShellOptions;
@@ -43,15 +43,12 @@ const END_MAX: Duration = Duration::from_secs(3);
 const SSH_END_MAX: Duration = Duration::from_millis(5);
 
 /// A server to fetch from, and which places of it are meant.
-pub(crate) fn source(
-    remotes: &[Remote],
-    options: &ShellOptions,
-) -> Result<(Reached, Shell, Vec<OfferRequest>), Failure> {
+pub(crate) fn source(remotes: &[Remote], options: &ShellOptions) -> Result<(Reached, Shell, Vec<Place>), Failure> {
     let usage = |message: String| Failure::new(exit_code::USAGE, message);
     let (root, places) = match remotes {
         [remote] => {
             let (root, path, scope) = remote.source().map_err(|error| usage(format!("{}: {error}", remote.shown())))?;
-            (root, vec![OfferRequest { path, scope }])
+            (root, vec![Place { path, scope }])
         }
         several => Remote::several(several).map_err(usage)?,
     };

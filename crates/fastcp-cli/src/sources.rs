@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use fastcp_engine::Source;
 use fastcp_model::{Name, RelPath};
 use fastcp_wire::limits::{HELLO_BYTES_MAX, PLACES_MAX};
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{Place, Scope};
 
 use crate::address::ServerAddress;
 use crate::args::options::{ShellOptions, TrustOptions};
@@ -27,16 +27,16 @@ const BYTES_MAX: usize = HELLO_BYTES_MAX - 16 - 3 * PLACES_MAX;
 #[derive(Debug)]
 pub(crate) enum Sources {
     /// One or more paths of a server, merged in the same way.
-    Server { server: ServerAddress, places: Vec<OfferRequest> },
+    Server { server: ServerAddress, places: Vec<Place> },
     /// The same of a place that a remote shell leads to: one, or several of one host.
     Shell(Vec<Remote>),
     /// Places on this machine, which are merged: of what several have under one path, the first counts.
-    Here(Vec<Place>),
+    Here(Vec<LocalPlace>),
 }
 
 /// A place on this machine.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct LocalPlace {
     root: PathBuf,
     path: RelPath,
     scope: Scope,
@@ -51,10 +51,10 @@ impl Sources {
             let from = From::parse(word).map_err(|error| usage(error.to_string()))?;
             match (&mut sources, from) {
                 (None, From::Local { root, path, scope }) => {
-                    sources = Some(Self::Here(vec![Place { root, path, scope }]));
+                    sources = Some(Self::Here(vec![LocalPlace { root, path, scope }]));
                 }
                 (None, From::Server { server, path, scope }) => {
-                    sources = Some(Self::Server { server, places: vec![OfferRequest { path, scope }] });
+                    sources = Some(Self::Server { server, places: vec![Place { path, scope }] });
                 }
                 (None, From::Shell(remote)) => sources = Some(Self::Shell(vec![remote])),
                 (Some(Self::Shell(others)), From::Shell(remote))
@@ -63,13 +63,13 @@ impl Sources {
                     others.push(remote);
                 }
                 (Some(Self::Here(places)), From::Local { root, path, scope }) => {
-                    places.push(Place { root, path, scope });
+                    places.push(LocalPlace { root, path, scope });
                 }
                 (Some(Self::Server { server, places }), From::Server { server: other, path, scope })
                     if is_same(server, &other) =>
                 {
                     server.key = server.key.or(other.key);
-                    places.push(OfferRequest { path, scope });
+                    places.push(Place { path, scope });
                 }
                 _ => {
                     let message = "several sources have to be of one server, or all on this machine; run one command for each \
@@ -105,7 +105,7 @@ fn is_same(one: &ServerAddress, other: &ServerAddress) -> bool {
     one.host == other.host && one.port == other.port && is_same_key
 }
 
-impl Place {
+impl LocalPlace {
     /// The path that was typed.
     pub(crate) fn typed(&self) -> PathBuf {
         if self.path.is_root() { self.root.clone() } else { self.root.join(OsStr::from_bytes(self.path.as_bytes())) }
@@ -121,8 +121,8 @@ impl Place {
         self.scope == Scope::Itself && fs::symlink_metadata(self.typed()).is_ok_and(|metadata| !metadata.is_dir())
     }
 
-    fn offer(&self) -> OfferRequest {
-        OfferRequest { path: self.path.clone(), scope: self.scope }
+    fn offer(&self) -> Place {
+        Place { path: self.path.clone(), scope: self.scope }
     }
 
     /// Opens it, so that nothing beside it is given away.
@@ -146,28 +146,26 @@ pub(crate) fn reach(
     from: From,
     trust: &TrustOptions,
     options: &ShellOptions,
-) -> Result<(Reached, OfferRequest, Option<Shell>), Failure> {
+) -> Result<(Reached, Place, Option<Shell>), Failure> {
     Ok(match from {
         From::Shell(remote) => {
             let (reached, shell, mut places) = shell::source(&[remote], options)?;
             (reached, places.remove(0), Some(shell))
         }
         From::Server { server, path, scope } => {
-            (Reached::server(&server, trust, Unprotected::Refused)?, OfferRequest { path, scope }, None)
+            (Reached::server(&server, trust, Unprotected::Refused)?, Place { path, scope }, None)
         }
-        From::Local { root, path, scope } => {
-            (embedded(open_source(&root)?, None).into(), OfferRequest { path, scope }, None)
-        }
+        From::Local { root, path, scope } => (embedded(open_source(&root)?, None).into(), Place { path, scope }, None),
     })
 }
 
 /// Opens all places as one source; answers what is to be asked of it, too. `new_name` is for a single file.
-pub(crate) fn open_places(places: &[Place], new_name: Option<&Name>) -> Result<(Source, OfferRequest), Failure> {
-    let mut opened = places.iter().map(Place::open).collect::<Result<Vec<_>, _>>()?.into_iter();
+pub(crate) fn open_places(places: &[LocalPlace], new_name: Option<&Name>) -> Result<(Source, Place), Failure> {
+    let mut opened = places.iter().map(LocalPlace::open).collect::<Result<Vec<_>, _>>()?.into_iter();
     let first = opened.next().ok_or_else(|| Failure::new(exit_code::USAGE, "no source is given"))?;
     match (places, new_name) {
         ([only], Some(name)) => Ok((first.also_called(name), only.offer())),
         ([only], None) => Ok((first, only.offer())),
-        _ => Ok((first.merged(opened), OfferRequest { path: RelPath::root(), scope: Scope::Contents })),
+        _ => Ok((first.merged(opened), Place { path: RelPath::root(), scope: Scope::Contents })),
     }
 }

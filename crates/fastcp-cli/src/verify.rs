@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fastcp_engine::{Limits, Report, RunError};
 use fastcp_model::Grouped;
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 use serde::Serialize;
 
 use crate::args::VerifyArgs;
@@ -63,7 +63,7 @@ pub(crate) fn verify(args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Fail
 
 fn with_source(from: From, args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     // The shell ends when the run does.
-    let (reached, OfferRequest { path, scope }, _shell) = reach(from, &args.trust, &args.shell)?;
+    let (reached, Place { path, scope }, _shell) = reach(from, &args.trust, &args.shell)?;
     let settings = link_settings(&args.link);
     let code = run_shown(&Output::new(format(&args.output), screen), |report| {
         let dialer = reached.dialer(Arc::clone(&report.wire));

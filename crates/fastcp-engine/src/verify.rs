@@ -14,7 +14,7 @@ use std::sync::Arc;
 use fastcp_model::RelPath;
 use fastcp_net::{Ahead, Connection, ConnectionSource};
 use fastcp_sys::Root;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{Place, Scope};
 
 use crate::budget::Limits;
 use crate::error::RunError;
@@ -55,13 +55,13 @@ pub fn verify(
     limits: &Limits,
     report: &Report,
 ) -> Result<(), RunError> {
-    verify_in_ranges(source, &OfferRequest { path: path.clone(), scope }, against, settings, limits, report, u64::MAX)
+    verify_in_ranges(source, &Place { path: path.clone(), scope }, against, settings, limits, report, u64::MAX)
 }
 
 /// As [`verify`], but with ranges of this length at most.
 fn verify_in_ranges(
     source: &dyn ConnectionSource,
-    request: &OfferRequest,
+    request: &Place,
     against: &Path,
     settings: &LinkSettings,
     limits: &Limits,
@@ -110,7 +110,7 @@ fn begin_with(connections: Connections) -> u16 {
 }
 
 /// Compares all that is offered. An offer that is broken off is asked for again, on a new session.
-fn compare_offer(request: &OfferRequest, verification: &Verification<'_>) -> Result<(), RunError> {
+fn compare_offer(request: &Place, verification: &Verification<'_>) -> Result<(), RunError> {
     let owners = Owners::new();
     let mut comparer = Comparer::new(verification.root, &owners, verification.report, verification.queue);
     let line = verification.line;
@@ -125,7 +125,7 @@ fn compare_offer(request: &OfferRequest, verification: &Verification<'_>) -> Res
 fn take_offer(
     control: &Connection,
     nth: Nth,
-    request: &OfferRequest,
+    request: &Place,
     comparer: &mut Comparer<'_>,
     verification: &Verification<'_>,
 ) -> Result<(), RunError> {
@@ -155,7 +155,7 @@ mod tests {
 
     use fastcp_model::RelPath;
     use fastcp_net::{Dialer, Endpoint};
-    use fastcp_wire::offer::{OfferRequest, Scope};
+    use fastcp_wire::offer::{Place, Scope};
 
     use super::verify_in_ranges;
     use crate::budget::Limits;
@@ -177,7 +177,7 @@ mod tests {
         };
         let report = Report::new(sync_channel(1).0);
         let dialer = Dialer::new(served(source), Arc::clone(&report.wire));
-        let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+        let request = Place { path: RelPath::root(), scope: Scope::Contents };
         verify_in_ranges(&dialer, &request, copy, &settings, &Limits::NONE, &report, range_bytes_max)
             .expect("a run to its end");
         report

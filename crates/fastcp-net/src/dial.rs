@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use fastcp_sys::resolve::{ResolveError, addresses};
 use fastcp_sys::scarce::patiently;
 use fastcp_sys::tcp::{EINPROGRESS, wait_until_connected};
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::connection::Lane;
@@ -70,7 +70,7 @@ impl fmt::Display for Endpoint {
 #[derive(Debug, Clone)]
 pub struct Dialer {
     endpoint: Endpoint,
-    places: Arc<[OfferRequest]>,
+    places: Arc<[Place]>,
     count: Arc<WireCount>,
     /// `None` where connections are not protected.
     trust: Option<Arc<Trust>>,
@@ -91,7 +91,7 @@ impl Dialer {
 
     /// The same; what it receives is of these places of the tree alone, merged, and their root is what they make together.
     #[must_use]
-    pub fn of_places(self, places: impl Into<Arc<[OfferRequest]>>) -> Self {
+    pub fn of_places(self, places: impl Into<Arc<[Place]>>) -> Self {
         Self { places: places.into(), ..self }
     }
 
@@ -114,7 +114,7 @@ impl Dialer {
     }
 
     /// The places that it receives, where that is not the whole tree.
-    pub(crate) fn places(&self) -> &Arc<[OfferRequest]> {
+    pub(crate) fn places(&self) -> &Arc<[Place]> {
         &self.places
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::{Capabilities, Status};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Role, Ticket, VERSION};
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 
 use crate::{Connection, NetError};
 
@@ -75,7 +75,7 @@ impl Session {
         control: Arc<Connection>,
         role: Role,
         terms: &Terms,
-        places: &[OfferRequest],
+        places: &[Place],
         frames: &[u8],
         deadline: Instant,
     ) -> Result<Self, NetError> {

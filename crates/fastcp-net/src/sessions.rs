@@ -16,7 +16,7 @@ use fastcp_model::{CHUNK_KB_DEFAULT, Status};
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Ticket, VERSION};
 use fastcp_wire::limits::CONNECTIONS_MAX;
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 use socket2::Socket;
 
 use crate::bounds::network_of;
@@ -54,7 +54,7 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Open {
     agreed: Agreed,
-    places: Arc<[OfferRequest]>,
+    places: Arc<[Place]>,
     /// Takes its connections, where the client sends. Whoever runs the receiver owns it: what it holds is dropped there, and
     /// never under the lock of the sessions, which that takes again.
     lanes: Option<Weak<dyn Lanes>>,
@@ -134,7 +134,7 @@ pub struct SessionGuard {
     /// The terms.
     pub agreed: Agreed,
     /// The places of the tree that it is of; none for all of it.
-    pub places: Arc<[OfferRequest]>,
+    pub places: Arc<[Place]>,
     ticket: Ticket,
     capability_bits: u32,
     is_control: bool,
@@ -255,7 +255,7 @@ impl Sessions {
             },
         };
         let control = connection.shared_stream();
-        let places: Arc<[OfferRequest]> = hello.places.as_slice().into();
+        let places: Arc<[Place]> = hello.places.as_slice().into();
         let (of_session, detached) = (Arc::clone(&places), Instant::now());
         let session = Open { agreed, places: of_session, lanes: None, attached: 0, peer, control, detached };
         open.insert(ticket, session);

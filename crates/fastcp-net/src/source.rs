@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fastcp_model::Status;
 use fastcp_wire::hello::{Lane, Role};
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 
 use crate::session::take_reply;
 use crate::{Agreed, AttachRight, Connection, Dialer, Endpoint, Live, NetError, Session, Terms};
@@ -48,7 +48,7 @@ pub struct DataConnection {
     /// Which of several sources it leads to.
     pub source: usize,
     agreed: Agreed,
-    places: Arc<[OfferRequest]>,
+    places: Arc<[Place]>,
     is_answered: bool,
 }
 
@@ -234,7 +234,7 @@ fn ready(connection: &Connection, attempt: Attempt<'_>) -> Result<(), NetError> 
 fn attach_alone(
     connection: &Arc<Connection>,
     agreed: &Agreed,
-    places: &[OfferRequest],
+    places: &[Place],
     deadline: Instant,
 ) -> Result<(), NetError> {
     // Of one connection, whatever the run has in all.

@@ -4,7 +4,7 @@ use fastcp_model::{CHUNK_KB_MAX, CHUNK_KB_MIN, PATH_BYTES_MAX, RelPath, Status};
 
 use crate::WireError;
 use crate::limits::{CONNECTIONS_MAX, HELLO_BYTES_MAX, PLACES_MAX, REPORT_TEXT_BYTES_MAX};
-use crate::offer::{OfferRequest, Scope};
+use crate::offer::{Place, Scope};
 use crate::reader::{Reader, put_short_bytes, within};
 use crate::report::{event_number, shortened, text};
 
@@ -46,7 +46,7 @@ pub struct Hello {
     pub chunk_kb: u32,
     /// The places of the served tree that the session is of, merged: its root is what they make together, and of what
     /// several have under one path the first counts. With none it is of the whole tree. Only of a receiver.
-    pub places: Vec<OfferRequest>,
+    pub places: Vec<Place>,
 }
 
 impl Hello {
@@ -97,7 +97,7 @@ impl Hello {
     }
 }
 
-fn places(reader: &mut Reader<'_>) -> Result<Vec<OfferRequest>, WireError> {
+fn places(reader: &mut Reader<'_>) -> Result<Vec<Place>, WireError> {
     let count = usize::from(reader.u16()?);
     within("place_count", count, PLACES_MAX)?;
     let place = |_| {
@@ -105,7 +105,7 @@ fn places(reader: &mut Reader<'_>) -> Result<Vec<OfferRequest>, WireError> {
             Scope::Level => return Err(WireError::Value { field: "scope", value: Scope::Level as u64 }),
             scope => scope,
         };
-        Ok(OfferRequest { scope, path: RelPath::new(reader.short_bytes("path_len", PATH_BYTES_MAX)?)? })
+        Ok(Place { scope, path: RelPath::new(reader.short_bytes("path_len", PATH_BYTES_MAX)?)? })
     };
     (0..count).map(place).collect()
 }

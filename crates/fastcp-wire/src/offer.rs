@@ -32,17 +32,16 @@ impl Scope {
     }
 }
 
-/// The receiver's request for offers. Rules and cursor have their place from the start; this version
-/// knows none and sends them empty.
+/// A place in the sender's tree.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct OfferRequest {
+pub struct Place {
     /// The sub-path, relative to the sender's root.
     pub path: RelPath,
     /// Its contents or itself.
     pub scope: Scope,
 }
 
-impl OfferRequest {
+impl Place {
     /// The directory that offered paths are relative to.
     pub fn base(&self) -> RelPath {
         match (self.scope, self.path.split()) {
@@ -50,11 +49,21 @@ impl OfferRequest {
             _ => self.path.clone(),
         }
     }
+}
 
+/// The receiver's request for offers. Rules and cursor have their place from the start; this version
+/// knows none and sends them empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferRequest {
+    /// What is to be offered.
+    pub place: Place,
+}
+
+impl OfferRequest {
     /// The payload of an [`crate::frame::FrameType::OfferRequest`] frame.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![self.scope as u8];
-        put_short_bytes(&mut out, self.path.as_bytes());
+        let mut out = vec![self.place.scope as u8];
+        put_short_bytes(&mut out, self.place.path.as_bytes());
         out.extend_from_slice(&0u32.to_be_bytes());
         out.extend_from_slice(&0u16.to_be_bytes());
         out
@@ -71,7 +80,13 @@ impl OfferRequest {
         within("rules_len", reader.u32()? as usize, 0)?;
         within("cursor_len", usize::from(reader.u16()?), 0)?;
         reader.finish()?;
-        Ok(Self { path, scope })
+        Ok(Self { place: Place { path, scope } })
+    }
+}
+
+impl From<Place> for OfferRequest {
+    fn from(place: Place) -> Self {
+        Self { place }
     }
 }
 

@@ -7,7 +7,7 @@ use fastcp_model::{NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath};
 
 use crate::WireError;
 use crate::limits::{PUSH_BYTES_MAX, PUSH_SETTINGS_MAX, SETTING_NAME_BYTES_MAX, SETTING_VALUE_BYTES_MAX};
-use crate::offer::{OfferRequest, Scope};
+use crate::offer::{Place, Scope};
 use crate::reader::{Reader, put_short_bytes, within};
 
 /// The version of the frame that this crate speaks.
@@ -17,7 +17,7 @@ pub const PUSH_VERSION: u16 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
     /// What of the sender's tree is to be asked for.
-    pub offer: OfferRequest,
+    pub offer: Place,
     /// Where it goes, beneath the root of the receiver.
     pub into: RelPath,
     /// The sender has a single file, which is to have this name in `into`, unless that is a directory there: then the
@@ -95,7 +95,7 @@ impl Push {
             settings.push(setting);
         }
         reader.finish()?;
-        Ok(Self { offer: OfferRequest { path, scope }, into, new_name, settings })
+        Ok(Self { offer: Place { path, scope }, into, new_name, settings })
     }
 }
 

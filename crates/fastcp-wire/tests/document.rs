@@ -13,7 +13,7 @@ use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES, FrameHeader, Frame
 use fastcp_wire::hello::{self, Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::known::{BatchId, RECEIVER_FRAME_BYTES_MAX, encode_known};
 use fastcp_wire::offer::{
-    BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope,
+    BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Place, Scope,
 };
 use fastcp_wire::push::{PUSH_VERSION, Push, Setting};
 use fastcp_wire::reply::{BodyKind, PIECE_HEADER_BYTES, PieceHeader, REPLY_BYTES, TRAILER_BYTES, Trailer};
@@ -194,7 +194,7 @@ fn event_kinds() {
 #[test]
 fn the_names_of_settings_are_lawful() {
     let settings: Vec<_> = table("Settings").iter().map(|row| Setting::new(row[0], "")).collect();
-    let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    let offer = Place { path: RelPath::root(), scope: Scope::Contents };
     let push = Push { offer, into: RelPath::root(), new_name: None, settings };
     assert_eq!(push.encode().and_then(|payload| Push::decode(&payload)), Ok(push));
 }
@@ -321,7 +321,7 @@ fn fixed_sizes() {
     let hello =
         Hello { version: 1, role: Role::Sender, capability_bits: 0, connections: 1, chunk_kb: 0, places: Vec::new() };
     let reply = HelloReply { version: 1, capability_bits: 0, connections: 1, chunk_kb: 4, ticket };
-    let request = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    let request = Place { path: RelPath::root(), scope: Scope::Contents };
     let failure_frame = Failure { status: Status::Busy, detail: "a".to_owned() };
     let push = |settings| {
         let push = Push { offer: request.clone(), into: RelPath::root(), new_name: None, settings };
@@ -368,7 +368,7 @@ fn fixed_sizes() {
         ("FAILURE", failure_frame.encode().len() - 1),
         ("PUSH", push(Vec::new())),
         ("Setting", setting),
-        ("OFFER_REQUEST", request.encode().len()),
+        ("OFFER_REQUEST", OfferRequest::from(request.clone()).encode().len()),
         ("OFFER_KNOWN", encode_known(&[]).len()),
         ("OFFER_SAME", BatchId([0; 20]).encode().len()),
         ("OFFER_BATCH", OfferBatch::default().encode(BatchCodec::Raw).expect("small").len() - empty_batch),
@@ -488,7 +488,7 @@ fn the_sessions_handshake_is_what_the_code_speaks() -> Result<(), WireError> {
 fn the_sessions_offer_is_what_the_code_speaks() -> Result<(), WireError> {
     let session = session();
     let request = OfferRequest::decode(&payload(&session[4].1, FrameType::OfferRequest)?)?;
-    assert_eq!(request, OfferRequest { path: RelPath::root(), scope: Scope::Contents });
+    assert_eq!(request.place, Place { path: RelPath::root(), scope: Scope::Contents });
     let batch_payload = payload(&session[5].1, FrameType::OfferBatch)?;
     let batch = OfferBatch::decode(&batch_payload)?;
     assert_eq!(batch.encode(BatchCodec::Raw)?, batch_payload);
@@ -532,7 +532,7 @@ fn the_worked_push_is_what_the_code_speaks() -> Result<(), WireError> {
     assert_eq!(hello.role, Role::Sender);
     let push = Push::decode(&payload(&session[1].1, FrameType::Push)?)?;
     let settings = vec![Setting::new("itemize-changes", ""), Setting::new("retry", 60)];
-    let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    let offer = Place { path: RelPath::root(), scope: Scope::Contents };
     assert_eq!(push, Push { offer, into: RelPath::new(b"new")?, new_name: None, settings });
     let reply = HelloReply::decode(&payload(&session[2].1, FrameType::HelloReply)?)?;
     let attach = Attach::decode(&payload(&session[3].1, FrameType::Attach)?)?;

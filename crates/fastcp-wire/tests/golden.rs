@@ -11,7 +11,7 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, CAUSE_BYTES_MAX, REPORT_TEXT_BYTES_MAX};
-use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
+use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OwnerClass, OwnerName, Place, Scope};
 use fastcp_wire::progress::Progress;
 use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{BodyKind, HoleEnd, PieceHeader, Reply, Trailer};
@@ -455,7 +455,7 @@ fn hello() {
             places: Vec::new(),
         }),
     );
-    let place = |path: &[u8], scope| OfferRequest { path: RelPath::new(path).expect("lawful"), scope };
+    let place = |path: &[u8], scope| Place { path: RelPath::new(path).expect("lawful"), scope };
     check(
         "0001               # version
          01                 # role receiver
@@ -531,7 +531,7 @@ fn failure() {
 
 #[test]
 fn push() {
-    let offer = OfferRequest { path: path(b"a/\xff"), scope: Scope::Itself };
+    let offer = Place { path: path(b"a/\xff"), scope: Scope::Itself };
     let settings = vec![
         Setting::new("durability", "file"),
         Setting::new("delete", ""),
@@ -568,7 +568,7 @@ fn push() {
          0000               # new_name_len: none
          00                 # setting_count",
         &Message::Push(Push {
-            offer: OfferRequest { path: RelPath::root(), scope: Scope::Contents },
+            offer: Place { path: RelPath::root(), scope: Scope::Contents },
             into: RelPath::root(),
             new_name: None,
             settings: Vec::new(),
@@ -768,14 +768,14 @@ fn offer_request() {
          612fff             # path: a, slash, a byte that is not UTF-8
          00000000           # rules_len
          0000               # cursor_len",
-        &Message::OfferRequest(OfferRequest { path: path(b"a/\xff"), scope: Scope::Itself }),
+        &Message::OfferRequest(Place { path: path(b"a/\xff"), scope: Scope::Itself }.into()),
     );
     check(
         "00                 # scope contents
          0000               # path_len: the root
          00000000           # rules_len
          0000               # cursor_len",
-        &Message::OfferRequest(OfferRequest { path: RelPath::root(), scope: Scope::Contents }),
+        &Message::OfferRequest(Place { path: RelPath::root(), scope: Scope::Contents }.into()),
     );
 }
 

@@ -13,7 +13,7 @@ use fastcp_wire::limits::{
     REPORT_COUNTERS_MAX, REPORT_TEXT_BYTES_MAX, REQUEST_PATH_BYTES_MAX, SETTING_NAME_BYTES_MAX,
     SETTING_VALUE_BYTES_MAX, SIGNATURE_BYTES_MAX,
 };
-use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferRequest, OwnerClass, OwnerName, Scope};
+use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferRequest, OwnerClass, OwnerName, Place, Scope};
 use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{PIECE_HEADER_BYTES, PieceHeader, TRAILER_BYTES};
 use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, decode_seen};
@@ -515,7 +515,7 @@ fn a_failure_is_checked() {
 
 /// A push of all there is, to the root, with these settings.
 fn push_with(settings: Vec<Setting>) -> Push {
-    let offer = OfferRequest { path: RelPath::root(), scope: Scope::Contents };
+    let offer = Place { path: RelPath::root(), scope: Scope::Contents };
     Push { offer, into: RelPath::root(), new_name: None, settings }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fastcp_model::{Entry, ListingEnd, RelPath, Status};
 use fastcp_net::{Ahead, ConnectionSource};
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{Place, Scope};
 
 use crate::budget::Limits;
 use crate::error::RunError;
@@ -20,7 +20,7 @@ use crate::settings::{Connections, LinkSettings};
 /// What ended the run.
 pub fn list(
     source: &dyn ConnectionSource,
-    request: &OfferRequest,
+    request: &Place,
     settings: &LinkSettings,
     report: &Report,
     each: &mut dyn FnMut(&RelPath, &Entry),
@@ -90,11 +90,11 @@ pub fn list_path(
     each: &mut dyn FnMut(&RelPath, &Entry),
 ) -> Result<(), RunError> {
     let scope = if is_deep { Scope::Contents } else { Scope::Level };
-    let request = OfferRequest { path: path.clone(), scope };
+    let request = Place { path: path.clone(), scope };
     match list(source, &request, settings, report, each) {
         // A file, or a link, which is not followed.
         Err(RunError::Source { status: Status::NotADirectory | Status::OutsideRoot, .. }) => {
-            let request = OfferRequest { path: path.clone(), scope: Scope::Itself };
+            let request = Place { path: path.clone(), scope: Scope::Itself };
             list(source, &request, settings, report, each)
         }
         result => result,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fastcp_model::Capabilities;
 use fastcp_net::{Ahead, Connection};
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 
 use crate::error::RunError;
 use crate::interrupt::Interrupt;
@@ -81,7 +81,7 @@ pub(super) fn preview(run: &Task<'_>, interrupt: &Interrupt, report: &Report) ->
 fn take_offers(
     control: &Connection,
     nth: Nth,
-    request: &OfferRequest,
+    request: &Place,
     planner: &mut Planner<'_>,
     line: &Line<'_>,
 ) -> Result<(), RunError> {

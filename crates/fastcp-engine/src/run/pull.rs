@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fastcp_model::RelPath;
 use fastcp_net::ConnectionSource;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{Place, Scope};
 
 use crate::error::RunError;
 use crate::interrupt::Interrupt;
@@ -50,7 +50,7 @@ impl<'a> Pull<'a> {
     pub fn new(source: &'a dyn ConnectionSource, into: impl AsRef<Path>) -> Self {
         let task = Task {
             source,
-            request: OfferRequest { path: RelPath::root(), scope: Scope::Contents },
+            request: Place { path: RelPath::root(), scope: Scope::Contents },
             into: DestinationPath::Typed(into.as_ref().to_path_buf()),
             receiver: ReceiverSettings::default(),
             link: LinkSettings::default(),
@@ -61,7 +61,7 @@ impl<'a> Pull<'a> {
 
     /// Only this path of the sender's tree, its contents or itself.
     pub fn part(mut self, path: RelPath, scope: Scope) -> Self {
-        self.task.request = OfferRequest { path, scope };
+        self.task.request = Place { path, scope };
         self
     }
 

@@ -10,7 +10,7 @@ use fastcp_net::{Ahead, Attempt, Dialer, Live, NetError, Session, Terms};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::Role;
 use fastcp_wire::limits::CONNECTIONS_MAX;
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 use fastcp_wire::push;
 
 use crate::error::RunError;
@@ -31,7 +31,7 @@ mod sending;
 pub struct Push<'a> {
     dialer: &'a Dialer,
     source: &'a Source,
-    offer: OfferRequest,
+    offer: Place,
     into: RelPath,
     new_name: Option<Name>,
     receiver: ReceiverSettings,
@@ -43,7 +43,7 @@ pub struct Push<'a> {
 
 impl<'a> Push<'a> {
     /// This part of a tree, to be brought to `into` beneath the root of the server that is dialled.
-    pub fn new(dialer: &'a Dialer, source: &'a Source, offer: OfferRequest, into: RelPath) -> Self {
+    pub fn new(dialer: &'a Dialer, source: &'a Source, offer: Place, into: RelPath) -> Self {
         Self {
             dialer,
             source,

@@ -15,7 +15,7 @@ use fastcp_sys::Root;
 use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Failure, Hello, Lane};
 use fastcp_wire::limits::PUSH_BYTES_MAX;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{self, Scope};
 use fastcp_wire::push::Push;
 use fastcp_wire::report::ReportEnd;
 
@@ -131,7 +131,7 @@ impl Host<'_> {
     fn destination_of(
         &self,
         Push { mut into, mut offer, new_name, .. }: Push,
-    ) -> Result<(RelPath, OfferRequest), NetError> {
+    ) -> Result<(RelPath, offer::Place), NetError> {
         if offer.scope == Scope::Level {
             return Err(denied(Status::BadRequest, "a push of one level of a tree is not possible"));
         }
@@ -153,7 +153,7 @@ impl Host<'_> {
 
 /// What a push writes to: the entry that it was given by name, or the directory that everything goes into. There lie the
 /// backups, too.
-fn extent_of(into: &RelPath, offer: &OfferRequest, orders: &Orders) -> Extent {
+fn extent_of(into: &RelPath, offer: &offer::Place, orders: &Orders) -> Extent {
     match (offer.scope, offer.path.split()) {
         (Scope::Itself, Some((_, name))) if orders.receiver.backup_dir.is_none() => Extent::entry(into, &name),
         _ => Extent::whole(into),
@@ -165,7 +165,7 @@ struct Run<'a> {
     session: SessionGuard,
     place: Option<Place<'a>>,
     path: DestinationPath<'a>,
-    offer: OfferRequest,
+    offer: offer::Place,
     orders: Orders,
     limits: Limits,
     /// Where that is less than was asked for.

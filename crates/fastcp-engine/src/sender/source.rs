@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fastcp_model::{ByteRange, Name, RelPath, Status};
 use fastcp_net::Bounds;
 use fastcp_sys::{Dir, FileType, Root, Stat};
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 use nix::errno::Errno;
 
 use crate::content::crc_runs::combine;
@@ -83,7 +83,7 @@ impl Source {
     ///
     /// # Errors
     /// The first place that cannot be looked at, and why, in the wire's words.
-    pub(crate) fn of_places(&self, places: &[OfferRequest]) -> Result<Self, (RelPath, Status)> {
+    pub(crate) fn of_places(&self, places: &[Place]) -> Result<Self, (RelPath, Status)> {
         let tree = self.tree.of_places(places).map_err(|(path, error)| (path, status_of(&error)))?;
         // What is known of files is known by what they are, wherever they are in a tree. Listings are known by their paths.
         Ok(Self {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use fastcp_model::{Metadata, Name, RelPath, Status};
 use fastcp_sys::{Dir, Root};
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{Place, Scope};
 use nix::errno::Errno;
 
 use crate::sender::source::{OpenFile, open_in, status_of};
@@ -86,8 +86,8 @@ impl Tree {
     ///
     /// # Errors
     /// The first place that cannot be looked at, and why.
-    pub(crate) fn of_places(&self, places: &[OfferRequest]) -> Result<Self, (RelPath, io::Error)> {
-        let part_of = |place: &OfferRequest| {
+    pub(crate) fn of_places(&self, places: &[Place]) -> Result<Self, (RelPath, io::Error)> {
+        let part_of = |place: &Place| {
             // Only of one that is not made of places itself.
             let [Part { root, base, only: None }] = &self.parts[..] else {
                 return Err(io::ErrorKind::Unsupported.into());

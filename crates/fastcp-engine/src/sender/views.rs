@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use fastcp_model::{RelPath, Status};
-use fastcp_wire::offer::OfferRequest;
+use fastcp_wire::offer::Place;
 
 use crate::lock::Lock;
 use crate::sender::source::Source;
@@ -15,7 +15,7 @@ use crate::sender::source::Source;
 /// The sources of sessions, by their places.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
-    known: Lock<HashMap<Arc<[OfferRequest]>, Weak<Source>>>,
+    known: Lock<HashMap<Arc<[Place]>, Weak<Source>>>,
 }
 
 impl Views {
@@ -23,7 +23,7 @@ impl Views {
     ///
     /// # Errors
     /// The first place that cannot be looked at, and why.
-    pub(crate) fn of(&self, whole: &Source, places: &Arc<[OfferRequest]>) -> Result<Arc<Source>, (RelPath, Status)> {
+    pub(crate) fn of(&self, whole: &Source, places: &Arc<[Place]>) -> Result<Arc<Source>, (RelPath, Status)> {
         let known = self.known.lock().get(places).and_then(Weak::upgrade);
         if let Some(known) = known {
             return Ok(known);
@@ -46,13 +46,13 @@ mod tests {
     use std::sync::Arc;
 
     use fastcp_model::{RelPath, Status};
-    use fastcp_wire::offer::{OfferRequest, Scope};
+    use fastcp_wire::offer::{Place, Scope};
 
     use super::Views;
     use crate::sender::source::Source;
 
-    fn place(path: &str, scope: Scope) -> OfferRequest {
-        OfferRequest { path: RelPath::new(path.as_bytes()).expect("lawful"), scope }
+    fn place(path: &str, scope: Scope) -> Place {
+        Place { path: RelPath::new(path.as_bytes()).expect("lawful"), scope }
     }
 
     /// What is not where it was is not taken for empty: somebody may delete by it.

@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn all_settings_fit_into_a_frame() {
         let orders = Orders::decode(&[Setting { name: "backup-dir".to_owned(), value: vec![b'x'; 4096] }]);
-        let offer = fastcp_wire::offer::OfferRequest {
+        let offer = fastcp_wire::offer::Place {
             path: fastcp_model::RelPath::root(),
             scope: fastcp_wire::offer::Scope::Contents,
         };

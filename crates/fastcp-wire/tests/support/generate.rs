@@ -12,7 +12,7 @@ use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{
     BUNDLE_BYTES_MAX, CONNECTIONS_MAX, EVENT_NUMBER_MAX, FINE_SIGNATURE_BYTES_MAX, RANGE_BYTES_MAX, REPORT_COUNTER_MAX,
 };
-use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Scope};
+use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OwnerClass, OwnerName, Place, Scope};
 use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
 use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, ToldKind, Undeleted};
@@ -44,7 +44,7 @@ pub(crate) fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ("hello reply", hello_reply().prop_map(Message::HelloReply).boxed()),
         ("attach", attach().prop_map(Message::Attach).boxed()),
         ("failure", failed().prop_map(Message::Failure).boxed()),
-        ("offer request", offer_request().prop_map(Message::OfferRequest).boxed()),
+        ("offer request", place().prop_map(|place| Message::OfferRequest(place.into())).boxed()),
         ("raw batch", batch().prop_map(|batch| Message::OfferBatch(BatchCodec::Raw, batch)).boxed()),
         ("zstd batch", batch().prop_map(|batch| Message::OfferBatch(BatchCodec::Zstd, batch)).boxed()),
         (
@@ -130,7 +130,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     let chunk_kb = prop_oneof![Just(0), CHUNK_KB_MIN..=CHUNK_KB_MAX];
     let role = select(vec![Role::Sender, Role::Receiver]);
     let scope = select(vec![Scope::Contents, Scope::Itself]);
-    let places = vec((path(), scope).prop_map(|(path, scope)| OfferRequest { path, scope }), 0..4);
+    let places = vec((path(), scope).prop_map(|(path, scope)| Place { path, scope }), 0..4);
     (any::<u16>(), role, any::<u32>(), 1..=CONNECTIONS_MAX, chunk_kb, places).prop_map(
         |(version, role, capability_bits, connections, chunk_kb, places)| Hello {
             version,
@@ -174,8 +174,12 @@ fn push() -> impl Strategy<Value = Push> {
         .prop_map(|option| String::from_utf8(option).expect("ASCII"));
     let settings = btree_map(option, vec(any::<u8>(), 0..30), 0..6)
         .prop_map(|settings| settings.into_iter().map(|(name, value)| Setting { name, value }).collect());
-    (offer_request(), path(), proptest::option::of(name()), settings)
-        .prop_map(|(offer, into, new_name, settings)| Push { offer, into, new_name, settings })
+    (place(), path(), proptest::option::of(name()), settings).prop_map(|(offer, into, new_name, settings)| Push {
+        offer,
+        into,
+        new_name,
+        settings,
+    })
 }
 
 fn report_event() -> impl Strategy<Value = Numbered> {
@@ -224,8 +228,8 @@ fn report_end() -> impl Strategy<Value = ReportEnd> {
     })
 }
 
-fn offer_request() -> impl Strategy<Value = OfferRequest> {
-    (path(), select(vec![Scope::Contents, Scope::Itself])).prop_map(|(path, scope)| OfferRequest { path, scope })
+fn place() -> impl Strategy<Value = Place> {
+    (path(), select(vec![Scope::Contents, Scope::Itself])).prop_map(|(path, scope)| Place { path, scope })
 }
 
 fn offer_end((entries, failures): (u64, u64)) -> Message {

@@ -10,7 +10,7 @@ use fastcp_model::{ByteRange, Name, RelPath};
 use fastcp_net::{Connection, Dialer, Endpoint, Incoming, Live};
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::hello::{Attach, Hello, HelloReply, Lane, Role, Ticket, VERSION};
-use fastcp_wire::offer::{OfferEnd, OfferRequest, Scope};
+use fastcp_wire::offer::{OfferEnd, Place, Scope};
 use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::request::{Ask, PlainRequest, RangeRequest};
 
@@ -169,9 +169,8 @@ impl Client {
         let role = if script.is_set() { Role::Sender } else { Role::Receiver };
         let capability_bits = u32::from(script.byte()) | u32::from(script.byte()) << 8;
         let connections = u16::from(script.byte());
-        let place = |script: &mut Script| {
-            RelPath::new(&script.path()).ok().map(|path| OfferRequest { path, scope: Scope::Itself })
-        };
+        let place =
+            |script: &mut Script| RelPath::new(&script.path()).ok().map(|path| Place { path, scope: Scope::Itself });
         let places = if script.byte() == 1 { place(script).into_iter().collect() } else { Vec::new() };
         let hello = Hello { version: VERSION, role, capability_bits, connections, chunk_kb: 0, places };
         let _ = connection.write_frame(FrameType::Hello, &hello.encode());
@@ -219,7 +218,7 @@ fn range(script: &mut Script) -> Vec<u8> {
 }
 
 fn push(script: &mut Script) -> Option<Vec<u8>> {
-    let offer = OfferRequest { path: RelPath::new(&script.path()).ok()?, scope: Scope::Contents };
+    let offer = Place { path: RelPath::new(&script.path()).ok()?, scope: Scope::Contents };
     let into = RelPath::new(&script.path()).ok()?;
     let new_name = if script.byte() == 1 { Name::new(&script.bytes()).ok() } else { None };
     let mut settings = Vec::new();
