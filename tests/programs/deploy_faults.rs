@@ -202,6 +202,8 @@ enum Planted {
     Link,
     Writable,
     InOpenDirectory,
+    /// What is above is dealt with elsewhere.
+    Below,
     ProgramOfAnother,
 }
 
@@ -224,6 +226,7 @@ fn plant(road: &Road, name: &str, planted: Planted) {
         Planted::InOpenDirectory => {
             fs::set_permissions(road.workspace.at(name), Permissions::from_mode(0o777)).expect("chmod");
         }
+        Planted::Below => {}
         Planted::ProgramOfAnother => chown(&program, Some(NOBODY), None).expect("chown"),
     }
 }
@@ -244,6 +247,27 @@ fn what_others_have_put_in_the_way_is_not_run() {
         assert!(run.stderr.contains("/var/tmp/fastcp-0") && run.stderr.contains("tmp/fastcp-0 "), "{}", run.stderr);
         expect_told(run, 3, "no directory on far takes a program");
         assert!(!road.workspace.at("run by").exists(), "{planted:?}");
+    }
+}
+
+/// Whoever owns a directory further up, or a link that leads there, can put another thing in its place at any moment.
+#[test]
+fn what_lies_beneath_a_directory_of_another_user_is_not_run() {
+    for is_behind_a_link in [false, true] {
+        let Some(road) = noexec_host() else { return };
+        plant(&road, "var", Planted::OfAnother);
+        plant(&road, "tmp", Planted::Below);
+        let (tmp, theirs) = (road.workspace.at("tmp"), road.workspace.at("theirs"));
+        fs::create_dir(&theirs).expect("make");
+        fs::rename(&tmp, theirs.join("tmp")).expect("rename");
+        symlink(theirs.join("tmp"), &tmp).expect("make a link");
+        if is_behind_a_link {
+            std::os::unix::fs::lchown(&tmp, Some(NOBODY), None).expect("chown");
+        }
+        chown(&theirs, Some(NOBODY), None).expect("chown");
+        expect_sent(&deploying(&road, Client::pull("far:tree/", road.workspace.at("copy"))).run().expect_exit(0), 1);
+        assert_eq!(names_in(&road.workspace.at("run/fastcp")).len(), 1);
+        assert!(!road.workspace.at("run by").exists());
     }
 }
 

@@ -119,7 +119,7 @@ fn ssh_is_asked_for_a_host_as_it_is_called() {
     let mut road = Road::piped();
     let source = plain(&road.workspace.at("source"));
     let (ssh, calls) = (road.workspace.at("ssh"), road.workspace.at("calls"));
-    let answer = "[ \"$1\" = -G ] && exec echo hostname 127.0.0.1; shift 6; exec \"$@\"";
+    let answer = "[ \"$1\" = -G ] && exec echo hostname 127.0.0.1; shift 7; exec \"$@\"";
     let text = format!("#!/bin/sh\necho \"$*\" >>{}\n{answer}\n", calls.display());
     // Not by this process: what is open for writing in a child that another test starts cannot be run.
     let made = Command::new("sh").args(["-c", "echo \"$1\" >\"$0\" && chmod +x \"$0\""]).arg(&ssh).arg(text).status();
@@ -130,7 +130,8 @@ fn ssh_is_asked_for_a_host_as_it_is_called() {
     assert_same(&source, &road.workspace.at("copy"));
     let calls = fs::read_to_string(calls).expect("read");
     // Nobody asks for the host's address where the far end has named none.
-    let login = "-F a config -T -p 22 user@far";
+    // It never becomes the connection of sessions that others begin: it ends with the run.
+    let login = "-F a config -T -oControlMaster=no -p 22 user@far";
     assert_eq!(calls, format!("{login} {} --session\n", road.program().display()));
 }
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use crate::support::peer::{ask_plain, plain_request, read_to_end, split_reply};
 use crate::support::server::Server;
 use crate::support::tree::{Tree, noise};
 use crate::support::way::RECEIVES;
-use crate::support::{Workspace, wait_until};
+use crate::support::{NOBODY, Workspace, is_root, say_skipped, wait_until};
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 const NAME: &str = "a-name-that-is-nobodys-business";
@@ -340,6 +340,39 @@ fn secrets_that_others_may_read_are_not_used() {
     assert!(Server::try_start(&scene.source, &words).is_none());
 }
 
+/// Whoever owns a file can change it, whatever its mode is now.
+#[test]
+fn what_another_user_owns_is_neither_a_secret_nor_believed() {
+    let scene = Scene::new();
+    if !is_root() {
+        return say_skipped("only root can give files away");
+    }
+    let theirs = scene.workspace.at("theirs");
+    secret(&theirs, TOKEN);
+    chown(&theirs, Some(NOBODY), None).expect("chown");
+    let run = scene.pull(&scene.address).options(&format!("--token-file {}", theirs.display())).run().expect_exit(1);
+    assert!(run.stderr.contains("belongs to another user (id 65534)"), "{}", run.stderr);
+    let known = scene.known_servers();
+    fs::create_dir_all(known.parent().expect("a directory")).expect("make");
+    let (address, key) = scene.address.trim_start_matches("fcp://").split_once('#').expect("a key");
+    let line = format!("{address} {key}\n");
+    let bare = scene.server.url("");
+    let of = |owner, mode, dir_mode| {
+        secret(&known, &line);
+        chown(&known, Some(owner), None).expect("chown");
+        fs::set_permissions(&known, fs::Permissions::from_mode(mode)).expect("chmod");
+        let dir = known.parent().expect("a directory");
+        fs::set_permissions(dir, fs::Permissions::from_mode(dir_mode)).expect("chmod");
+        scene.pull(&bare).variable("FASTCP_TOKEN", TOKEN).run()
+    };
+    for (owner, mode, dir_mode) in [(NOBODY, 0o600, 0o700), (0, 0o666, 0o700), (0, 0o600, 0o777)] {
+        let run = of(owner, mode, dir_mode).expect_exit(11);
+        assert!(run.stderr.contains("others can write to"), "{}", run.stderr);
+        scene.assert_nothing_came();
+    }
+    of(0, 0o644, 0o755).expect_exit(0);
+}
+
 #[test]
 fn a_million_guesses_are_not_heard() {
     let scene = Scene::new();
@@ -409,7 +442,7 @@ fn a_server_elsewhere_is_not_talked_to_without_protection_unless_one_says_so() {
     let server = Server::start_with(&source, "0.0.0.0 0 --insecure");
     // An address of this machine that does not look like one.
     let Some(own) = own_address() else {
-        return crate::support::say_skipped("this machine has no address but loopback");
+        return say_skipped("this machine has no address but loopback");
     };
     let from = format!("fcp://{own}:{}", server.port());
     let pull = || Client::pull(&from, workspace.at("copy"));

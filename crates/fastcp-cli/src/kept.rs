@@ -1,14 +1,15 @@
 //! What is kept from one run to the next, as ssh keeps the keys of hosts: files of lines in the configuration directory.
 //!
 //! A line is about one subject, such as a server, and begins with it. Lines that begin with `#` are comments; people may edit
-//! the files. Only their user can read and write them.
+//! the files. Only their user can read and write them: where others could, they are not believed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::exit_code::{self, Failure};
+use crate::secrets::is_trusted;
 use crate::wording::shown;
 
 /// Where a user's own files of fastcp are; `None` where there is no home.
@@ -26,7 +27,7 @@ pub(crate) fn make_config_dir(dir: &Path) -> io::Result<()> {
 /// The first line that `of` finds something in, and where it stands.
 pub(crate) fn find<T>(file_name: &str, of: impl Fn(&str) -> Option<T>) -> Result<Option<(T, String)>, Failure> {
     let Some(path) = config_dir().map(|dir| dir.join(file_name)) else { return Ok(None) };
-    let text = match fs::read_to_string(&path) {
+    let text = match read_trusted(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
@@ -37,6 +38,23 @@ pub(crate) fn find<T>(file_name: &str, of: impl Fn(&str) -> Option<T>) -> Result
     Ok(found.map(|(nth, found)| (found, format!("line {} of {}", nth + 1, shown(&path)))))
 }
 
+/// Reads a file that nobody else can write to.
+fn read_trusted(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let dir = path.parent().map(fs::metadata).transpose()?;
+    for metadata in [Some(file.metadata()?), dir].into_iter().flatten() {
+        if !is_trusted(metadata.uid()) || metadata.mode() & 0o022 != 0 {
+            let of = if metadata.is_dir() { "its directory" } else { "it" };
+            let error =
+                format!("others can write to {of} (owner {}, mode {:03o})", metadata.uid(), metadata.mode() & 0o777);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
+        }
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Replaces all lines about a subject by this one, or by none.
 pub(crate) fn replace(file_name: &str, is_about: impl Fn(&str) -> bool, line: Option<&str>) -> io::Result<()> {
     let Some(dir) = config_dir() else { return Ok(()) };
@@ -45,7 +63,7 @@ pub(crate) fn replace(file_name: &str, is_about: impl Fn(&str) -> bool, line: Op
     // One at a time: of two runs that end together, neither loses what the other keeps.
     let lock = File::open(&dir)?;
     lock.lock()?;
-    let before = match fs::read_to_string(&path) {
+    let before = match read_trusted(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read?,
     };

@@ -62,24 +62,37 @@ pub(crate) fn tokens(file: Option<&Path>) -> Result<Option<Tokens>, Failure> {
 
 /// A file that nobody else may read.
 pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, Failure> {
-    let (bytes, mode) = read_with_mode(path)?;
-    if mode & 0o077 != 0 {
-        let message = format!(
-            "\"{0}\" is a secret that others may read (mode {1:03o}); run: chmod 600 \"{0}\"",
-            shown(path),
-            mode & 0o777
-        );
-        return Err(Failure::new(exit_code::USAGE, message));
-    }
-    Ok(bytes)
+    let (bytes, rights) = read_with_rights(path)?;
+    let Some(Rights { mode, owner }) = rights else { return Ok(bytes) };
+    let path = shown(path);
+    let message = if !is_trusted(owner) {
+        format!("\"{path}\" is a secret, and belongs to another user (id {owner}), who can read and change it")
+    } else if mode & 0o077 != 0 {
+        let mode = mode & 0o777;
+        format!("\"{path}\" is a secret that others may read (mode {mode:03o}); run: chmod 600 \"{path}\"")
+    } else {
+        return Ok(bytes);
+    };
+    Err(Failure::new(exit_code::USAGE, message))
+}
+
+/// Whether a file of this owner is as good as this user's own.
+pub(crate) fn is_trusted(owner: u32) -> bool {
+    owner == 0 || owner == fastcp_engine::user()
 }
 
 /// A file that is no secret.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    read_with_mode(path).map(|(bytes, _)| bytes)
+    read_with_rights(path).map(|(bytes, _)| bytes)
 }
 
-fn read_with_mode(path: &Path) -> Result<(Vec<u8>, u32), Failure> {
+/// Who can do what with a file.
+struct Rights {
+    mode: u32,
+    owner: u32,
+}
+
+fn read_with_rights(path: &Path) -> Result<(Vec<u8>, Option<Rights>), Failure> {
     let read = || -> io::Result<_> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -90,7 +103,8 @@ fn read_with_mode(path: &Path) -> Result<(Vec<u8>, u32), Failure> {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         // A pipe of the shell, as in --token-file <(...), is nobody else's.
-        Ok((bytes, if metadata.is_file() { metadata.mode() } else { 0 }))
+        let rights = metadata.is_file().then(|| Rights { mode: metadata.mode(), owner: metadata.uid() });
+        Ok((bytes, rights))
     };
     read().map_err(|error| Failure::new(exit_code::FILE_IO, format!("cannot read \"{}\": {error}", shown(path))))
 }

@@ -77,7 +77,7 @@ pub use fastcp_sys::counts;
 pub use fastcp_sys::memory::{ExitingAllocator, OUT_OF_MEMORY, exit_if_none_is_left, share_heap_where_limited};
 pub use fastcp_sys::names::ask_built_in_services;
 pub use fastcp_sys::process::{
-    end_process, host_name, ignore_file_size_signal, raise_descriptor_limit, spawn_companion, take_variable,
+    end_process, host_name, ignore_file_size_signal, raise_descriptor_limit, spawn_companion, take_variable, user,
 };
 pub use fastcp_sys::scarce::is_exhaustion;
 pub use fastcp_sys::terminal::columns as terminal_columns;

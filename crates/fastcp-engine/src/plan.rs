@@ -34,7 +34,7 @@ use crate::settings::{Deletion, Itemize, ReceiverSettings, SetUid};
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::dirs::{Age, DirState};
 use crate::target::kept_times::KeptTimes;
-use crate::target::owners::Owners;
+use crate::target::owners::{Owners, TooManyNames};
 use crate::target::reach::ends_everything;
 
 pub(crate) mod act;
@@ -182,7 +182,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn plan(&mut self, batch: OfferBatch) -> Result<(), RunError> {
         self.count.add(&batch);
         for owner in &batch.owners {
-            self.owners.learn(owner);
+            self.owners.learn(owner).map_err(|TooManyNames| broken_offer("it names ever more owners"))?;
         }
         let mut listings = batch.listings.into_iter();
         while !listings.as_slice().is_empty() {

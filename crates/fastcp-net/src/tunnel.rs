@@ -409,6 +409,10 @@ impl Tunnel {
             }
             (Kind::Credit, Some(lane)) => {
                 let Ok(taken) = <[u8; 4]>::try_from(bytes) else { return false };
+                if lane.is_reset {
+                    // What was under way when it was reset is passed over there, and credited.
+                    return true;
+                }
                 lane.credit += u32::from_be_bytes(taken) as usize;
                 if lane.credit > WINDOW_BYTES {
                     return false;

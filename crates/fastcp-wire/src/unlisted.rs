@@ -3,9 +3,12 @@
 //! A receiver makes a directory when it is named and holds it until it is listed, so its memory follows what is named and not
 //! listed. Both ends count that alike: a sender so that it never asks for too much, a receiver so that nobody can.
 
-use fastcp_model::{EntryKind, Listing, ListingEnd};
+use fastcp_model::{EntryKind, Listing, ListingEnd, NAME_BYTES_MAX, PATH_BYTES_MAX, RelPath};
 
 use crate::limits::{UNLISTED_BYTES_MAX, UNLISTED_DIR_BYTES};
+
+/// What a sender leaves of the limit for steps that name a single directory: one for each level that a path can have.
+const UNLISTED_RESERVE_BYTES: usize = 16 << 20;
 
 /// What the directories take that were named and are not listed to their end, at either end.
 #[derive(Debug, Default)]
@@ -27,6 +30,17 @@ impl Unlisted {
     /// Whether it is more than any sender leaves unlisted.
     pub fn is_too_much(&self) -> bool {
         self.bytes > UNLISTED_BYTES_MAX
+    }
+
+    /// How many bytes of directories one step of a sender may name: ever fewer as what is unlisted nears the limit, so that no
+    /// step goes beyond it.
+    pub fn step_bytes_max(&self) -> usize {
+        (UNLISTED_BYTES_MAX - UNLISTED_RESERVE_BYTES).saturating_sub(self.bytes) / 2
+    }
+
+    /// What one directory of a directory counts at most.
+    pub fn bytes_of_one(dir: &RelPath) -> usize {
+        UNLISTED_DIR_BYTES + dir.joined_bytes(NAME_BYTES_MAX).min(PATH_BYTES_MAX)
     }
 
     /// Whether a sender may name more before it has listed what it has named.

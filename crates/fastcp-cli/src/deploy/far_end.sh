@@ -9,12 +9,21 @@ fail() {
     say "$@"
     exit 1
 }
-# Whether nobody else can put another thing in place of what is in this directory.
+# Where a directory is that is there or can be made, whatever links lead to it.
+place_of() {
+    case $1 in ("${cache:-none}"/*) echo "$1" && return ;; esac
+    above=$(cd "${1%/*}/" 2>/dev/null && pwd -P) && echo "${above%/}/${1##*/}"
+}
+# Whether nobody else can put another thing in place of this directory, or of any above it.
 is_safe_above() {
     case $1 in ("${cache:-none}"/*) return 0 ;; esac
-    set -- $(ls -ldn "${1%/*}/.")
-    [ "$3" = 0 ] || [ "$3" = "$uid" ] || return 1
-    case $1 in (d????????[tT]*|d????-??-*) ;; (*) return 1 ;; esac
+    above=$1
+    while [ "$above" ]; do
+        above=${above%/*}
+        set -- $(ls -ldn "$above/")
+        [ "$3" = 0 ] || [ "$3" = "$uid" ] || return 1
+        case $1 in (d????????[tT]*|d????-??-*) ;; (*) return 1 ;; esac
+    done
 }
 # Whether this is a directory of this user's, no link, that nobody else can write to.
 is_own() {
@@ -28,7 +37,7 @@ runs() {
 # Finds the program where it was put before.
 find_program() {
     for dir do
-        [ "$dir" ] && is_own "$dir" || continue
+        [ "$dir" ] && dir=$(place_of "$dir") && is_own "$dir" || continue
         [ -f "$dir/$name" ] && [ ! -L "$dir/$name" ] && [ -O "$dir/$name" ] || continue
         runs "$dir/$name" >/dev/null && return
     done
@@ -37,7 +46,7 @@ find_program() {
 # Finds a directory in which programs can be run, and begins a file there.
 find_place() {
     for dir do
-        [ "$dir" ] && mkdir -p "$dir" && is_own "$dir" || continue
+        [ "$dir" ] && dir=$(place_of "$dir") && is_safe_above "$dir" && mkdir -p "$dir" && is_own "$dir" || continue
         part=$(mktemp "$dir/part.XXXXXX") || continue
         echo "#!/bin/sh" >"$part" && chmod 700 "$part" && "$part" </dev/null && return
         rm -f "$part"

@@ -42,6 +42,8 @@ impl Leading {
         if is_ssh(&words) {
             // A terminal would change what passes.
             words.push("-T".into());
+            // The connection may be another's, but never is one that others share: it ends with the run.
+            words.push("-oControlMaster=no".into());
         }
         if let Some(port) = remote.port {
             words.extend(["-p".into(), port.to_string().into()]);

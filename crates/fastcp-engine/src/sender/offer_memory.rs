@@ -9,7 +9,8 @@
 //!   directories have half of the room: where that is taken, a scan lists little at a time, and finds its names parked.
 //!
 //! Nobody ever waits for room, so nobody can wait for a receiver that does not read. Beyond the bound each scan may have
-//! what it cannot do without: a few small listings, and [`FREE_BYTES`] of names for each thread that lists.
+//! what it cannot do without: a few small listings, few directories of each level of a tree, and [`FREE_BYTES`] of names for
+//! each thread that lists. Directories count beyond the bound, too: what one scan has of them another has not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,6 +95,12 @@ impl OfferMemory {
         state.taken_bytes - state.parked_bytes + STEP_BYTES > self.held_max(Kind::Listings)
     }
 
+    /// How much more may be held of listings and directories.
+    pub(crate) fn room(&self) -> usize {
+        let state = self.state.lock();
+        self.held_max(Kind::Listings).saturating_sub(state.taken_bytes - state.parked_bytes)
+    }
+
     /// How much may be held where more of this kind is wanted.
     fn held_max(&self, kind: Kind) -> usize {
         match kind {
@@ -170,6 +177,16 @@ impl Held<'_> {
             false => self.used_bytes.fetch_sub(bytes, Ordering::Relaxed),
         };
         is_taken
+    }
+
+    /// Takes room for what is held already, and cannot be done without: others have to do with less.
+    pub(crate) fn add(&self, bytes: usize) {
+        let used = self.used_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let short = used.saturating_sub(self.taken_bytes.load(Ordering::Relaxed)).next_multiple_of(GRANULE_BYTES);
+        if short > 0 {
+            self.memory.state.lock().taken_bytes += short;
+            self.taken_bytes.fetch_add(short, Ordering::Relaxed);
+        }
     }
 
     /// Needs less from now on; the room is kept for what comes next.

@@ -36,6 +36,10 @@ const BATCH_DIRS: usize = 64;
 const PART_ENTRIES: usize = 2048;
 /// The same where memory is short; then one directory is listed at a time.
 const SMALL_PART_ENTRIES: usize = 256;
+/// What the directories may take that one directory names at a time; the batch has fewer where there is not so much for each.
+const NAMED_BYTES: usize = 100 << 10;
+/// The same where memory is short, of the directories of all levels together, which are listed one below the other.
+const SHORT_NAMED_BYTES: usize = 256 << 10;
 /// Entries of one directory examined on one thread before another is asked to help.
 const ENTRIES_PER_THREAD_MIN: usize = 256;
 
@@ -84,6 +88,8 @@ struct Rest<'a> {
 struct Pace {
     dirs: usize,
     part_entries: usize,
+    /// What the directories may take that one step names.
+    named_bytes: usize,
 }
 
 /// A step that was taken, or one for which there was no room.
@@ -156,6 +162,24 @@ impl<'a> Scan<'a> {
         })
     }
 
+    /// How much is listed at a time now.
+    fn pace(&self) -> Pace {
+        if self.memory.is_tight() || !self.unlisted.has_room() {
+            let named_bytes = SHORT_NAMED_BYTES.min(self.unlisted.step_bytes_max());
+            return Pace { dirs: 1, part_entries: SMALL_PART_ENTRIES, named_bytes };
+        }
+        // Others take of the same room.
+        let bytes = (self.memory.room() / 8).min(self.unlisted.step_bytes_max());
+        let dirs = (bytes / NAMED_BYTES).clamp(1, BATCH_DIRS);
+        Pace { dirs, part_entries: PART_ENTRIES, named_bytes: bytes / dirs.min(self.stack.len()).max(1) }
+    }
+
+    /// How many entries of a directory are listed at a time, each of which may be a directory with the longest of names.
+    fn entries_of(&self, full: &RelPath, pace: Pace) -> usize {
+        let named_bytes = if pace.dirs == 1 { pace.named_bytes / (1 + full.names().count()) } else { pace.named_bytes };
+        (named_bytes / (size_of::<Step<'_>>() + Unlisted::bytes_of_one(full))).clamp(1, pace.part_entries)
+    }
+
     fn list_step(&self, step: Step<'a>, pace: Pace) -> (Arc<Listing>, Option<Rest<'a>>) {
         let full = self.base.join_path(step.dir());
         let is_whole = matches!(step, Step::Dir(_));
@@ -164,12 +188,12 @@ impl<'a> Scan<'a> {
         }
         let start = Instant::now();
         let dir = step.dir().clone();
-        let (listing, rest) = match self.list(step, &full, pace.part_entries) {
+        let (listing, rest) = match self.list(step, &full, self.entries_of(&full, pace)) {
             Ok((listing, rest)) => (Arc::new(listing), rest),
             Err(error) => (Arc::new(broken(dir, status_of(&error))), None),
         };
         if is_whole && listing.end == ListingEnd::Complete && !listing.dir.is_root() {
-            self.shared.listed(full, start, &listing);
+            self.shared.listed(full, start, &listing, bytes_of(&listing));
         }
         (listing, rest)
     }
@@ -230,8 +254,10 @@ impl<'a> Scan<'a> {
         // Too long a path was made a failure when the entry was examined.
         self.stack.extend(dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name))));
         self.unlisted.take(listing);
-        let has_room = self.stacked.grow(self.stack[start..].iter().map(Step::bytes).sum()) && self.unlisted.has_room();
-        let Some(rest) = rest.map(Step::Rest) else { return };
+        let rest = rest.map(Step::Rest);
+        self.stacked.add(self.stack[start..].iter().chain(&rest).map(Step::bytes).sum());
+        let has_room = !self.memory.is_tight() && self.unlisted.has_room();
+        let Some(rest) = rest else { return };
         // On top: one large directory is finished before the next is begun. The directories of one part are listed before
         // the next where there is no room for those of all parts.
         self.stack.insert(if has_room { self.stack.len() } else { start }, rest);
@@ -263,10 +289,7 @@ impl<'a> Iterator for Scan<'a> {
         if self.stack.is_empty() {
             return None;
         }
-        let pace = match self.memory.is_tight() {
-            true => Pace { dirs: 1, part_entries: SMALL_PART_ENTRIES },
-            false => Pace { dirs: BATCH_DIRS, part_entries: PART_ENTRIES },
-        };
+        let pace = self.pace();
         let steps = self.stack.split_off(self.stack.len().saturating_sub(pace.dirs));
         self.stacked.shrink(steps.iter().map(Step::bytes).sum());
         let taken: Vec<Taken<'a>> = steps
@@ -286,6 +309,7 @@ impl<'a> Iterator for Scan<'a> {
                 Taken::Put(step) => put.push(step),
             }
         }
+        self.stacked.add(put.iter().map(Step::bytes).sum());
         self.stack.extend(put.into_iter().rev());
         for (listing, rest) in listings.iter().zip(rests).rev() {
             self.push(listing, rest);

@@ -14,12 +14,15 @@ use std::time::Instant;
 use fastcp_model::{Listing, RelPath};
 
 use crate::lock::{Guard, Lock};
+use crate::settings::OFFER_BYTES_DEFAULT;
 
-/// The most entries that are kept, of all listings together.
-const ENTRIES_MAX: usize = 200_000;
+/// What is kept of what scans may hold: one part in so many.
+const SHARE: usize = 8;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SharedListings {
+    /// The most bytes of all listings together.
+    max_bytes: usize,
     state: Lock<State>,
 }
 
@@ -28,12 +31,14 @@ struct State {
     scans: usize,
     listings: HashMap<RelPath, Shared>,
     oldest_first: VecDeque<RelPath>,
-    entries: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Shared {
     begun: Instant,
+    /// What it takes, with its path.
+    bytes: usize,
     listing: Arc<Listing>,
 }
 
@@ -42,7 +47,23 @@ pub(crate) struct Sharing<'a> {
     all: &'a SharedListings,
 }
 
+impl Default for SharedListings {
+    fn default() -> Self {
+        Self::of(OFFER_BYTES_DEFAULT)
+    }
+}
+
 impl SharedListings {
+    /// A share of what scans may hold.
+    pub(crate) fn of(offer_bytes_max: usize) -> Self {
+        Self { max_bytes: offer_bytes_max / SHARE, state: Lock::default() }
+    }
+
+    /// None yet, and as many of another tree.
+    pub(crate) fn of_another_tree(&self) -> Self {
+        Self { max_bytes: self.max_bytes, state: Lock::default() }
+    }
+
     /// Takes part.
     pub(crate) fn join(&self) -> Sharing<'_> {
         self.lock().scans += 1;
@@ -61,11 +82,13 @@ impl Sharing<'_> {
         state.listings.get(path).filter(|shared| shared.begun >= since).map(|shared| Arc::clone(&shared.listing))
     }
 
-    /// A directory was listed, beginning at `begun`.
-    pub(crate) fn listed(&self, path: RelPath, begun: Instant, listing: &Arc<Listing>) {
+    /// A directory was listed, beginning at `begun`; its listing takes so many bytes.
+    pub(crate) fn listed(&self, path: RelPath, begun: Instant, listing: &Arc<Listing>, bytes: usize) {
         let mut state = self.all.lock();
         if state.scans > 1 {
-            state.add(path, Shared { begun, listing: Arc::clone(listing) });
+            // It stands here twice.
+            let bytes = bytes + size_of::<Shared>() + 2 * (size_of::<RelPath>() + path.as_bytes().len());
+            state.add(path, Shared { begun, bytes, listing: Arc::clone(listing) }, self.all.max_bytes);
         }
     }
 }
@@ -81,18 +104,16 @@ impl Drop for Sharing<'_> {
 }
 
 impl State {
-    fn add(&mut self, path: RelPath, shared: Shared) {
-        // One that is empty takes room too.
-        let weight = |shared: &Shared| shared.listing.entries.len() + 1;
-        self.entries += weight(&shared);
+    fn add(&mut self, path: RelPath, shared: Shared, max_bytes: usize) {
+        self.bytes += shared.bytes;
         match self.listings.insert(path.clone(), shared) {
-            Some(before) => self.entries -= weight(&before),
+            Some(before) => self.bytes -= before.bytes,
             None => self.oldest_first.push_back(path),
         }
-        while self.entries > ENTRIES_MAX {
+        while self.bytes > max_bytes {
             let Some(oldest) = self.oldest_first.pop_front() else { return };
             if let Some(gone) = self.listings.remove(&oldest) {
-                self.entries -= weight(&gone);
+                self.bytes -= gone.bytes;
             }
         }
     }
@@ -105,7 +126,7 @@ mod tests {
 
     use fastcp_model::{Listing, ListingEnd, RelPath};
 
-    use super::{ENTRIES_MAX, SharedListings};
+    use super::SharedListings;
 
     fn listing() -> Arc<Listing> {
         let (dir, end) = (RelPath::root(), ListingEnd::Complete);
@@ -122,7 +143,7 @@ mod tests {
         let early = Instant::now();
         let (one, _two) = (all.join(), all.join());
         let begun = Instant::now();
-        one.listed(path(1), begun, &listing());
+        one.listed(path(1), begun, &listing(), 100);
         assert!(one.listed_since(&path(1), early).is_some());
         assert!(one.listed_since(&path(1), begun).is_some());
         let late = begun + std::time::Duration::from_nanos(1);
@@ -135,25 +156,26 @@ mod tests {
         let all = SharedListings::default();
         let begun = Instant::now();
         let one = all.join();
-        one.listed(path(1), begun, &listing());
+        one.listed(path(1), begun, &listing(), 100);
         assert!(one.listed_since(&path(1), begun).is_none());
         let two = all.join();
-        one.listed(path(1), begun, &listing());
+        one.listed(path(1), begun, &listing(), 100);
         drop(one);
         assert!(two.listed_since(&path(1), begun).is_none());
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let all = SharedListings::default();
+        let all = SharedListings::of(8 << 20);
         let begun = Instant::now();
         let (one, _two) = (all.join(), all.join());
-        for number in 0..ENTRIES_MAX + 10 {
-            one.listed(path(number), begun, &listing());
-            one.listed(path(number), begun, &listing());
+        for number in 0..1010 {
+            one.listed(path(number), begun, &listing(), 10_000);
+            one.listed(path(number), begun, &listing(), 1000);
         }
-        assert_eq!(all.lock().listings.len(), ENTRIES_MAX);
+        assert!((800..all.max_bytes / 1000).contains(&all.lock().listings.len()), "{}", all.lock().listings.len());
+        assert!(all.lock().bytes <= all.max_bytes);
         assert!(one.listed_since(&path(9), begun).is_none());
-        assert!(one.listed_since(&path(10), begun).is_some());
+        assert!(one.listed_since(&path(1009), begun).is_some());
     }
 }

@@ -89,7 +89,7 @@ impl Source {
         Ok(Self {
             tree,
             served: Arc::clone(&self.served),
-            listings: SharedListings::default(),
+            listings: self.listings.of_another_tree(),
             offers: Arc::clone(&self.offers),
             signatures: Arc::clone(&self.signatures),
             sums: Arc::clone(&self.sums),
@@ -100,7 +100,8 @@ impl Source {
     pub(crate) fn within(self, offer_bytes_max: usize, sums_max: usize, bounds: &Arc<Bounds>) -> Self {
         let offers = OfferMemory::new(offer_bytes_max, Arc::clone(bounds));
         let sums = Sums::new(sums_max, Arc::clone(bounds));
-        Self { offers: Arc::new(offers), sums: Arc::new(sums), ..self }
+        let listings = SharedListings::of(offer_bytes_max);
+        Self { listings, offers: Arc::new(offers), sums: Arc::new(sums), ..self }
     }
 
     /// Opens a regular file.

@@ -25,7 +25,7 @@ use crate::report::{Cause, Event, Report};
 use crate::target::attributes::owner_to_set;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::kept_times::KeptTimes;
-use crate::target::owners::Owners;
+use crate::target::owners::{Owners, TooManyNames};
 use crate::target::volume::is_top_of_volume;
 
 /// Entries of one directory compared on one thread before another is asked to help.
@@ -98,7 +98,7 @@ impl<'a> Comparer<'a> {
     pub(super) fn compare(&mut self, batch: OfferBatch) -> Result<(), RunError> {
         self.count.add(&batch);
         for owner in &batch.owners {
-            self.owners.learn(owner);
+            self.owners.learn(owner).map_err(|TooManyNames| broken_offer("it names ever more owners"))?;
         }
         let mut placed = Vec::with_capacity(batch.listings.len());
         for listing in batch.listings {

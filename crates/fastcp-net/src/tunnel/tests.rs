@@ -49,6 +49,26 @@ fn lanes_carry_what_is_written_both_ways_and_end_each_way() {
     });
 }
 
+/// Whoever uses a lane may go away at any moment, whatever is under way to him: what his end still takes off the way is
+/// credited to one that has reset the lane.
+#[test]
+fn a_lane_whose_user_goes_away_ends_no_other() {
+    let (first, _second, lanes) = pair();
+    let mut kept = first.open().expect("a lane");
+    let mut kept_there = lanes.recv().expect("taken");
+    for _ in 0..100 {
+        let mut here = first.open().expect("a lane");
+        let mut there = lanes.recv().expect("taken");
+        let writer = std::thread::spawn(move || here.write_all(&vec![0; 4 * WINDOW_BYTES]));
+        there.read_exact(&mut [0; 1000]).expect("it comes");
+        drop(there);
+        assert!(writer.join().expect("no panic").is_err(), "nobody is there to read it all");
+        kept.write_all(b"x").expect("written");
+        kept_there.read_exact(&mut [0]).expect("it passes");
+    }
+    assert_eq!(first.end(), None);
+}
+
 #[test]
 fn a_lane_that_nobody_reads_holds_up_no_other() {
     let (first, _second, lanes) = pair();

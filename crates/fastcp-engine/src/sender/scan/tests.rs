@@ -6,7 +6,8 @@ use std::sync::Arc;
 use fastcp_model::{EntryKind, ListingEnd, RelPath};
 use fastcp_wire::offer::Scope;
 
-use super::Scan;
+use super::{Scan, Step};
+use crate::link::listing_order::ListingOrder;
 use crate::sender::offer_memory::Kind;
 use crate::sender::source::Source;
 
@@ -46,6 +47,35 @@ fn make(top: &Path) {
         let dir = top.join(format!("{dir:0>200}"));
         (0..700).for_each(|nth| fs::write(dir.join(format!("{nth:0>200}")), b"").expect("write"));
         fs::create_dir_all(dir.join("sub/sub")).expect("create");
+    }
+}
+
+/// Long paths, and many directories in many of them: a receiver takes what a sender offers, however little room there is.
+#[test]
+fn no_step_names_more_than_a_receiver_takes() {
+    let top = tempfile::tempdir().expect("temporary directory");
+    let deep = (0..12).fold(top.path().to_path_buf(), |path, nth| path.join(format!("{nth:0>250}")));
+    for dir in 0..48 {
+        let dir = deep.join(format!("{dir:0>200}"));
+        fs::create_dir_all(&dir).expect("create");
+        (0..700).for_each(|nth| fs::create_dir(dir.join(format!("{nth:0>250}"))).expect("create"));
+    }
+    for (bytes_max, peak_max) in [(256 << 20, 144 << 20), (16 << 20, 10 << 20)] {
+        let source = Source::open(top.path()).expect("open").within(bytes_max, 2, &Arc::default());
+        let (mut order, mut dirs, mut peak) = (ListingOrder::default(), 0, 0);
+        let mut scan = Scan::new(&source, &RelPath::root(), Scope::Contents).expect("a directory");
+        while let Some(batch) = scan.next() {
+            for listing in &batch.listings {
+                order.check(listing).expect("within the limits of a receiver");
+                dirs += usize::from(listing.end == ListingEnd::Complete);
+            }
+            peak = peak.max(scan.stack.iter().map(Step::bytes).sum());
+            assert!(scan.unlisted.step_bytes_max() > 0);
+        }
+        assert_eq!(dirs, 1 + 12 + 48 * 701);
+        assert!(peak <= peak_max, "{peak} of {bytes_max}");
+        drop(scan);
+        assert!(source.offers.hold(Kind::Names).grow(bytes_max), "all of it is given back");
     }
 }
 
