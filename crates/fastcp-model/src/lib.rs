@@ -12,6 +12,8 @@ mod range;
 mod status;
 mod time;
 
+pub mod rules;
+
 pub use capabilities::Capabilities;
 pub use entry::{Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, SpecialKind};
 pub use grouped::Grouped;
