@@ -55,8 +55,9 @@ fn unsafe_lives_in_one_crate() {
 }
 
 /// The folders of the engine: each may import those after it, and the files that lie flat beside them.
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 13] = [
     "run", "verify", "plan", "fetch", "reuse", "commit", "schedule", "link", "manifest", "target", "sender", "content",
+    "filter",
 ];
 
 /// The sources of the engine: the folder, or flat file, that each belongs to, and its text without comments.

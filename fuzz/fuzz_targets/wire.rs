@@ -124,7 +124,7 @@ fn handshake(bytes: &[u8]) {
 }
 
 fn offers(bytes: &[u8]) {
-    again(bytes, OfferRequest::decode, OfferRequest::encode);
+    again(bytes, OfferRequest::decode, |request| request.encode().expect("as it came"));
     again(bytes, OfferEnd::decode, OfferEnd::encode);
     again(bytes, decode_known, |ids| encode_known(ids));
     again(bytes, BatchId::decode, |id| id.encode());

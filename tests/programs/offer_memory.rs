@@ -41,7 +41,7 @@ fn stalled(server: &Server, path: &str) -> TcpStream {
     let mut control = server.connect();
     open_session(&mut control, 1);
     let request = Place { path: RelPath::new(path.as_bytes()).expect("lawful"), scope: Scope::Contents };
-    send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode());
+    send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode().expect("few rules"));
     let (frame_type, _) = read_frame(&mut control).expect("a batch");
     assert_eq!(frame_type, FrameType::OfferBatch);
     control

@@ -83,7 +83,7 @@ fn statuses(server: &Server, path: &str) -> Vec<(&'static str, Status)> {
         ("plain", split_reply(&ask_plain(server.connect(), &plain_request(bytes, 0, 0))).0.status),
     ];
     let request = Place { path: RelPath::new(bytes).expect("lawful"), scope: Scope::Contents };
-    send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode());
+    send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode().expect("few rules"));
     let (frame_type, payload) = read_frame(&mut control).expect("an answer");
     assert_eq!(frame_type, FrameType::Failure, "{path}");
     all.push(("offer", Failure::decode(&payload).expect("a status").status));

@@ -214,7 +214,7 @@ fn frames_within_a_session_are_checked_as_well() {
     let unknown = b"\x77\x77\x00\x00\x00\x00\x00\x00".to_vec();
     let too_long = b"\x00\x06\x00\x00\x7f\xff\xff\xff".to_vec();
     let dots = Place { path: RelPath::new(b"aa/bb").expect("lawful"), scope: Scope::Contents };
-    let mut dots = OfferRequest::from(dots).encode();
+    let mut dots = OfferRequest::from(dots).encode().expect("few rules");
     dots[3..5].copy_from_slice(b"..");
     let dots = encode_frame(FrameType::OfferRequest, &dots).expect("lawful");
     for bytes in [unexpected, unknown, too_long, dots] {
@@ -239,7 +239,7 @@ fn offers_of_what_is_not_there_say_why() {
         ("root/etc", Status::OutsideRoot),
     ] {
         let request = Place { path: RelPath::new(path.as_bytes()).expect("lawful"), scope: Scope::Contents };
-        send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode());
+        send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode().expect("few rules"));
         let answer = read_frame(&mut control).expect("an answer");
         assert_eq!(answer, (FrameType::Failure, status.code().to_be_bytes().to_vec()), "{path}");
     }
@@ -506,7 +506,7 @@ fn a_client_that_leaves_in_the_middle_of_an_offer_takes_its_threads_with_it() {
     let capability_bits = Capabilities::SUPPORTED.difference(Capabilities::COMPRESSED_TREE).bits();
     send_frame(&mut control, FrameType::Hello, &Hello { capability_bits, ..hello(1) }.encode());
     let request = Place { path: RelPath::root(), scope: Scope::Contents };
-    send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode());
+    send_frame(&mut control, FrameType::OfferRequest, &OfferRequest::from(request).encode().expect("few rules"));
     wait_until("one thread to scan and one to send", || server.threads() == before + 2);
     drop(control);
     wait_until("both to end", || server.threads() == before);

@@ -10,14 +10,16 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use fastcp_engine::Compression;
 
+use crate::args::filters::FilterOptions;
 use crate::args::options::{
     ChangeOptions, CopyOptions, LimitOptions, LinkOptions, LogOptions, OutputOptions, RetryOption, SandboxOptions,
-    ShellOptions, TrustOptions, parse_chunk_kb, parse_connections_max, parse_level, parse_port,
+    ShellOptions, SizeOptions, TrustOptions, parse_chunk_kb, parse_connections_max, parse_level, parse_port,
     parse_port_to_listen_on, parse_size,
 };
 use crate::from::{directory_to_verify, local_directory};
 
 mod environment;
+pub(crate) mod filters;
 mod idle;
 mod mistaken;
 mod negations;
@@ -73,7 +75,7 @@ const HELP_TEMPLATE: &str = "\
 {all-args}{after-help}";
 
 const AFTER_HELP: &str = "\
-Every option but -v, --delete, --max-delete and --force-empty can also be set by an environment variable: \
+Every option but -v, --delete, --max-delete, --force-empty and those of selection can also be set by an environment variable: \
 FASTCP_CONNS=8 is --conns 8, FASTCP_DRY_RUN=1 is --dry-run. The command line has precedence. \
 --no-NAME turns the option --NAME off again.
 
@@ -126,6 +128,10 @@ pub(crate) struct PullOptions {
     #[command(flatten)]
     pub(crate) shell: ShellOptions,
     #[command(flatten)]
+    pub(crate) filters: FilterOptions,
+    #[command(flatten)]
+    pub(crate) sizes: SizeOptions,
+    #[command(flatten)]
     pub(crate) changes: ChangeOptions,
     #[command(flatten)]
     pub(crate) copy: CopyOptions,
@@ -167,6 +173,8 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) shell: ShellOptions,
     #[command(flatten)]
+    pub(crate) filters: FilterOptions,
+    #[command(flatten)]
     pub(crate) link: LinkOptions,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
@@ -183,6 +191,8 @@ pub(crate) struct LsArgs {
     /// List all that is below
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
+    #[command(flatten)]
+    pub(crate) filters: FilterOptions,
     #[command(flatten)]
     pub(crate) trust: TrustOptions,
     #[command(flatten)]

@@ -7,6 +7,7 @@ use fastcp_engine::{
     VerifyOver,
 };
 use fastcp_model::Capabilities;
+use fastcp_model::rules::FilterRule;
 
 use crate::args::PullOptions;
 use crate::course::{Course, Way};
@@ -77,6 +78,7 @@ pub(crate) fn receiver_settings(
     options: &PullOptions,
     from: Nearness,
     manifest: Option<Recording>,
+    rules: &[FilterRule],
 ) -> ReceiverSettings {
     let PullOptions { copy, changes, output, .. } = options;
     // With --json, events are asked for by name.
@@ -91,6 +93,8 @@ pub(crate) fn receiver_settings(
         verify: copy.verify,
         manifest,
         deletion: changes.deletion(),
+        filter: rules.into(),
+        sizes: options.sizes.limits(),
         backup_dir: changes.backup_dir.clone(),
         setuid: SetUid::Kept,
         itemize: if listing == Listing::None { Itemize::No } else { Itemize::Changes },

@@ -17,6 +17,7 @@ mod deploy;
 mod drop;
 mod events;
 mod exit_code;
+mod filters;
 mod from;
 mod get;
 mod guard;

@@ -12,6 +12,7 @@ use crate::args::LsArgs;
 use crate::course::Course;
 use crate::events::with_name;
 use crate::exit_code::{self, Failure};
+use crate::filters::{self, Unqualified};
 use crate::from::From;
 use crate::output::{Format, Output};
 use crate::pattern::{Pattern, is_pattern};
@@ -24,6 +25,7 @@ use crate::wording::kind_name;
 
 pub(crate) fn ls(args: &LsArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     let from = From::parse(&args.from).map_err(|error| Failure::new(exit_code::USAGE, error))?;
+    let rules = filters::rules(&args.filters, Unqualified::BothEnds)?;
     start_pool()?;
     // The shell ends when the run does.
     let (reached, Place { path, scope }, _shell) = reach(from, &args.trust, &args.shell)?;
@@ -37,13 +39,13 @@ pub(crate) fn ls(args: &LsArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
         let dialer = reached.dialer(Arc::clone(&report.wire));
         let is_deep = args.recursive;
         let mut tell = |dir: &RelPath, entry: &Entry| lister.tell(dir, entry);
-        list_path(&dialer, &path, is_deep, &settings, report, &mut tell)?;
+        list_path(&dialer, &path, is_deep, &rules, &settings, report, &mut tell)?;
         match &typed {
             // Nothing matches: it may be the very name.
             Some(typed) if lister.named.get() == 0 => {
                 let lister = Lister { pattern: None, named: Cell::new(0), ..lister };
                 let mut tell = |dir: &RelPath, entry: &Entry| lister.tell(dir, entry);
-                list_path(&dialer, typed, is_deep, &settings, report, &mut tell)
+                list_path(&dialer, typed, is_deep, &rules, &settings, report, &mut tell)
             }
             _ => Ok(()),
         }

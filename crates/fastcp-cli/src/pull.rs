@@ -16,6 +16,7 @@ use crate::copying::{
 };
 use crate::course::Way;
 use crate::exit_code::{self, Failure};
+use crate::filters;
 use crate::output::Output;
 use crate::overlap;
 use crate::reach::{Reached, Unprotected};
@@ -35,6 +36,7 @@ pub(crate) fn pull(
     screen: &Arc<Screen>,
 ) -> Result<u8, Failure> {
     options.changes.check().map_err(|message| Failure::new(exit_code::USAGE, message))?;
+    let rules = filters::rules(&options.filters, options.changes.unqualified())?;
     // Ended when the run is.
     let mut _shell = None;
     let only = |mut places: Vec<Place>| {
@@ -70,7 +72,7 @@ pub(crate) fn pull(
         sandbox::enter(&allowed(dst_dir, options, std::iter::once(&reached).chain(&also)));
     }
     start_pool()?;
-    let receiver = receiver_settings(options, from, manifest);
+    let receiver = receiver_settings(options, from, manifest, &rules);
     let course = course_of(&receiver, Way::Here);
     let process = ProcessSettings { receive_path: options.copy.receive_path, ..ProcessSettings::default() };
     let output = Output::new(format(&options.output), screen).listing(listing(options));
@@ -81,6 +83,7 @@ pub(crate) fn pull(
         let run = Pull::new(source, dst_dir)
             .part(path, scope)
             .receiver(receiver)
+            .filter(rules)
             .link(link_settings_for(options))
             .process(process)
             .interrupt(interrupt);

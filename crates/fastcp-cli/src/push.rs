@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use fastcp_engine::{Interrupt, Push, Report};
 use fastcp_model::{Name, RelPath};
-use fastcp_wire::limits::PUSH_BYTES_MAX;
+use fastcp_wire::filter_rules::bytes_of;
+use fastcp_wire::limits::{PUSH_BYTES_MAX, RULES_BYTES_MAX};
 use fastcp_wire::offer::Scope;
 use fastcp_wire::session::Purpose;
 
@@ -16,6 +17,7 @@ use crate::copying::{
 };
 use crate::course::Way;
 use crate::exit_code::{self, Failure};
+use crate::filters;
 use crate::from::From;
 use crate::output::Output;
 use crate::pull::pull;
@@ -41,6 +43,7 @@ pub(crate) fn push(args: &PushArgs, interrupt: &Interrupt, screen: &Arc<Screen>)
         elsewhere => elsewhere,
     };
     options.changes.check().map_err(|message| usage(&message))?;
+    let rules = filters::rules(&options.filters, options.changes.unqualified())?;
     if !options.also.is_empty() {
         return Err(usage(&"--also is for pull: it names servers to fetch from"));
     }
@@ -62,9 +65,12 @@ pub(crate) fn push(args: &PushArgs, interrupt: &Interrupt, screen: &Arc<Screen>)
     };
     let (into, new_name) = named(&places, into, into_scope);
     let (source, offer) = open_places(&places, new_name.as_ref())?;
+    let source = source.selected(&offer, &rules);
     let manifest = manifest_to_write(options, None)?;
     start_pool()?;
-    let receiver = receiver_settings(options, Nearness::Elsewhere, manifest);
+    let receiver = receiver_settings(options, Nearness::Elsewhere, manifest, &rules);
+    // More than a session is opened with.
+    let opening_bytes = PUSH_BYTES_MAX - RULES_BYTES_MAX + bytes_of(&rules);
     let course = course_of(&receiver, Way::There);
     let output = Output::new(format(&options.output), screen).listing(listing(options));
     let compression = compression(options.copy.no_compress, options.copy.compress_level);
@@ -82,14 +88,17 @@ pub(crate) fn push(args: &PushArgs, interrupt: &Interrupt, screen: &Arc<Screen>)
         let result = if options.changes.dry_run { run.preview(report) } else { run.run(report) };
         match result {
             Ok(()) => (exit_code::of_report(report), None),
-            Err(error) => (exit_code::of_run_error(&error), Some(with_advice(&error, &destination, has_begun(report)))),
+            Err(error) => (
+                exit_code::of_run_error(&error),
+                Some(with_advice(&error, &destination, has_begun(report, opening_bytes))),
+            ),
         }
     }))
 }
 
 /// Whether anything can have come of the run: more was sent than a session is opened with, or the receiver has said so.
-fn has_begun(report: &Report) -> bool {
-    report.counters.entries.now() > 0 || report.wire.bytes_out.load(Ordering::Relaxed) > PUSH_BYTES_MAX as u64
+fn has_begun(report: &Report, opening_bytes: usize) -> bool {
+    report.counters.entries.now() > 0 || report.wire.bytes_out.load(Ordering::Relaxed) > opening_bytes as u64
 }
 
 /// Where it goes: a single file to a path without a closing slash may get that name.

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use fastcp_engine::{Limits, Report, RunError};
 use fastcp_model::Grouped;
-use fastcp_wire::offer::Place;
+use fastcp_wire::offer::OfferRequest;
 use serde::Serialize;
 
 use crate::args::VerifyArgs;
 use crate::course::Course;
 use crate::exit_code::{self, Failure};
+use crate::filters::{self, Unqualified};
 use crate::from::From;
 use crate::output::{Format, Output};
 use crate::screen::Screen;
@@ -63,11 +64,13 @@ pub(crate) fn verify(args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Fail
 
 fn with_source(from: From, args: &VerifyArgs, screen: &Arc<Screen>) -> Result<u8, Failure> {
     // The shell ends when the run does.
-    let (reached, Place { path, scope }, _shell) = reach(from, &args.trust, &args.shell)?;
+    let rules = filters::rules(&args.filters, Unqualified::BothEnds)?;
+    let (reached, place, _shell) = reach(from, &args.trust, &args.shell)?;
+    let request = OfferRequest { place, rules };
     let settings = link_settings(&args.link);
     let code = run_shown(&Output::new(format(&args.output), screen), |report| {
         let dialer = reached.dialer(Arc::clone(&report.wire));
-        fastcp_engine::verify(&dialer, &path, scope, &args.dir, &settings, &Limits::of_process(), report)
+        fastcp_engine::verify(&dialer, &request, &args.dir, &settings, &Limits::of_process(), report)
     });
     reached.remember();
     Ok(code)

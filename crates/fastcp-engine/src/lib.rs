@@ -12,6 +12,7 @@ mod content;
 mod difference;
 mod error;
 mod fetch;
+mod filter;
 mod interrupt;
 mod link;
 mod lock;
@@ -66,7 +67,7 @@ pub use sender::source::Source;
 pub use settings::{
     CONNECTIONS_DEFAULT, Compression, Connections, Deletion, Delta, Durability, EmptySource, Itemize, LinkSettings,
     ManifestFile, ManifestHash, MaxDelete, OFFER_BYTES_DEFAULT, Placement, PlainCrc, ProcessSettings, RETRY_DEFAULT,
-    ReceivePath, ReceiverSettings, Recording, SUMS_MAX, ServerSettings, SetUid, VerifyOver, Writes,
+    ReceivePath, ReceiverSettings, Recording, SUMS_MAX, ServerSettings, SetUid, SizeLimits, VerifyOver, Writes,
 };
 pub use threads::{STACK_BYTES, start_pool};
 pub use verify::verify;

@@ -7,7 +7,7 @@
 //! plans in the same way and has nobody that acts. With `--delete`, what is found to be extraneous
 //! (`extraneous.rs`) goes when the offer has ended (`deletion.rs`), and not before.
 //!
-//! May import: commit, schedule, link, target.
+//! May import: commit, schedule, link, target, filter.
 //! Never asks for a byte of a file.
 
 use std::collections::HashMap;
@@ -30,11 +30,12 @@ use crate::plan::entry::too_large;
 use crate::plan::extraneous::{Displacing, Extraneous, MakeFile};
 use crate::report::{Cause, Count, Refusal, Report};
 use crate::schedule::job::FileJob;
-use crate::settings::{Deletion, Itemize, ReceiverSettings, SetUid};
+use crate::settings::{Deletion, Itemize, ReceiverSettings, SetUid, SizeLimits};
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::dirs::{Age, DirState};
 use crate::target::kept_times::KeptTimes;
 use crate::target::owners::{Owners, TooManyNames};
+use crate::target::protection::{Protection, Protections};
 use crate::target::reach::ends_everything;
 
 pub(crate) mod act;
@@ -65,8 +66,11 @@ pub(crate) struct Planner<'a> {
     actor: Option<Actor<'a>>,
     deletion: Option<Deletion>,
     setuid: SetUid,
+    sizes: SizeLimits,
     /// `None` without deletion, and after it.
     extraneous: Option<Extraneous<'a>>,
+    /// Where there is deletion.
+    protections: Protections,
     /// Offered entries that the destination had already, be it as another kind.
     there_before: Count,
     /// The backup directories below the destination.
@@ -94,6 +98,8 @@ pub(crate) struct Looking<'a> {
     pub(crate) backups: BackupDirs,
     pub(crate) owners: &'a Owners,
     pub(crate) kept_times: &'a KeptTimes,
+    /// The path of the destination from the root of the file system.
+    pub(crate) above: &'a [u8],
     /// The most listings that are planned at a time: each holds its directory open.
     pub(crate) listings_max: usize,
 }
@@ -103,6 +109,8 @@ pub(crate) struct Placed {
     pub(crate) listing: Listing,
     pub(crate) state: Arc<DirState>,
     pub(crate) ground: Ground,
+    /// What is kept of what is in it.
+    pub(crate) protection: Protection,
 }
 
 /// What planning an entry leads to.
@@ -132,6 +140,7 @@ impl<'a> Planner<'a> {
             backups: BackupDirs::of(Some(&destination.root), backup),
             owners: transfer.owners,
             kept_times: &destination.kept_times,
+            above: &destination.above,
             listings_max: transfer.budget.listings,
         };
         let make_file: MakeFile<'a> = Box::new(|| {
@@ -153,7 +162,8 @@ impl<'a> Planner<'a> {
     }
 
     fn over(looking: Looking<'a>, report: &'a Report, settings: &ReceiverSettings, make_file: MakeFile<'a>) -> Self {
-        let Looking { root, backups, owners, kept_times, listings_max } = looking;
+        let Looking { root, backups, owners, kept_times, above, listings_max } = looking;
+        let rules = settings.deletion.map_or(&[][..], |_| &settings.filter);
         Self {
             root,
             root_age: if root.is_some() { Age::Old } else { Age::New },
@@ -165,7 +175,9 @@ impl<'a> Planner<'a> {
             actor: None,
             deletion: settings.deletion,
             setuid: settings.setuid,
+            sizes: settings.sizes,
             extraneous: settings.deletion.map(|_| Extraneous::new(root, backups.clone(), make_file)),
+            protections: Protections::new(rules, above),
             there_before: Count::default(),
             backups,
             is_replay: false,
@@ -213,7 +225,7 @@ impl<'a> Planner<'a> {
             placed.par_iter().map(|placed| self.plan_entries(placed)).collect::<Result<_, _>>()?;
         for (placed, outcomes) in placed.into_iter().zip(planned) {
             self.report.counters.entries.add(placed.listing.entries.len() as u64);
-            if !self.take_over(&placed.state, outcomes) {
+            if !self.take_over(&placed.state, &placed.protection, outcomes) {
                 return Ok(false);
             }
             if placed.listing.end != ListingEnd::More {
@@ -289,14 +301,15 @@ impl<'a> Planner<'a> {
     }
 
     /// Hands jobs to the schedule and keeps what has to wait. `false` where the run was stopped.
-    fn take_over(&mut self, state: &Arc<DirState>, outcomes: Vec<Planned>) -> bool {
+    fn take_over(&mut self, state: &Arc<DirState>, protection: &Protection, outcomes: Vec<Planned>) -> bool {
         let mut jobs = Vec::new();
         for outcome in outcomes {
             match (outcome, &mut self.extraneous) {
                 (Planned::Fetch(job), _) => jobs.push(Arc::new(job)),
                 (Planned::Displaces(entry), Some(extraneous)) => {
                     state.expect(1);
-                    extraneous.displacing.push(Displacing { state: Arc::clone(state), entry });
+                    let (state, protection) = (Arc::clone(state), protection.clone());
+                    extraneous.displacing.push(Displacing { state, protection, entry });
                 }
                 (Planned::Displaces(_) | Planned::Settled, _) => {}
             }
@@ -341,12 +354,16 @@ impl<'a> Planner<'a> {
             self.report.run.set_source_unread();
         }
         let ground = self.open(&state)?;
+        let (protection, failure) = self.protections.of(&listing, self.root, ground.dir());
+        if let Some(error) = failure {
+            self.report.failed(state.path.clone(), Cause::FilterRules(error.to_string()));
+        }
         for entry in &listing.entries {
             if entry.kind == EntryKind::Dir {
                 self.place_dir(&state, &ground, entry)?;
             }
         }
-        Ok(Placed { listing, state, ground })
+        Ok(Placed { listing, state, ground, protection })
     }
 
     /// Takes the setuid and setgid bits off a file, where they are not to be kept; answers whether it had any.

@@ -3,7 +3,7 @@
 //! Owns the tree that is served and what is remembered of it (listings that sessions share, checksums, signatures). Keeps no
 //! state of a receiver beyond the offer that it is streaming.
 //!
-//! May import: content.
+//! May import: content, filter.
 //! Never writes to the tree, and knows nothing of receivers but their requests.
 
 pub(crate) mod adapt;
@@ -13,6 +13,7 @@ pub(crate) mod offer;
 mod offer_memory;
 pub(crate) mod plain;
 pub(crate) mod scan;
+mod selection;
 pub(crate) mod served;
 pub(crate) mod shared;
 pub(crate) mod signature;

@@ -1,9 +1,11 @@
 //! What each role is told to do. The command line fills these in; nothing below reads arguments.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastcp_model::Capabilities;
+use fastcp_model::rules::FilterRule;
 use fastcp_net::{ConnectionLimits, HANDSHAKE_TIMEOUT, IDLE_MAX};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
@@ -264,6 +266,22 @@ pub enum EmptySource {
     Deletes,
 }
 
+/// How large files are that are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SizeLimits {
+    /// At least so many bytes.
+    pub min: Option<u64>,
+    /// At most so many bytes.
+    pub max: Option<u64>,
+}
+
+impl SizeLimits {
+    /// Whether a file of this size is copied.
+    pub fn admit(&self, size_bytes: u64) -> bool {
+        self.min.is_none_or(|min| size_bytes >= min) && self.max.is_none_or(|max| size_bytes <= max)
+    }
+}
+
 /// Whether each change is told, in rsync's letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Itemize {
@@ -289,6 +307,10 @@ pub struct ReceiverSettings {
     pub manifest: Option<Recording>,
     /// Deletion of what the source does not have; `None` keeps all of it.
     pub deletion: Option<Deletion>,
+    /// What of the destination takes part: what its rules exclude at the receiver is not deleted.
+    pub filter: Arc<[FilterRule]>,
+    /// Files of other sizes are left as they are.
+    pub sizes: SizeLimits,
     /// Where entries go that are deleted or replaced; a relative path starts at the destination.
     pub backup_dir: Option<PathBuf>,
     /// What becomes of setuid and setgid bits.
@@ -309,6 +331,8 @@ impl Default for ReceiverSettings {
             verify: VerifyOver::Received,
             manifest: None,
             deletion: None,
+            filter: Arc::default(),
+            sizes: SizeLimits::default(),
             backup_dir: None,
             setuid: SetUid::Kept,
             itemize: Itemize::No,

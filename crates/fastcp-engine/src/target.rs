@@ -3,7 +3,7 @@
 //! The only place that makes, renames and changes things there, always below a held root and by name in a held directory.
 //! Owns the proof that a name hangs on (`proof.rs`).
 //!
-//! May import: content.
+//! May import: content, filter.
 //! Never decides what is to be copied, and knows nothing of schedules.
 
 pub(crate) mod across;
@@ -20,6 +20,7 @@ pub(crate) mod naming;
 pub(crate) mod owners;
 pub(crate) mod part;
 pub(crate) mod proof;
+pub(crate) mod protection;
 pub(crate) mod reach;
 pub(crate) mod read_back;
 pub(crate) mod volume;

@@ -5,16 +5,15 @@
 //! prove nothing here: to find what is wrong behind them is the point. Nothing is written, made or locked,
 //! and the offer is not remembered, so that a look at a destination leaves no trace in it.
 //!
-//! May import: plan, link, target, content.
+//! May import: plan, link, target, content, filter.
 //! Never makes, changes or locks anything.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use fastcp_model::RelPath;
 use fastcp_net::{Ahead, Connection, ConnectionSource};
 use fastcp_sys::Root;
-use fastcp_wire::offer::{Place, Scope};
+use fastcp_wire::offer::OfferRequest;
 
 use crate::budget::Limits;
 use crate::error::RunError;
@@ -24,7 +23,9 @@ use crate::link::line::{Line, Nth};
 use crate::link::offers::{Offered, Offers};
 use crate::report::Report;
 use crate::settings::{Connections, LinkSettings};
+use crate::target::destination_path::DestinationPath;
 use crate::target::owners::Owners;
+use crate::target::protection::Protections;
 use crate::threads::spawn;
 
 mod answer;
@@ -41,33 +42,34 @@ use queue::CheckQueue;
 /// tells nothing.
 const AUTO_CONNECTIONS: u16 = 8;
 
-/// Compares the directory `against` with `path` of the sender's tree, its contents or itself. Differences
-/// are events and counts of the report.
+/// Compares the directory `against` with what a request asks of the sender's tree. What its rules exclude is not looked at
+/// at either end. Differences are events and counts of the report.
 ///
 /// # Errors
 /// What ended the run. What could not be read is in the report instead.
 pub fn verify(
     source: &dyn ConnectionSource,
-    path: &RelPath,
-    scope: Scope,
+    request: &OfferRequest,
     against: &Path,
     settings: &LinkSettings,
     limits: &Limits,
     report: &Report,
 ) -> Result<(), RunError> {
-    verify_in_ranges(source, &Place { path: path.clone(), scope }, against, settings, limits, report, u64::MAX)
+    verify_in_ranges(source, request, against, settings, limits, report, u64::MAX)
 }
 
 /// As [`verify`], but with ranges of this length at most.
 fn verify_in_ranges(
     source: &dyn ConnectionSource,
-    request: &Place,
+    request: &OfferRequest,
     against: &Path,
     settings: &LinkSettings,
     limits: &Limits,
     report: &Report,
     range_bytes_max: u64,
 ) -> Result<(), RunError> {
+    let above = DestinationPath::Typed(against.to_path_buf()).from_root();
+    let protections = Protections::new(&request.rules, &above);
     let root = Root::open(against).map_err(RunError::not_verifiable(against))?;
     let frames = Offers::question(request, None)?;
     let ahead = Ahead { frames: &frames, connections: begin_with(settings.connections) };
@@ -75,7 +77,8 @@ fn verify_in_ranges(
     let hashing = Hashing::agreed(line.agreed.capabilities);
     let connections = line.agreed.connections.min(begin_with(settings.connections));
     let queue = CheckQueue::new(range_bytes_max.min(hashing.range_bytes_max()));
-    let verification = Verification { line: &line, base: request.base(), root: &root, queue: &queue, report, hashing };
+    let verification =
+        Verification { line: &line, base: request.place.base(), root: &root, queue: &queue, report, hashing };
     let stop = || queue.stop();
     let first_error = FirstError::new(&line, &stop);
     std::thread::scope(|threads| {
@@ -97,7 +100,7 @@ fn verify_in_ranges(
                 }
             }
         }
-        first_error.keep(compare_offer(request, &verification));
+        first_error.keep(compare_offer(request, protections, &verification));
     });
     first_error.result()
 }
@@ -110,9 +113,13 @@ fn begin_with(connections: Connections) -> u16 {
 }
 
 /// Compares all that is offered. An offer that is broken off is asked for again, on a new session.
-fn compare_offer(request: &Place, verification: &Verification<'_>) -> Result<(), RunError> {
+fn compare_offer(
+    request: &OfferRequest,
+    protections: Protections,
+    verification: &Verification<'_>,
+) -> Result<(), RunError> {
     let owners = Owners::new();
-    let mut comparer = Comparer::new(verification.root, &owners, verification.report, verification.queue);
+    let mut comparer = Comparer::new(verification.root, &owners, verification.report, verification.queue, protections);
     let line = verification.line;
     line.on_session(&mut line.patience(), |session, nth| {
         if nth == Nth::Again {
@@ -125,7 +132,7 @@ fn compare_offer(request: &Place, verification: &Verification<'_>) -> Result<(),
 fn take_offer(
     control: &Connection,
     nth: Nth,
-    request: &Place,
+    request: &OfferRequest,
     comparer: &mut Comparer<'_>,
     verification: &Verification<'_>,
 ) -> Result<(), RunError> {
@@ -177,7 +184,7 @@ mod tests {
         };
         let report = Report::new(sync_channel(1).0);
         let dialer = Dialer::new(served(source), Arc::clone(&report.wire));
-        let request = Place { path: RelPath::root(), scope: Scope::Contents };
+        let request = Place { path: RelPath::root(), scope: Scope::Contents }.into();
         verify_in_ranges(&dialer, &request, copy, &settings, &Limits::NONE, &report, range_bytes_max)
             .expect("a run to its end");
         report

@@ -48,10 +48,12 @@ pub enum Status {
     InUse = 19,
     /// The file is longer than what is taken, or than there is room for.
     TooLarge = 20,
+    /// A file of filter rules in it cannot be read, or says what is no rule.
+    FilterRules = 21,
 }
 
 impl Status {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Ok,
         Self::NotFound,
         Self::PermissionDenied,
@@ -73,6 +75,7 @@ impl Status {
         Self::TimedOut,
         Self::InUse,
         Self::TooLarge,
+        Self::FilterRules,
     ];
 
     /// The number on the wire.
@@ -115,6 +118,7 @@ impl fmt::Display for Status {
             Self::TimedOut => "timed out",
             Self::InUse => "in use: another program holds a lease on it",
             Self::TooLarge => "too large, or no room for it",
+            Self::FilterRules => "its file of filter rules cannot be used",
         })
     }
 }

@@ -8,6 +8,7 @@
 //! - [`request`] and [`reply`]: FTQ1 and FTR1, plain and extended: what data connections speak.
 //! - [`bundle`]: many small files in one request.
 //! - [`frame`]: the envelope of the control dialect.
+//! - [`filter_rules`]: what of a tree takes part.
 //! - [`hello`]: who is there, what both can do, and the ticket for data connections.
 //! - [`known`]: batches of an offer that need not be sent again.
 //! - [`offer`]: the sender's tree, directory by directory; [`unlisted`]: how far listings lag behind names.
@@ -18,6 +19,7 @@
 pub mod auth;
 pub mod bundle;
 pub mod drop;
+pub mod filter_rules;
 pub mod frame;
 pub mod hello;
 pub mod known;

@@ -53,6 +53,8 @@ pub const KNOWN_BATCHES_MAX: usize = 65_536;
 pub const UNLISTED_BYTES_MAX: usize = 256 << 20;
 /// What a directory counts beside its path, in bytes.
 pub const UNLISTED_DIR_BYTES: usize = 64;
+/// The longest list of filter rules, in bytes.
+pub const RULES_BYTES_MAX: usize = 1 << 20;
 /// The longest target of a symbolic link, in bytes.
 pub const LINK_TARGET_BYTES_MAX: usize = 4096;
 /// The longest name of a user or group, in bytes.
@@ -74,7 +76,7 @@ pub const SESSION_TOKEN_BYTES_MAX: usize = 128;
 /// The longest payload of the frames that open such a session, in bytes.
 pub const SESSION_BYTES_MAX: usize = 9 << 10;
 /// The longest payload of a PUSH frame, in bytes.
-pub const PUSH_BYTES_MAX: usize = 16 << 10;
+pub const PUSH_BYTES_MAX: usize = (16 << 10) + RULES_BYTES_MAX;
 /// The most settings of a push.
 pub const PUSH_SETTINGS_MAX: usize = 64;
 /// The longest name of a setting, in bytes.

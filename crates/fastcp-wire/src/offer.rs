@@ -1,8 +1,10 @@
 //! What the receiver asks to be shown, and how an offer ends; its batches are in `batch.rs`.
 
+use fastcp_model::rules::FilterRule;
 use fastcp_model::{PATH_BYTES_MAX, RelPath};
 
 use crate::WireError;
+use crate::filter_rules::{put_rules, rules};
 use crate::reader::{Reader, put_short_bytes, within};
 
 mod batch;
@@ -51,42 +53,46 @@ impl Place {
     }
 }
 
-/// The receiver's request for offers. Rules and cursor have their place from the start; this version
-/// knows none and sends them empty.
+/// The receiver's request for offers. A cursor has its place from the start; this version knows none and sends it empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferRequest {
     /// What is to be offered.
     pub place: Place,
+    /// What of it takes part; paths begin where the offer does.
+    pub rules: Vec<FilterRule>,
 }
 
 impl OfferRequest {
     /// The payload of an [`crate::frame::FrameType::OfferRequest`] frame.
-    pub fn encode(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// More than [`RULES_BYTES_MAX`] of rules.
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         let mut out = vec![self.place.scope as u8];
         put_short_bytes(&mut out, self.place.path.as_bytes());
-        out.extend_from_slice(&0u32.to_be_bytes());
+        put_rules(&mut out, &self.rules)?;
         out.extend_from_slice(&0u16.to_be_bytes());
-        out
+        Ok(out)
     }
 
     /// Decodes the payload.
     ///
     /// # Errors
-    /// An unlawful path, an unknown scope, or rules or a cursor, which this version does not know.
+    /// An unlawful path or rule, an unknown scope, or a cursor, which this version does not know.
     pub fn decode(payload: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(payload);
         let scope = Scope::from_code(reader.u8()?)?;
         let path = RelPath::new(reader.short_bytes("path_len", PATH_BYTES_MAX)?)?;
-        within("rules_len", reader.u32()? as usize, 0)?;
+        let rules = rules(&mut reader)?;
         within("cursor_len", usize::from(reader.u16()?), 0)?;
         reader.finish()?;
-        Ok(Self { place: Place { path, scope } })
+        Ok(Self { place: Place { path, scope }, rules })
     }
 }
 
 impl From<Place> for OfferRequest {
     fn from(place: Place) -> Self {
-        Self { place }
+        Self { place, rules: Vec::new() }
     }
 }
 

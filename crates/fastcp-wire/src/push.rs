@@ -3,9 +3,11 @@
 //! Settings travel by the names of the options that people type, so that a receiver which does not know one, or does
 //! not allow it, can refuse it by name. What a value means is not known here.
 
+use fastcp_model::rules::FilterRule;
 use fastcp_model::{NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath};
 
 use crate::WireError;
+use crate::filter_rules::{put_rules, rules};
 use crate::limits::{PUSH_BYTES_MAX, PUSH_SETTINGS_MAX, SETTING_NAME_BYTES_MAX, SETTING_VALUE_BYTES_MAX};
 use crate::offer::{Place, Scope};
 use crate::reader::{Reader, put_short_bytes, within};
@@ -25,6 +27,8 @@ pub struct Push {
     pub new_name: Option<Name>,
     /// What the receiver is told, each by the name of its option.
     pub settings: Vec<Setting>,
+    /// What of the destination takes part: those of them that are the receiver's say what it does not delete.
+    pub rules: Vec<FilterRule>,
 }
 
 /// One setting.
@@ -47,7 +51,7 @@ impl Push {
     /// The payload of a [`crate::frame::FrameType::Push`] frame.
     ///
     /// # Errors
-    /// Settings beyond the limits.
+    /// Settings or rules beyond the limits.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         within("setting_count", self.settings.len(), PUSH_SETTINGS_MAX)?;
         let mut out = PUSH_VERSION.to_be_bytes().to_vec();
@@ -62,6 +66,7 @@ impl Push {
             put_short_bytes(&mut out, name.as_bytes());
             put_short_bytes(&mut out, value);
         }
+        put_rules(&mut out, &self.rules)?;
         within("payload_len", out.len(), PUSH_BYTES_MAX)?;
         Ok(out)
     }
@@ -69,7 +74,7 @@ impl Push {
     /// Decodes the payload.
     ///
     /// # Errors
-    /// Another version, an unlawful path or name, a field beyond its limit, or a setting that comes twice.
+    /// Another version, an unlawful path, name or rule, a field beyond its limit, or a setting that comes twice.
     pub fn decode(payload: &[u8]) -> Result<Self, WireError> {
         within("payload_len", payload.len(), PUSH_BYTES_MAX)?;
         let mut reader = Reader::new(payload);
@@ -94,8 +99,9 @@ impl Push {
             }
             settings.push(setting);
         }
+        let rules = rules(&mut reader)?;
         reader.finish()?;
-        Ok(Self { offer: Place { path, scope }, into, new_name, settings })
+        Ok(Self { offer: Place { path, scope }, into, new_name, settings, rules })
     }
 }
 

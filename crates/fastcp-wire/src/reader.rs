@@ -60,6 +60,10 @@ impl<'a> Reader<'a> {
         std::mem::take(&mut self.rest)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     pub(crate) fn finish(self) -> Result<(), WireError> {
         match self.rest.len() {
             0 => Ok(()),

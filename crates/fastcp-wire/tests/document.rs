@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fastcp_model::rules::{Action, FilterRule, Pattern, Rule, Sides};
 use fastcp_model::{
     CHUNK_KB_DEFAULT, CHUNK_KB_MAX, CHUNK_KB_MIN, Capabilities, EntryKind, NAME_BYTES_MAX, PATH_BYTES_MAX, RelPath,
     SpecialKind, Status,
@@ -9,6 +10,7 @@ use fastcp_model::{
 use fastcp_wire::auth::{Auth, AuthReply};
 use fastcp_wire::bundle::{BUNDLE_PIECES_BYTES_MAX, BundleRequest};
 use fastcp_wire::drop::{DROP_HEADER_BYTES, DROP_REPLY_BYTES};
+use fastcp_wire::filter_rules::Marks;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FRAME_SUM_BYTES, FrameHeader, FrameType, decode_payload};
 use fastcp_wire::hello::{self, Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::known::{BatchId, RECEIVER_FRAME_BYTES_MAX, encode_known};
@@ -95,6 +97,12 @@ fn frame_types() {
 fn capability_bits() {
     let coded: Vec<_> = Capabilities::all().iter_names().map(|(name, bit)| (bit.bits().into(), name)).collect();
     assert_eq!(numbered("Capability bits"), coded);
+}
+
+#[test]
+fn rule_marks() {
+    let coded: Vec<_> = Marks::all().iter_names().map(|(name, mark)| (mark.bits().into(), name)).collect();
+    assert_eq!(numbered("Rule marks"), coded);
 }
 
 #[test]
@@ -195,7 +203,7 @@ fn event_kinds() {
 fn the_names_of_settings_are_lawful() {
     let settings: Vec<_> = table("Settings").iter().map(|row| Setting::new(row[0], "")).collect();
     let offer = Place { path: RelPath::root(), scope: Scope::Contents };
-    let push = Push { offer, into: RelPath::root(), new_name: None, settings };
+    let push = Push { offer, into: RelPath::root(), new_name: None, settings, rules: Vec::new() };
     assert_eq!(push.encode().and_then(|payload| Push::decode(&payload)), Ok(push));
 }
 
@@ -228,6 +236,7 @@ fn limits_table() {
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX as u64),
         ("BATCH_ENTRIES_MAX", limits::BATCH_ENTRIES_MAX as u64),
         ("KNOWN_BATCHES_MAX", limits::KNOWN_BATCHES_MAX as u64),
+        ("RULES_BYTES_MAX", limits::RULES_BYTES_MAX as u64),
         ("UNLISTED_BYTES_MAX", limits::UNLISTED_BYTES_MAX as u64),
         ("UNLISTED_DIR_BYTES", limits::UNLISTED_DIR_BYTES as u64),
         ("LINK_TARGET_BYTES_MAX", limits::LINK_TARGET_BYTES_MAX as u64),
@@ -324,7 +333,7 @@ fn fixed_sizes() {
     let request = Place { path: RelPath::root(), scope: Scope::Contents };
     let failure_frame = Failure { status: Status::Busy, detail: "a".to_owned() };
     let push = |settings| {
-        let push = Push { offer: request.clone(), into: RelPath::root(), new_name: None, settings };
+        let push = Push { offer: request.clone(), into: RelPath::root(), new_name: None, settings, rules: Vec::new() };
         push.encode().expect("within the limits").len()
     };
     let setting = push(vec![Setting::new("", "")]) - push(Vec::new());
@@ -343,6 +352,20 @@ fn fixed_sizes() {
         Hello { role: Role::Receiver, places, ..hello.clone() }.encode().len()
     };
     let place = with_places(2) - with_places(1);
+    let pattern = || Pattern::new(b"a").expect("lawful");
+    let rule = || {
+        FilterRule::Rule(Rule {
+            action: Action::Exclude,
+            pattern: pattern(),
+            sides: Sides::all(),
+            is_perishable: false,
+            is_about_attributes: false,
+        })
+    };
+    let with_rules = |count| {
+        let rules = std::iter::repeat_with(rule).take(count).collect();
+        OfferRequest { place: request.clone(), rules }.encode().expect("within the limits").len()
+    };
     let coded = BTreeMap::from([
         ("AUTH", Auth { run: [0; 16], proof: [0; 32] }.encode().len()),
         ("AUTH_REPLY", AuthReply { proof: [0; 32] }.encode().len()),
@@ -368,7 +391,8 @@ fn fixed_sizes() {
         ("FAILURE", failure_frame.encode().len() - 1),
         ("PUSH", push(Vec::new())),
         ("Setting", setting),
-        ("OFFER_REQUEST", OfferRequest::from(request.clone()).encode().len()),
+        ("OFFER_REQUEST", with_rules(0)),
+        ("Filter rule", with_rules(1) - with_rules(0) - 1),
         ("OFFER_KNOWN", encode_known(&[]).len()),
         ("OFFER_SAME", BatchId([0; 20]).encode().len()),
         ("OFFER_BATCH", OfferBatch::default().encode(BatchCodec::Raw).expect("small").len() - empty_batch),
@@ -533,7 +557,7 @@ fn the_worked_push_is_what_the_code_speaks() -> Result<(), WireError> {
     let push = Push::decode(&payload(&session[1].1, FrameType::Push)?)?;
     let settings = vec![Setting::new("itemize-changes", ""), Setting::new("retry", 60)];
     let offer = Place { path: RelPath::root(), scope: Scope::Contents };
-    assert_eq!(push, Push { offer, into: RelPath::new(b"new")?, new_name: None, settings });
+    assert_eq!(push, Push { offer, into: RelPath::new(b"new")?, new_name: None, settings, rules: Vec::new() });
     let reply = HelloReply::decode(&payload(&session[2].1, FrameType::HelloReply)?)?;
     let attach = Attach::decode(&payload(&session[3].1, FrameType::Attach)?)?;
     assert_eq!(attach, Attach { ticket: reply.ticket, lane: Lane::Report { seen: 0 } });

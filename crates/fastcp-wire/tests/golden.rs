@@ -1,5 +1,7 @@
 //! The bytes of every message, field by field, fixed for good. A change here is a change of format.
 
+use fastcp_model::rules::parse::{Cut, FileStyle, Form, Style};
+use fastcp_model::rules::{Action, DirMerge, FilterRule, Pattern, Rule, Sides};
 use fastcp_model::{
     ByteRange, Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name, RelPath, SpecialKind, Status,
     Timestamp,
@@ -11,7 +13,7 @@ use fastcp_wire::frame::FrameType;
 use fastcp_wire::hello::{Attach, Failure, Hello, HelloReply, Lane, Role, Ticket};
 use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, CAUSE_BYTES_MAX, REPORT_TEXT_BYTES_MAX};
-use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OwnerClass, OwnerName, Place, Scope};
+use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Place, Scope};
 use fastcp_wire::progress::Progress;
 use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{BodyKind, HoleEnd, PieceHeader, Reply, Trailer};
@@ -537,6 +539,13 @@ fn push() {
         Setting::new("delete", ""),
         Setting { name: "backup-dir".to_owned(), value: b"b/\xff".to_vec() },
     ];
+    let rule = FilterRule::Rule(Rule {
+        action: Action::Exclude,
+        pattern: Pattern::new(b"x").expect("lawful"),
+        sides: Sides::all(),
+        is_perishable: false,
+        is_about_attributes: false,
+    });
     check(
         "0001                   # version
          01                     # scope itself
@@ -557,8 +566,13 @@ fn push() {
          000a                   # name_len
          6261636b75702d646972   # name backup-dir
          0003                   # value_len
-         622fff                 # value: b, slash, a byte that is not UTF-8",
-        &Message::Push(Push { offer, into: path(b"d/e"), new_name: Some(name(b"n")), settings }),
+         622fff                 # value: b, slash, a byte that is not UTF-8
+         00000006               # rules_len
+         00                     # kind rule
+         0006                   # marks sender, receiver
+         0001                   # text_len
+         78                     # text x",
+        &Message::Push(Push { offer, into: path(b"d/e"), new_name: Some(name(b"n")), settings, rules: vec![rule] }),
     );
     check(
         "0001               # version
@@ -566,12 +580,14 @@ fn push() {
          0000               # path_len: the root
          0000               # into_len: the root
          0000               # new_name_len: none
-         00                 # setting_count",
+         00                 # setting_count
+         00000000           # rules_len",
         &Message::Push(Push {
             offer: Place { path: RelPath::root(), scope: Scope::Contents },
             into: RelPath::root(),
             new_name: None,
             settings: Vec::new(),
+            rules: Vec::new(),
         }),
     );
 }
@@ -776,6 +792,40 @@ fn offer_request() {
          00000000           # rules_len
          0000               # cursor_len",
         &Message::OfferRequest(Place { path: RelPath::root(), scope: Scope::Contents }.into()),
+    );
+    let pattern = Pattern::new(b"/*.o").expect("lawful").negated(true);
+    let rule = Rule {
+        action: Action::Exclude,
+        pattern,
+        sides: Sides::SENDER,
+        is_perishable: true,
+        is_about_attributes: false,
+    };
+    let style = Style { form: Form::Bare(Action::Include), sides: Sides::all(), ..Style::FILTER };
+    let merge = DirMerge {
+        file: (*b".r").into(),
+        style: FileStyle { style, cut: Cut::Words },
+        searches_above: true,
+        is_not_inherited: true,
+        excludes_itself: true,
+    };
+    check(
+        "00                 # scope contents
+         0000               # path_len: the root
+         00000010           # rules_len
+         00                 # kind rule
+         0052               # marks SENDER, PERISHABLE, NEGATED
+         0004               # text_len
+         2f2a2e6f           # text: /*.o
+         01                 # kind dir-merge
+         3a87               # marks INCLUDE, SENDER, RECEIVER, BARE, WORDS, ABOVE, NOT_INHERITED, ITSELF
+         0002               # text_len
+         2e72               # text: .r
+         0000               # cursor_len",
+        &Message::OfferRequest(OfferRequest {
+            place: Place { path: RelPath::root(), scope: Scope::Contents },
+            rules: vec![FilterRule::Rule(rule), FilterRule::DirMerge(merge)],
+        }),
     );
 }
 

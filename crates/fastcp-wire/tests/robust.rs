@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use fastcp_model::rules::{Action, FilterRule, Pattern, Rule, Sides};
 use fastcp_model::{Listing, ListingEnd, NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath, SpecialKind};
 use fastcp_wire::WireError;
 use fastcp_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, decode_payload, encode_frame};
@@ -10,7 +11,7 @@ use fastcp_wire::limits::{
     BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, CAUSE_BYTES_MAX, CONNECTIONS_MAX, EVENT_NUMBER_MAX, EVENT_PATH_BYTES_MAX,
     FINE_SIGNATURE_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, HASH_BYTES_MAX, HELLO_BYTES_MAX, LINK_TARGET_BYTES_MAX,
     OWNER_NAME_BYTES_MAX, PLACES_MAX, PUSH_BYTES_MAX, PUSH_SETTINGS_MAX, RANGE_BYTES_MAX, RECORD_BYTES_MAX,
-    REPORT_COUNTERS_MAX, REPORT_TEXT_BYTES_MAX, REQUEST_PATH_BYTES_MAX, SETTING_NAME_BYTES_MAX,
+    REPORT_COUNTERS_MAX, REPORT_TEXT_BYTES_MAX, REQUEST_PATH_BYTES_MAX, RULES_BYTES_MAX, SETTING_NAME_BYTES_MAX,
     SETTING_VALUE_BYTES_MAX, SIGNATURE_BYTES_MAX,
 };
 use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferRequest, OwnerClass, OwnerName, Place, Scope};
@@ -417,7 +418,7 @@ fn a_piece_header_is_bounded_even_under_a_right_checksum() {
     assert_too_long(piece(1, 0, 0, u32::MAX), "body_len", u32::MAX.into(), RANGE_BYTES_MAX);
     assert_value(piece(7, 0, 0, 0), "kind", 7);
     assert_value(piece(0, 0, 1, 0), "status", 1);
-    assert_value(piece(0, 21, 21, 0), "status", 21);
+    assert_value(piece(0, 22, 22, 0), "status", 22);
 }
 
 fn frame_header(text: &str) -> Result<FrameHeader, WireError> {
@@ -503,8 +504,8 @@ fn an_attachment_is_checked() {
 #[test]
 fn a_failure_is_checked() {
     let failure = |text: &str| Failure::decode(&hex(text));
-    assert_value(failure("0015"), "status", 21);
-    assert_value(failure("0015 0001 61"), "status", 21);
+    assert_value(failure("0016"), "status", 22);
+    assert_value(failure("0016 0001 61"), "status", 22);
     assert_eq!(failure("0007 0001 61").map(|failure| failure.detail), Ok("a".to_owned()));
     assert_eq!(failure("0007 0000"), Err(WireError::TrailingBytes(2)), "no detail is said in one way only");
     assert_eq!(failure("0007 0001 61 00"), Err(WireError::TrailingBytes(1)));
@@ -516,13 +517,13 @@ fn a_failure_is_checked() {
 /// A push of all there is, to the root, with these settings.
 fn push_with(settings: Vec<Setting>) -> Push {
     let offer = Place { path: RelPath::root(), scope: Scope::Contents };
-    Push { offer, into: RelPath::root(), new_name: None, settings }
+    Push { offer, into: RelPath::root(), new_name: None, settings, rules: Vec::new() }
 }
 
 #[test]
 fn a_push_is_checked() {
     let push = |text: &str| Push::decode(&hex(text));
-    assert!(push("0001 00 0000 0000 0000 00").is_ok());
+    assert!(push("0001 00 0000 0000 0000 00 00000000").is_ok());
     assert_value(push("0000 00 0000 0000 0000 00"), "version", 0);
     assert_value(push("0002 00 0000 0000 0000 00"), "version", 2);
     assert_value(push("0001 03 0000 0000 0000 00"), "scope", 3);
@@ -530,6 +531,7 @@ fn a_push_is_checked() {
     assert_too_long(push("0001 00 1000"), "path_len", 4096, max);
     assert_too_long(push("0001 00 0000 1000"), "into_len", 4096, max);
     assert_too_long(push("0001 00 0000 0000 0100"), "new_name_len", 256, NAME_BYTES_MAX as u64);
+    assert_too_long(push("0001 00 0000 0000 0000 00 00100001"), "rules_len", (1 << 20) + 1, 1 << 20);
     for path in ["2f61", "612f", "2e2e", "2e", "6100", "612f2f62", "612f2e2e", "2e2e2f61"] {
         let sized = format!("{:04x} {path}", path.len() / 2);
         for text in [format!("0001 00 {sized} 0000 0000 00"), format!("0001 00 0000 {sized} 0000 00")] {
@@ -548,7 +550,7 @@ fn settings_are_bounded() {
     assert_too_long(push("41"), "setting_count", 65, PUSH_SETTINGS_MAX as u64);
     assert_too_long(push("ff"), "setting_count", 255, PUSH_SETTINGS_MAX as u64);
     assert_eq!(push("40"), Err(WireError::Truncated));
-    assert!(push("02 0001 61 0000 0001 62 0000").is_ok());
+    assert!(push("02 0001 61 0000 0001 62 0000 00000000").is_ok());
     assert_value(push("02 0001 61 0000 0001 61 0001 78"), "settings", 2);
     assert_too_long(push("01 0041"), "name_len", 65, SETTING_NAME_BYTES_MAX as u64);
     assert_too_long(push("01 0001 61 1001"), "value_len", 4097, SETTING_VALUE_BYTES_MAX as u64);
@@ -570,8 +572,20 @@ fn a_push_that_its_peer_would_refuse_is_not_encoded() {
     assert_too_long(encode(vec![setting(1, 4097)]), "value_len", 4097, SETTING_VALUE_BYTES_MAX as u64);
     // Each as long as it may be, and all together too long.
     let values: Vec<_> = (1..=4).map(|length| setting(length, SETTING_VALUE_BYTES_MAX)).collect();
-    let bytes = 10 + values.iter().map(|setting| 4 + setting.name.len() + setting.value.len()).sum::<usize>();
-    assert_too_long(encode(values), "payload_len", bytes as u64, PUSH_BYTES_MAX as u64);
+    let bytes = 14 + values.iter().map(|setting| 4 + setting.name.len() + setting.value.len()).sum::<usize>();
+    let pattern = |bytes| {
+        FilterRule::Rule(Rule {
+            action: Action::Exclude,
+            pattern: Pattern::new(&vec![b'p'; bytes]).expect("lawful"),
+            sides: Sides::all(),
+            is_perishable: false,
+            is_about_attributes: false,
+        })
+    };
+    let rules = [vec![pattern(1019); 1023], vec![pattern(1019)]].concat();
+    let bytes = bytes + 1024 * 1024;
+    let push = Push { rules, ..push_with(values) };
+    assert_too_long(push.encode(), "payload_len", bytes as u64, PUSH_BYTES_MAX as u64);
     let too_long = vec![0; PUSH_BYTES_MAX + 1];
     assert_too_long(Push::decode(&too_long), "payload_len", too_long.len() as u64, PUSH_BYTES_MAX as u64);
 }
@@ -673,8 +687,20 @@ fn what_a_report_says_of_the_run_is_checked() {
 fn an_offer_request_is_bounded() {
     let decode = |text: &str| OfferRequest::decode(&hex(text));
     assert_too_long(decode("00 1000 00000000 0000"), "path_len", 4096, PATH_BYTES_MAX as u64);
-    assert_too_long(decode("00 0000 00000001 0000 00"), "rules_len", 1, 0);
-    assert_too_long(decode("00 0000 ffffffff 0000"), "rules_len", u32::MAX.into(), 0);
+    let rules_max = RULES_BYTES_MAX as u64;
+    assert_too_long(decode("00 0000 00100001 0000 00"), "rules_len", rules_max + 1, rules_max);
+    assert_too_long(decode("00 0000 ffffffff 0000"), "rules_len", u32::MAX.into(), rules_max);
+    let rule = |text: &str| decode(&format!("00 0000 {:08x} {text} 0000", text.replace(' ', "").len() / 2));
+    assert!(rule("00 0006 0001 61").is_ok() && rule("01 0006 0001 61").is_ok());
+    assert_value(rule("02 0006 0001 61"), "kind", 2);
+    assert_value(rule("00 0006 0000"), "text_len", 0);
+    assert_value(rule("01 0006 0000"), "text_len", 0);
+    // A mark that there is not, one of the other kind, and pairs that exclude each other.
+    for (kind, marks) in [(0, 0x4000), (1, 0x8000), (0, 0x0080), (1, 0x0040), (1, 0x0001), (1, 0x0180), (1, 0x0600)] {
+        assert_value(rule(&format!("{kind:02x} {marks:04x} 0001 61")), "marks", marks);
+    }
+    assert_too_long(rule("00 0006 1001 61"), "text_len", 4097, 4095);
+    assert_eq!(rule("00 0006 0002 61"), Err(WireError::Truncated));
     assert_too_long(decode("00 0000 00000000 0001 00"), "cursor_len", 1, 0);
     assert_value(decode("03 0000 00000000 0000"), "scope", 3);
     for path in ["2f61", "612f", "2e2e", "2e", "6100", "612f2f62", "612f2e2e"] {
@@ -736,7 +762,7 @@ fn a_listing_is_checked() {
     let listing = |text: &str| decode_body(&format!("00000000 00000001 {text} 00000000 00000000"));
     assert!(listing("03 0002 0000 00").is_ok());
     assert_value(listing("04 0000 0000 00"), "end", 4);
-    assert_value(listing("03 0015 0000 00"), "status", 21);
+    assert_value(listing("03 0016 0000 00"), "status", 22);
     assert_value(listing("01 0000 0000 02"), "has_root", 2);
     assert_too_long(listing("01 0000 ffff 00"), "path_len", u16::MAX.into(), PATH_BYTES_MAX as u64);
     assert!(matches!(listing("01 0000 0002 2e2e 00"), Err(WireError::Path(_))));

@@ -19,7 +19,8 @@ use super::negations::is_switch;
 use super::rsync;
 
 /// What deletes has to be typed, and so has how much is logged.
-const TYPED_ONLY: [&str; 4] = ["delete", "max-delete", "force-empty", "verbose"];
+const TYPED_ONLY: [&str; 7] =
+    ["delete", "delete-excluded", "max-delete", "force-empty", "verbose", "cvs-exclude", "from0"];
 
 /// The words that variables stand for. `typed` is what was typed, parsed by itself.
 ///

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use fastcp_engine::{
     Connections, Deletion, Durability, EmptySource, ManifestHash, MaxDelete, RETRY_DEFAULT, ReceivePath, SUMS_MAX,
-    VerifyOver,
+    SizeLimits, VerifyOver,
 };
 use fastcp_net::{CONNECTIONS_TOTAL_MAX, HANDSHAKE_TIMEOUT, IDLE_MAX, WRONG_TOKENS_MAX};
 use fastcp_wire::limits::CONNECTIONS_MAX;
+
+use crate::filters::Unqualified;
 
 /// How the server is reached.
 #[derive(Debug, Args)]
@@ -146,6 +148,9 @@ pub(crate) struct ChangeOptions {
     /// Delete what the source does not have, once the whole source was listed without an error
     #[arg(long)]
     pub(crate) delete: bool,
+    /// Delete what filter rules leave out as well; implies --delete
+    #[arg(long)]
+    pub(crate) delete_excluded: bool,
     /// Delete nothing if more than N entries, or N% of those present, would be deleted
     #[arg(long, value_name = "N[%]", value_parser = parse_max_delete)]
     pub(crate) max_delete: Option<MaxDelete>,
@@ -160,17 +165,40 @@ pub(crate) struct ChangeOptions {
 impl ChangeOptions {
     /// Options that mean nothing without another.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        match (self.delete, self.max_delete, self.force_empty) {
+        match (self.delete || self.delete_excluded, self.max_delete, self.force_empty) {
             (false, Some(_), _) => Err("--max-delete needs --delete"),
             (false, None, true) => Err("--force-empty needs --delete"),
             _ => Ok(()),
         }
     }
 
+    /// Where rules are evaluated that do not say.
+    pub(crate) fn unqualified(&self) -> Unqualified {
+        if self.delete_excluded { Unqualified::SenderAlone } else { Unqualified::BothEnds }
+    }
+
     /// What they mean for deletion.
     pub(crate) fn deletion(&self) -> Option<Deletion> {
         let empty_source = if self.force_empty { EmptySource::Deletes } else { EmptySource::Refused };
-        self.delete.then_some(Deletion { max: self.max_delete, empty_source })
+        (self.delete || self.delete_excluded).then_some(Deletion { max: self.max_delete, empty_source })
+    }
+}
+
+/// Which files are copied by their sizes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct SizeOptions {
+    /// Leave files alone that are larger, in bytes or with K, M, G or T; +1 or -1 behind it is a byte more or less
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_limit)]
+    pub(crate) max_size: Option<u64>,
+    /// Leave files alone that are smaller
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_limit)]
+    pub(crate) min_size: Option<u64>,
+}
+
+impl SizeOptions {
+    pub(crate) fn limits(&self) -> SizeLimits {
+        SizeLimits { min: self.min_size, max: self.max_size }
     }
 }
 
@@ -321,6 +349,39 @@ pub(super) fn parse_size(text: &str) -> Result<u64, &'static str> {
         _ => return Err(EXPECTED),
     };
     digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or(EXPECTED)
+}
+
+/// A size, as rsync takes it for limits: letters with a B behind them are powers of 1000, and a byte may be added or taken off.
+fn parse_size_limit(text: &str) -> Result<u64, &'static str> {
+    const EXPECTED: &str = "expected a number of bytes, or one with K, M, G or T";
+    let (number, more) = match (text.strip_suffix("+1"), text.strip_suffix("-1")) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, -1),
+        (None, None) => (text, 0),
+    };
+    let digits = number.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let letters = number[digits.len()..].to_ascii_uppercase();
+    let (power, base) = match &letters[..] {
+        "" | "B" => (0, 1024),
+        letters => {
+            let power = "KMGTP".find(&letters[..1]).ok_or(EXPECTED)? as u32 + 1;
+            match &letters[1..] {
+                "" | "I" | "IB" => (power, 1024),
+                "B" => (power, 1000),
+                _ => return Err(EXPECTED),
+            }
+        }
+    };
+    let unit = u64::pow(base, power);
+    // A fraction, such as 1.5K.
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let whole: u64 = if whole.is_empty() && !fraction.is_empty() { 0 } else { whole.parse().map_err(|_| EXPECTED)? };
+    let mut bytes = whole.checked_mul(unit).ok_or(EXPECTED)?;
+    if !fraction.is_empty() {
+        let part: f64 = format!("0.{fraction}").parse().map_err(|_| EXPECTED)?;
+        bytes = bytes.checked_add((part * unit as f64) as u64).ok_or(EXPECTED)?;
+    }
+    bytes.checked_add_signed(more).ok_or(EXPECTED)
 }
 
 fn parse_at_least_two(text: &str) -> Result<usize, NotBetween> {

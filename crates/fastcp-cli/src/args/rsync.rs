@@ -36,7 +36,7 @@ const COMPARED: Always = Always { long: "checksum", short: Some('c'), fact: "ver
 
 /// Options that fastcp does not have: the names of some that belong together, and what to do instead. Nothing is
 /// said where there is nothing instead.
-const MISSING: [(&[&str], &str); 43] = [
+const MISSING: [(&[&str], &str); 42] = [
     (&["-A", "--acls", "-X", "--xattrs"], "access control lists and extended attributes are not copied"),
     (&["-D", "--devices", "--specials", "--copy-devices", "--write-devices"], "devices, pipes and sockets are skipped"),
     (&["-H", "--hard-links"], "hard links are copied as separate files"),
@@ -69,13 +69,9 @@ const MISSING: [(&[&str], &str); 43] = [
         "use --delete, which deletes once the whole source was listed",
     ),
     (&["--force"], "use --delete, which also replaces directories that are not empty"),
-    (&["--delete-excluded", "--delete-missing-args", "--ignore-missing-args", "--ignore-errors"], ""),
-    (&["-f", "-F", "--filter", "-C", "--cvs-exclude", "-0", "--from0"], "filters are not supported"),
-    (
-        &["--exclude", "--include", "--exclude-from", "--include-from", "--files-from"],
-        "filters are not supported; FROM may be a directory or a file below the root of the server",
-    ),
-    (&["--max-size", "--min-size", "-m", "--prune-empty-dirs"], ""),
+    (&["--delete-missing-args", "--ignore-missing-args", "--ignore-errors"], ""),
+    (&["--files-from"], "several FROM may be given; --include and --exclude-from select by patterns"),
+    (&["-m", "--prune-empty-dirs"], ""),
     (&["-x", "--one-file-system"], "file systems mounted below the source are copied too"),
     (
         &["--link-dest", "--copy-dest", "--compare-dest", "-y", "--fuzzy"],

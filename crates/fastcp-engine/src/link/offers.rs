@@ -10,7 +10,7 @@ use fastcp_net::{Connection, NetError};
 use fastcp_wire::WireError;
 use fastcp_wire::frame::{FrameType, encode_frame};
 use fastcp_wire::known::{BatchId, encode_known};
-use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Place};
+use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest};
 
 use crate::error::RunError;
 use crate::link::line::Nth;
@@ -38,7 +38,7 @@ impl<'a> Offers<'a> {
     /// The connection broke.
     pub(crate) fn ask(
         control: &'a Connection,
-        request: &'a Place,
+        request: &'a OfferRequest,
         silence_max: Duration,
         cache: Option<TreeCache<'a>>,
     ) -> Result<Self, RunError> {
@@ -54,7 +54,7 @@ impl<'a> Offers<'a> {
     pub(crate) fn asked_ahead(
         nth: Nth,
         control: &'a Connection,
-        request: &'a Place,
+        request: &'a OfferRequest,
         silence_max: Duration,
         cache: Option<TreeCache<'a>>,
     ) -> Result<Self, RunError> {
@@ -66,23 +66,23 @@ impl<'a> Offers<'a> {
 
     fn to_come(
         control: &'a Connection,
-        request: &'a Place,
+        request: &'a OfferRequest,
         silence_max: Duration,
         cache: Option<TreeCache<'a>>,
     ) -> Result<Self, RunError> {
         control.set_timeouts(Some(silence_max), Some(silence_max)).map_err(reading)?;
-        Ok(Self { control, path: &request.path, base: Base(request.base()), cache })
+        Ok(Self { control, path: &request.place.path, base: Base(request.place.base()), cache })
     }
 
     /// The frames that ask for an offer.
-    pub(crate) fn question(request: &Place, cache: Option<&TreeCache<'_>>) -> Result<Vec<u8>, RunError> {
+    pub(crate) fn question(request: &OfferRequest, cache: Option<&TreeCache<'_>>) -> Result<Vec<u8>, RunError> {
         let encode =
             |frame_type, payload: &[u8]| encode_frame(frame_type, payload).map_err(|error| reading(error.into()));
         let mut frames = match cache {
             Some(cache) => encode(FrameType::OfferKnown, &encode_known(&cache.known()))?,
             None => Vec::new(),
         };
-        frames.extend(encode(FrameType::OfferRequest, &OfferRequest::from(request.clone()).encode())?);
+        frames.extend(encode(FrameType::OfferRequest, &request.encode().map_err(|error| reading(error.into()))?)?);
         Ok(frames)
     }
 

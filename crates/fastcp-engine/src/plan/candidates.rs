@@ -12,6 +12,7 @@ use fastcp_model::{NAME_BYTES_MAX, Name};
 use fastcp_sys::Dir;
 
 use crate::target::dirs::DirState;
+use crate::target::protection::Protection;
 
 /// Names kept in memory.
 const NAMES_IN_MEMORY: u64 = 65_536;
@@ -30,6 +31,8 @@ pub(crate) struct Candidates {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) state: Arc<DirState>,
+    /// The rules that stand in it.
+    pub(crate) protection: Protection,
     offset: u64,
     count: u64,
 }
@@ -39,6 +42,7 @@ impl Candidates {
     pub(crate) fn add(
         &mut self,
         state: &Arc<DirState>,
+        protection: Protection,
         names: &[Name],
         make_file: impl FnOnce() -> io::Result<File>,
     ) -> io::Result<()> {
@@ -60,7 +64,7 @@ impl Candidates {
         }
         self.count += count;
         state.expect(1);
-        self.dirs.push(Held { state: Arc::clone(state), offset, count });
+        self.dirs.push(Held { state: Arc::clone(state), protection, offset, count });
         Ok(())
     }
 
@@ -143,6 +147,7 @@ mod tests {
 
     use super::{Candidates, NAMES_IN_MEMORY};
     use crate::target::dirs::{Age, DirState};
+    use crate::target::protection::Protection;
 
     fn names(count: u64, seed: u64) -> Vec<Name> {
         let name = |nth| Name::new(format!("{seed}-{nth}-{}", "x".repeat((nth % 200) as usize)).as_bytes());
@@ -160,7 +165,7 @@ mod tests {
                 files += 1;
                 tempfile::tempfile()
             };
-            candidates.add(&state, &names(size, seed as u64), make_file).expect("add");
+            candidates.add(&state, Protection::default(), &names(size, seed as u64), make_file).expect("add");
             assert_eq!(files, i32::from(seed >= 3), "a file only once names are many");
         }
         candidates.finish().expect("flush");

@@ -72,7 +72,7 @@ impl Step<'_> {
         let Self { owners, report, itemize, backups, schedule, .. } = *self;
         let mut removal = Removal { action, owners, report, itemize, backups, schedule, count: 0 };
         for held in &extraneous.candidates.dirs {
-            removal.enter(root, &held.state.path, |removal, place| {
+            removal.enter(root, &held.state.path, &held.protection, |removal, place| {
                 for name in extraneous.candidates.names_of(held) {
                     removal.visit(place, &name.map_err(cannot_keep)?)?;
                 }
@@ -81,7 +81,8 @@ impl Step<'_> {
         }
         for displacing in &extraneous.displacing {
             let name = &displacing.entry.name;
-            removal.enter(root, &displacing.state.path, |removal, place| removal.displace(place, name))?;
+            let (path, protection) = (&displacing.state.path, &displacing.protection);
+            removal.enter(root, path, protection, |removal, place| removal.displace(place, name))?;
         }
         Ok(removal.count)
     }

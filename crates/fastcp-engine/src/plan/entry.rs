@@ -74,7 +74,11 @@ impl Planner<'_> {
             .entries
             .par_iter()
             .with_min_len(ENTRIES_PER_THREAD_MIN)
-            .filter(|entry| entry.kind != EntryKind::Dir)
+            .filter(|entry| match entry.kind {
+                EntryKind::Dir => false,
+                EntryKind::File { size_bytes, .. } => self.sizes.admit(size_bytes),
+                _ => true,
+            })
             .map(|entry| {
                 self.count_offered(entry);
                 self.plan_entry(&placed.state, &placed.ground, entry)

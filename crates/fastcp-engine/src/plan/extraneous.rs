@@ -4,7 +4,7 @@
 //! not exist. A listing's names ascend, over all its parts; the directory's own names are read once,
 //! sorted, and merged with them. Only directories that were there before can have anything extraneous.
 //! Whatever failed at the source spoils the whole: then nothing is looked for any more. fastcp's own
-//! files and backup directories are never extraneous.
+//! files and backup directories are never extraneous, and neither is what rules keep.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,11 +16,13 @@ use fastcp_sys::{Dir, Root};
 use rayon::prelude::*;
 
 use crate::commit::leftover;
+use crate::filter::Parent;
 use crate::plan::Placed;
 use crate::plan::candidates::Candidates;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::dirs::{Age, DirState};
 use crate::target::journal::Journal;
+use crate::target::protection::Protection;
 use crate::target::volume::is_top_of_volume;
 
 /// Where names of the file that holds many candidates are made.
@@ -45,12 +47,14 @@ pub(crate) struct Extraneous<'a> {
 /// An entry that waits for a directory to go.
 pub(crate) struct Displacing {
     pub(crate) state: Arc<DirState>,
+    pub(crate) protection: Protection,
     pub(crate) entry: Entry,
 }
 
 /// One directory that is being compared.
 struct Search {
     state: Arc<DirState>,
+    protection: Protection,
     /// What the directory holds, ascending; `None` until it is read.
     names: Option<Vec<Name>>,
     /// Of them, how many were compared.
@@ -104,13 +108,13 @@ impl<'a> Extraneous<'a> {
         let mut searches: Vec<(Search, Vec<&Placed>)> = Vec::new();
         let mut places: HashMap<*const DirState, usize> = HashMap::new();
         for one in placed {
-            let Placed { listing, state, .. } = one;
+            let Placed { listing, state, protection, .. } = one;
             self.is_root_selected |= listing.dir.is_root() && listing.end == ListingEnd::Selected;
             if state.age != Age::Old {
                 continue;
             }
             let place = *places.entry(Arc::as_ptr(state)).or_insert_with(|| {
-                let search = self.open.remove(&listing.dir).unwrap_or_else(|| Search::new(state));
+                let search = self.open.remove(&listing.dir).unwrap_or_else(|| Search::new(state, protection));
                 searches.push((search, Vec::new()));
                 searches.len() - 1
             });
@@ -121,7 +125,7 @@ impl<'a> Extraneous<'a> {
 
     /// A directory's listing is complete.
     fn close(&mut self, search: Search) -> io::Result<()> {
-        let Search { state, mut extraneous, offered, .. } = search;
+        let Search { state, protection, mut extraneous, offered, .. } = search;
         // In doubt it is one that keeps a state.
         let keeps_state = |root: &Root| is_top_of_volume(root, &state.path).unwrap_or(true);
         if extraneous.iter().any(|name| name.as_bytes() == STATE_DIR) && self.root.is_none_or(keeps_state) {
@@ -131,7 +135,7 @@ impl<'a> Extraneous<'a> {
             return Ok(());
         }
         self.is_source_empty |= offered == 0 && self.is_top(&state.path);
-        self.candidates.add(&state, &extraneous, &self.make_file)
+        self.candidates.add(&state, protection, &extraneous, &self.make_file)
     }
 
     /// Whether a directory is what the user asked for, as against one that came with it.
@@ -141,9 +145,9 @@ impl<'a> Extraneous<'a> {
 }
 
 impl Search {
-    fn new(state: &Arc<DirState>) -> Self {
-        let state = Arc::clone(state);
-        Self { state, names: None, compared: 0, extraneous: Vec::new(), offered: 0, failure: None }
+    fn new(state: &Arc<DirState>, protection: &Protection) -> Self {
+        let (state, protection) = (Arc::clone(state), protection.clone());
+        Self { state, protection, names: None, compared: 0, extraneous: Vec::new(), offered: 0, failure: None }
     }
 
     /// Every part of a listing has to pass here, or what it names would look extraneous. So a directory
@@ -157,7 +161,14 @@ impl Search {
                     Vec::new()
                 }));
             }
+            let before = self.extraneous.len();
             self.merge(listing, backups);
+            if let Some(dir) = ground.dir() {
+                let (path, protection) = (&self.state.path, &self.protection);
+                let found = self.extraneous.split_off(before);
+                let goes = |name: &Name| !protection.keeps(dir, path, name, Parent::Stays);
+                self.extraneous.extend(found.into_iter().filter(goes));
+            }
         }
     }
 
@@ -216,6 +227,7 @@ mod tests {
     use super::{BackupDirs, Extraneous, Placed, Search, is_part_file};
     use crate::plan::decide::Ground;
     use crate::target::dirs::{Age, DirState};
+    use crate::target::protection::Protection;
 
     fn name(text: &str) -> Name {
         Name::new(text.as_bytes()).expect("lawful")
@@ -237,7 +249,7 @@ mod tests {
             vec![part(&["b"], More), part(&["d"], More), part(&["f", "zz"], Complete)],
             vec![part(&[], More), part(&["b", "d", "f"], More), part(&["zz"], More), part(&[], Complete)],
         ] {
-            let mut search = Search::new(&DirState::new(RelPath::root(), Age::Old, None, None));
+            let mut search = Search::new(&DirState::new(RelPath::root(), Age::Old, None, None), &Protection::default());
             search.names = Some(here.iter().map(|text| name(text)).collect());
             parts.iter().for_each(|part| search.merge(part, &BackupDirs::default()));
             assert_eq!(search.extraneous, ["a", "c", "e", "g"].map(name));
@@ -254,7 +266,10 @@ mod tests {
         let root = Root::open(tree.path()).expect("open");
         let state = DirState::new(RelPath::root(), Age::Old, None, None);
         let open = || Ground::Open(root.dir(&RelPath::root()).expect("open"));
-        let placed = |ground, names: &[&str], end| Placed { listing: part(names, end), state: state.clone(), ground };
+        let placed = |ground, names: &[&str], end| {
+            let protection = Protection::default();
+            Placed { listing: part(names, end), state: state.clone(), ground, protection }
+        };
         for (grounds, candidates) in [([open(), open()], 1), ([Ground::Lost, open()], 0), ([open(), Ground::Lost], 1)] {
             let [first, second] = grounds;
             let parts = [placed(first, &["a"], ListingEnd::More), placed(second, &["c"], ListingEnd::Complete)];
@@ -270,7 +285,7 @@ mod tests {
 
     #[test]
     fn our_own_files_are_never_extraneous() {
-        let mut search = Search::new(&DirState::new(RelPath::root(), Age::Old, None, None));
+        let mut search = Search::new(&DirState::new(RelPath::root(), Age::Old, None, None), &Protection::default());
         let part_file = format!(".fastcp-{}.part", "0a".repeat(16));
         search.names = Some(vec![name(&part_file), name("bak"), name("other")]);
         search.merge(

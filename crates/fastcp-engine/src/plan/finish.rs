@@ -37,13 +37,13 @@ impl Planner<'_> {
         for held in &extraneous.candidates.dirs {
             self.release(&held.state);
         }
-        for Displacing { state, entry } in std::mem::take(&mut extraneous.displacing) {
+        for Displacing { state, protection, entry } in std::mem::take(&mut extraneous.displacing) {
             let ground = match (&self.actor, verdict) {
                 (None, Verdict::Done) => Ground::ToBeMade,
                 _ => self.open(&state)?,
             };
             let outcome = self.plan_entry(&state, &ground, &entry)?;
-            if !self.take_over(&state, vec![outcome]) {
+            if !self.take_over(&state, &protection, vec![outcome]) {
                 return Ok(());
             }
             self.release(&state);

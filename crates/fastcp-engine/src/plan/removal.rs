@@ -2,7 +2,7 @@
 //!
 //! One walk for all three, so that what `--max-delete` counts and a dry run tells is what a run would
 //! remove. Every step goes through a descriptor of the directory and a single name, and no link is
-//! followed: a directory that is replaced by a link meanwhile cannot be entered. What is mounted
+//! followed: a directory that is replaced by a link meanwhile cannot be entered. What rules keep stays, too. What is mounted
 //! somewhere in it stays, and so do the directories above it. What fails is that entry's failure; the
 //! others go on. Whoever fills a destination may make its directories as deep as paths can be long, so the walk keeps a
 //! list instead of calling itself.
@@ -14,12 +14,14 @@ use fastcp_model::{Name, RelPath, Timestamp};
 use fastcp_sys::{Dir, FileType, Root, Stat};
 
 use crate::error::RunError;
+use crate::filter::Parent;
 use crate::report::{Cause, Event, Item, ItemKind, Report};
 use crate::schedule::Schedule;
 use crate::settings::Itemize;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::destination::Destination;
 use crate::target::owners::Owners;
+use crate::target::protection::Protection;
 use crate::target::reach::ends_everything;
 
 /// What is done about each entry.
@@ -65,21 +67,24 @@ pub(crate) struct OpenedDir<'p> {
     identity: (u64, u64),
     root: &'p Root,
     path: RelPath,
+    /// The rules that stand in it.
+    protection: Protection,
     mount: u64,
     depth: usize,
 }
 
 impl<'p> OpenedDir<'p> {
-    fn new(root: &'p Root, path: RelPath, dir: Dir) -> io::Result<Self> {
+    fn new(root: &'p Root, path: RelPath, protection: Protection, dir: Dir) -> io::Result<Self> {
         let (mount, identity) = (dir.mount_id()?, place_of(&dir)?);
-        Ok(Self { dir: RefCell::new(Some(dir)), identity, root, path, mount, depth: 0 })
+        Ok(Self { dir: RefCell::new(Some(dir)), identity, root, path, protection, mount, depth: 0 })
     }
 
     /// A directory in this one, on the same mount.
     fn below(&self, path: RelPath, dir: Dir) -> io::Result<Self> {
         let identity = place_of(&dir)?;
+        let protection = self.protection.enter(&path, Some(self.root), Some(&dir)).map_err(io::Error::other)?;
         let (root, mount, depth) = (self.root, self.mount, self.depth + 1);
-        Ok(Self { dir: RefCell::new(Some(dir)), identity, root, path, mount, depth })
+        Ok(Self { dir: RefCell::new(Some(dir)), identity, root, path, protection, mount, depth })
     }
 
     /// The directory, opened again where it was closed.
@@ -177,6 +182,7 @@ impl Removal<'_> {
         loop {
             while let Some(raw) = level.left.next() {
                 let visit = match Name::new(&raw) {
+                    Ok(name) if self.is_kept(&level.here, &name) => Visit::Done(Fate::Stays),
                     Ok(name) => self.begin(&level.here, &name)?,
                     Err(error) => Visit::Done(self.fail(&level.here.path, io::Error::other(error))?),
                 };
@@ -190,6 +196,12 @@ impl Removal<'_> {
             let fate = self.finish(&level.here, emptied)?;
             level.note(fate);
         }
+    }
+
+    /// Whether rules keep something in a directory that is to go.
+    fn is_kept(&self, here: &OpenedDir<'_>, name: &Name) -> bool {
+        // In doubt.
+        here.dir().map_or(true, |dir| here.protection.keeps(&dir, &here.path, name, Parent::Goes))
     }
 
     /// Removes `name`, unless it is a directory: that is entered.
@@ -296,9 +308,10 @@ impl Removal<'_> {
         &mut self,
         root: &Root,
         path: &RelPath,
+        protection: &Protection,
         work: impl FnOnce(&mut Self, &OpenedDir<'_>) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        match root.dir(path).and_then(|dir| OpenedDir::new(root, path.clone(), dir)) {
+        match root.dir(path).and_then(|dir| OpenedDir::new(root, path.clone(), protection.clone(), dir)) {
             Ok(place) => work(self, &place),
             Err(source) => self.fail(path, source).map(drop),
         }
@@ -335,6 +348,7 @@ mod tests {
     use crate::target::destination::Destination;
     use crate::target::destination_path::DestinationPath;
     use crate::target::owners::Owners;
+    use crate::target::protection::Protection;
 
     #[test]
     fn a_run_that_was_stopped_removes_nothing_more() {
@@ -355,8 +369,10 @@ mod tests {
                 count: 0,
             };
             let name = Name::new(b"gone").expect("lawful");
-            let entered = removal
-                .enter(&destination.root, &RelPath::root(), |removal, place| removal.visit(place, &name).map(drop));
+            let entered =
+                removal.enter(&destination.root, &RelPath::root(), &Protection::default(), |removal, place| {
+                    removal.visit(place, &name).map(drop)
+                });
             entered.expect("no failure of all");
             removal.count
         };
@@ -389,8 +405,9 @@ mod tests {
             schedule: None,
             count: 0,
         };
-        let entered =
-            removal.enter(&destination.root, &RelPath::root(), |removal, place| removal.visit(place, &name).map(drop));
+        let entered = removal.enter(&destination.root, &RelPath::root(), &Protection::default(), |removal, place| {
+            removal.visit(place, &name).map(drop)
+        });
         entered.expect("no failure of all");
         assert!(removal.count <= PATH_BYTES_MAX as u64 / 5 + 1, "{}", removal.count);
         assert_eq!(report.counters.deleted.now(), 0);

@@ -57,6 +57,8 @@ pub enum Cause {
     },
     /// It would run with the rights of its owner, and the receiver does not let others bring such files.
     SetUid,
+    /// A file of filter rules in a directory of the destination cannot be made use of: nothing is deleted there.
+    FilterRules(String),
     /// The source says that it is larger than any file that is copied.
     TooLarge {
         /// How large.
@@ -84,6 +86,7 @@ impl Cause {
             Self::MountPoint => "mount point",
             Self::BackupDirectory => "backup directory",
             Self::SetUid => "setuid bit dropped",
+            Self::FilterRules(_) => "filter rules",
             Self::TooLarge { .. } => "too large",
             Self::OtherVersion { .. } => "other version",
         }
@@ -116,6 +119,7 @@ impl std::fmt::Display for Cause {
             Self::DamagedRecord { line } => {
                 write!(f, "line {line} of the manifest is invalid; its file was not verified")
             }
+            Self::FilterRules(error) => write!(f, "nothing is deleted in it: {error} (at the destination)"),
             Self::DirectoryInTheWay => f.write_str("a non-empty directory is in the way; move it or use --delete"),
             Self::BackupDirectory => {
                 f.write_str("not copied: backups are kept there; choose another --backup-dir, or move it away")

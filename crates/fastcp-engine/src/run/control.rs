@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fastcp_model::{Entry, Listing, ListingEnd, Status};
 use fastcp_net::{Backoff, Session};
-use fastcp_wire::offer::{OfferBatch, OfferEnd, Place, Scope};
+use fastcp_wire::offer::{OfferBatch, OfferEnd, OfferRequest, Place, Scope};
 
 use crate::commit::transfer::Transfer;
 use crate::error::RunError;
@@ -34,7 +34,7 @@ impl<'a> Control<'a> {
     }
 
     /// Takes the offer, and offers anew until nothing changes any more or has changed too often.
-    pub(crate) fn run(mut self, request: &Place) -> Result<(), RunError> {
+    pub(crate) fn run(mut self, request: &OfferRequest) -> Result<(), RunError> {
         let line = self.transfer.line;
         let mut patience = line.patience();
         let end = line.on_session(&mut patience, |session, nth| self.take_offer(session, nth, request))?;
@@ -56,7 +56,12 @@ impl<'a> Control<'a> {
     }
 
     /// The end of the offer; `None` where the run was stopped before.
-    fn take_offer(&mut self, session: &Session, nth: Nth, request: &Place) -> Result<Option<OfferEnd>, RunError> {
+    fn take_offer(
+        &mut self,
+        session: &Session,
+        nth: Nth,
+        request: &OfferRequest,
+    ) -> Result<Option<OfferEnd>, RunError> {
         self.begin(session, nth);
         let silence_max = self.transfer.line.silence_max();
         let mut offers = Offers::asked_ahead(nth, &session.control, request, silence_max, self.cache.take())?;
@@ -84,7 +89,8 @@ impl<'a> Control<'a> {
     ) -> Result<Option<Arc<FileJob>>, RunError> {
         self.begin(session, nth);
         let path = self.transfer.path_at_sender(&job.path());
-        let request = Place { path: path.clone(), scope: Scope::Itself };
+        // By name: the rules of the run have let it pass.
+        let request = Place { path: path.clone(), scope: Scope::Itself }.into();
         let mut offers = Offers::ask(&session.control, &request, self.transfer.line.silence_max(), None)?;
         let mut found = None;
         let status = loop {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use fastcp_model::rules::FilterRule;
 use fastcp_model::{Entry, ListingEnd, RelPath, Status};
 use fastcp_net::{Ahead, ConnectionSource};
-use fastcp_wire::offer::{Place, Scope};
+use fastcp_wire::offer::{OfferRequest, Place, Scope};
 
 use crate::budget::Limits;
 use crate::error::RunError;
@@ -20,7 +21,7 @@ use crate::settings::{Connections, LinkSettings};
 /// What ended the run.
 pub fn list(
     source: &dyn ConnectionSource,
-    request: &Place,
+    request: &OfferRequest,
     settings: &LinkSettings,
     report: &Report,
     each: &mut dyn FnMut(&RelPath, &Entry),
@@ -85,17 +86,17 @@ pub fn list_path(
     source: &dyn ConnectionSource,
     path: &RelPath,
     is_deep: bool,
+    rules: &[FilterRule],
     settings: &LinkSettings,
     report: &Report,
     each: &mut dyn FnMut(&RelPath, &Entry),
 ) -> Result<(), RunError> {
     let scope = if is_deep { Scope::Contents } else { Scope::Level };
-    let request = Place { path: path.clone(), scope };
-    match list(source, &request, settings, report, each) {
+    let request = |scope| OfferRequest { place: Place { path: path.clone(), scope }, rules: rules.to_vec() };
+    match list(source, &request(scope), settings, report, each) {
         // A file, or a link, which is not followed.
         Err(RunError::Source { status: Status::NotADirectory | Status::OutsideRoot, .. }) => {
-            let request = Place { path: path.clone(), scope: Scope::Itself };
-            list(source, &request, settings, report, each)
+            list(source, &request(Scope::Itself), settings, report, each)
         }
         result => result,
     }

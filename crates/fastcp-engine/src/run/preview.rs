@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fastcp_model::Capabilities;
 use fastcp_net::{Ahead, Connection};
-use fastcp_wire::offer::Place;
+use fastcp_wire::offer::OfferRequest;
 
 use crate::error::RunError;
 use crate::interrupt::Interrupt;
@@ -34,7 +34,7 @@ pub(super) fn preview(run: &Task<'_>, interrupt: &Interrupt, report: &Report) ->
         None => None,
     };
     let backups = BackupDirs::of(root.as_ref(), backup.as_ref());
-    let (owners, kept_times) = (Owners::new(), KeptTimes::default());
+    let (owners, kept_times, above) = (Owners::new(), KeptTimes::default(), run.into.from_root());
     let link = LinkSettings {
         capabilities: run.link.capabilities.difference(Capabilities::TREE_CACHE),
         connections: Connections::Fixed(1),
@@ -51,6 +51,7 @@ pub(super) fn preview(run: &Task<'_>, interrupt: &Interrupt, report: &Report) ->
         backups,
         owners: &owners,
         kept_times: &kept_times,
+        above: &above,
         listings_max: limits.listings(),
     };
     let mut planner = Planner::for_preview(looking, report, &run.receiver);
@@ -81,7 +82,7 @@ pub(super) fn preview(run: &Task<'_>, interrupt: &Interrupt, report: &Report) ->
 fn take_offers(
     control: &Connection,
     nth: Nth,
-    request: &Place,
+    request: &OfferRequest,
     planner: &mut Planner<'_>,
     line: &Line<'_>,
 ) -> Result<(), RunError> {

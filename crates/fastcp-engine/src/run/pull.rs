@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fastcp_model::RelPath;
+use fastcp_model::rules::FilterRule;
 use fastcp_net::ConnectionSource;
 use fastcp_wire::offer::{Place, Scope};
 
@@ -50,7 +51,7 @@ impl<'a> Pull<'a> {
     pub fn new(source: &'a dyn ConnectionSource, into: impl AsRef<Path>) -> Self {
         let task = Task {
             source,
-            request: Place { path: RelPath::root(), scope: Scope::Contents },
+            request: Place { path: RelPath::root(), scope: Scope::Contents }.into(),
             into: DestinationPath::Typed(into.as_ref().to_path_buf()),
             receiver: ReceiverSettings::default(),
             link: LinkSettings::default(),
@@ -61,7 +62,14 @@ impl<'a> Pull<'a> {
 
     /// Only this path of the sender's tree, its contents or itself.
     pub fn part(mut self, path: RelPath, scope: Scope) -> Self {
-        self.task.request = Place { path, scope };
+        self.task.request.place = Place { path, scope };
+        self
+    }
+
+    /// Only what these rules let pass; they also rule what is deleted.
+    pub fn filter(mut self, rules: Vec<FilterRule>) -> Self {
+        self.task.receiver.filter = rules.clone().into();
+        self.task.request.rules = rules;
         self
     }
 

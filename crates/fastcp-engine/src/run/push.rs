@@ -133,6 +133,7 @@ impl<'a> Push<'a> {
             into: self.into.clone(),
             new_name: self.new_name.clone(),
             settings: orders.encode(),
+            rules: self.receiver.filter.to_vec(),
         };
         let encoded = frame.encode().and_then(|payload| encode_frame(FrameType::Push, &payload));
         let frame = encoded.map_err(|error| opening(error.into()))?;

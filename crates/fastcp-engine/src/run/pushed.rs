@@ -111,6 +111,7 @@ impl Host<'_> {
     fn lawful(&self, push: &Push) -> Result<Orders, NetError> {
         let mut orders = Orders::decode(&push.settings).map_err(|error| denied(Status::BadRequest, &error))?;
         orders.receiver.setuid = self.setuid;
+        orders.receiver.filter = push.rules.clone().into();
         if orders.receiver.deletion.is_some() && self.writes != Writes::DeletionAllowed {
             let detail =
                 "--delete is not allowed here; this server allows it only if it was started with --allow-delete";
@@ -231,7 +232,7 @@ impl Run<'_> {
         };
         let task = Task {
             source,
-            request: self.offer.clone(),
+            request: self.offer.clone().into(),
             into: self.path.clone(),
             receiver: self.orders.receiver.clone(),
             link: LinkSettings {

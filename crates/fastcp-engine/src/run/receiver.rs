@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::Capabilities;
 use fastcp_net::{Ahead, ConnectionSource, WireCount};
 use fastcp_wire::limits::CONNECTIONS_MAX;
-use fastcp_wire::offer::{Place, Scope};
+use fastcp_wire::offer::{OfferRequest, Scope};
 
 use crate::commit::group::{Groups, commit_groups};
 use crate::commit::leftover::{self, Useful};
@@ -43,7 +43,7 @@ use crate::threads::{Threads, spawn};
 /// What a receiver is to do.
 pub(super) struct Task<'a> {
     pub(super) source: &'a dyn ConnectionSource,
-    pub(super) request: Place,
+    pub(super) request: OfferRequest,
     pub(super) into: DestinationPath<'a>,
     pub(super) receiver: ReceiverSettings,
     pub(super) link: LinkSettings,
@@ -72,16 +72,16 @@ pub(super) fn receive(run: &Task<'_>, interrupt: &Interrupt, report: &Report) ->
 }
 
 /// Removes what earlier runs left of files that nobody will resume.
-fn clear_leftovers(destination: &Destination, lock: Option<&Lock>, request: &Place, report: &Report) {
+fn clear_leftovers(destination: &Destination, lock: Option<&Lock>, request: &OfferRequest, report: &Report) {
     // Of several entries that were asked for by name, none tells of those beside them.
-    let is_known_whole = request.scope == Scope::Itself || report.run.is_whole();
+    let is_known_whole = request.place.scope == Scope::Itself || report.run.is_whole();
     let Some(lock) = lock.filter(|_| report.run.is_source_read() && is_known_whole) else { return };
     let useful = match (report.run.has_failed(), lock.since) {
         (false, _) => Useful::Nothing,
         (true, Some(since)) => Useful::WrittenSince(since),
         (true, None) => return,
     };
-    leftover::clear(destination, &request.path, request.scope, useful);
+    leftover::clear(destination, &request.place.path, request.place.scope, useful);
 }
 
 fn receive_into(
@@ -106,7 +106,7 @@ fn receive_into(
     let schedule = schedule_for(&line, tuner.as_ref().map_or(line.agreed.connections, Tuner::active));
     let transfer = Transfer {
         line: &line,
-        base: run.request.base(),
+        base: run.request.place.base(),
         destination,
         owners: &Owners::new(),
         schedule: &schedule,
@@ -145,7 +145,7 @@ fn schedule_for(line: &Line<'_>, active: u16) -> Schedule {
 /// Runs the threads of a transfer to their end.
 fn run_threads(
     transfer: &Transfer<'_>,
-    request: &Place,
+    request: &OfferRequest,
     cache: Option<TreeCache<'_>>,
     tuner: Option<Tuner>,
     listening: &Listening,

@@ -17,7 +17,7 @@ use fastcp_wire::hello::{Attach, Failure};
 use fastcp_wire::known::RECEIVER_FRAME_BYTES_MAX;
 use fastcp_wire::known::{BatchId, decode_known};
 use fastcp_wire::offer::{
-    BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Place,
+    BatchCodec, ENTRY_FIXED_BYTES_MAX, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName,
 };
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -63,7 +63,7 @@ pub(crate) fn serve_offers(connection: &Connection, source: &Source, agreed: Agr
             }
             Ok((FrameType::OfferRequest, payload)) => {
                 let request = OfferRequest::decode(&payload)?;
-                serve_offer(connection, source, agreed, &request.place, &known)?;
+                serve_offer(connection, source, agreed, &request, &known)?;
             }
             Ok((FrameType::Attach, payload)) => return Ok(OffersEnd::Attach(Attach::decode(&payload)?)),
             Ok((other, _)) => return Err(NetError::UnexpectedFrame(other)),
@@ -77,10 +77,10 @@ fn serve_offer(
     connection: &Connection,
     source: &Source,
     agreed: Agreed,
-    place: &Place,
+    request: &OfferRequest,
     known: &HashSet<BatchId>,
 ) -> Result<(), NetError> {
-    let mut scan = match Scan::new(source, &place.path, place.scope) {
+    let mut scan = match Scan::new(source, request) {
         Ok(scan) => scan,
         Err(status) => return connection.write_frame(FrameType::Failure, &Failure::from(status).encode()),
     };

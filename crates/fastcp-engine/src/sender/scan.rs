@@ -7,7 +7,7 @@
 //! very large directory only the names are held; its entries are examined and listed part by part.
 //! Scans that run at the same time share what they list ([`SharedListings`]), and the memory that there is for all of
 //! them ([`OfferMemory`]). Where that is short, less is listed at a time, names are read again, and the directories of one
-//! part are listed before its next part.
+//! part are listed before its next part. What the rules of a run exclude is passed over, and nothing below it is walked.
 
 use std::io;
 use std::sync::Arc;
@@ -20,12 +20,14 @@ use fastcp_model::{
 use fastcp_sys::scarce::persistently;
 use fastcp_sys::{Dir, FileType, Stat};
 use fastcp_wire::limits::LINK_TARGET_BYTES_MAX;
-use fastcp_wire::offer::Scope;
+use fastcp_wire::offer::{OfferRequest, Place, Scope};
 use fastcp_wire::unlisted::Unlisted;
 use rayon::prelude::*;
 
+use crate::filter::{Filter, FilterError};
 use crate::sender::names::{Gathering, NamesInUse};
 use crate::sender::offer_memory::{Held, Kind, OfferMemory, Parked};
+use crate::sender::selection::{Judged, Selection};
 use crate::sender::shared::Sharing;
 use crate::sender::source::{Source, status_of};
 use crate::sender::tree::{Tree, TreeDir, open_dir};
@@ -46,7 +48,9 @@ const ENTRIES_PER_THREAD_MIN: usize = 256;
 /// A walk in progress. Each item is a batch of listings, or parts of them.
 pub(crate) struct Scan<'a> {
     tree: &'a Tree,
-    shared: Sharing<'a>,
+    selection: Selection,
+    /// With others of the whole tree.
+    shared: Option<Sharing<'a>>,
     memory: &'a OfferMemory,
     base: RelPath,
     stack: Vec<Step<'a>>,
@@ -69,16 +73,19 @@ pub(crate) struct Batch<'a> {
 
 /// What is to be listed.
 enum Step<'a> {
-    Dir(RelPath),
+    /// With the rules that stand above it.
+    Dir(RelPath, Filter),
     /// The rest of a large directory.
     Rest(Rest<'a>),
 }
 
-/// The part of a directory that has not been examined.
+/// The part of a directory that has not been examined; all of it at the beginning.
 struct Rest<'a> {
     dir: RelPath,
-    /// The last name that has been.
-    after: Vec<u8>,
+    /// Those that stand in it.
+    rules: Filter,
+    /// The last name that has been; `None` at the beginning.
+    after: Option<Vec<u8>>,
     /// The next ones, unless they have to be read again.
     names: Option<Parked<'a>>,
 }
@@ -94,25 +101,39 @@ struct Pace {
 
 /// A step that was taken, or one for which there was no room.
 enum Taken<'a> {
-    Listed(Arc<Listing>, Option<Rest<'a>>),
+    Listed(Listed<'a>),
     Put(Step<'a>),
 }
 
+/// What has come of a step.
+struct Listed<'a> {
+    listing: Arc<Listing>,
+    /// The rules that stand in the directory.
+    rules: Filter,
+    rest: Option<Rest<'a>>,
+}
+
 impl<'a> Scan<'a> {
-    /// Starts at `path`: its contents, or itself under its own name.
-    pub(crate) fn new(source: &'a Source, path: &RelPath, scope: Scope) -> Result<Self, Status> {
+    /// Starts where a request says: at a directory's contents, or at an entry under its own name.
+    pub(crate) fn new(source: &'a Source, request: &OfferRequest) -> Result<Self, Status> {
         // Before anything is looked at: what others listed earlier may be older than what its user did last.
         let since = Instant::now();
+        let Place { path, scope } = &request.place;
+        let selection = match &source.guard {
+            Some(guard) => guard.selection.clone(),
+            None => Selection::new(&request.place, &request.rules),
+        };
         let scan = Self {
             tree: &source.tree,
-            shared: source.listings.join(),
+            shared: selection.is_everything().then(|| source.listings.join()),
+            selection,
             memory: &source.offers,
             base: path.clone(),
             stack: Vec::new(),
             stacked: source.offers.hold(Kind::Listings),
             unlisted: Unlisted::default(),
             first: None,
-            is_deep: scope != Scope::Level,
+            is_deep: *scope != Scope::Level,
             since,
         };
         match (scope, path.split()) {
@@ -123,43 +144,56 @@ impl<'a> Scan<'a> {
 
     fn of_contents(mut self) -> Result<Self, Status> {
         open_dir(self.tree, &self.base)?;
-        self.stack.push(Step::Dir(RelPath::root()));
+        let rules = self.rules(Selection::above, &self.base)?;
+        self.stack.push(Step::Dir(RelPath::root(), rules));
         Ok(self)
     }
 
     fn of_itself(mut self, base: RelPath, name: &Name) -> Result<Self, Status> {
         self.base = base;
         let dir = open_dir(self.tree, &self.base)?;
+        let rules = self.rules(Selection::reach, &self.base)?;
         let entry = match dir.examine(name, examine) {
             Ok(Some((kind, metadata))) => Entry { name: name.clone(), kind, metadata },
             Ok(None) => return Err(Status::NotFound),
             Err(status) => return Err(status),
         };
-        if entry.kind == EntryKind::Dir {
+        let is_dir = entry.kind == EntryKind::Dir;
+        let is_in = self.selection.admits(&rules, &self.base, name, is_dir);
+        if is_in && is_dir {
             if self.tree.is_other_name(&self.base.join(name)) {
                 // Another name of a directory would have to stand in the paths of all that is in it.
                 return Err(Status::NotFound);
             }
-            self.stack.push(Step::Dir(path_of(name)));
+            self.stack.push(Step::Dir(path_of(name), rules));
         }
         let (dir, failures, end) = (RelPath::root(), Vec::new(), ListingEnd::Selected);
-        self.first = Some(Arc::new(Listing { dir, root: None, entries: vec![entry], failures, end }));
+        let entries = is_in.then_some(entry).into_iter().collect();
+        self.first = Some(Arc::new(Listing { dir, root: None, entries, failures, end }));
         Ok(self)
+    }
+
+    /// The rules that an offer begins with.
+    fn rules(
+        &self,
+        find: impl Fn(&Selection, &Tree, &RelPath) -> Result<Option<Filter>, FilterError>,
+        dir: &RelPath,
+    ) -> Result<Filter, Status> {
+        match find(&self.selection, self.tree, dir) {
+            Ok(rules) => rules.ok_or(Status::NotFound),
+            Err(error) => {
+                tracing::warn!(%dir, "{error}");
+                Err(Status::FilterRules)
+            }
+        }
     }
 
     /// Lists a directory or the next part of one; answers what is left of it, too. All but the first of a batch wait for
     /// another one where there is no room for what was found.
     fn take_step(&self, step: Step<'a>, pace: Pace, is_first: bool, held: &Held<'_>) -> Taken<'a> {
-        let after = if let Step::Rest(rest) = &step { Some(rest.after.clone()) } else { None };
-        let (listing, rest) = self.list_step(step, pace);
-        if held.grow(bytes_of(&listing)) || is_first {
-            return Taken::Listed(listing, rest);
-        }
-        let dir = listing.dir.clone();
-        Taken::Put(match after {
-            Some(after) => Step::Rest(Rest { dir, after, names: None }),
-            None => Step::Dir(dir),
-        })
+        let again = step.again();
+        let listed = self.list_step(step, pace);
+        if held.grow(bytes_of(&listed.listing)) || is_first { Taken::Listed(listed) } else { Taken::Put(again) }
     }
 
     /// How much is listed at a time now.
@@ -180,38 +214,60 @@ impl<'a> Scan<'a> {
         (named_bytes / (size_of::<Step<'_>>() + Unlisted::bytes_of_one(full))).clamp(1, pace.part_entries)
     }
 
-    fn list_step(&self, step: Step<'a>, pace: Pace) -> (Arc<Listing>, Option<Rest<'a>>) {
+    fn list_step(&self, step: Step<'a>, pace: Pace) -> Listed<'a> {
         let full = self.base.join_path(step.dir());
-        let is_whole = matches!(step, Step::Dir(_));
-        if let Some(listing) = self.shared.listed_since(&full, self.since).filter(|_| is_whole) {
-            return (at_place(listing, step.dir()), None);
+        let sharing = self.shared.as_ref().filter(|_| matches!(step, Step::Dir(..)));
+        if let Some(listing) = sharing.and_then(|shared| shared.listed_since(&full, self.since)) {
+            return Listed { listing: at_place(listing, step.dir()), rules: Filter::default(), rest: None };
         }
         let start = Instant::now();
-        let dir = step.dir().clone();
-        let (listing, rest) = match self.list(step, &full, self.entries_of(&full, pace)) {
-            Ok((listing, rest)) => (Arc::new(listing), rest),
-            Err(error) => (Arc::new(broken(dir, status_of(&error))), None),
-        };
-        if is_whole && listing.end == ListingEnd::Complete && !listing.dir.is_root() {
-            self.shared.listed(full, start, &listing, bytes_of(&listing));
+        let listed = self.list(step, &full, self.entries_of(&full, pace));
+        let is_whole = listed.listing.end == ListingEnd::Complete && !listed.listing.dir.is_root();
+        if let Some(shared) = sharing.filter(|_| is_whole) {
+            shared.listed(full, start, &listed.listing, bytes_of(&listed.listing));
         }
-        (listing, rest)
+        listed
     }
 
-    fn list(&self, step: Step<'a>, full: &RelPath, part_entries: usize) -> io::Result<(Listing, Option<Rest<'a>>)> {
-        let dir = persistently(|| self.tree.dir(full))?;
-        let (path, after, parked, is_rest) = match step {
-            Step::Dir(path) => (path, Vec::new(), None, false),
-            Step::Rest(rest) => (rest.dir, rest.after, rest.names, true),
+    fn list(&self, step: Step<'a>, full: &RelPath, part_entries: usize) -> Listed<'a> {
+        let dir = step.dir().clone();
+        let failed = |status| Listed { listing: Arc::new(broken(dir, status)), rules: Filter::default(), rest: None };
+        let (step, rules) = match step {
+            Step::Dir(path, above) => match self.selection.enter(self.tree, &above, full) {
+                Ok(rules) => (Rest { dir: path, rules: rules.clone(), after: None, names: None }, rules),
+                Err(error) => {
+                    tracing::warn!(dir = %full, "{error}");
+                    return failed(Status::FilterRules);
+                }
+            },
+            Step::Rest(rest) => {
+                let rules = rest.rules.clone();
+                (rest, rules)
+            }
         };
-        let root = if path.is_root() && !is_rest { dir.metadata()? } else { None };
+        match self.list_part(step, full, part_entries) {
+            Ok((listing, rest)) => Listed { listing: Arc::new(listing), rules, rest },
+            Err(error) => failed(status_of(&error)),
+        }
+    }
+
+    /// Lists the next part of a directory.
+    fn list_part(
+        &self,
+        step: Rest<'a>,
+        full: &RelPath,
+        part_entries: usize,
+    ) -> io::Result<(Listing, Option<Rest<'a>>)> {
+        let Rest { dir: path, rules, after, names: parked } = step;
+        let dir = persistently(|| self.tree.dir(full))?;
+        let root = if path.is_root() && after.is_none() { dir.metadata()? } else { None };
         let is_top = path.is_root() || full.is_root();
         let mut names = match parked.and_then(|parked| NamesInUse::unparked(self.memory, parked)) {
             Some(names) => names,
-            None => persistently(|| self.read_names(&dir, is_rest.then_some(&after[..]), is_top))?,
+            None => persistently(|| self.read_names(&dir, after.as_deref(), is_top))?,
         };
         let part = names.next_part(part_entries).with_min_len(ENTRIES_PER_THREAD_MIN);
-        let examined: Vec<Option<Examined>> = part.map(|name| examine_raw(&dir, full, name)).collect();
+        let examined: Vec<Option<Examined>> = part.map(|name| self.examine_raw(&dir, full, &rules, name)).collect();
         let end = match (names.is_at_end(), dir.is_whole()) {
             (true, true) => ListingEnd::Complete,
             (true, false) => ListingEnd::Selected,
@@ -226,12 +282,34 @@ impl<'a> Scan<'a> {
         }
         let rest = match names.last_listed() {
             Some(last) if end == ListingEnd::More => {
-                let after = last.to_vec();
-                Some(Rest { dir: path, after, names: names.park() })
+                let after = Some(last.to_vec());
+                Some(Rest { dir: path, rules, after, names: names.park() })
             }
             _ => None,
         };
         Ok((listing, rest))
+    }
+
+    /// What a name is that was read in a directory; `None` where it is excluded, or nothing any more.
+    fn examine_raw(&self, dir: &TreeDir, full: &RelPath, rules: &Filter, raw: &[u8]) -> Option<Examined> {
+        let Ok(name) = Name::new(raw) else {
+            return Some(Err(EntryFailure { name: shown(raw), cause: Status::BadPath }));
+        };
+        let judged = self.selection.judge(rules, full, &name);
+        if judged == Judged::Out {
+            return None;
+        }
+        if full.joined_bytes(name.as_bytes().len()) > PATH_BYTES_MAX {
+            return Some(Err(EntryFailure { name, cause: Status::NameTooLong }));
+        }
+        match dir.examine(&name, examine) {
+            Ok(found) => found
+                .filter(|(kind, _)| {
+                    judged == Judged::In || self.selection.admits(rules, full, &name, *kind == EntryKind::Dir)
+                })
+                .map(|(kind, metadata)| Ok(Entry { name, kind, metadata })),
+            Err(cause) => Some(Err(EntryFailure { name, cause })),
+        }
     }
 
     /// The names in a directory behind `after`, each once and in order, as many as there is room for. What receivers keep for
@@ -248,12 +326,13 @@ impl<'a> Scan<'a> {
     }
 
     /// Takes note of what a listing leads to.
-    fn push(&mut self, listing: &Listing, rest: Option<Rest<'a>>) {
+    fn push(&mut self, listed: Listed<'a>) {
+        let Listed { listing, rules, rest } = listed;
         let (is_deep, start) = (self.is_deep, self.stack.len());
         let dirs = listing.entries.iter().rev().filter(|entry| is_deep && entry.kind == EntryKind::Dir);
         // Too long a path was made a failure when the entry was examined.
-        self.stack.extend(dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name))));
-        self.unlisted.take(listing);
+        self.stack.extend(dirs.map(|entry| Step::Dir(listing.dir.join(&entry.name), rules.clone())));
+        self.unlisted.take(&listing);
         let rest = rest.map(Step::Rest);
         self.stacked.add(self.stack[start..].iter().chain(&rest).map(Step::bytes).sum());
         let has_room = !self.memory.is_tight() && self.unlisted.has_room();
@@ -267,8 +346,18 @@ impl<'a> Scan<'a> {
 impl Step<'_> {
     fn dir(&self) -> &RelPath {
         match self {
-            Self::Dir(dir) => dir,
+            Self::Dir(dir, _) => dir,
             Self::Rest(rest) => &rest.dir,
+        }
+    }
+
+    /// The same once more, with names to be read again.
+    fn again(&self) -> Self {
+        match self {
+            Self::Dir(dir, rules) => Self::Dir(dir.clone(), rules.clone()),
+            Self::Rest(Rest { dir, rules, after, .. }) => {
+                Self::Rest(Rest { dir: dir.clone(), rules: rules.clone(), after: after.clone(), names: None })
+            }
         }
     }
 
@@ -298,21 +387,21 @@ impl<'a> Iterator for Scan<'a> {
             .enumerate()
             .map(|(nth, step)| self.take_step(step, pace, nth == 0, &held))
             .collect();
-        let (mut listings, mut rests) = (Vec::with_capacity(taken.len()), Vec::new());
-        let mut put = Vec::new();
+        let mut listings = Vec::with_capacity(taken.len());
+        let (mut all, mut put) = (Vec::with_capacity(taken.len()), Vec::new());
         for one in taken {
             match one {
-                Taken::Listed(listing, rest) => {
-                    listings.push(listing);
-                    rests.push(rest);
+                Taken::Listed(listed) => {
+                    listings.push(Arc::clone(&listed.listing));
+                    all.push(listed);
                 }
                 Taken::Put(step) => put.push(step),
             }
         }
         self.stacked.add(put.iter().map(Step::bytes).sum());
         self.stack.extend(put.into_iter().rev());
-        for (listing, rest) in listings.iter().zip(rests).rev() {
-            self.push(listing, rest);
+        for listed in all.into_iter().rev() {
+            self.push(listed);
         }
         self.stacked.trim();
         Some(Batch { listings, _held: held })
@@ -354,19 +443,6 @@ fn at_place(listing: Arc<Listing>, dir: &RelPath) -> Arc<Listing> {
 }
 
 type Examined = Result<Entry, EntryFailure>;
-
-fn examine_raw(dir: &TreeDir, full: &RelPath, raw: &[u8]) -> Option<Examined> {
-    let Ok(name) = Name::new(raw) else {
-        return Some(Err(EntryFailure { name: shown(raw), cause: Status::BadPath }));
-    };
-    if full.joined_bytes(name.as_bytes().len()) > PATH_BYTES_MAX {
-        return Some(Err(EntryFailure { name, cause: Status::NameTooLong }));
-    }
-    match dir.examine(&name, examine) {
-        Ok(found) => found.map(|(kind, metadata)| Ok(Entry { name, kind, metadata })),
-        Err(cause) => Some(Err(EntryFailure { name, cause })),
-    }
-}
 
 /// What an entry is; `None` where it vanished since the directory was read.
 fn examine(dir: &Dir, name: &Name) -> Result<Option<(EntryKind, Metadata)>, Status> {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use fastcp_model::rules::FilterRule;
 use fastcp_model::{ByteRange, Name, RelPath, Status};
 use fastcp_net::Bounds;
 use fastcp_sys::{Dir, FileType, Root, Stat};
@@ -14,11 +15,12 @@ use nix::errno::Errno;
 use crate::content::crc_runs::combine;
 use crate::content::zeros::{Span, SpanCrc, read_spans};
 use crate::sender::offer_memory::OfferMemory;
+use crate::sender::selection::{Given, Guard, Selection};
 use crate::sender::served::{ServedCrcs, changed_recently};
 use crate::sender::shared::SharedListings;
 use crate::sender::signature::Signatures;
 use crate::sender::sums::{Begun, Sums};
-use crate::sender::tree::Tree;
+use crate::sender::tree::{Tree, TreeDir, open_dir};
 
 /// So much is read for a CRC-32 before what has come of it is remembered. A segment of confirmation is a multiple. What
 /// is no longer than this is read at once.
@@ -28,6 +30,8 @@ pub(crate) const STEP_BYTES: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct Source {
     pub(crate) tree: Tree,
+    /// Of which nothing else is given away.
+    pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) served: Arc<ServedCrcs>,
     pub(crate) listings: SharedListings,
     /// What scans hold.
@@ -52,6 +56,7 @@ impl Source {
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self {
             tree: Tree::new(Root::open(path)?),
+            guard: None,
             served: Arc::default(),
             listings: SharedListings::default(),
             offers: Arc::default(),
@@ -79,6 +84,14 @@ impl Source {
         Self { tree: self.tree.merged(others.into_iter().map(|other| other.tree)), ..self }
     }
 
+    /// The same, of which nobody is given anything but what these rules admit of a place.
+    #[must_use]
+    pub fn selected(self, place: &Place, rules: &[FilterRule]) -> Self {
+        let selection = Selection::new(place, rules);
+        let guard = (!selection.is_everything()).then(|| Arc::new(Guard::new(selection)));
+        Self { guard, ..self }
+    }
+
     /// What these places of it make together, merged.
     ///
     /// # Errors
@@ -88,6 +101,7 @@ impl Source {
         // What is known of files is known by what they are, wherever they are in a tree. Listings are known by their paths.
         Ok(Self {
             tree,
+            guard: self.guard.clone(),
             served: Arc::clone(&self.served),
             listings: self.listings.of_another_tree(),
             offers: Arc::clone(&self.offers),
@@ -106,10 +120,22 @@ impl Source {
 
     /// Opens a regular file.
     pub(crate) fn open_file(&self, path: &RelPath) -> Result<OpenFile, Status> {
+        if self.guard.as_ref().is_some_and(|guard| !guard.gives_file(&self.tree, path)) {
+            return Err(Status::NotFound);
+        }
         let file = self.tree.open_file(path).map_err(|error| status_of(&error))?;
         let stat = Stat::of_fd(&file).map_err(|error| status_of(&error))?;
         check_regular(stat.file_type)?;
         Ok(OpenFile { file, stat })
+    }
+
+    /// Opens a directory in which files may be asked for.
+    pub(crate) fn open_dir(&self, path: &RelPath) -> Result<ServedDir<'_>, Status> {
+        let given = match &self.guard {
+            None => None,
+            Some(guard) => Some(guard.gives(&self.tree, path).ok_or(Status::NotFound)?),
+        };
+        Ok(ServedDir { dir: open_dir(&self.tree, path)?, given })
     }
 
     /// The CRC-32 of a range, from memory as far as it was served in this state, else by reading it; `read` is told
@@ -191,6 +217,23 @@ fn read_crc(
         _ => status_of(&error),
     })?;
     Ok(crc.crc())
+}
+
+/// A directory of the tree.
+pub(crate) struct ServedDir<'a> {
+    dir: TreeDir,
+    /// Where not all that is in it may be asked for.
+    given: Option<Given<'a>>,
+}
+
+impl ServedDir<'_> {
+    /// Opens a regular file in it, as [`open_in`] does.
+    pub(crate) fn open_file(&self, name: &Name) -> Result<OpenFile, Status> {
+        match &self.given {
+            Some(given) if !given.gives_file(name) => Err(Status::NotFound),
+            _ => self.dir.open_file(name),
+        }
+    }
 }
 
 impl OpenFile {

@@ -85,6 +85,9 @@ impl Orders {
             verify,
             manifest,
             deletion,
+            // It travels beside the settings.
+            filter: _,
+            sizes,
             backup_dir,
             // The receiver's own affair.
             setuid: _,
@@ -103,6 +106,8 @@ impl Orders {
         switch("force-empty", deletion.is_some_and(|deletion| deletion.empty_source == EmptySource::Deletes));
         all.extend(deletion.and_then(|deletion| deletion.max).map(|max| Setting::new("max-delete", max)));
         all.extend(manifest.as_ref().map(|manifest| Setting::new("manifest-hash", manifest.hash().name())));
+        all.extend(sizes.max.map(|bytes| Setting::new("max-size", bytes)));
+        all.extend(sizes.min.map(|bytes| Setting::new("min-size", bytes)));
         // `./` before it means nothing below the destination.
         let is_name = |part: &Component<'_>| *part != Component::CurDir;
         let bytes =
@@ -150,6 +155,8 @@ impl Orders {
                 "delete" => deletes = on().map(|()| true)?,
                 "force-empty" => deletion.empty_source = on().map(|()| EmptySource::Deletes)?,
                 "max-delete" => deletion.max = Some(max_delete(value).ok_or_else(unknown)?),
+                "max-size" => receiver.sizes.max = Some(number(value).ok_or_else(unknown)?),
+                "min-size" => receiver.sizes.min = Some(number(value).ok_or_else(unknown)?),
                 "manifest-hash" => {
                     let hash = ManifestHash::from_name(value).ok_or_else(unknown)?;
                     receiver.manifest = Some(Recording::Told(hash));
@@ -182,7 +189,7 @@ pub(crate) mod fuzzing {
     use super::Orders;
 
     /// Names of settings, known and not, each with a value that it may have, or may not.
-    pub(crate) const SETTINGS: [(&str, &[u8]); 16] = [
+    pub(crate) const SETTINGS: [(&str, &[u8]); 18] = [
         ("durability", b"none"),
         ("verify", b"written"),
         ("receive-path", b"splice"),
@@ -196,6 +203,8 @@ pub(crate) mod fuzzing {
         ("delete", b""),
         ("force-empty", b""),
         ("max-delete", b"1%"),
+        ("max-size", b"1000"),
+        ("min-size", b"1"),
         ("manifest-hash", b"blake3"),
         ("backup-dir", b"../outside"),
         ("unheard-of", b"value"),
@@ -236,7 +245,7 @@ mod tests {
     use super::{OrderError, Orders};
     use crate::settings::{
         Deletion, Delta, Durability, EmptySource, Itemize, ManifestHash, MaxDelete, Placement, ReceivePath,
-        ReceiverSettings, Recording, SetUid, VerifyOver,
+        ReceiverSettings, Recording, SetUid, SizeLimits, VerifyOver,
     };
 
     fn said(orders: &Orders) -> String {
@@ -260,6 +269,8 @@ mod tests {
                 verify: VerifyOver::Disk,
                 manifest: Some(Recording::Told(ManifestHash::Sha256)),
                 deletion: Some(Deletion { max: Some(max), empty_source: EmptySource::Deletes }),
+                filter: Default::default(),
+                sizes: SizeLimits { min: Some(1), max: Some(u64::MAX) },
                 backup_dir: Some(PathBuf::from("a/b")),
                 setuid: SetUid::Kept,
                 itemize: Itemize::Changes,
@@ -273,7 +284,7 @@ mod tests {
         for orders in [plain, all(MaxDelete::Entries(7)), all(MaxDelete::Percent(100))] {
             assert_eq!(Orders::decode(&orders.encode()).map(|decoded| said(&decoded)), Ok(said(&orders)));
         }
-        assert_eq!(all(MaxDelete::Entries(0)).encode().len(), 15, "each has its own name");
+        assert_eq!(all(MaxDelete::Entries(0)).encode().len(), 17, "each has its own name");
     }
 
     #[test]
@@ -320,7 +331,7 @@ mod tests {
             scope: fastcp_wire::offer::Scope::Contents,
         };
         let settings = orders.expect("lawful").encode();
-        let push = Push { offer, into: fastcp_model::RelPath::root(), new_name: None, settings };
+        let push = Push { offer, into: fastcp_model::RelPath::root(), new_name: None, settings, rules: Vec::new() };
         assert_eq!(Push::decode(&push.encode().expect("within the limits")), Ok(push));
     }
 }

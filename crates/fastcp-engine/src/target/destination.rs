@@ -29,6 +29,8 @@ use crate::target::reach::may_reach_others;
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub(crate) root: Root,
+    /// Its path from the root of the file system, or beneath the root that a peer may write to; without a slash in front.
+    pub(crate) above: Vec<u8>,
     /// Whether the directory itself was there before.
     pub(crate) age: Age,
     /// How many directories were made for it, itself and those above it.
@@ -59,6 +61,7 @@ impl Destination {
         let (root, made) = path.open()?;
         Ok(Self {
             root,
+            above: path.from_root(),
             age: if made > 0 { Age::New } else { Age::Old },
             made,
             kept_times: KeptTimes::default(),

@@ -30,6 +30,17 @@ impl DestinationPath<'_> {
         }
     }
 
+    /// The path from the root of the file system, or from the root that it is beneath; without a slash in front.
+    pub(crate) fn from_root(&self) -> Vec<u8> {
+        match self {
+            Self::Typed(path) => {
+                let real = path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.clone());
+                real.as_os_str().as_bytes().strip_prefix(b"/").unwrap_or_default().to_vec()
+            }
+            Self::Beneath(_, path) => path.as_bytes().to_vec(),
+        }
+    }
+
     /// Opens the directory, made where it is missing: of a typed path, as rsync has it, only the last component. Answers
     /// how many directories were made, too.
     pub(crate) fn open(&self) -> io::Result<(Root, usize)> {

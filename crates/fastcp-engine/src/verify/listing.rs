@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use super::queue::{CheckQueue, FileCheck};
 use crate::difference::Difference;
 use crate::error::{RunError, is_not_there};
+use crate::filter::Parent;
 use crate::link::listing_order::{ListingOrder, OfferCount, broken_offer};
 use crate::plan::extraneous::is_part_file;
 use crate::report::{Cause, Event, Report};
@@ -26,6 +27,7 @@ use crate::target::attributes::owner_to_set;
 use crate::target::backup_dirs::BackupDirs;
 use crate::target::kept_times::KeptTimes;
 use crate::target::owners::{Owners, TooManyNames};
+use crate::target::protection::{Protection, Protections};
 use crate::target::volume::is_top_of_volume;
 
 /// Entries of one directory compared on one thread before another is asked to help.
@@ -41,6 +43,8 @@ pub(super) struct Comparer<'a> {
     kept_times: KeptTimes,
     /// They are not of the source.
     backups: BackupDirs,
+    /// What rules leave out is not either.
+    protections: Protections,
     report: &'a Report,
     queue: &'a CheckQueue,
     order: ListingOrder,
@@ -57,6 +61,7 @@ pub(super) struct Comparer<'a> {
 /// A listing that has its place in the offer.
 struct Placed {
     listing: Listing,
+    protection: Protection,
     parts: Parts,
 }
 
@@ -76,7 +81,13 @@ enum Parts {
 }
 
 impl<'a> Comparer<'a> {
-    pub(super) fn new(root: &'a Root, owners: &'a Owners, report: &'a Report, queue: &'a CheckQueue) -> Self {
+    pub(super) fn new(
+        root: &'a Root,
+        owners: &'a Owners,
+        report: &'a Report,
+        queue: &'a CheckQueue,
+        protections: Protections,
+    ) -> Self {
         let (order, in_parts) = (ListingOrder::default(), HashMap::new());
         let awaited = HashSet::from([RelPath::root()]);
         Self {
@@ -84,6 +95,7 @@ impl<'a> Comparer<'a> {
             owners,
             kept_times: KeptTimes::default(),
             backups: BackupDirs::of(Some(root), None),
+            protections,
             report,
             queue,
             order,
@@ -167,8 +179,13 @@ impl<'a> Comparer<'a> {
         if listing.end != ListingEnd::More {
             self.awaited.remove(&listing.dir);
         }
-        let parts = self.note_part(&listing);
-        Ok(Placed { listing, parts })
+        let dir = if self.protections.is_everything() { None } else { self.root.dir(&listing.dir).ok() };
+        let (protection, failure) = self.protections.of(&listing, Some(self.root), dir.as_ref());
+        if let Some(error) = failure {
+            self.report.failed(listing.dir.clone(), Cause::FilterRules(error.to_string()));
+        }
+        let parts = self.note_part(&listing, &protection);
+        Ok(Placed { listing, protection, parts })
     }
 
     fn open(&self, path: &RelPath) -> Here {
@@ -180,7 +197,7 @@ impl<'a> Comparer<'a> {
     }
 
     /// Keeps account of a directory that comes in parts.
-    fn note_part(&mut self, listing: &Listing) -> Parts {
+    fn note_part(&mut self, listing: &Listing, protection: &Protection) -> Parts {
         let begun = self.in_parts.remove(&listing.dir);
         if begun.is_none() && listing.end != ListingEnd::More {
             return Parts::One;
@@ -195,7 +212,7 @@ impl<'a> Comparer<'a> {
         }
         match listing.end {
             ListingEnd::More => drop(self.in_parts.insert(listing.dir.clone(), unnamed)),
-            ListingEnd::Complete => self.tell_extraneous(&listing.dir, unnamed),
+            ListingEnd::Complete => self.tell_extraneous(dir, &listing.dir, protection, unnamed),
             ListingEnd::Selected | ListingEnd::Broken(_) => {}
         }
         Parts::Several
@@ -226,7 +243,7 @@ impl<'a> Comparer<'a> {
     }
 
     /// Compares a directory as a whole.
-    fn compare_dir(&self, dir: &Dir, Placed { listing, parts }: &Placed) {
+    fn compare_dir(&self, dir: &Dir, Placed { listing, protection, parts }: &Placed) {
         if let Some(root) = &listing.root {
             match dir.stat() {
                 Ok(stat) => self.compare_metadata(dir, &listing.dir, stat, root),
@@ -237,7 +254,7 @@ impl<'a> Comparer<'a> {
             let mut unnamed = self.names_in(dir, &listing.dir);
             let known: HashSet<&[u8]> = named(listing).map(Name::as_bytes).collect();
             unnamed.retain(|name| !known.contains(name.as_slice()));
-            self.tell_extraneous(&listing.dir, unnamed);
+            self.tell_extraneous(dir, &listing.dir, protection, unnamed);
         }
     }
 
@@ -350,10 +367,17 @@ impl<'a> Comparer<'a> {
         })
     }
 
-    fn tell_extraneous(&self, path: &RelPath, names: impl IntoIterator<Item = Vec<u8>>) {
+    fn tell_extraneous(
+        &self,
+        dir: &Dir,
+        path: &RelPath,
+        protection: &Protection,
+        names: impl IntoIterator<Item = Vec<u8>>,
+    ) {
         for raw in names {
             let is_state = raw == STATE_DIR && is_top_of_volume(self.root, path).unwrap_or(false);
             match Name::new(&raw).map(|name| (path.join(&name), name)) {
+                Ok((_, name)) if protection.keeps(dir, path, &name, Parent::Stays) => {}
                 // What deletion leaves alone is no difference either.
                 Ok((path, name)) if is_state || is_part_file(&name) || self.backups.has_below(&path) => {}
                 Ok((path, _)) => self.report.differs(path, Difference::Extraneous),

@@ -1,5 +1,7 @@
 //! Lawful messages of every kind, at random from a fixed seed.
 
+use fastcp_model::rules::parse::{Cut, FileStyle, Form, Style};
+use fastcp_model::rules::{Action, DirMerge, FilterRule, Pattern, Rule, Sides};
 use fastcp_model::{
     ByteRange, CHUNK_KB_MAX, CHUNK_KB_MIN, Entry, EntryFailure, EntryKind, Listing, ListingEnd, Metadata, Name,
     RelPath, SpecialKind, Status, Timestamp,
@@ -12,7 +14,7 @@ use fastcp_wire::known::BatchId;
 use fastcp_wire::limits::{
     BUNDLE_BYTES_MAX, CONNECTIONS_MAX, EVENT_NUMBER_MAX, FINE_SIGNATURE_BYTES_MAX, RANGE_BYTES_MAX, REPORT_COUNTER_MAX,
 };
-use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OwnerClass, OwnerName, Place, Scope};
+use fastcp_wire::offer::{BatchCodec, OfferBatch, OfferEnd, OfferRequest, OwnerClass, OwnerName, Place, Scope};
 use fastcp_wire::push::{Push, Setting};
 use fastcp_wire::reply::{BodyKind, PieceHeader, Reply, Trailer};
 use fastcp_wire::report::{Numbered, ReportEnd, ReportState, Told, ToldKind, Undeleted};
@@ -44,7 +46,12 @@ pub(crate) fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ("hello reply", hello_reply().prop_map(Message::HelloReply).boxed()),
         ("attach", attach().prop_map(Message::Attach).boxed()),
         ("failure", failed().prop_map(Message::Failure).boxed()),
-        ("offer request", place().prop_map(|place| Message::OfferRequest(place.into())).boxed()),
+        (
+            "offer request",
+            (place(), vec(filter_rule(), 0..4))
+                .prop_map(|(place, rules)| Message::OfferRequest(OfferRequest { place, rules }))
+                .boxed(),
+        ),
         ("raw batch", batch().prop_map(|batch| Message::OfferBatch(BatchCodec::Raw, batch)).boxed()),
         ("zstd batch", batch().prop_map(|batch| Message::OfferBatch(BatchCodec::Zstd, batch)).boxed()),
         (
@@ -174,12 +181,8 @@ fn push() -> impl Strategy<Value = Push> {
         .prop_map(|option| String::from_utf8(option).expect("ASCII"));
     let settings = btree_map(option, vec(any::<u8>(), 0..30), 0..6)
         .prop_map(|settings| settings.into_iter().map(|(name, value)| Setting { name, value }).collect());
-    (place(), path(), proptest::option::of(name()), settings).prop_map(|(offer, into, new_name, settings)| Push {
-        offer,
-        into,
-        new_name,
-        settings,
-    })
+    (place(), path(), proptest::option::of(name()), settings, vec(filter_rule(), 0..4))
+        .prop_map(|(offer, into, new_name, settings, rules)| Push { offer, into, new_name, settings, rules })
 }
 
 fn report_event() -> impl Strategy<Value = Numbered> {
@@ -226,6 +229,28 @@ fn report_end() -> impl Strategy<Value = ReportEnd> {
         text,
         limit,
     })
+}
+
+fn filter_rule() -> impl Strategy<Value = FilterRule> {
+    let marks = any::<[bool; 4]>();
+    let sides = (0u8..4).prop_map(Sides::from_bits_retain);
+    let action = prop_oneof![Just(Action::Include), Just(Action::Exclude)];
+    let form = prop_oneof![Just(Form::Prefixed), Just(Form::Cvs), action.clone().prop_map(Form::Bare)];
+    let cut = select(vec![Cut::Lines, Cut::Words, Cut::Nul]);
+    let rule = (action, vec(any::<u8>(), 1..20), sides.clone(), marks.clone());
+    let rule = rule.prop_map(|(action, text, sides, [absolute, negated, is_perishable, is_about_attributes])| {
+        let pattern = Pattern::new(&text).expect("some bytes").absolute(absolute).negated(negated);
+        FilterRule::Rule(Rule { action, pattern, sides, is_perishable, is_about_attributes })
+    });
+    let merge = (vec(any::<u8>(), 1..20), form, cut, sides, marks.clone(), marks);
+    let merge = merge.prop_map(|(file, form, cut, sides, read, is)| {
+        let [is_absolute, is_perishable, is_about_attributes, is_sided] = read;
+        let [searches_above, is_not_inherited, excludes_itself, _] = is;
+        let style =
+            FileStyle { style: Style { form, sides, is_sided, is_absolute, is_perishable, is_about_attributes }, cut };
+        FilterRule::DirMerge(DirMerge { file: file.into(), style, searches_above, is_not_inherited, excludes_itself })
+    });
+    prop_oneof![rule, merge]
 }
 
 fn place() -> impl Strategy<Value = Place> {

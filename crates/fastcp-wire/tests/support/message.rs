@@ -67,7 +67,7 @@ impl Message {
             Self::HelloReply(reply) => reply.encode(),
             Self::Attach(attach) => attach.encode(),
             Self::Failure(failure) => failure.encode(),
-            Self::OfferRequest(request) => request.encode(),
+            Self::OfferRequest(request) => request.encode().expect("within the limits"),
             Self::OfferBatch(codec, batch) => batch.encode(*codec).expect("within the limits"),
             Self::OfferEnd(end) => end.encode(),
             Self::Known(ids) => encode_known(ids),

@@ -227,5 +227,6 @@ fn push(script: &mut Script) -> Option<Vec<u8>> {
         let value = if script.is_set() { script.bytes() } else { value.to_vec() };
         settings.push(Setting { name: name.to_owned(), value });
     }
-    Push { offer, into, new_name, settings }.encode().ok()
+    let rules = Vec::new();
+    Push { offer, into, new_name, settings, rules }.encode().ok()
 }

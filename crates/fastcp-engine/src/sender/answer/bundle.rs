@@ -11,13 +11,12 @@ use fastcp_wire::bundle::{BundleForm, BundleRequest, Bundled, BundledFile, id_af
 use fastcp_wire::reply::{BodyKind, Reply, Trailer};
 
 use super::{Answerer, hole_end, reply_of};
-use crate::sender::source::OpenFile;
-use crate::sender::tree::{TreeDir, open_dir};
+use crate::sender::source::{OpenFile, ServedDir};
 
 impl Answerer<'_> {
     pub(super) fn answer_bundle(&mut self, request: &BundleRequest) -> Result<(), NetError> {
         let mut start = Some(self.out.len());
-        let dir = request.rel_path().map_err(|_| Status::BadPath).and_then(|path| open_dir(&self.source.tree, &path));
+        let dir = request.rel_path().map_err(|_| Status::BadPath).and_then(|path| self.source.open_dir(&path));
         let mut id = request.id;
         self.wire_bytes = 0;
         for file in &request.files {
@@ -73,7 +72,7 @@ impl Answerer<'_> {
     }
 }
 
-fn open_bundled(dir: &TreeDir, file: &BundledFile) -> Result<(OpenFile, ByteRange), Status> {
+fn open_bundled(dir: &ServedDir<'_>, file: &BundledFile) -> Result<(OpenFile, ByteRange), Status> {
     let name = Name::new(&file.name).map_err(|_| Status::BadPath)?;
     let range = ByteRange::new(0, file.len).map_err(|_| Status::BadRange)?;
     Ok((dir.open_file(&name)?, range))

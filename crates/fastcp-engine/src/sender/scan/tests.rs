@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastcp_model::{EntryKind, ListingEnd, RelPath};
-use fastcp_wire::offer::Scope;
+use fastcp_wire::offer::{Place, Scope};
 
 use super::{Scan, Step};
 use crate::link::listing_order::ListingOrder;
@@ -15,7 +15,9 @@ use crate::sender::source::Source;
 fn listed(source: &Source) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
     let mut found: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
     let mut ended = Vec::new();
-    for batch in Scan::new(source, &RelPath::root(), Scope::Contents).expect("a directory") {
+    for batch in
+        Scan::new(source, &Place { path: RelPath::root(), scope: Scope::Contents }.into()).expect("a directory")
+    {
         for listing in &batch.listings {
             let dir = listing.dir.as_bytes().to_vec();
             if let Some((parent, name)) = listing.dir.split() {
@@ -63,7 +65,8 @@ fn no_step_names_more_than_a_receiver_takes() {
     for (bytes_max, peak_max) in [(256 << 20, 144 << 20), (16 << 20, 10 << 20)] {
         let source = Source::open(top.path()).expect("open").within(bytes_max, 2, &Arc::default());
         let (mut order, mut dirs, mut peak) = (ListingOrder::default(), 0, 0);
-        let mut scan = Scan::new(&source, &RelPath::root(), Scope::Contents).expect("a directory");
+        let mut scan =
+            Scan::new(&source, &Place { path: RelPath::root(), scope: Scope::Contents }.into()).expect("a directory");
         while let Some(batch) = scan.next() {
             for listing in &batch.listings {
                 order.check(listing).expect("within the limits of a receiver");
