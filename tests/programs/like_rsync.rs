@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::compare::differences;
 use crate::support::server::Server;
 use crate::support::way::RECEIVES;
-use crate::support::{Workspace, say_skipped};
+use crate::support::{Workspace, say, say_skipped};
 
 const CASES: Range<u64> = 0..1000;
 const THREADS: usize = 4;
@@ -302,6 +302,6 @@ fn what_is_selected_and_deleted_is_what_rsync_selects_and_deletes() {
         let looking: Vec<_> = (0..THREADS).map(|_| threads.spawn(look)).collect();
         looking.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
     });
-    println!("{} cases, {} differences", cases.end - cases.start, found.len());
+    say(&format!("{} cases, {} differences", cases.end - cases.start, found.len()));
     assert!(found.is_empty(), "{} of {} differ:\n{}", found.len(), cases.end - cases.start, found.join("\n"));
 }

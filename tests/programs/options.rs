@@ -116,7 +116,7 @@ fn mistakes_are_explained_and_make_nothing() {
         ("push fcp://localhost/ a", "what is pushed has to be on this machine"),
         ("sync localhost 9", "use pull"),
         ("-a source/ copy/", "did you mean 'fastcp-client pull source/ copy/'?"),
-        ("pull a b --exclude x", "fastcp does not have rsync's --exclude yet"),
+        ("pull a b --files-from x", "fastcp does not have rsync's --files-from yet"),
         ("pull a b --no-archive", "always preserved"),
         ("get localhost 9 file --delete", "unexpected argument '--delete'"),
         ("verify a b --durability none", "unexpected argument '--durability'"),

@@ -77,6 +77,11 @@ pub(crate) fn say_skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
+/// Says what a test has seen, for whoever runs it with `--nocapture`.
+pub(crate) fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
 /// A temporary directory that other users can enter, removed with all that is in it.
 #[derive(Debug)]
 pub(crate) struct Workspace {

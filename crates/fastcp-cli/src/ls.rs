@@ -9,10 +9,11 @@ use fastcp_wire::offer::{Place, Scope};
 use serde_json::{Value, json};
 
 use crate::args::LsArgs;
+use crate::args::filters::Unqualified;
 use crate::course::Course;
 use crate::events::with_name;
 use crate::exit_code::{self, Failure};
-use crate::filters::{self, Unqualified};
+use crate::filters;
 use crate::from::From;
 use crate::output::{Format, Output};
 use crate::pattern::{Pattern, is_pattern};

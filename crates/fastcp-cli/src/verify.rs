@@ -14,9 +14,10 @@ use fastcp_wire::offer::OfferRequest;
 use serde::Serialize;
 
 use crate::args::VerifyArgs;
+use crate::args::filters::Unqualified;
 use crate::course::Course;
 use crate::exit_code::{self, Failure};
-use crate::filters::{self, Unqualified};
+use crate::filters;
 use crate::from::From;
 use crate::output::{Format, Output};
 use crate::screen::Screen;

@@ -68,7 +68,7 @@ fn verify_in_ranges(
     report: &Report,
     range_bytes_max: u64,
 ) -> Result<(), RunError> {
-    let above = DestinationPath::Typed(against.to_path_buf()).from_root();
+    let above = DestinationPath::Typed(against.to_path_buf()).below_system_root();
     let protections = Protections::new(&request.rules, &above);
     let root = Root::open(against).map_err(RunError::not_verifiable(against))?;
     let frames = Offers::question(request, None)?;

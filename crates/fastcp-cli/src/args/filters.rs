@@ -7,6 +7,15 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, PathBufValueParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
+/// Where rules are evaluated that do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unqualified {
+    /// What is left out is not deleted either.
+    BothEnds,
+    /// `--delete-excluded`: only what is copied follows from them.
+    SenderAlone,
+}
+
 /// What selects entries by their names.
 #[derive(Debug, Default)]
 pub(crate) struct FilterOptions {

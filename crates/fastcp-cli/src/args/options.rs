@@ -12,7 +12,7 @@ use fastcp_engine::{
 use fastcp_net::{CONNECTIONS_TOTAL_MAX, HANDSHAKE_TIMEOUT, IDLE_MAX, WRONG_TOKENS_MAX};
 use fastcp_wire::limits::CONNECTIONS_MAX;
 
-use crate::filters::Unqualified;
+use crate::args::filters::Unqualified;
 
 /// How the server is reached.
 #[derive(Debug, Args)]

@@ -71,7 +71,9 @@ fn two_values(arg: &Arg) -> [String; 2] {
 #[test]
 fn the_last_of_a_repeated_option_wins_for_each_option() {
     for (command, needed) in commands() {
-        for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+        // What may come several times is not repeated.
+        let is_one = |arg: &&Arg| !arg.is_positional() && !matches!(arg.get_action(), ArgAction::Append);
+        for arg in command.get_arguments().filter(is_one) {
             let long = arg.get_long().expect("every option has a long name");
             let words = |words: &[String]| {
                 let name = command.get_name().to_owned();
@@ -323,7 +325,7 @@ fn options_of_rsync_are_explained() {
         pull(&words.split(' ').collect::<Vec<_>>(), &[]);
     }
     for (option, advice) in [
-        ("--exclude=x", "filters are not supported"),
+        ("--files-from=x", "several FROM may be given"),
         ("-P", "progress"),
         ("-H", "separate"),
         ("-x", "mounted below the source"),
@@ -448,4 +450,32 @@ fn values_out_of_range_are_refused() {
         assert!(pull(words, &[]).changes.check().is_err(), "{words:?}");
     }
     assert!(parsed(&["pull", "a"]).is_err());
+}
+
+/// Every row of docs/coming-from-rsync.md says what the command line does.
+#[test]
+fn coming_from_rsync() {
+    let text = include_str!("../../../../docs/coming-from-rsync.md");
+    let rows = text.lines().filter(|line| line.starts_with("| `-"));
+    let mut seen = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for option in cells[1].split(", ").map(|option| option.trim_matches('`')) {
+            seen += 1;
+            let said = match parsed(&["pull", option, "1", "a", "b"]) {
+                Ok(_) => String::new(),
+                Err(error) => error.to_string(),
+            };
+            let is_refused = said.contains("fastcp does not have rsync's");
+            let is_unknown = said.contains("unexpected argument") && !is_refused;
+            assert!(!is_unknown, "{option}: {said}");
+            match cells[2] {
+                "same" => assert!(!is_refused, "{option}: {said}"),
+                "later" | "not wanted" => assert!(is_refused, "{option} is accepted"),
+                "better" => {}
+                other => panic!("{option}: {other}"),
+            }
+        }
+    }
+    assert!(seen > 150, "{seen}");
 }

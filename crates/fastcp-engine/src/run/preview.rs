@@ -34,7 +34,7 @@ pub(super) fn preview(run: &Task<'_>, interrupt: &Interrupt, report: &Report) ->
         None => None,
     };
     let backups = BackupDirs::of(root.as_ref(), backup.as_ref());
-    let (owners, kept_times, above) = (Owners::new(), KeptTimes::default(), run.into.from_root());
+    let (owners, kept_times, above) = (Owners::new(), KeptTimes::default(), run.into.below_system_root());
     let link = LinkSettings {
         capabilities: run.link.capabilities.difference(Capabilities::TREE_CACHE),
         connections: Connections::Fixed(1),

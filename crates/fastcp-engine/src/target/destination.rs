@@ -61,7 +61,7 @@ impl Destination {
         let (root, made) = path.open()?;
         Ok(Self {
             root,
-            above: path.from_root(),
+            above: path.below_system_root(),
             age: if made > 0 { Age::New } else { Age::Old },
             made,
             kept_times: KeptTimes::default(),

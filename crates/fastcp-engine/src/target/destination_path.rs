@@ -31,7 +31,7 @@ impl DestinationPath<'_> {
     }
 
     /// The path from the root of the file system, or from the root that it is beneath; without a slash in front.
-    pub(crate) fn from_root(&self) -> Vec<u8> {
+    pub(crate) fn below_system_root(&self) -> Vec<u8> {
         match self {
             Self::Typed(path) => {
                 let real = path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.clone());

@@ -112,6 +112,10 @@ fn has(class: &[u64; 4], byte: u8) -> bool {
     class[usize::from(byte / 64)] >> (byte % 64) & 1 == 1
 }
 
+fn remove(class: &mut [u64; 4], byte: u8) {
+    class[usize::from(byte / 64)] &= !(1 << (byte % 64));
+}
+
 /// The class behind a `[`, and what is behind its `]`; `None` where it is not closed.
 fn class(text: &[u8]) -> Option<([u64; 4], &[u8])> {
     let (is_negated, mut rest) = match text {
@@ -152,7 +156,7 @@ fn class(text: &[u8]) -> Option<([u64; 4], &[u8])> {
     if is_negated {
         class.iter_mut().for_each(|word| *word = !*word);
     }
-    class[usize::from(b'/' / 64)] &= !(1 << (b'/' % 64));
+    remove(&mut class, b'/');
     Some((class, rest))
 }
 

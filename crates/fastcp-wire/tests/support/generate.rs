@@ -237,12 +237,12 @@ fn filter_rule() -> impl Strategy<Value = FilterRule> {
     let action = prop_oneof![Just(Action::Include), Just(Action::Exclude)];
     let form = prop_oneof![Just(Form::Prefixed), Just(Form::Cvs), action.clone().prop_map(Form::Bare)];
     let cut = select(vec![Cut::Lines, Cut::Words, Cut::Nul]);
-    let rule = (action, vec(any::<u8>(), 1..20), sides.clone(), marks.clone());
+    let rule = (action, vec(any::<u8>(), 1..20), sides.clone(), marks);
     let rule = rule.prop_map(|(action, text, sides, [absolute, negated, is_perishable, is_about_attributes])| {
         let pattern = Pattern::new(&text).expect("some bytes").absolute(absolute).negated(negated);
         FilterRule::Rule(Rule { action, pattern, sides, is_perishable, is_about_attributes })
     });
-    let merge = (vec(any::<u8>(), 1..20), form, cut, sides, marks.clone(), marks);
+    let merge = (vec(any::<u8>(), 1..20), form, cut, sides, marks, marks);
     let merge = merge.prop_map(|(file, form, cut, sides, read, is)| {
         let [is_absolute, is_perishable, is_about_attributes, is_sided] = read;
         let [searches_above, is_not_inherited, excludes_itself, _] = is;
