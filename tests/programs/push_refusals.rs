@@ -43,6 +43,8 @@ fn a_push_that_is_none_is_refused_and_the_one_beside_it_goes_on() {
         ("too many settings", into(b"new", &many)),
         ("a name in capitals", into(b"new", &[("Delete", b"")])),
         ("a name with a control character", into(b"new", &[("del\x1b", b"")])),
+        ("rules of no kind", [&cut[..cut.len() - 4], &[0, 0, 0, 5, 9, 0, 6, 0, 0]].concat()),
+        ("more rules than fit", [&cut[..cut.len() - 4], &[0, 0x10, 0, 1]].concat()),
         ("more than fits", too_long),
     ];
     for (what, payload) in bad_request {

@@ -62,6 +62,20 @@ fn a_killed_client_leaves_all_that_had_come_whole() {
     }
 }
 
+/// A run that leaves a file out says nothing of what an earlier one had of it.
+#[test]
+fn a_run_that_leaves_a_file_out_keeps_what_had_come_of_it() {
+    for way in BOTH_WAYS {
+        for other in ["--exclude large", "--max-size 1K"] {
+            let stage = Stage::large(way);
+            stage.kill(stage.stall_in_file("--chunk-kb 64", 2, CHUNK_BYTES, 5 << 20));
+            stage.valve.renew();
+            stage.client(other).run().expect_exit(0).expect_counts(&[("files_committed", 0)]);
+            expect_rest(&stage, "--chunk-kb 64");
+        }
+    }
+}
+
 #[test]
 fn a_client_killed_at_any_byte_leaves_nothing_wrong() {
     for way in BOTH_WAYS {

@@ -23,6 +23,8 @@ pub(crate) fn push_payload(version: u16, scope: u8, paths: [&[u8]; 3], settings:
     paths.iter().for_each(|path| out.extend(short(path)));
     out.push(u8::try_from(settings.len()).expect("few"));
     settings.iter().for_each(|(name, value)| out.extend([short(name.as_bytes()), short(value)].concat()));
+    // No rules.
+    out.extend([0; 4]);
     out
 }
 

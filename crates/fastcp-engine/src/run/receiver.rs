@@ -33,7 +33,7 @@ use crate::run::control::Control;
 use crate::schedule::tune::{Tuner, window_for};
 use crate::schedule::want::WANT_COST;
 use crate::schedule::{Bounds, Bundling, Cut, HoldBack, Schedule, Watched};
-use crate::settings::{Connections, LinkSettings, ProcessSettings, ReceiverSettings};
+use crate::settings::{Connections, LinkSettings, ProcessSettings, ReceiverSettings, SizeLimits};
 use crate::target::destination::Destination;
 use crate::target::destination_path::DestinationPath;
 use crate::target::lock::{Lock, Locked};
@@ -65,6 +65,8 @@ pub(super) fn receive(run: &Task<'_>, interrupt: &Interrupt, report: &Report) ->
     }
     let result = receive_into(&destination, run, manifest.as_ref(), &listening, report);
     match result {
+        // What rules leave out may have been begun by a run that took it.
+        Ok(()) if !run.receiver.filter.is_empty() || run.receiver.sizes != SizeLimits::default() => {}
         Ok(()) => clear_leftovers(&destination, lock.as_ref(), &run.request, report),
         Err(_) => destination.leave_as_found(lock, into),
     }
