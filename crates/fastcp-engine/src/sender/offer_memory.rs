@@ -91,8 +91,12 @@ impl OfferMemory {
 
     /// Whether so little is left that scans had better list little at a time.
     pub(crate) fn is_tight(&self) -> bool {
-        let state = self.state.lock();
-        state.taken_bytes - state.parked_bytes + STEP_BYTES > self.held_max(Kind::Listings)
+        Self::is_tight_with(self.room())
+    }
+
+    /// The same where so much is known to be left.
+    pub(crate) fn is_tight_with(room: usize) -> bool {
+        room < STEP_BYTES
     }
 
     /// How much more may be held of listings and directories.

@@ -198,12 +198,13 @@ impl<'a> Scan<'a> {
 
     /// How much is listed at a time now.
     fn pace(&self) -> Pace {
-        if self.memory.is_tight() || !self.unlisted.has_room() {
+        let room = self.memory.room();
+        if OfferMemory::is_tight_with(room) || !self.unlisted.has_room() {
             let named_bytes = SHORT_NAMED_BYTES.min(self.unlisted.step_bytes_max());
             return Pace { dirs: 1, part_entries: SMALL_PART_ENTRIES, named_bytes };
         }
         // Others take of the same room.
-        let bytes = (self.memory.room() / 8).min(self.unlisted.step_bytes_max());
+        let bytes = (room / 8).min(self.unlisted.step_bytes_max());
         let dirs = (bytes / NAMED_BYTES).clamp(1, BATCH_DIRS);
         Pace { dirs, part_entries: PART_ENTRIES, named_bytes: bytes / dirs.min(self.stack.len()).max(1) }
     }
@@ -335,8 +336,8 @@ impl<'a> Scan<'a> {
         self.unlisted.take(&listing);
         let rest = rest.map(Step::Rest);
         self.stacked.add(self.stack[start..].iter().chain(&rest).map(Step::bytes).sum());
-        let has_room = !self.memory.is_tight() && self.unlisted.has_room();
         let Some(rest) = rest else { return };
+        let has_room = !self.memory.is_tight() && self.unlisted.has_room();
         // On top: one large directory is finished before the next is begun. The directories of one part are listed before
         // the next where there is no room for those of all parts.
         self.stack.insert(if has_room { self.stack.len() } else { start }, rest);
