@@ -75,7 +75,7 @@ const HELP_TEMPLATE: &str = "\
 {all-args}{after-help}";
 
 const AFTER_HELP: &str = "\
-Every option but -v, --delete, --max-delete, --force-empty and those of selection can also be set by an environment variable: \
+Every option but -v, those that delete (--delete, --delete-excluded, --max-delete, --force-empty) and those with filter rules can also be set by an environment variable: \
 FASTCP_CONNS=8 is --conns 8, FASTCP_DRY_RUN=1 is --dry-run. The command line has precedence. \
 --no-NAME turns the option --NAME off again.
 

@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use fastcp_model::rules::parse::{CVS_PATTERNS, Cut, Directive, FileStyle, Form, Merge, RuleError, Style, directive};
-use fastcp_model::rules::{Action, DirMerge, FilterRule, Pattern, Rule, Sides};
+use fastcp_model::rules::parse::{CVS_PATTERNS, Cut, Directive, FileStyle, Form, Merge, Style, directive};
+use fastcp_model::rules::{Action, DirMerge, FilterRule, Rule, Sides, base_name};
 use fastcp_wire::limits::RULES_BYTES_MAX;
 
 use crate::args::filters::{FilterOptions, FilterWord, Unqualified};
@@ -92,12 +92,12 @@ impl List {
         match directive {
             Directive::Clear => self.rules.clear(),
             Directive::Merge(Merge { file, style, excludes_itself }) => {
-                self.rules.extend(excludes_itself.then(|| excluding(&file, style.style.sides)).flatten());
+                self.rules.extend(itself(&file, excludes_itself, style.style.sides));
                 self.merge(Path::new(OsStr::from_bytes(&file)), &style, depth)?;
             }
             Directive::Rule(FilterRule::DirMerge(merge)) => {
                 let DirMerge { file, style, excludes_itself, .. } = &merge;
-                self.rules.extend(excludes_itself.then(|| excluding(file, style.style.sides)).flatten());
+                self.rules.extend(itself(file, *excludes_itself, style.style.sides));
                 // Of several of one name the first counts.
                 let is_named = |rule: &FilterRule| match rule {
                     FilterRule::DirMerge(other) => base_name(&other.file) == base_name(file),
@@ -119,12 +119,9 @@ impl List {
         let bytes = read(path).map_err(|error| {
             Failure::new(exit_code::FILE_IO, format!("cannot read the filter rules in \"{}\": {error}", shown(path)))
         })?;
-        let mut directives = Vec::new();
-        let read: Result<(), RuleError> = style.read(&bytes, |directive| {
-            directives.push(directive);
-            Ok(())
-        });
-        read.map_err(|error| usage(format!("the filter rules in \"{}\": {error}", shown(path))))?;
+        let directives = style.read(&bytes);
+        let directives =
+            directives.map_err(|error| usage(format!("the filter rules in \"{}\": {error}", shown(path))))?;
         directives.into_iter().try_for_each(|directive| self.take(directive, depth + 1))
     }
 
@@ -136,29 +133,16 @@ impl List {
         let own = own.and_then(|path| fs::read(path).ok()).unwrap_or_default();
         let environment = std::env::var_os("CVSIGNORE").unwrap_or_default();
         for bytes in [CVS_PATTERNS.as_bytes(), &own, environment.as_bytes()] {
-            let taken: Result<(), RuleError> = style.read(bytes, |directive| {
-                match directive {
-                    Directive::Clear => self.rules.clear(),
-                    Directive::Rule(rule) => self.rules.push(rule),
-                    Directive::Merge(_) => {}
-                }
-                Ok(())
-            });
-            taken.map_err(|error| usage(format!("what cvs ignores: {error}")))?;
+            let directives = style.read(bytes).map_err(|error| usage(format!("what cvs ignores: {error}")))?;
+            directives.into_iter().try_for_each(|directive| self.take(directive, 0))?;
         }
         Ok(())
     }
 }
 
-/// The rule that keeps a file of rules out of the copy.
-fn excluding(file: &[u8], sides: Sides) -> Option<FilterRule> {
-    let pattern = Pattern::new(base_name(file)).ok()?;
-    let (action, is_perishable, is_about_attributes) = (Action::Exclude, false, false);
-    Some(FilterRule::Rule(Rule { action, pattern, sides, is_perishable, is_about_attributes }))
-}
-
-fn base_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+/// The rule that keeps a file of rules out of the copy, if it is to stay out.
+fn itself(file: &[u8], is_excluded: bool, sides: Sides) -> Option<FilterRule> {
+    Rule::excluding(file, sides).filter(|_| is_excluded).map(FilterRule::Rule)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

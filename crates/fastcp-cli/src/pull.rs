@@ -83,7 +83,6 @@ pub(crate) fn pull(
         let run = Pull::new(source, dst_dir)
             .part(path, scope)
             .receiver(receiver)
-            .filter(rules)
             .link(link_settings_for(options))
             .process(process)
             .interrupt(interrupt);

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use fastcp_model::rules::parse::{Directive, FileStyle, Merge, RuleError};
-use fastcp_model::rules::{Action, Candidate, DirMerge, FilterRule, Pattern, Rule, Sides};
+use fastcp_model::rules::{Action, Candidate, DirMerge, FilterRule, Pattern, Rule, Sides, base_name};
 use fastcp_sys::{FileType, Stat};
 use nix::errno::Errno;
 
@@ -75,7 +75,7 @@ impl Filter {
 
     /// What excludes everything, here and below.
     pub(crate) fn excluding_all() -> Self {
-        let all = excluding(b"*", Sides::all()).map(|rule| Node::Rule(Arc::new(rule)));
+        let all = Rule::excluding(b"*", Sides::all()).map(|rule| Node::Rule(Arc::new(rule)));
         Self::of(all.into_iter().collect())
     }
 
@@ -94,9 +94,6 @@ impl Filter {
     /// # Errors
     /// What keeps its files from being known.
     pub(crate) fn enter(&self, path: &[u8], read: ReadFile<'_>) -> Result<Self, FilterError> {
-        if !self.has_merges {
-            return Ok(self.clone());
-        }
         self.entered(At::Below(path), read)
     }
 
@@ -106,13 +103,13 @@ impl Filter {
     /// # Errors
     /// As [`Filter::enter`].
     pub(crate) fn enter_above(&self, path: &[u8], read: ReadFile<'_>) -> Result<Self, FilterError> {
-        if !self.has_merges {
-            return Ok(self.clone());
-        }
         self.entered(At::Above(path), read)
     }
 
     fn entered(&self, place: At<'_>, read: ReadFile<'_>) -> Result<Self, FilterError> {
+        if !self.has_merges {
+            return Ok(self.clone());
+        }
         let mut entering = Entering { place, read, known: Vec::new(), count: 0, has_changed: false };
         known_of(&self.nodes, &mut entering.known);
         let nodes = entering.nodes(&self.nodes)?;
@@ -168,10 +165,6 @@ fn known_of(nodes: &[Node], known: &mut Vec<Box<[u8]>>) {
             known_of(nodes, known);
         }
     }
-}
-
-fn base_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
 /// Where the directory is that is being entered.
@@ -235,14 +228,7 @@ impl Entering<'_, '_> {
             Err(source) => return Err(FilterError::Read { file: file.into(), source }),
         };
         self.has_changed = true;
-        let unlawful = |source| FilterError::Rule { file: file.into(), source };
-        let mut directives = Vec::new();
-        style
-            .read(&bytes, |directive| {
-                directives.push(directive);
-                Ok(())
-            })
-            .map_err(unlawful)?;
+        let directives = style.read(&bytes).map_err(|source| FilterError::Rule { file: file.into(), source })?;
         for directive in directives {
             match directive {
                 Directive::Rule(FilterRule::Rule(rule)) => {
@@ -286,7 +272,7 @@ impl Entering<'_, '_> {
 
     /// The rule that keeps a file of rules out of the transfer.
     fn itself(&mut self, file: &[u8], sides: Sides) -> Result<Option<Node>, FilterError> {
-        excluding(file, sides).map(|rule| self.counted(Node::Rule(Arc::new(rule)))).transpose()
+        Rule::excluding(file, sides).map(|rule| self.counted(Node::Rule(Arc::new(rule)))).transpose()
     }
 
     fn anchored(&self, pattern: Pattern) -> Pattern {
@@ -323,12 +309,6 @@ pub(crate) fn file_of_rules(opened: io::Result<File>) -> io::Result<Option<Vec<u
         true => Err(Errno::EFBIG.into()),
         false => Ok(Some(bytes)),
     }
-}
-
-/// The rule that excludes a file of this name, wherever it is.
-pub(crate) fn excluding(file: &[u8], sides: Sides) -> Option<Rule> {
-    let pattern = Pattern::new(base_name(file)).ok()?;
-    Some(Rule { action: Action::Exclude, pattern, sides, is_perishable: false, is_about_attributes: false })
 }
 
 /// The rules of one dir-merge in one directory.

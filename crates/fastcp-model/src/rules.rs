@@ -49,6 +49,19 @@ pub struct Rule {
     pub is_about_attributes: bool,
 }
 
+impl Rule {
+    /// The rule that keeps a file of rules out of the transfer, wherever it is; `None` where its path names nothing.
+    pub fn excluding(file: &[u8], sides: Sides) -> Option<Self> {
+        let pattern = Pattern::new(base_name(file)).ok()?;
+        Some(Self { action: Action::Exclude, pattern, sides, is_perishable: false, is_about_attributes: false })
+    }
+}
+
+/// The last component of a path.
+pub fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
 /// A file that may be in any directory and has rules for that directory and those below it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DirMerge {

@@ -13,16 +13,10 @@ struct Tree {
 }
 
 fn tree(rules: &str, files: &[(&'static str, &'static str)]) -> Tree {
-    let mut list = Vec::new();
     let style = FileStyle { style: Style::FILTER, cut: Default::default() };
-    let read: Result<(), fastcp_model::rules::parse::RuleError> = style.read(rules.as_bytes(), |directive| {
-        if let Directive::Rule(rule) = directive {
-            list.push(rule);
-        }
-        Ok(())
-    });
-    read.expect("lawful");
-    Tree { files: files.iter().copied().collect(), rules: list }
+    let rule = |directive| if let Directive::Rule(rule) = directive { Some(rule) } else { None };
+    let rules = style.read(rules.as_bytes()).expect("lawful").into_iter().filter_map(rule).collect();
+    Tree { files: files.iter().copied().collect(), rules }
 }
 
 impl Tree {

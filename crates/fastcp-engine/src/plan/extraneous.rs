@@ -163,7 +163,7 @@ impl Search {
             }
             let before = self.extraneous.len();
             self.merge(listing, backups);
-            if let Some(dir) = ground.dir() {
+            if let Some(dir) = ground.dir().filter(|_| !self.protection.is_of_nothing()) {
                 let (path, protection) = (&self.state.path, &self.protection);
                 let found = self.extraneous.split_off(before);
                 let goes = |name: &Name| !protection.keeps(dir, path, name, Parent::Stays);

@@ -201,7 +201,8 @@ impl Removal<'_> {
     /// Whether rules keep something in a directory that is to go.
     fn is_kept(&self, here: &OpenedDir<'_>, name: &Name) -> bool {
         // In doubt.
-        here.dir().map_or(true, |dir| here.protection.keeps(&dir, &here.path, name, Parent::Goes))
+        !here.protection.is_of_nothing()
+            && here.dir().map_or(true, |dir| here.protection.keeps(&dir, &here.path, name, Parent::Goes))
     }
 
     /// Removes `name`, unless it is a directory: that is entered.

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use fastcp_model::RelPath;
-use fastcp_model::rules::FilterRule;
 use fastcp_net::ConnectionSource;
 use fastcp_wire::offer::{Place, Scope};
 
@@ -66,15 +65,9 @@ impl<'a> Pull<'a> {
         self
     }
 
-    /// Only what these rules let pass; they also rule what is deleted.
-    pub fn filter(mut self, rules: Vec<FilterRule>) -> Self {
-        self.task.receiver.filter = rules.clone().into();
-        self.task.request.rules = rules;
-        self
-    }
-
-    /// What the receiver is told.
+    /// What the receiver is told. Its filter rules are the sender's, too.
     pub fn receiver(mut self, settings: ReceiverSettings) -> Self {
+        self.task.request.rules = settings.filter.to_vec();
         self.task.receiver = settings;
         self
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use fastcp_model::Capabilities;
 use fastcp_net::{Ahead, ConnectionSource, WireCount};
 use fastcp_wire::limits::CONNECTIONS_MAX;
-use fastcp_wire::offer::{OfferRequest, Scope};
+use fastcp_wire::offer::{OfferRequest, Place, Scope};
 
 use crate::commit::group::{Groups, commit_groups};
 use crate::commit::leftover::{self, Useful};
@@ -65,25 +65,26 @@ pub(super) fn receive(run: &Task<'_>, interrupt: &Interrupt, report: &Report) ->
     }
     let result = receive_into(&destination, run, manifest.as_ref(), &listening, report);
     match result {
-        // What rules leave out may have been begun by a run that took it.
-        Ok(()) if !run.receiver.filter.is_empty() || run.receiver.sizes != SizeLimits::default() => {}
-        Ok(()) => clear_leftovers(&destination, lock.as_ref(), &run.request, report),
+        Ok(()) => clear_leftovers(&destination, lock.as_ref(), run, report),
         Err(_) => destination.leave_as_found(lock, into),
     }
     result
 }
 
 /// Removes what earlier runs left of files that nobody will resume.
-fn clear_leftovers(destination: &Destination, lock: Option<&Lock>, request: &OfferRequest, report: &Report) {
-    // Of several entries that were asked for by name, none tells of those beside them.
-    let is_known_whole = request.place.scope == Scope::Itself || report.run.is_whole();
+fn clear_leftovers(destination: &Destination, lock: Option<&Lock>, run: &Task<'_>, report: &Report) {
+    let Place { path, scope } = &run.request.place;
+    // Of several entries that were asked for by name, none tells of those beside them. What rules or limits leave out may
+    // have been begun by a run that took it.
+    let takes_all = run.receiver.filter.is_empty() && run.receiver.sizes == SizeLimits::default();
+    let is_known_whole = takes_all && (*scope == Scope::Itself || report.run.is_whole());
     let Some(lock) = lock.filter(|_| report.run.is_source_read() && is_known_whole) else { return };
     let useful = match (report.run.has_failed(), lock.since) {
         (false, _) => Useful::Nothing,
         (true, Some(since)) => Useful::WrittenSince(since),
         (true, None) => return,
     };
-    leftover::clear(destination, &request.place.path, request.place.scope, useful);
+    leftover::clear(destination, path, *scope, useful);
 }
 
 fn receive_into(

@@ -191,9 +191,20 @@ impl<'a> Scan<'a> {
     /// Lists a directory or the next part of one; answers what is left of it, too. All but the first of a batch wait for
     /// another one where there is no room for what was found.
     fn take_step(&self, step: Step<'a>, pace: Pace, is_first: bool, held: &Held<'_>) -> Taken<'a> {
-        let again = step.again();
+        let (rules, after) = match &step {
+            Step::Dir(_, rules) => (rules.clone(), None),
+            Step::Rest(rest) => (rest.rules.clone(), Some(rest.after.clone())),
+        };
         let listed = self.list_step(step, pace);
-        if held.grow(bytes_of(&listed.listing)) || is_first { Taken::Listed(listed) } else { Taken::Put(again) }
+        if held.grow(bytes_of(&listed.listing)) || is_first {
+            return Taken::Listed(listed);
+        }
+        let dir = listed.listing.dir.clone();
+        Taken::Put(match after {
+            // With names to be read again.
+            Some(after) => Step::Rest(Rest { dir, rules, after, names: None }),
+            None => Step::Dir(dir, rules),
+        })
     }
 
     /// How much is listed at a time now.
@@ -349,16 +360,6 @@ impl Step<'_> {
         match self {
             Self::Dir(dir, _) => dir,
             Self::Rest(rest) => &rest.dir,
-        }
-    }
-
-    /// The same once more, with names to be read again.
-    fn again(&self) -> Self {
-        match self {
-            Self::Dir(dir, rules) => Self::Dir(dir.clone(), rules.clone()),
-            Self::Rest(Rest { dir, rules, after, .. }) => {
-                Self::Rest(Rest { dir: dir.clone(), rules: rules.clone(), after: after.clone(), names: None })
-            }
         }
     }
 

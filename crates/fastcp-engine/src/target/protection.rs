@@ -60,9 +60,14 @@ impl Protection {
         Self { rules: Filter::excluding_all(), above: Arc::default() }
     }
 
+    /// Whether there are no rules, here and below.
+    pub(crate) fn is_of_nothing(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether a name in this directory, the one at `path`, is kept.
     pub(crate) fn keeps(&self, dir: &Dir, path: &RelPath, name: &Name, parent: Parent) -> bool {
-        if self.rules.is_empty() {
+        if self.is_of_nothing() {
             return false;
         }
         let whole = path.join(name);
@@ -86,8 +91,8 @@ impl Protections {
     }
 
     /// Whether there are no rules at all.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.top.rules.is_empty()
+    pub(crate) fn is_of_nothing(&self) -> bool {
+        self.top.is_of_nothing()
     }
 
     /// The rules in the directory of a listing. Listings come in the order of their offer, and each here once. Where files of
@@ -98,7 +103,7 @@ impl Protections {
         root: Option<&Root>,
         dir: Option<&Dir>,
     ) -> (Protection, Option<FilterError>) {
-        if self.is_everything() {
+        if self.is_of_nothing() {
             return (Protection::default(), None);
         }
         let (protection, failure) = match self.known.remove(&listing.dir) {

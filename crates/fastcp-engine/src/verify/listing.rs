@@ -179,7 +179,7 @@ impl<'a> Comparer<'a> {
         if listing.end != ListingEnd::More {
             self.awaited.remove(&listing.dir);
         }
-        let dir = if self.protections.is_everything() { None } else { self.root.dir(&listing.dir).ok() };
+        let dir = if self.protections.is_of_nothing() { None } else { self.root.dir(&listing.dir).ok() };
         let (protection, failure) = self.protections.of(&listing, Some(self.root), dir.as_ref());
         if let Some(error) = failure {
             self.report.failed(listing.dir.clone(), Cause::FilterRules(error.to_string()));

@@ -277,26 +277,19 @@ fn merge(kind: Kind, modifiers: &[u8], file: &[u8], style: &Style) -> Result<Dir
 }
 
 impl FileStyle {
-    /// Calls `each` for what a file holds, in order.
+    /// What a file says, in order.
     ///
     /// # Errors
-    /// The first text that is no rule, or what `each` says.
-    pub fn read<E: From<RuleError>>(
-        &self,
-        bytes: &[u8],
-        mut each: impl FnMut(Directive) -> Result<(), E>,
-    ) -> Result<(), E> {
+    /// The first text that is no rule.
+    pub fn read(&self, bytes: &[u8]) -> Result<Vec<Directive>, RuleError> {
         let is_end: fn(&u8) -> bool = match self.cut {
             Cut::Lines => |byte| *byte == b'\n' || *byte == b'\r',
             Cut::Nul => |byte| *byte == 0,
             Cut::Words => u8::is_ascii_whitespace,
         };
         let is_comment = |text: &[u8]| self.cut == Cut::Lines && matches!(text.first(), Some(b'#' | b';'));
-        for text in bytes.split(is_end).filter(|text| !text.is_empty() && !is_comment(text)) {
-            // A word has no space behind its prefix.
-            each(directive(text, &self.style)?)?;
-        }
-        Ok(())
+        let texts = bytes.split(is_end).filter(|text| !text.is_empty() && !is_comment(text));
+        texts.map(|text| directive(text, &self.style)).collect()
     }
 }
 
@@ -403,14 +396,13 @@ mod tests {
     #[test]
     fn files_are_cut_into_rules() {
         let texts = |bytes: &[u8], style: FileStyle| {
-            let mut found = Vec::new();
-            let read: Result<(), RuleError> = style.read(bytes, |directive| {
-                if let Directive::Rule(FilterRule::Rule(rule)) = directive {
-                    found.push(String::from_utf8_lossy(rule.pattern.text()).into_owned());
+            let text = |directive| match directive {
+                Directive::Rule(FilterRule::Rule(rule)) => {
+                    Some(String::from_utf8_lossy(rule.pattern.text()).into_owned())
                 }
-                Ok(())
-            });
-            read.map(|()| found)
+                _ => None,
+            };
+            style.read(bytes).map(|directives| directives.into_iter().filter_map(text).collect::<Vec<_>>())
         };
         let of = |form, cut| FileStyle { style: Style { form, ..Style::FILTER }, cut };
         let pattern = Form::Pattern(Action::Exclude);

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::Candidate;
 use super::wildcard::Wildcard;
+use super::{Candidate, base_name};
 
 /// The longest pattern, in bytes: that of a path.
 pub const PATTERN_BYTES_MAX: usize = crate::PATH_BYTES_MAX;
@@ -163,7 +163,7 @@ impl Pattern {
         }
         let is_anchored = self.text.starts_with(b"/");
         match (self.part, &self.anchor) {
-            (Part::Name, _) => self.fits(name_of(entry.path), entry),
+            (Part::Name, _) => self.fits(base_name(entry.path), entry),
             (Part::Whole, _) if self.is_absolute => self.fits(&absolute(entry), entry),
             (Part::Whole, Anchor::Below(dir)) if is_anchored => {
                 below(entry.path, dir).is_some_and(|path| self.fits(path, entry))
@@ -221,10 +221,6 @@ fn below<'p>(path: &'p [u8], dir: &[u8]) -> Option<&'p [u8]> {
         [] => Some(path),
         dir => path.strip_prefix(dir)?.strip_prefix(b"/"),
     }
-}
-
-fn name_of(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
