@@ -14,12 +14,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fastcp_model::{
-    Entry, EntryFailure, EntryKind, Escaped, Listing, ListingEnd, Metadata, NAME_BYTES_MAX, Name, PATH_BYTES_MAX,
-    RelPath, STATE_DIR, STATE_LOCK, STATE_PARTS, SpecialKind, Status,
+    Entry, EntryFailure, EntryKind, Listing, ListingEnd, Name, PATH_BYTES_MAX, RelPath, STATE_DIR, STATE_LOCK,
+    STATE_PARTS, Status,
 };
+use fastcp_sys::Dir;
 use fastcp_sys::scarce::persistently;
-use fastcp_sys::{Dir, FileType, Stat};
-use fastcp_wire::limits::LINK_TARGET_BYTES_MAX;
 use fastcp_wire::offer::{OfferRequest, Place, Scope};
 use fastcp_wire::unlisted::Unlisted;
 use rayon::prelude::*;
@@ -27,6 +26,7 @@ use rayon::prelude::*;
 use crate::filter::{Filter, FilterError};
 use crate::sender::names::{Gathering, NamesInUse};
 use crate::sender::offer_memory::{Held, Kind, OfferMemory, Parked};
+use crate::sender::scan::examine::{examine, shown};
 use crate::sender::selection::{Judged, Selection};
 use crate::sender::shared::Sharing;
 use crate::sender::source::{Source, status_of};
@@ -446,49 +446,10 @@ fn at_place(listing: Arc<Listing>, dir: &RelPath) -> Arc<Listing> {
 
 type Examined = Result<Entry, EntryFailure>;
 
-/// What an entry is; `None` where it vanished since the directory was read.
-fn examine(dir: &Dir, name: &Name) -> Result<Option<(EntryKind, Metadata)>, Status> {
-    let result = dir.stat_name(name).and_then(|stat| Ok((stat, kind_of(dir, name, &stat)?)));
-    match result {
-        Ok((stat, kind)) => Ok(Some((kind, stat.metadata))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(status_of(&error)),
-    }
-}
-
-fn kind_of(dir: &Dir, name: &Name, stat: &Stat) -> io::Result<EntryKind> {
-    Ok(match stat.file_type {
-        FileType::File => {
-            let size_bytes = stat.size_bytes();
-            EntryKind::File { size_bytes, sparse: stat.allocated_bytes < size_bytes }
-        }
-        FileType::Dir => EntryKind::Dir,
-        FileType::Symlink => {
-            let target = dir.read_link(name)?;
-            if target.len() > LINK_TARGET_BYTES_MAX {
-                return Err(io::Error::from_raw_os_error(nix::libc::ENAMETOOLONG));
-            }
-            EntryKind::Symlink { target: target.into() }
-        }
-        FileType::Fifo => EntryKind::Special(SpecialKind::Fifo),
-        FileType::Socket => EntryKind::Special(SpecialKind::Socket),
-        FileType::CharDevice => EntryKind::Special(SpecialKind::CharDevice),
-        FileType::BlockDevice => EntryKind::Special(SpecialKind::BlockDevice),
-    })
-}
-
 fn path_of(name: &Name) -> RelPath {
     RelPath::new(name.as_bytes()).expect("a name is a path of one part")
 }
 
-/// A name that cannot be carried, made into one that can be shown.
-fn shown(raw: &[u8]) -> Name {
-    let mut text = Escaped(raw).to_string().replace('/', "\\x2f");
-    while text.len() > NAME_BYTES_MAX {
-        text.pop();
-    }
-    Name::new(text.as_bytes()).unwrap_or_else(|_| Name::new(b"?").expect("lawful"))
-}
-
+mod examine;
 #[cfg(test)]
 mod tests;
