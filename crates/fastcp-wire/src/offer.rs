@@ -66,7 +66,7 @@ impl OfferRequest {
     /// The payload of an [`crate::frame::FrameType::OfferRequest`] frame.
     ///
     /// # Errors
-    /// More than [`RULES_BYTES_MAX`] of rules.
+    /// More than [`RULES_BYTES_MAX`](crate::limits::RULES_BYTES_MAX) bytes of rules.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         let mut out = vec![self.place.scope as u8];
         put_short_bytes(&mut out, self.place.path.as_bytes());
